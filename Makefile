@@ -1,0 +1,70 @@
+# From a bare machine with Python >= 3.10: `make demo` or `make test`. Each sets
+# up .venv first (once; again when pyproject.toml or constraints.txt change).
+#
+#   TORCH        which build of torch to install, as pip understands it: a version,
+#                a local version such as torch==2.13.0+cpu, or a path to a wheel
+#   PIP_ARGS     extra arguments for every pip call, for example the index that
+#                holds that build:  make test TORCH=torch==2.13.0+cpu PIP_ARGS='--extra-index-url …'
+#   PYTHON       the interpreter that .venv is made with
+#   PYTEST_ARGS  extra arguments for pytest; `make test PYTEST_ARGS="-m ''"` runs the slow tests too
+#
+# Another TORCH for an existing .venv: `make clean-venv` first.
+
+TORCH ?= torch==2.13.0
+PIP_ARGS ?=
+PYTHON ?= python3
+PYTEST_ARGS ?=
+
+SHELL := bash
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+READY := .venv/.ready
+
+.PHONY: help demo test lint types format wheel clean clean-venv
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## compare four agents on one task, three seeds: a few minutes
+	$(BIN)/read-env compare --preset micro-demo
+
+test: $(READY) ## the tests without the slow ones (aims at 6 minutes on 2 cores)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(READY) ## ruff: formatting and lint, changing nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: $(READY) ## ruff: format, and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# mypy can't follow the editable install to read_env.agents and read_env.envs, so
+# it reads an installed copy; sed turns the paths back into those of this tree.
+types: $(READY) ## mypy over an installed copy of the package
+	rm -rf build/lib build/types
+	$(PIP) install --quiet --no-deps --no-build-isolation --target build/types .
+	set -o pipefail; cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml \
+	  --cache-dir ../../.mypy_cache --package read_env | sed -E 's#^read_env/(agents|envs)/#\1/#'
+
+wheel: $(READY) ## the wheel and the source archive, in dist/
+	rm -rf build/lib dist
+	$(BIN)/python -m build --no-isolation
+
+clean: ## everything that was built, but not .venv
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+clean-venv: ## .venv itself
+	rm -rf .venv
+
+# torch comes before everything else, and is then pinned to whatever came: no
+# later requirement can exchange the chosen build for the default one.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	grep -v '^torch==' constraints.txt > .venv/constraints.txt
+	$(PIP) install $(PIP_ARGS) -c .venv/constraints.txt 'pip>=23.1' setuptools
+	$(PIP) install $(PIP_ARGS) -c .venv/constraints.txt '$(TORCH)'
+	$(PIP) list --format=freeze | grep '^torch==' >> .venv/constraints.txt
+	$(PIP) install $(PIP_ARGS) -c .venv/constraints.txt --no-build-isolation --editable '.[sb3,dev]'
+	touch $@

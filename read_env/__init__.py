@@ -1,0 +1,21 @@
+"""Budgeted distillation of language models, as a Gymnasium environment.
+
+A teacher's completions cost tokens. Which capabilities should a fixed number
+of them be spent on, so that the student gets good at one task? This package
+holds the distillation process, the environment in which an agent decides that
+chunk by chunk (``read_env.envs``) and the agents (``read_env.agents``)::
+
+    import gymnasium as gym
+    import read_env
+
+    env = gym.make("ReadEnv/Distillation-v0")
+
+Importing it is cheap: no torch, no transformers, not even numpy, until
+something asks for them.
+"""
+
+from read_env.envs import register_on_import
+
+__version__ = "0.1.0"
+
+register_on_import()

@@ -1,0 +1,22 @@
+"""What holds for every test: one torch thread, no network, fast tests first."""
+
+import os
+
+# Before anything imports torch: two threads on a busy machine wait for each
+# other far longer than they compute. Child processes inherit these too.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+
+import pytest
+from hypothesis import settings
+
+# A shared machine makes any deadline flaky, a fixed seed makes a failure repeatable.
+settings.register_profile("read-env", deadline=None, derandomize=True)
+settings.load_profile("read-env")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests last, otherwise in the order of collection."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
