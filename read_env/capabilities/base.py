@@ -1,0 +1,196 @@
+"""What a capability is: templates that make prompts, a difficulty, a verifier, four disjoint splits.
+
+A prompt's life starts here: a :class:`Template` fills its slots from a seeded generator, the
+:class:`Capability` measures the difficulty of what came out and knows how to check a completion,
+and :func:`split_of` says to which split the prompt belongs. A :class:`Suite` is the ordered tuple
+of capabilities that fixes the index order of every vector in the library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+Split = Literal["stream", "probes", "dev", "exam"]
+SPLITS: tuple[Split, ...] = ("stream", "probes", "dev", "exam")
+
+#: Of 32 hash buckets, how many each held-out split owns; the stream has the rest.
+_HELD_OUT_BUCKETS: Mapping[int, Split] = {
+    **dict.fromkeys(range(0, 2), "probes"),
+    **dict.fromkeys(range(2, 4), "dev"),
+    **dict.fromkeys(range(4, 7), "exam"),
+}
+_BUCKETS = 32
+_CALIBRATION_DRAWS = 1200
+
+
+def normalised_hash(text: str) -> int:
+    """64-bit hash of a prompt with whitespace and case folded and digits kept."""
+    folded = " ".join(text.casefold().split())
+    return int.from_bytes(hashlib.blake2b(folded.encode(), digest_size=8).digest(), "big")
+
+
+def split_of(text: str) -> Split:
+    """The only split that may contain this prompt.
+
+    Membership is a function of the normalised hash, so the four splits are disjoint by
+    construction, whatever generator, seed or order made the prompt.
+    """
+    return _HELD_OUT_BUCKETS.get(normalised_hash(text) % _BUCKETS, "stream")
+
+
+@dataclass(frozen=True)
+class Filling:
+    """One draw of a template's slots.
+
+    Attributes:
+        slots: text of every slot named in the template's patterns.
+        factors: control factors of this draw (any scale; scaled per capability).
+    """
+
+    slots: Mapping[str, str]
+    factors: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Template:
+    """A prompt scaffold with named slots.
+
+    Attributes:
+        name: unique within the capability.
+        patterns: equivalent phrasings of the prompt, ``str.format`` style.
+        reference: pattern of the correct completion, worked steps included.
+        fill: draws the slots from a seeded generator.
+    """
+
+    name: str
+    patterns: tuple[str, ...]
+    reference: str
+    fill: Callable[[random.Random], Filling]
+
+    def draw(self, rng: random.Random) -> tuple[str, str, Mapping[str, float]]:
+        """Prompt text, reference completion and control factors of one draw."""
+        filling = self.fill(rng)
+        text = rng.choice(self.patterns).format(**filling.slots)
+        return text, self.reference.format(**filling.slots), filling.factors
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt with what is needed to grade its completion.
+
+    Attributes:
+        capability: name of the capability it exercises.
+        template: name of the scaffold it came from.
+        text: what teacher and student are asked.
+        reference: a correct completion, worked steps included.
+        difficulty: mean of the min-max scaled control factors, in [0, 1].
+    """
+
+    capability: str
+    template: str
+    text: str
+    reference: str
+    difficulty: float
+
+
+@dataclass(frozen=True)
+class _Calibration:
+    low: Mapping[str, float]
+    high: Mapping[str, float]
+    edges: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Capability:
+    """Something a student can be good at.
+
+    Attributes:
+        name: the paper's name of it, e.g. ``"tool_use"``.
+        templates: its scaffolds; prompts take them in turn.
+        answer_marker: what stands before the final answer in a completion; a completion without
+            it is an answer as a whole.
+    """
+
+    name: str
+    templates: tuple[Template, ...]
+    answer_marker: str = " so "
+
+    def draw(self, template: Template, rng: random.Random) -> Prompt:
+        """One prompt from ``template``, its difficulty measured."""
+        text, reference, factors = template.draw(rng)
+        return Prompt(self.name, template.name, text, reference, self._difficulty(text, reference, factors))
+
+    def tertile(self, difficulty: float) -> int:
+        """0 (easy), 1 (medium) or 2 (hard), by the tertiles of the calibration pool."""
+        first, second = self._calibration.edges
+        return int(difficulty > first) + int(difficulty > second)
+
+    def final_answer(self, completion: str) -> str:
+        """The part of a completion that is graded: what follows the last answer marker."""
+        return completion.rpartition(self.answer_marker)[2].strip()
+
+    def verify(self, prompt: Prompt, completion: str) -> bool:
+        """Whether the completion's final answer equals the reference's (exact match)."""
+        return self.final_answer(completion) == self.final_answer(prompt.reference)
+
+    def _difficulty(self, text: str, reference: str, factors: Mapping[str, float]) -> float:
+        calibration = self._calibration
+        scaled = []
+        for name, value in _with_length(text, reference, factors).items():
+            low, high = calibration.low[name], calibration.high[name]
+            scaled.append(0.0 if high == low else min(max((value - low) / (high - low), 0.0), 1.0))
+        return sum(scaled) / len(scaled)
+
+    @cached_property
+    def _calibration(self) -> _Calibration:
+        rng = random.Random(f"calibration/{self.name}")
+        pool = []
+        for i in range(_CALIBRATION_DRAWS):
+            text, reference, factors = self.templates[i % len(self.templates)].draw(rng)
+            pool.append(_with_length(text, reference, factors))
+        low = {name: min(row[name] for row in pool) for name in pool[0]}
+        high = {name: max(row[name] for row in pool) for name in pool[0]}
+        spans = {name: (high[name] - low[name]) or 1.0 for name in low}
+        scores = sorted(sum((row[n] - low[n]) / spans[n] for n in low) / len(low) for row in pool)
+        third = len(scores) // 3
+        return _Calibration(low, high, (scores[third], scores[2 * third]))
+
+
+@dataclass(frozen=True)
+class Suite:
+    """An ordered tuple of capabilities: the index order of every vector.
+
+    Attributes:
+        name: how presets refer to it.
+        capabilities: in index order.
+    """
+
+    name: str
+    capabilities: tuple[Capability, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Capability names in index order."""
+        return tuple(c.name for c in self.capabilities)
+
+    def __len__(self) -> int:
+        return len(self.capabilities)
+
+    def __iter__(self) -> Iterator[Capability]:
+        return iter(self.capabilities)
+
+    def __getitem__(self, name: str) -> Capability:
+        for capability in self.capabilities:
+            if capability.name == name:
+                return capability
+        raise KeyError(f"suite {self.name!r} has no capability {name!r}; it has {', '.join(self.names)}")
+
+
+def _with_length(text: str, reference: str, factors: Mapping[str, float]) -> dict[str, float]:
+    # Length is a control factor of every capability; it also breaks ties between discrete ones.
+    return {**factors, "length": float(len(text) + len(reference))}

@@ -1,0 +1,58 @@
+"""long_context: find what was said among many things that were said."""
+
+from __future__ import annotations
+
+import random
+
+from read_env.capabilities.base import Capability, Filling, Template
+from read_env.capabilities.micro.words import LETTERS, filling
+
+_CODE = "bcdfghjklmnpqrstvwxz"
+
+
+def _notes(rng: random.Random) -> Filling:
+    n = rng.randint(3, 7)
+    asked = rng.randint(1, 3)
+    keys = rng.sample(LETTERS, n)
+    codes = ["".join(rng.choices(_CODE, k=2)) for _ in keys]
+    at = rng.sample(range(n), asked)
+    slots = {
+        "context": " ".join(f"{key}{code}" for key, code in zip(keys, codes, strict=True)),
+        "asked": ",".join(keys[i] for i in at),
+        "steps": " ".join(f"{keys[i]}{codes[i]}" for i in at),
+        "out": ",".join(codes[i] for i in at),
+    }
+    return filling(slots, facts=n, distance=n - min(at), asked=asked)
+
+
+def _link(rng: random.Random) -> Filling:
+    n = rng.randint(3, 7)
+    nodes = rng.sample(LETTERS, 2 * n)
+    asked = rng.randint(1, 2)
+    at = rng.sample(range(n), asked)
+    links = [f"{a}>{b}" for a, b in zip(nodes[::2], nodes[1::2], strict=True)]
+    slots = {
+        "links": " ".join(links),
+        "asked": ",".join(nodes[2 * i] for i in at),
+        "steps": " ".join(links[i] for i in at),
+        "out": ",".join(nodes[2 * i + 1] for i in at),
+    }
+    return filling(slots, facts=n, distance=n - min(at), asked=asked)
+
+
+def _copy(rng: random.Random) -> Filling:
+    n = rng.randint(3, 6)
+    codes = ["".join(rng.choices(_CODE, k=2)) for _ in range(n)]
+    at = rng.randrange(1, n)
+    slots = {"context": " ".join(codes), "first": codes[at], "out": " ".join(codes[at:])}
+    return filling(slots, facts=n, distance=n - at, asked=n - at)
+
+
+LONG_CONTEXT = Capability(
+    "long_context",
+    (
+        Template("notes", ("{context}; {asked}?",), "{steps} so {out}", _notes),
+        Template("link", ("{links}; from {asked}?",), "{steps} so {out}", _link),
+        Template("copy", ("{context}; on from {first}?",), "from {out}", _copy),
+    ),
+)

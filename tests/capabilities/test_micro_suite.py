@@ -1,0 +1,121 @@
+"""The micro suite: verifiable, not trivial, split cleanly, graded in difficulty."""
+
+from collections import Counter, defaultdict
+
+import pytest
+
+from read_env.capabilities import get_suite, split_of
+from read_env.capabilities.base import SPLITS, normalised_hash
+from read_env.capabilities.stream import PromptStream, held_out
+from read_env.errors import ReadEnvError
+
+SUITE = get_suite("micro")
+capability = pytest.mark.parametrize("capability", SUITE.capabilities, ids=SUITE.names)
+
+
+def _training_prompts(capability, seeds=range(100, 104), per_tertile=150):
+    return [p for s in seeds for t in range(3) for p in PromptStream(capability, s).slice(t, 0, per_tertile)]
+
+
+def test_the_suite_has_the_papers_capabilities_in_order():
+    assert SUITE.names == (
+        "general_knowledge", "steerability", "reasoning", "math", "code", "tool_use", "long_context", "multilingual",
+    )  # fmt: skip
+
+
+def test_an_unknown_suite_lists_the_known_ones():
+    with pytest.raises(ReadEnvError, match="unknown suite 'mirco': did you mean 'micro'"):
+        get_suite("mirco")
+
+
+@capability
+def test_references_pass_their_own_verifier_and_other_answers_do_not(capability):
+    prompts = _training_prompts(capability, seeds=[1])
+    assert all(capability.verify(p, p.reference) for p in prompts)
+    wrong = sum(capability.verify(p, q.reference) for p, q in zip(prompts, prompts[1:], strict=False))
+    assert wrong / len(prompts) < 0.2
+
+
+@capability
+def test_completions_are_of_comparable_length(capability):
+    lengths = [len(p.reference) + 1 for p in _training_prompts(capability, seeds=[2])]
+    assert 8 <= sum(lengths) / len(lengths) <= 40
+    assert min(lengths) >= 5 and max(lengths) <= 40
+
+
+@capability
+def test_no_constant_answer_is_worth_knowing(capability):
+    """Best constant answer and per-template majority, chosen on training prompts, scored on the exam."""
+    answers = Counter(capability.final_answer(p.reference) for p in _training_prompts(capability))
+    by_template = defaultdict(Counter)
+    for p in _training_prompts(capability):
+        by_template[p.template][capability.final_answer(p.reference)] += 1
+    exam = held_out(capability, "exam", 128)
+    constant = answers.most_common(1)[0][0]
+    assert sum(capability.final_answer(p.reference) == constant for p in exam) / 128 <= 0.15
+    majority = {t: c.most_common(1)[0][0] for t, c in by_template.items()}
+    assert sum(capability.final_answer(p.reference) == majority[p.template] for p in exam) / 128 <= 0.15
+
+
+@capability
+def test_splits_are_disjoint(capability):
+    texts = {
+        "stream": {normalised_hash(p.text) for p in _training_prompts(capability)},
+        **{s: {normalised_hash(p.text) for p in held_out(capability, s, 64)} for s in ("probes", "dev", "exam")},
+    }
+    for i, first in enumerate(SPLITS):
+        for second in SPLITS[i + 1 :]:
+            assert not texts[first] & texts[second], (first, second)
+
+
+def test_the_hash_folds_case_and_space_but_keeps_digits():
+    assert normalised_hash("Add  4,7 ") == normalised_hash("add 4,7")
+    assert normalised_hash("add 4,7") != normalised_hash("add 4,8")
+    assert split_of("ADD 4,7,5") == split_of("add  4,7,5")
+
+
+@capability
+def test_difficulty_lies_in_the_unit_interval_and_tertiles_differ(capability):
+    means = []
+    for tertile in range(3):
+        prompts = PromptStream(capability, 3).slice(tertile, 0, 100)
+        assert all(0.0 <= p.difficulty <= 1.0 and capability.tertile(p.difficulty) == tertile for p in prompts)
+        assert max(Counter(p.template for p in prompts).values()) <= 65, "one scaffold dominates a tertile"
+        means.append(sum(p.difficulty for p in prompts) / 100)
+    assert means == sorted(means)
+
+
+@capability
+def test_the_nth_prompt_does_not_depend_on_what_was_read_before(capability):
+    plain = PromptStream(capability, 7)
+    wild = PromptStream(capability, 7)
+    wild.slice(2, 0, 90)
+    wild.slice(0, 5, 6)
+    for tertile in range(3):
+        assert plain.slice(tertile, 0, 40) == wild.slice(tertile, 0, 40)
+    assert PromptStream(capability, 8).slice(0, 0, 40) != plain.slice(0, 0, 40)
+
+
+@capability
+def test_a_held_out_set_is_fixed_and_has_no_doubles(capability):
+    exam = held_out(capability, "exam", 128)
+    assert len({p.text for p in exam}) == 128
+    assert all(split_of(p.text) == "exam" for p in exam)
+    held_out.cache_clear()
+    assert held_out(capability, "exam", 128) == exam
+
+
+def test_a_held_out_set_that_is_too_large_is_refused():
+    with pytest.raises(ValueError, match=r"math: found only \d+ of 100000"):
+        from read_env.capabilities import stream
+
+        limit, stream._DRAWS_PER_PROMPT = stream._DRAWS_PER_PROMPT, 0.05
+        try:
+            held_out(SUITE["math"], "probes", 100_000)
+        finally:
+            stream._DRAWS_PER_PROMPT = limit
+
+
+def test_the_stream_is_no_held_out_set():
+    with pytest.raises(ValueError, match="streams have no fixed size"):
+        held_out(SUITE["math"], "stream", 8)
