@@ -1,0 +1,163 @@
+"""The typed configuration of a run. A preset (``read_env/presets/NAME.toml``) fills it, overrides change it.
+
+The same models are the environment's settings, the command line's options and the record that is
+written beside every run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from read_env.errors import ReadEnvError, unknown
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(_Settings):
+    """Which models: ``embedded:NAME`` (ships with the package), a local folder or a hub id."""
+
+    teacher: str = "embedded:micro/teacher"
+    student: str = "embedded:micro/student"
+    trust_remote_code: bool = False
+    """Run code that comes with a model; off unless asked for."""
+    threads: int = Field(1, ge=1)
+    """Torch threads of this process. More than one makes micro models slower on a busy machine."""
+
+
+class BudgetConfig(_Settings):
+    """The token budget B, counted in teacher completion tokens that the student is trained on."""
+
+    total_tokens: int = Field(100_000, gt=0)
+    step_tokens: int = Field(5_000, gt=0)
+    """Completion tokens of one decision step."""
+
+    @property
+    def steps(self) -> int:
+        """Decision steps of an episode."""
+        return max(1, round(self.total_tokens / self.step_tokens))
+
+
+class DistillConfig(_Settings):
+    """How one chunk is distilled."""
+
+    loss: str = "fkl"
+    learning_rate: float = Field(3e-4, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    tokens_per_update: int = Field(400, gt=0)
+    """Completion tokens of one optimizer step: no capability gets more updates per token than another."""
+    grad_clip: float = Field(1.0, gt=0)
+    top_k: int = Field(8, gt=0)
+    """Teacher probabilities kept per token; the rest is one tail bin."""
+    max_completion_tokens: int = Field(40, gt=0)
+    block_size: int = Field(32, gt=0)
+    """Prompts that the teacher answers at once: a fixed block of the stream."""
+    curriculum: Literal["easy-to-hard", "uniform"] = "easy-to-hard"
+    max_loss: float = Field(30.0, gt=0)
+    """Nats per token above which an update counts as exploded."""
+
+
+class MeasureConfig(_Settings):
+    """Prompts a capability in the three held-out splits."""
+
+    probes: int = Field(48, gt=0)
+    dev: int = Field(64, gt=0)
+    dev_every: int = Field(5, gt=0)
+    """Steps between two dev measurements."""
+    exam: int = Field(128, gt=0)
+
+
+class RewardConfig(_Settings):
+    """Reward = gain - spillover_beta * spillover - cost_lambda * share of B spent (METHOD section 1, step 3)."""
+
+    form: Literal["utility", "linear"] = "utility"
+    spillover_beta: float = Field(0.5, ge=0)
+    cost_lambda: float = Field(0.0, ge=0)
+    essential_k: int = Field(3, ge=1)
+
+
+class Config(_Settings):
+    """A complete configuration: together with the weights it determines a run to the bit (on a CPU)."""
+
+    preset: str = "micro"
+    suite: str = "micro"
+    task: str = "bookkeeper"
+    agent: str = "read-bandit"
+    agent_options: dict[str, str | int | float | bool] = {}
+    seed: int = Field(0, ge=0)
+    models: ModelConfig = ModelConfig()
+    budget: BudgetConfig = BudgetConfig()
+    distill: DistillConfig = DistillConfig()
+    measure: MeasureConfig = MeasureConfig()
+    reward: RewardConfig = RewardConfig()
+
+
+def preset_names() -> tuple[str, ...]:
+    """Names of the presets that ship with the package."""
+    folder = resources.files("read_env") / "presets"
+    return tuple(sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")))
+
+
+def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Config:
+    """The configuration of a preset, with nested overrides merged in before validation.
+
+    Args:
+        name: a shipped preset or the path of a ``.toml`` file.
+        overrides: e.g. ``{"budget": {"total_tokens": 80_000}}``.
+
+    Raises:
+        ReadEnvError: unknown preset, malformed file, or a field that is unknown or out of range.
+    """
+    from pathlib import Path
+
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise ReadEnvError(f"preset {name!r}: no such file")
+        text = path.read_text()
+    elif name in preset_names():
+        text = (resources.files("read_env") / "presets" / f"{name}.toml").read_text()
+    else:
+        raise unknown("preset", name, preset_names())
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ReadEnvError(f"preset {name!r} is not valid TOML: {error}") from None
+    return make_config({**_merge(values, overrides or {}), "preset": name}, f"preset {name!r}")
+
+
+def make_config(values: Mapping[str, Any], source: str) -> Config:
+    """Validates values into a :class:`Config`; errors name ``source``, the field and the value."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ReadEnvError(describe(error, source)) from None
+
+
+def describe(error: ValidationError, source: str) -> str:
+    """A pydantic error in one line a field: where, what was given, what would be right."""
+    lines = []
+    for item in error.errors():
+        field = ".".join(str(part) for part in item["loc"])
+        given = "" if item["type"] in ("missing", "extra_forbidden") else f", got {item['input']!r}"
+        lines.append(f"{field}: {item['msg']}{given}")
+    return f"{source}: " + "; ".join(lines)
+
+
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        inner = merged.get(key)
+        merged[key] = _merge(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return merged

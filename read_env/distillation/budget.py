@@ -1,0 +1,51 @@
+"""The token ledger: what was spent, in integers, each kind of token counted apart."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+
+@dataclass(frozen=True)
+class TokenBudget:
+    """An integer ledger. Only completion tokens that the student is trained on count against B.
+
+    Attributes:
+        total: B, completion tokens.
+        spent: completion tokens trained on so far.
+        prompt_tokens: prompt tokens that went through the student beside them.
+        generated_tokens: completion tokens that the student's own decoding produced (exams).
+        probe_tokens: completion tokens scored by the monitoring probes.
+        dev_tokens: completion tokens scored by the dev checkpoints.
+    """
+
+    total: int
+    spent: int = 0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    probe_tokens: int = 0
+    dev_tokens: int = 0
+
+    @property
+    def left(self) -> int:
+        """Completion tokens not yet spent."""
+        return self.total - self.spent
+
+    def spend(self, completion_tokens: int, prompt_tokens: int) -> TokenBudget:
+        """The ledger after a chunk.
+
+        Raises:
+            ValueError: if the chunk is larger than what is left (a bug of the caller).
+        """
+        if not 0 <= completion_tokens <= self.left:
+            raise ValueError(
+                f"cannot spend {completion_tokens} completion tokens, {self.left} of {self.total} are left"
+            )
+        return replace(self, spent=self.spent + completion_tokens, prompt_tokens=self.prompt_tokens + prompt_tokens)
+
+    def count(self, **tokens: int) -> TokenBudget:
+        """The ledger with tokens added that stand outside B, e.g. ``count(probe_tokens=900)``."""
+        return replace(self, **{name: getattr(self, name) + n for name, n in tokens.items()})
+
+    def to_dict(self) -> dict[str, int]:
+        """All fields, JSON-able."""
+        return asdict(self)

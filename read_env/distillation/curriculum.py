@@ -1,0 +1,35 @@
+"""Which difficulty comes next: from easy to hard with progress through the budget."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+_START = np.array([0.6, 0.3, 0.1])
+_UNIFORM = np.full(3, 1 / 3)
+
+
+def tertile_shares(progress: float, curriculum: Literal["easy-to-hard", "uniform"]) -> np.ndarray:
+    """(3,) shares of easy, medium and hard prompts at a progress in [0, 1] through B."""
+    if curriculum == "uniform":
+        return _UNIFORM
+    return (1 - progress) * _START + progress * _START[::-1]
+
+
+def tertile_of(n: int, shares: np.ndarray) -> int:
+    """The tertile of a capability's n-th example.
+
+    The van der Corput sequence spreads the choices evenly: any stretch of consecutive examples has
+    nearly the wanted shares, with no state to keep and no dice to roll.
+    """
+    return min(int(np.searchsorted(np.cumsum(shares), _van_der_corput(n), side="right")), 2)
+
+
+def _van_der_corput(n: int) -> float:
+    value, step = 0.0, 0.5
+    while n:
+        value += step * (n & 1)
+        n >>= 1
+        step /= 2
+    return value

@@ -1,0 +1,44 @@
+"""Greedy decoding: batched, left-padded, with a key-value cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@torch.inference_mode()
+def greedy(
+    model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], *, max_new_tokens: int, eos_id: int, pad_id: int
+) -> list[list[int]]:
+    """Greedy completions of a batch of prompts.
+
+    Args:
+        model: a Hugging Face causal language model.
+        prompt_ids: token ids, one sequence a prompt.
+        max_new_tokens: completions are cut here.
+        eos_id: ends a completion.
+        pad_id: fills the left side of shorter prompts.
+
+    Returns:
+        Completion ids; each ends with ``eos_id`` unless it was cut at ``max_new_tokens``.
+    """
+    device = next(model.parameters()).device
+    length = max(len(ids) for ids in prompt_ids)
+    ids = torch.tensor([[pad_id] * (length - len(p)) + list(p) for p in prompt_ids], device=device)
+    mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompt_ids], device=device)
+    was_training = model.training
+    model.eval()
+    out = model.generate(  # type: ignore[operator]  # PreTrainedModel has it from a mixin that generating models add
+        input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False,
+        eos_token_id=eos_id, pad_token_id=pad_id,
+    )  # fmt: skip
+    model.train(was_training)
+    completions = []
+    for row in out[:, length:].tolist():
+        completions.append(row[: row.index(eos_id) + 1] if eos_id in row else row)
+    return completions

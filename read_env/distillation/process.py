@@ -1,0 +1,305 @@
+"""One chunk, top to bottom: allocation -> prompts -> completions -> batches -> student -> profile.
+
+:class:`Distillation` owns the student, the streams and the ledger of one run. Each ``step`` spends
+the next share of the budget in the wanted proportions and measures the student again.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from read_env.capabilities import get_suite
+from read_env.config import Config
+from read_env.distillation.allocation import Quotas, normalise_allocation
+from read_env.distillation.budget import TokenBudget
+from read_env.distillation.curriculum import tertile_shares
+from read_env.distillation.encoding import Encoder
+from read_env.distillation.evaluation import ProbeSet, exam, probe_profile
+from read_env.distillation.models import check_same_vocabulary, load_model, weights_fingerprint
+from read_env.distillation.student import Student, UpdateStats
+from read_env.distillation.supply import Supply
+from read_env.distillation.teacher import Completion, LocalTeacher, TeacherCache
+from read_env.errors import DivergedError, ReadEnvError
+
+
+@dataclass(frozen=True)
+class ChunkReport:
+    """What one step did.
+
+    Attributes:
+        step: 1-based index of the step.
+        allocation: (|C|,) wanted shares of completion tokens.
+        tokens_by_capability: (|C|,) completion tokens given.
+        examples_by_capability: (|C|,) examples given.
+        completion_tokens: charged to B.
+        prompt_tokens: went through the student beside them.
+        updates: optimizer steps.
+        loss: mean objective, nats per completion token.
+        metrics: further means over the updates.
+        profile_before, profile: (|C|,) capability profile before and after.
+        exhausted: nothing more can be bought.
+        seconds: wall-clock by stage: prompts, teacher, student, probes, other.
+    """
+
+    step: int
+    allocation: np.ndarray
+    tokens_by_capability: np.ndarray
+    examples_by_capability: np.ndarray
+    completion_tokens: int
+    prompt_tokens: int
+    updates: int
+    loss: float
+    metrics: dict[str, float]
+    profile_before: np.ndarray
+    profile: np.ndarray
+    exhausted: bool
+    seconds: dict[str, float]
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens that went through the student, prompts included."""
+        return self.completion_tokens + self.prompt_tokens
+
+
+class Distillation:
+    """A budgeted distillation run of one teacher and one student.
+
+    Args:
+        config: the resolved configuration.
+        student: the student, at S_0.
+        cache: the teacher behind its cache; may be shared between runs.
+    """
+
+    def __init__(self, config: Config, student: Student, cache: TeacherCache) -> None:
+        self.config = config
+        self.suite = get_suite(config.suite)
+        self.student = student
+        self.cache = cache
+        self._probes = self._measuring_set("probes", config.measure.probes)
+        self._dev = self._measuring_set("dev", config.measure.dev)
+        self.reset(config.seed)
+
+    @classmethod
+    def load(cls, config: Config) -> Distillation:
+        """Loads both models and encodes the probes.
+
+        Raises:
+            ReadEnvError: a model can't be loaded, or the two don't share a vocabulary.
+        """
+        torch.set_num_threads(config.models.threads)
+        trust = config.models.trust_remote_code
+        teacher, teacher_tokenizer = load_model(config.models.teacher, trust_remote_code=trust)
+        model, tokenizer = load_model(config.models.student, trust_remote_code=trust)
+        check_same_vocabulary(teacher_tokenizer, tokenizer)
+        encoder = Encoder(tokenizer)
+        local = LocalTeacher(
+            teacher, encoder, weights_fingerprint(teacher),
+            max_completion_tokens=config.distill.max_completion_tokens, top_k=config.distill.top_k,
+        )  # fmt: skip
+        return cls(config, Student(model, encoder, config.distill), TeacherCache(local))
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Starts a run: student S_0, full budget, the streams of this seed. Returns the profile s_0, (|C|,).
+
+        Raises:
+            ReadEnvError: the budget is below one completion.
+        """
+        config = self.config
+        self.seed = seed
+        self.step_index = 0
+        self.exhausted = False
+        self.budget = TokenBudget(config.budget.total_tokens)
+        self._supply = Supply(self.suite, self.student.encoder, self.cache, seed, config.distill.block_size)
+        self._quotas = Quotas(len(self.suite))
+        self._rng = random.Random(f"batches/{seed}")
+        self.student.reset()
+        if self.budget.total < config.distill.max_completion_tokens:
+            self._check_affordable()
+        self.profile = self._measure()
+        return self.profile.copy()
+
+    def step(self, weights: Sequence[float] | np.ndarray) -> ChunkReport:
+        """Distils one chunk.
+
+        Args:
+            weights: (|C|,) non-negative shares of the chunk's completion tokens.
+
+        Raises:
+            ReadEnvError: bad weights, or the budget is spent.
+            DivergedError: the update exploded; everything is as it was before the step.
+        """
+        allocation = normalise_allocation(weights, len(self.suite))
+        if self.exhausted:
+            raise ReadEnvError(
+                f"the budget is spent ({self.budget.spent} of {self.budget.total} tokens): reset before the next step"
+            )
+        started = time.perf_counter()
+        before = self.snapshot()
+        examples, owners = self._gather(allocation)
+        gathered = time.perf_counter()
+        try:
+            updates = self._train(examples)
+        except DivergedError:
+            self.restore(before)
+            raise
+        trained = time.perf_counter()
+        profile_before, self.profile = self.profile, self._measure()
+        measured = time.perf_counter()
+        stages = dict(self._supply.seconds)
+        self._supply.seconds = dict.fromkeys(stages, 0.0)
+        seconds = {
+            **stages, "student": trained - gathered, "probes": measured - trained,
+            "other": gathered - started - sum(stages.values()),
+        }  # fmt: skip
+        return self._report(allocation, examples, owners, updates, profile_before, seconds)
+
+    def dev_profile(self) -> np.ndarray:
+        """(|C|,) the probe score on the dev split: for calibration at coarse checkpoints."""
+        self.budget = self.budget.count(dev_tokens=self._dev.scored_tokens)
+        return probe_profile(self.student.model, self._dev)
+
+    def exam(self) -> np.ndarray:
+        """(|C|,) exact match of greedily decoded answers on the exam. For final reports only."""
+        scores = exam(
+            self.student.model, self.student.encoder, self.suite,
+            per_capability=self.config.measure.exam, max_new_tokens=self.config.distill.max_completion_tokens,
+        )  # fmt: skip
+        return np.array([scores[name] for name in self.suite.names])
+
+    def snapshot(self) -> dict[str, Any]:
+        """The whole state of the run as tensors, numbers, strings and lists."""
+        version, internal, gauss = self._rng.getstate()
+        return {
+            "seed": self.seed,
+            "step_index": self.step_index,
+            "exhausted": self.exhausted,
+            "budget": self.budget.to_dict(),
+            "supply": self._supply.snapshot(),
+            "owed": self._quotas.owed.tolist(),
+            "rng": [version, list(internal), gauss],
+            "profile": self.profile.tolist(),
+            "student": self.student.snapshot(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes back to a snapshot, exactly."""
+        if state["seed"] != self.seed:
+            self.seed = state["seed"]
+            self._supply = Supply(
+                self.suite, self.student.encoder, self.cache, self.seed, self.config.distill.block_size
+            )
+        self.step_index = state["step_index"]
+        self.exhausted = state["exhausted"]
+        self.budget = TokenBudget(**state["budget"])
+        self._supply.restore(state["supply"])
+        self._quotas.owed = np.array(state["owed"])
+        version, internal, gauss = state["rng"]
+        self._rng.setstate((version, tuple(internal), gauss))
+        self.profile = np.array(state["profile"])
+        self.student.restore(state["student"])
+
+    def save_student(self, path: Path | str) -> None:
+        """The student in Hugging Face form, tokenizer included."""
+        self.student.save(path)
+
+    # --- the stages of a step, in order -------------------------------------------------------
+
+    def _gather(self, allocation: np.ndarray) -> tuple[list[Completion], list[int]]:
+        """Whole examples for this step, by quota, and the capability of each; the ledger is charged."""
+        steps = self.config.budget.steps
+        last = self.step_index + 1 >= steps
+        # Shares of the whole, not of what is left: what one step leaves over stays owed to its capability.
+        total = self.budget.total
+        self._quotas.grant(allocation, (self.step_index + 1) * total // steps - self.step_index * total // steps)
+        self._supply.shares = tertile_shares(self.step_index / max(1, steps - 1), self.config.distill.curriculum)
+        left = self.budget.left
+        open_ = allocation > 0
+        lengths = [len(self._supply.peek(c)) if open_[c] else 0 for c in range(len(allocation))]
+        examples: list[Completion] = []
+        owners: list[int] = []
+        while (choice := self._quotas.choose(open_, lengths, fill=last)) is not None:
+            if lengths[choice] > left:
+                open_[choice] = False
+                continue
+            example = self._supply.take(choice)
+            self._quotas.take(choice, len(example))
+            examples.append(example)
+            owners.append(choice)
+            left -= len(example)
+            lengths[choice] = len(self._supply.peek(choice))
+        self.step_index += 1
+        self.exhausted = last
+        completion_tokens = sum(len(e) for e in examples)
+        self.budget = self.budget.spend(completion_tokens, sum(len(e.prompt_ids) for e in examples))
+        return examples, owners
+
+    def _train(self, examples: list[Completion]) -> list[UpdateStats]:
+        """Optimizer steps of about ``tokens_per_update`` completion tokens, sequences of like length together."""
+        if not examples:  # a step too small for one completion
+            return []
+        tokens = sum(len(e) for e in examples)
+        count = min(len(examples), max(1, round(tokens / self.config.distill.tokens_per_update)))
+        self._rng.shuffle(examples)
+        by_length = sorted(examples, key=lambda e: len(e.prompt_ids) + len(e))
+        ends = np.cumsum([len(e) for e in by_length])
+        groups: list[list[Completion]] = [[] for _ in range(count)]
+        for example, end in zip(by_length, ends, strict=True):
+            groups[min(count - 1, int((end - 1) * count / tokens))].append(example)
+        groups = [g for g in groups if g]
+        self._rng.shuffle(groups)
+        return [self.student.update(group) for group in groups]
+
+    def _report(
+        self, allocation: np.ndarray, examples: list[Completion], owners: list[int], updates: list[UpdateStats],
+        profile_before: np.ndarray, seconds: dict[str, float],
+    ) -> ChunkReport:  # fmt: skip
+        lengths = np.array([len(e) for e in examples], dtype=np.int64)
+        size = len(self.suite)
+        tokens = np.bincount(owners, weights=lengths, minlength=size).astype(np.int64)
+        weights = [u.tokens for u in updates]
+        return ChunkReport(
+            step=self.step_index,
+            allocation=allocation,
+            tokens_by_capability=tokens,
+            examples_by_capability=np.bincount(owners, minlength=size),
+            completion_tokens=int(tokens.sum()),
+            prompt_tokens=sum(len(e.prompt_ids) for e in examples),
+            updates=len(updates),
+            loss=_mean([u.loss for u in updates], weights),
+            metrics={
+                "grad_norm": _mean([u.grad_norm for u in updates], weights),
+                "topk_mass": _mean([u.top_mass for u in updates], weights),
+            },
+            profile_before=profile_before.copy(),
+            profile=self.profile.copy(),
+            exhausted=self.exhausted,
+            seconds=seconds,
+        )
+
+    # --- measuring ----------------------------------------------------------------------------
+
+    def _measuring_set(self, split: Any, per_capability: int) -> ProbeSet:
+        return ProbeSet.build(self.suite, self.student.encoder, split, per_capability)
+
+    def _measure(self) -> np.ndarray:
+        self.budget = self.budget.count(probe_tokens=self._probes.scored_tokens)
+        return probe_profile(self.student.model, self._probes)
+
+    def _check_affordable(self) -> None:
+        shortest = min(len(self._supply.peek(c)) for c in range(len(self.suite)))
+        if self.budget.total < shortest:
+            raise ReadEnvError(
+                f"budget.total_tokens is {self.budget.total}, below one completion: the shortest at hand has {shortest} tokens"
+            )
+
+
+def _mean(values: list[float], weights: list[int]) -> float:
+    return float(np.average(values, weights=weights)) if values else 0.0

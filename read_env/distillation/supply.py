@@ -1,0 +1,82 @@
+"""The examples that a chunk can draw on: each capability's stream, answered by the teacher.
+
+The n-th example of a capability depends on the seed, on n and on the progress through B, never on
+what other capabilities got.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from read_env.capabilities.base import Suite
+from read_env.capabilities.stream import PromptStream
+from read_env.distillation.curriculum import tertile_of
+from read_env.distillation.encoding import Encoder
+from read_env.distillation.teacher import Completion, TeacherCache
+
+
+class Supply:
+    """Next examples of every capability, in stream order.
+
+    Args:
+        suite: the capabilities.
+        encoder: turns prompts into ids.
+        cache: answers blocks of prompts.
+        seed: of the streams.
+        block_size: prompts the teacher answers at once.
+    """
+
+    def __init__(self, suite: Suite, encoder: Encoder, cache: TeacherCache, seed: int, block_size: int) -> None:
+        self.encoder = encoder
+        self.cache = cache
+        self.block_size = block_size
+        self.shares = np.full(3, 1 / 3)
+        self.seconds = {"prompts": 0.0, "teacher": 0.0}
+        self._streams = [PromptStream(capability, seed) for capability in suite]
+        self._taken = [0] * len(suite)
+        self._cursors = [[0, 0, 0] for _ in suite]
+        self._prompt_ids: dict[tuple[int, int, int], list[list[int]]] = {}
+        self._blocks: dict[tuple[int, int], tuple[int, tuple[Completion, ...]]] = {}
+
+    def peek(self, capability: int) -> Completion:
+        """The next example of a capability, by index; the teacher is asked if it hasn't been."""
+        tertile = tertile_of(self._taken[capability], self.shares)
+        block, offset = divmod(self._cursors[capability][tertile], self.block_size)
+        held = self._blocks.get((capability, tertile))
+        if held is None or held[0] != block:
+            held = (block, self._answer(capability, tertile, block))
+            self._blocks[capability, tertile] = held
+        return held[1][offset]
+
+    def take(self, capability: int) -> Completion:
+        """The next example of a capability; the stream moves on."""
+        example = self.peek(capability)
+        tertile = tertile_of(self._taken[capability], self.shares)
+        self._taken[capability] += 1
+        self._cursors[capability][tertile] += 1
+        return example
+
+    def snapshot(self) -> dict[str, Any]:
+        """The positions in all streams."""
+        return {"taken": list(self._taken), "cursors": [list(c) for c in self._cursors]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes back to snapshot positions."""
+        self._taken = list(state["taken"])
+        self._cursors = [list(c) for c in state["cursors"]]
+
+    def _answer(self, capability: int, tertile: int, block: int) -> tuple[Completion, ...]:
+        started = time.perf_counter()
+        key = (capability, tertile, block)
+        if key not in self._prompt_ids:
+            start = block * self.block_size
+            prompts = self._streams[capability].slice(tertile, start, start + self.block_size)
+            self._prompt_ids[key] = self.encoder.prompts([p.text for p in prompts])
+        made = time.perf_counter()
+        completions = self.cache.complete(self._prompt_ids[key])
+        self.seconds["prompts"] += made - started
+        self.seconds["teacher"] += time.perf_counter() - made
+        return completions

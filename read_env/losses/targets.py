@@ -1,0 +1,44 @@
+"""What the teacher said about the completion tokens of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class TeacherTargets:
+    """Teacher completions with their most likely tokens.
+
+    Attributes:
+        tokens: (m,) int64, the teacher's own tokens.
+        top_ids: (m, K) int64, its K most likely tokens, by falling probability.
+        top_log_probs: (m, K) float, their log-probabilities in nats.
+        log_tail: (m,) float, log of the probability of all other tokens; ``-inf`` where K = V.
+    """
+
+    tokens: torch.Tensor
+    top_ids: torch.Tensor
+    top_log_probs: torch.Tensor
+    log_tail: torch.Tensor
+
+    @classmethod
+    def from_logits(cls, logits: torch.Tensor, tokens: torch.Tensor, top_k: int) -> TeacherTargets:
+        """Targets from (m, V) teacher logits; K = min(top_k, V)."""
+        log_probs = torch.log_softmax(logits.float(), dim=-1)
+        top = torch.topk(log_probs, min(top_k, log_probs.shape[-1]), dim=-1)
+        # The tail is summed, not taken as 1 - sum(top): that difference of near-equal numbers has no digits left.
+        tail = torch.logsumexp(log_probs.scatter(-1, top.indices, float("-inf")), dim=-1)
+        return cls(tokens, top.indices, top.values, tail)
+
+    @classmethod
+    def concatenate(cls, parts: list[TeacherTargets]) -> TeacherTargets:
+        """The targets of several sequences, in order."""
+        fields = ("tokens", "top_ids", "top_log_probs", "log_tail")
+        return cls(*(torch.cat([getattr(part, field) for part in parts]) for field in fields))
+
+    @property
+    def top_mass(self) -> torch.Tensor:
+        """(m,) probability covered by the K kept tokens."""
+        return self.top_log_probs.exp().sum(-1)

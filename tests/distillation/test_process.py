@@ -1,0 +1,192 @@
+"""One chunk on the real micro models: exact, repeatable, independent of the cache."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from read_env.config import load_preset
+from read_env.distillation.evaluation import probe_profile
+from read_env.distillation.models import load_model
+from read_env.distillation.process import Distillation
+from read_env.distillation.teacher import TeacherCache
+from read_env.errors import DivergedError, ReadEnvError
+
+SMALL = {"budget": {"total_tokens": 1600, "step_tokens": 400}, "measure": {"probes": 6, "dev": 6, "exam": 6}}
+UNIFORM = np.full(8, 1 / 8)
+
+
+@pytest.fixture(scope="module")
+def distillation():
+    return Distillation.load(load_preset("micro", SMALL))
+
+
+def _play(distillation, allocations, seed=0):
+    distillation.reset(seed)
+    reports = []
+    for allocation in allocations:
+        reports.append(distillation.step(allocation))
+    return reports
+
+
+def _same(first, second):
+    return all(
+        np.array_equal(a.profile, b.profile)
+        and a.loss == b.loss
+        and np.array_equal(a.tokens_by_capability, b.tokens_by_capability)
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_a_run_spends_the_budget_and_says_where(distillation):
+    reports = _play(distillation, [UNIFORM] * 4)
+    budget = distillation.budget
+    assert distillation.exhausted and [r.exhausted for r in reports] == [False, False, False, True]
+    assert budget.spent == sum(r.completion_tokens for r in reports) <= 1600
+    assert budget.left < 40, "only what no completion fits into may be left"
+    tokens = sum(r.tokens_by_capability for r in reports)
+    assert tokens.sum() == budget.spent and np.abs(tokens - budget.spent / 8).max() < 40
+    assert budget.prompt_tokens == sum(r.prompt_tokens for r in reports) > 0
+    with pytest.raises(ReadEnvError, match="the budget is spent"):
+        distillation.step(UNIFORM)
+
+
+def test_tokens_follow_the_allocation(distillation):
+    weights = np.array([0, 0, 0, 0.75, 0.25, 0, 0, 0])
+    report = _play(distillation, [weights])[0]
+    assert set(np.flatnonzero(report.tokens_by_capability)) == {3, 4}
+    assert report.tokens_by_capability[3] / report.completion_tokens == pytest.approx(0.75, abs=0.06)
+    assert report.trained_tokens == report.completion_tokens + report.prompt_tokens
+
+
+def test_same_seed_same_bits_and_another_seed_other_prompts(distillation):
+    first = _play(distillation, [UNIFORM] * 3, seed=5)
+    assert _same(first, _play(distillation, [UNIFORM] * 3, seed=5))
+    assert not _same(first, _play(distillation, [UNIFORM] * 3, seed=6))
+
+
+def test_the_cache_never_changes_a_result(distillation):
+    """Cold, and warmed by runs that asked in other orders: equal to the bit."""
+    allocations = [UNIFORM, np.eye(8)[3], np.array([0.5, 0, 0, 0, 0, 0, 0.5, 0])]
+    teacher = distillation.cache.teacher
+    results = []
+    for warming in ([], [np.eye(8)[6], np.eye(8)[3]], [UNIFORM] * 4):
+        distillation.cache = TeacherCache(teacher)
+        _play(distillation, warming)
+        results.append(_play(distillation, allocations))
+    assert _same(results[0], results[1]) and _same(results[0], results[2])
+
+
+def test_the_teacher_is_asked_once_per_prompt(distillation):
+    distillation.cache = TeacherCache(distillation.cache.teacher)
+    _play(distillation, [UNIFORM] * 4)
+    asked = distillation.cache.asked_tokens
+    _play(distillation, [UNIFORM] * 4)
+    assert distillation.cache.asked_tokens == asked > 0
+
+
+def test_a_small_cache_forgets_and_still_answers_the_same(distillation):
+    first = _play(distillation, [UNIFORM] * 2)
+    distillation.cache = TeacherCache(distillation.cache.teacher, max_completion_tokens=500)
+    assert _same(first, _play(distillation, [UNIFORM] * 2))
+
+
+def test_snapshot_and_restore_are_exact_also_through_a_file(distillation, tmp_path):
+    _play(distillation, [UNIFORM])
+    state = distillation.snapshot()
+    torch.save(state, tmp_path / "state.pt")
+    first = [distillation.step(np.eye(8)[2]), distillation.step(UNIFORM)]
+    for restored in (state, torch.load(tmp_path / "state.pt", weights_only=True)):
+        distillation.reset(99)
+        distillation.restore(restored)
+        assert _same(first, [distillation.step(np.eye(8)[2]), distillation.step(UNIFORM)])
+
+
+def test_another_process_gets_the_same_bits_from_a_snapshot(distillation):
+    _play(distillation, [UNIFORM])
+    state = distillation.snapshot()
+    expected = distillation.step(UNIFORM)
+    other = Distillation.load(distillation.config)
+    other.restore(state)
+    assert _same([expected], [other.step(UNIFORM)])
+
+
+def test_an_exploding_update_is_refused_and_the_student_restored(distillation):
+    _play(distillation, [UNIFORM])
+    before = distillation.snapshot()
+    first_parameter = next(distillation.student.model.parameters())
+    hook = first_parameter.register_hook(lambda grad: grad * float("nan"))
+    try:
+        with pytest.raises(DivergedError, match=r"diverged: loss .* lower distill.learning_rate"):
+            distillation.step(UNIFORM)
+    finally:
+        hook.remove()
+    after = distillation.snapshot()
+    assert after["budget"] == before["budget"] and after["step_index"] == before["step_index"]
+    assert all(torch.equal(before["student"]["model"][k], v) for k, v in after["student"]["model"].items())
+    distillation.step(UNIFORM)
+
+
+@pytest.mark.parametrize("weights", [[-1] + [1] * 7, [0] * 8, [1] * 7, [float("nan")] * 8])
+def test_a_bad_allocation_changes_nothing(distillation, weights):
+    _play(distillation, [UNIFORM])
+    spent = distillation.budget.spent
+    with pytest.raises(ReadEnvError, match="allocation"):
+        distillation.step(weights)
+    assert distillation.budget.spent == spent and distillation.step_index == 1
+
+
+def test_the_saved_student_is_the_student(distillation, tmp_path):
+    _play(distillation, [UNIFORM])
+    distillation.save_student(tmp_path)
+    model, _ = load_model(str(tmp_path))
+    assert np.array_equal(probe_profile(model, distillation._probes), distillation.profile)
+
+
+def test_the_profile_is_the_likelihood_of_the_references(distillation):
+    """One capability recomputed prompt by prompt without batching."""
+    from read_env.capabilities.stream import held_out
+
+    distillation.reset(0)
+    encoder, model = distillation.student.encoder, distillation.student.model
+    likelihoods = []
+    for p in held_out(distillation.suite["code"], "probes", 6):
+        prompt, completion = encoder.prompts([p.text])[0], encoder.completions([p.reference])[0]
+        with torch.no_grad():
+            log_p = torch.log_softmax(model(torch.tensor([prompt + completion])).logits[0].double(), -1)
+        steps = [log_p[len(prompt) - 1 + i, token].item() for i, token in enumerate(completion)]
+        likelihoods.append(np.exp(sum(steps)))
+    assert distillation.profile[4] == pytest.approx(np.mean(likelihoods), rel=1e-4, abs=1e-7)
+
+
+def test_a_budget_below_one_completion_is_refused():
+    with pytest.raises(ReadEnvError, match=r"budget.total_tokens is 3, below one completion"):
+        Distillation.load(load_preset("micro", {"budget": {"total_tokens": 3, "step_tokens": 3}}))
+
+
+def test_a_student_with_another_tokenizer_is_refused(tmp_path):
+    config = load_preset("micro", SMALL)
+    model, tokenizer = load_model(config.models.student)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(ReadEnvError, match=r"models.student: its tokenizer differs .* token 'a' has id"):
+        Distillation.load(load_preset("micro", {**SMALL, "models": {"student": str(tmp_path)}}))
+
+
+def test_missing_and_corrupt_models_are_named(tmp_path):
+    with pytest.raises(ReadEnvError, match="'embedded:micro/pupil': no such embedded model"):
+        load_model("embedded:micro/pupil")
+    with pytest.raises(ReadEnvError, match="nowhere.* could not be loaded"):
+        load_model(str(tmp_path / "nowhere"))
+    model, tokenizer = load_model("embedded:micro/student")
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(ReadEnvError, match=r"could not be loaded .* \*\.safetensors weights"):
+        load_model(str(tmp_path))
