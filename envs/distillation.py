@@ -1,0 +1,397 @@
+"""``ReadEnv/Distillation-v0``: spend a token budget on a student's capabilities, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import ResetNeeded
+
+from read_env.capabilities import get_suite
+from read_env.config import load_preset
+from read_env.distillation.allocation import normalise_allocation
+from read_env.envs.episode import Point
+from read_env.envs.reward import Reward, reward_of
+from read_env.errors import ReadEnvError, unknown
+from read_env.tasks import TaskCard, load_task
+
+if TYPE_CHECKING:  # importing it for real loads torch
+    from read_env.distillation.process import ChunkReport, Distillation
+
+Observation = dict[str, np.ndarray]
+
+
+class DistillationEnv(gym.Env):
+    r"""A token budget, spent chunk by chunk on what a student can do.
+
+    ## Description
+
+    A student model is distilled from a teacher under a budget of B completion tokens. A task needs
+    some of the student's capabilities C, each to some degree. At every step the agent says which
+    share of the next chunk of tokens goes to which capability; prompts are made, the teacher
+    answers them, the student is trained on the answers, and probes measure what it can do now.
+    Training one capability moves the others, up or down, so the requirement is rarely the best
+    allocation. The goal is the most useful student when the budget is spent.
+
+    The models are real. They are loaded at the first `reset`, not by the constructor, so that
+    worker processes load their own; use `context="spawn"` for those.
+
+    ## Action Space
+
+    `Box(0, 1, (|C|,), float32)`: the allocation w_t, weights in the suite's order. They are scaled
+    to sum to 1, so only their ratios count. Weights above 1 are accepted. Weights that are
+    negative, not finite, all zero or not |C| in number raise a `ValueError` that shows them, and
+    change nothing.
+
+    | Num | Action | Min | Max |
+    |-----|--------|-----|-----|
+    | i | weight of capability i | 0 | 1 |
+
+    `SoftmaxAllocation` and `CandidateAllocation` (`read_env.envs.wrappers`) give logits and a
+    discrete catalogue instead.
+
+    ## Observation Space
+
+    A `Dict` of float32 boxes, in the order in which `FlattenObservation` joins them:
+
+    | Key | Shape | Min | Max | Meaning |
+    |-----|-------|-----|-----|---------|
+    | `budget` | (1,) | 0 | 1 | share of B that is left |
+    | `last_allocation` | (\|C\|,) | 0 | 1 | the normalised allocation of the last step; zeros at the start |
+    | `last_gain` | (\|C\|,) | -1 | 1 | Δs, what the last step changed in the profile; zeros at the start |
+    | `profile` | (\|C\|,) | 0 | 1 | s, the probe score of each capability |
+    | `requirement` | (\|C\|,) | 0 | 1 | r, what the task needs; sums to 1 |
+
+    ## Rewards
+
+    *reward = gain − β · spillover − λ · cost*
+
+    - gain: *U(s') − U(s)*, the change of the task's utility on the probe profile (form `utility`),
+      or *Σ r_c · Δs_c* (form `linear`, the paper's). For `weighted_mean` utilities they are one.
+    - spillover: *Σ r_c · max(−Δs_c, 0)* over the essential capabilities, those with the
+      `essential_k` largest weights.
+    - cost: the share of B that the step spent.
+
+    β, λ, the form and `essential_k` are the preset's `reward` section.
+
+    ## Starting State
+
+    The initial student S_0 with a fresh optimizer, the full budget, and prompt streams of this
+    episode's seed. That seed is drawn from `np_random`, first thing at every reset; the task, if
+    there are several, is drawn next. So `reset(seed=s)` starts the same episode again, two
+    environments reset with one seed see common random numbers (the same prompts of a capability in
+    the same order, whatever their agents, tasks and allocations), and `options` don't disturb the
+    episodes that follow.
+
+    ## Episode End
+
+    `terminated` when what is left of B is shorter than the shortest completion at hand, after about
+    `total_tokens / step_tokens` steps; the last one spends what fits. `truncated` is never true,
+    and there is no step limit. A step after the end raises
+    `gymnasium.error.ResetNeeded`. An update that explodes raises
+    `read_env.errors.DivergedError` and leaves the episode as it was before the step.
+
+    ## Information
+
+    Scores are float64; nothing depends on the clock, so that equal runs have equal infos. The
+    timings of the last step are in `env.unwrapped.last_report.seconds`.
+
+    | Key | At | Type | Meaning |
+    |-----|----|------|---------|
+    | `task` | both | str | name of the task card |
+    | `step` | both | int | steps finished |
+    | `utility` | both | float | U_τ on the probe profile |
+    | `profile` | both | (\|C\|,) | s |
+    | `budget_left`, `budget_spent` | both | int | completion tokens |
+    | `gain`, `spillover`, `cost` | step | float | parts of the reward |
+    | `forgetting` | step | float | mean drop on the capabilities that aren't essential; not rewarded |
+    | `profile_gain` | step | (\|C\|,) | Δs |
+    | `allocation` | step | (\|C\|,) | the normalised action |
+    | `tokens_by_capability` | step | (\|C\|,) int | completion tokens that each capability got |
+    | `completion_tokens`, `prompt_tokens` | step | int | of this step |
+    | `trained_tokens` | step | int | both together: what went through the student |
+    | `updates` | step | int | optimizer steps |
+    | `loss` | step | float | mean training loss, nats per token |
+    | `dev_profile`, `dev_utility` | every `dev_every` steps and at the end | (\|C\|,), float | on the dev split |
+
+    ## Arguments
+
+    ```python
+    gym.make("ReadEnv/Distillation-v0", task="math", overrides={"budget": {"total_tokens": 60_000}})
+    ```
+
+    - `preset="micro"`: a complete configuration by name, or a `.toml` file.
+    - `task=None`: a task card by name, or a `.toml` file; the preset's task if neither this nor `tasks` is given.
+    - `tasks=None`: several of them, one drawn evenly at every reset.
+    - `overrides=None`: nested values that replace the preset's.
+    - `render_mode=None`: `"rgb_array"` draws the episode so far.
+
+    All are JSON-able. `reset(options={"task": ...})` sets the task of one episode, named like `task`.
+
+    `env.unwrapped.snapshot()` returns the whole state, `restore()` brings it back to the bit.
+
+    ## References
+
+    The problem and the reward follow "ReAD: reinforcement-guided capability distillation",
+    arXiv:2605.11290.
+
+    ## Version History
+
+    * v0: Initial version
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 2}
+
+    def __init__(
+        self,
+        preset: str = "micro",
+        task: str | None = None,
+        tasks: Sequence[str] | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        if task is not None and tasks is not None:
+            raise ReadEnvError(f"give task or tasks, not both; got task={task!r} and tasks={tasks!r}")
+        if isinstance(tasks, str) or (tasks is not None and not tasks):
+            raise ReadEnvError(f"tasks must be a list of at least one task, got {tasks!r}")
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise unknown("render mode", str(render_mode), self.metadata["render_modes"])
+        self.config = load_preset(preset, {**(overrides or {}), **({} if task is None else {"task": task})})
+        self.suite = get_suite(self.config.suite)
+        self.cards = tuple(load_task(name, self.suite) for name in (tasks or [self.config.task]))
+        self.render_mode = render_mode
+
+        size = len(self.suite)
+        self.action_space = spaces.Box(0.0, 1.0, (size,), np.float32)
+        self.observation_space = spaces.Dict(
+            {
+                "requirement": spaces.Box(0.0, 1.0, (size,), np.float32),
+                "profile": spaces.Box(0.0, 1.0, (size,), np.float32),
+                "budget": spaces.Box(0.0, 1.0, (1,), np.float32),
+                "last_allocation": spaces.Box(0.0, 1.0, (size,), np.float32),
+                "last_gain": spaces.Box(-1.0, 1.0, (size,), np.float32),
+            }
+        )
+
+        self._trace: list[Point] = []
+        self._ended = False
+        self.distillation: Distillation | None = None
+        #: The last step's report, timings included; None before the first one.
+        self.last_report: ChunkReport | None = None
+        self._begin(self.cards[0])
+
+    # -- what the wrappers and agents may look at ----------------------------------------------
+
+    @property
+    def requirement(self) -> np.ndarray:
+        """The requirement r_τ of the current task (before the first reset: of the first task), (|C|,) float64."""
+        return self.card.requirement_vector(self.suite)
+
+    @property
+    def profile(self) -> np.ndarray:
+        """The capability profile s of the student now, (|C|,) float64."""
+        return np.array(self._now.profile)
+
+    @property
+    def last_allocation(self) -> np.ndarray:
+        """The normalised allocation of the last step, zeros at the start, (|C|,) float64."""
+        return np.array(self._now.allocation)
+
+    @property
+    def last_gain(self) -> np.ndarray:
+        """Δs of the last step, zeros at the start, (|C|,) float64."""
+        return self.profile - np.array(self._trace[-2].profile) if self._step else np.zeros(len(self.suite))
+
+    # -- Gymnasium's interface ------------------------------------------------------------------
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Starts an episode; ``options={"task": name}`` sets the task of this one only."""
+        asked = self._task_of(options)
+        super().reset(seed=seed)
+        # Always two draws in this order, used or not: see "Starting State".
+        episode_seed = int(self.np_random.integers(2**31))
+        drawn = self.cards[int(self.np_random.random() * len(self.cards))]
+        profile = self._process().reset(episode_seed)
+        self._begin(asked or drawn)
+        self._append(np.zeros(len(self.suite)), profile)
+        return self._observation(), self._info()
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Distils one chunk with this allocation."""
+        before = self._now
+        if self._ended:
+            raise ResetNeeded(f"the episode ended after step {self._step}, its budget is spent: call reset() first")
+        weights = normalise_allocation(action, len(self.suite))
+        process = self._process()
+        report = process.step(weights)
+
+        cost = (process.budget.spent - before.spent) / process.budget.total
+        reward = reward_of(self.config.reward, self.card, self.suite, self.profile, report.profile, cost)
+        self.last_report = report
+        self._append(report.allocation, report.profile)
+        self._ended = bool(process.exhausted)
+        info = {**self._info(), **self._step_info(report, reward)}
+        if self._ended or self._step % self.config.measure.dev_every == 0:
+            info["dev_profile"] = np.array(process.dev_profile(), dtype=np.float64)
+            info["dev_utility"] = self.card.utility(info["dev_profile"], self.suite)
+        return self._observation(), reward.value, self._ended, False, info
+
+    def render(self) -> np.ndarray | None:
+        """The episode so far as an RGB picture, (height, width, 3) uint8."""
+        if self.render_mode is None:
+            gym.logger.warn(
+                'render() needs a render mode, e.g. gym.make("ReadEnv/Distillation-v0", render_mode="rgb_array")'
+            )
+            return None
+        from read_env.envs.rendering import render_episode  # matplotlib, only when somebody looks
+
+        self._now  # noqa: B018  (an error before the first reset)
+        total = self._process().budget.total
+        return render_episode(self.suite.names, self.card, self.requirement, self._trace, total)
+
+    def close(self) -> None:
+        """Lets go of the models; a later reset loads them again."""
+        self.distillation = None
+        self._begin(self.cards[0])
+
+    # -- the whole state -------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Any]:
+        """The whole state of a running episode: student, optimizer, ledger, generators, task, history.
+
+        Holds tensors, numbers, text and lists only, so that ``torch.save`` and
+        ``torch.load(weights_only=True)`` carry it over to another process.
+        """
+        self._now  # noqa: B018  (an error before the first reset)
+        return {
+            "suite": list(self.suite.names),
+            "card": self.card.model_dump(mode="json"),
+            "trace": [point.to_state() for point in self._trace],
+            "ended": self._ended,
+            "np_random": _plain(self.np_random.bit_generator.state),
+            "np_random_seed": self._np_random_seed,
+            "distillation": self._process().snapshot(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> tuple[Observation, dict[str, Any]]:
+        """Goes back to a snapshot, exact to the bit; loads the models if need be.
+
+        Behind ``gym.make``'s wrappers call ``reset()`` once before the first ``restore()``, or they
+        refuse the next step.
+
+        Args:
+            state: from :meth:`snapshot` of an environment with the same configuration.
+
+        Returns:
+            The observation and info of the restored moment, like ``reset()``: info without the
+            keys that only a step has.
+
+        Raises:
+            ReadEnvError: if the state lacks a part, or belongs to another suite.
+        """
+        try:
+            suite, card = list(state["suite"]), TaskCard.model_validate(state["card"])
+            trace = [Point.from_state(point) for point in state["trace"]]
+            ended, generator, seed = bool(state["ended"]), state["np_random"], state["np_random_seed"]
+            distillation = state["distillation"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ReadEnvError(f"this is no snapshot of a DistillationEnv: {error!r}") from None
+        if suite != list(self.suite.names):
+            raise ReadEnvError(f"the snapshot's capabilities are {suite}, the environment's {list(self.suite.names)}")
+        process = self.distillation or self.load_distillation()
+        process.restore(distillation)
+        self.distillation = process
+        self.card, self._trace, self._ended, self.last_report = card, trace, ended, None
+        self._np_random = np.random.Generator(np.random.PCG64())
+        self._np_random.bit_generator.state = generator
+        self._np_random_seed = seed
+        return self._observation(), self._info()
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def load_distillation(self) -> Distillation:
+        """The distillation process, models loaded. Override it to run on something else."""
+        from read_env.distillation.process import Distillation
+
+        return Distillation.load(self.config)
+
+    def _process(self) -> Distillation:
+        if self.distillation is None:
+            self.distillation = self.load_distillation()
+        return self.distillation
+
+    @property
+    def _now(self) -> Point:
+        if not self._trace:
+            raise ResetNeeded("the environment has no state yet: call reset() first")
+        return self._trace[-1]
+
+    @property
+    def _step(self) -> int:
+        return len(self._trace) - 1
+
+    def _begin(self, card: TaskCard) -> None:
+        self.card = card
+        self._trace = []
+        self._ended = False
+        self.last_report = None
+
+    def _append(self, allocation: np.ndarray, profile: np.ndarray) -> None:
+        spent, utility = int(self._process().budget.spent), self.card.utility(profile, self.suite)
+        self._trace.append(Point(spent, tuple(allocation.tolist()), tuple(profile.tolist()), utility))
+
+    def _task_of(self, options: Mapping[str, Any] | None) -> TaskCard | None:
+        for key in options or {}:
+            if key != "task":
+                raise unknown("reset option", str(key), ["task"])
+        return load_task(options["task"], self.suite) if options else None
+
+    def _observation(self) -> Observation:
+        budget = self._process().budget
+        values = {
+            "requirement": self.requirement,
+            "profile": self.profile,
+            "budget": np.array([budget.left / budget.total]),
+            "last_allocation": self.last_allocation,
+            "last_gain": self.last_gain,
+        }
+        return {key: value.astype(np.float32) for key, value in values.items()}
+
+    def _info(self) -> dict[str, Any]:
+        budget = self._process().budget
+        return {
+            "task": self.card.name,
+            "step": self._step,
+            "utility": self._now.utility,
+            "profile": self.profile,
+            "budget_left": int(budget.left),
+            "budget_spent": int(budget.spent),
+        }
+
+    def _step_info(self, report: ChunkReport, reward: Reward) -> dict[str, Any]:
+        return {
+            "gain": reward.gain,
+            "spillover": reward.spillover,
+            "cost": reward.cost,
+            "forgetting": reward.forgetting,
+            "profile_gain": self.last_gain,
+            "allocation": self.last_allocation,
+            "tokens_by_capability": np.array(report.tokens_by_capability, dtype=np.int64),
+            "completion_tokens": int(report.completion_tokens),
+            "prompt_tokens": int(report.prompt_tokens),
+            "trained_tokens": int(report.trained_tokens),
+            "updates": int(report.updates),
+            "loss": float(report.loss),
+        }
+
+
+def _plain(value: Any) -> Any:
+    """A generator's state with numpy scalars turned into Python numbers."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value.item() if isinstance(value, np.generic) else value

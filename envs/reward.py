@@ -1,0 +1,57 @@
+"""The reward of one step and its parts (METHOD section 1, step 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from read_env.capabilities.base import Suite
+from read_env.config import RewardConfig
+from read_env.tasks import TaskCard, essential
+
+
+@dataclass(frozen=True)
+class Reward:
+    """What one step was worth.
+
+    Attributes:
+        value: gain − β·spillover − λ·cost.
+        gain: ΔU (form ``utility``) or r·Δs (form ``linear``).
+        spillover: Σ over the essential capabilities of r_c·max(−Δs_c, 0).
+        cost: share of B that the step spent.
+        forgetting: mean of max(−Δs_c, 0) over the other capabilities; reported, not rewarded.
+    """
+
+    value: float
+    gain: float
+    spillover: float
+    cost: float
+    forgetting: float
+
+
+def reward_of(
+    config: RewardConfig, card: TaskCard, suite: Suite, before: np.ndarray, after: np.ndarray, cost: float
+) -> Reward:
+    """The reward of a step that moved the profile from ``before`` to ``after``.
+
+    Args:
+        config: form of the gain, β, λ and how many capabilities are essential.
+        card: the task.
+        suite: index order of the profiles.
+        before: (|C|,) scores before the step.
+        after: (|C|,) scores after it.
+        cost: share of the total budget spent by the step.
+    """
+    requirement = card.requirement_vector(suite)
+    change = after - before
+    drop = np.maximum(-change, 0.0)
+    needed = essential(requirement, config.essential_k)
+    if config.form == "linear":
+        gain = float(requirement @ change)
+    else:
+        gain = card.utility(after, suite) - card.utility(before, suite)
+    spillover = float(requirement[needed] @ drop[needed])
+    forgetting = float(drop[~needed].mean()) if (~needed).any() else 0.0
+    value = gain - config.spillover_beta * spillover - config.cost_lambda * cost
+    return Reward(value, gain, spillover, float(cost), forgetting)

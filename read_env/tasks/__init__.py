@@ -1,0 +1,5 @@
+"""What a student is for: task cards, requirement vectors, utility."""
+
+from read_env.tasks.card import Exemplar, TaskCard, essential, load_task, task_names
+
+__all__ = ["Exemplar", "TaskCard", "essential", "load_task", "task_names"]

@@ -1,0 +1,118 @@
+"""A distillation without models: the contract of the real one, made-up dynamics, microseconds a step.
+
+``FakeDistillationEnv`` is the real environment on top of it: for tests of wrappers, agents and
+runners, whatever doesn't ask what a real student learns.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from read_env.capabilities import get_suite
+from read_env.config import Config
+from read_env.distillation.allocation import normalise_allocation
+from read_env.distillation.budget import TokenBudget
+from read_env.distillation.process import ChunkReport
+from read_env.envs.distillation import DistillationEnv
+from read_env.errors import ReadEnvError
+
+#: Every made-up completion has this many tokens, every prompt three times as many.
+COMPLETION = 10
+
+
+class FakeDistillation:
+    """Linear signed transfer with saturation and a little seeded noise."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.suite = get_suite(config.suite)
+        size = len(self.suite)
+        # Fixed, so that every test sees one world: diagonals learn, neighbours help, the rest is hurt.
+        self.transfer = np.full((size, size), -0.03) + np.diag(np.full(size, 0.4)) + np.diag(np.full(size - 1, 0.1), 1)
+        self.reset(config.seed)
+
+    @classmethod
+    def load(cls, config: Config) -> FakeDistillation:
+        return cls(config)
+
+    def reset(self, seed: int) -> np.ndarray:
+        self.seed, self.step_index, self.exhausted = seed, 0, False
+        self._rng = random.Random(seed)
+        self.budget = TokenBudget(self.config.budget.total_tokens)
+        self.profile = np.array([0.2 + 0.4 * self._rng.random() for _ in self.suite])
+        return self.profile.copy()
+
+    def step(self, weights: np.ndarray) -> ChunkReport:
+        allocation = normalise_allocation(weights, len(self.suite))
+        if self.exhausted:
+            raise ReadEnvError("the budget is spent")
+        affordable = min(self.config.budget.step_tokens, self.budget.left) // COMPLETION
+        examples = np.floor(allocation * affordable).astype(np.int64)
+        examples[int(np.argmax(allocation))] += affordable - examples.sum()
+        tokens = int(examples.sum()) * COMPLETION
+        self.budget = self.budget.spend(tokens, 3 * tokens)
+        before = self.profile
+        change = (tokens / 20_000) * (allocation @ self.transfer)
+        change = np.where(change > 0, change * (1 - before), change * before)
+        noise = np.array([self._rng.gauss(0, 0.005) for _ in self.suite])
+        self.profile = np.clip(before + change + noise, 0, 1)
+        self.step_index += 1
+        self.exhausted = self.budget.left < COMPLETION
+        return ChunkReport(
+            step=self.step_index,
+            allocation=allocation,
+            tokens_by_capability=examples * COMPLETION,
+            examples_by_capability=examples,
+            completion_tokens=tokens,
+            prompt_tokens=3 * tokens,
+            updates=tokens // self.config.distill.tokens_per_update,
+            loss=float(1 - self.profile.mean()),
+            metrics={"grad_norm": 1.0, "topk_mass": 0.99},
+            profile_before=before.copy(),
+            profile=self.profile.copy(),
+            exhausted=self.exhausted,
+            seconds=dict.fromkeys(("prompts", "teacher", "student", "probes", "other"), 0.0),
+        )
+
+    def dev_profile(self) -> np.ndarray:
+        self.budget = self.budget.count(dev_tokens=COMPLETION)
+        return np.clip(self.profile - 0.01, 0, 1)
+
+    def exam(self) -> np.ndarray:
+        return self.profile**2
+
+    def snapshot(self) -> dict[str, Any]:
+        version, internal, gauss = self._rng.getstate()
+        return {
+            "seed": self.seed,
+            "step_index": self.step_index,
+            "exhausted": self.exhausted,
+            "rng": [version, list(internal), gauss],
+            "budget": self.budget.to_dict(),
+            "profile": self.profile.tolist(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.seed, self.step_index, self.exhausted = state["seed"], state["step_index"], state["exhausted"]
+        version, internal, gauss = state["rng"]
+        self._rng.setstate((version, tuple(internal), gauss))
+        self.budget = TokenBudget(**state["budget"])
+        self.profile = np.array(state["profile"])
+
+    def save_student(self, path: Path | str) -> None:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        (Path(path) / "config.json").write_text("{}")
+
+
+class FakeDistillationEnv(DistillationEnv):
+    """The real environment over :class:`FakeDistillation`; counts how often it loaded "models"."""
+
+    loaded = 0
+
+    def load_distillation(self) -> Any:
+        self.loaded += 1
+        return FakeDistillation.load(self.config)

@@ -1,0 +1,259 @@
+"""What every environment of this package promises, walked over every registered id and the model-free double."""
+
+import warnings
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from fake_distillation import FakeDistillationEnv
+from gymnasium.utils.env_checker import check_env, data_equivalence
+
+from read_env.envs import ENVIRONMENTS
+from read_env.errors import ReadEnvError
+
+gym.register("Double/Distillation-v0", FakeDistillationEnv)
+
+#: Four steps, two of them with a dev measurement: enough for a contract, little enough for real models.
+SMALL = {
+    "budget": {"total_tokens": 800, "step_tokens": 200},
+    "measure": {"probes": 6, "dev": 6, "dev_every": 3},
+    "distill": {"block_size": 4},
+}
+
+RESET_KEYS = {"task", "step", "utility", "profile", "budget_left", "budget_spent"}
+STEP_KEYS = RESET_KEYS | {
+    "gain", "spillover", "cost", "forgetting", "profile_gain", "allocation", "tokens_by_capability",
+    "completion_tokens", "prompt_tokens", "trained_tokens", "updates", "loss",
+}  # fmt: skip
+
+env_ids = pytest.mark.parametrize("env_id", ["Double/Distillation-v0", *ENVIRONMENTS])
+
+
+def make(env_id: str, **kwargs: Any) -> gym.Env:
+    return gym.make(env_id, **{"overrides": SMALL, **kwargs})
+
+
+def allocations(n: int, seed: int = 0) -> list[np.ndarray]:
+    return list(np.random.default_rng(seed).dirichlet(np.ones(8), n).astype(np.float32))
+
+
+def play(env: gym.Env, actions: list[np.ndarray], seed: int | None = 0, **kwargs: Any) -> list[Any]:
+    """Everything that an episode returns."""
+    return [env.reset(seed=seed, **kwargs), *(env.step(action) for action in actions)]
+
+
+def assert_same(one: list[Any], other: list[Any]) -> None:
+    assert data_equivalence(one, other, exact=True)
+
+
+def test_every_id_of_the_namespace_is_walked_over() -> None:
+    assert {env_id for env_id in gym.registry if env_id.startswith("ReadEnv/")} == set(ENVIRONMENTS)
+
+
+@env_ids
+def test_gymnasium_checker_is_silent(env_id: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(make(env_id).unwrapped)
+
+
+@env_ids
+def test_sb3_checker_says_nothing_but_that_the_box_is_asymmetric(env_id: str) -> None:
+    from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message="We recommend you to use a symmetric and normalized Box action space")
+        check_env_for_sb3(make(env_id).unwrapped)
+
+
+@env_ids
+def test_an_episode(env_id: str) -> None:
+    env = make(env_id)
+    observation, info = env.reset(seed=0)
+    assert set(info) == RESET_KEYS
+    assert info["step"] == 0 and info["budget_spent"] == 0 and info["budget_left"] == 800
+    assert not observation["last_allocation"].any() and not observation["last_gain"].any()
+    assert observation["budget"] == 1 and observation["requirement"].sum() == pytest.approx(1)
+    spent, utility, ended = 0, info["utility"], False
+    reward_config = env.unwrapped.config.reward
+    while not ended:
+        step, profile = info["step"], info["profile"]
+        observation, reward, ended, truncated, info = env.step(allocations(1, seed=step)[0])
+        assert observation in env.observation_space
+        assert type(reward) is float and type(ended) is bool and truncated is False
+        assert info["step"] == step + 1
+        checkpoint = ended or info["step"] % 3 == 0
+        assert set(info) == STEP_KEYS | ({"dev_profile", "dev_utility"} if checkpoint else set())
+        spent += info["completion_tokens"]
+        assert info["tokens_by_capability"].sum() == info["completion_tokens"]
+        assert info["trained_tokens"] == info["completion_tokens"] + info["prompt_tokens"]
+        assert info["budget_spent"] == spent <= 800 and info["budget_left"] == 800 - spent
+        assert observation["budget"] == np.float32(info["budget_left"] / 800)
+        assert info["cost"] == info["completion_tokens"] / 800
+        assert reward == pytest.approx(info["gain"] - reward_config.spillover_beta * info["spillover"])
+        np.testing.assert_array_equal(info["profile_gain"], info["profile"] - profile)
+        np.testing.assert_array_equal(observation["last_gain"], info["profile_gain"].astype(np.float32))
+        np.testing.assert_array_equal(observation["last_allocation"], info["allocation"].astype(np.float32))
+        np.testing.assert_array_equal(observation["profile"], info["profile"].astype(np.float32))
+        assert info["gain"] == pytest.approx(info["utility"] - utility)
+        utility = info["utility"]
+    with pytest.raises(gym.error.ResetNeeded, match=rf"ended after step {info['step']}.*call reset\(\) first"):
+        env.step(allocations(1)[0])
+    assert env.reset()[1]["budget_left"] == 800
+
+
+@env_ids
+def test_same_seed_and_actions_same_everything_to_the_bit(env_id: str) -> None:
+    actions = allocations(2)
+    env = make(env_id)
+    first = play(env, actions)
+    assert_same(play(env, actions), first)
+    assert_same(play(make(env_id), actions), first)
+
+
+@env_ids
+def test_another_seed_another_episode(env_id: str) -> None:
+    env = make(env_id)
+    rewards = [play(env, allocations(1), seed)[1][1] for seed in (0, 1, None)]
+    assert len(set(rewards)) == 3
+
+
+@env_ids
+def test_only_the_ratios_of_weights_count(env_id: str) -> None:
+    env = make(env_id)
+    weights = np.array([2, 1, 0, 0, 1, 0, 0, 0])
+    assert_same(play(env, [weights]), play(env, [weights / 4]))
+
+
+@env_ids
+def test_snapshot_restore_is_exact_here_and_in_another_process_to_be(env_id: str, tmp_path: Any) -> None:
+    env = make(env_id, task="agent")
+    play(env, allocations(1), seed=5, options={"task": "tutor"})
+    torch.save(env.unwrapped.snapshot(), tmp_path / "state.pt")
+    rest = allocations(3, seed=1)
+    expected = [env.step(action) for action in rest]
+    following = env.reset()
+
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    fresh = make(env_id, task="math")
+    fresh.reset()
+    for again in (env, fresh):
+        again.unwrapped.restore(state)
+        assert_same([again.step(action) for action in rest], expected)
+    env.unwrapped.restore(state)
+    assert_same([env.reset()[0]["profile"]], [following[0]["profile"]])  # np_random came back, too
+
+
+@env_ids
+def test_restore_returns_the_moment(env_id: str) -> None:
+    env = make(env_id)
+    observation, *_, info = play(env, allocations(1))[-1]
+    state = env.unwrapped.snapshot()
+    env.reset()
+    restored_observation, restored_info = env.unwrapped.restore(state)
+    assert_same([restored_observation], [observation])
+    assert_same([restored_info], [{key: info[key] for key in RESET_KEYS}])
+
+
+@env_ids
+def test_bad_weights_are_shown_and_change_nothing(env_id: str) -> None:
+    env = make(env_id).unwrapped
+    expected = play(env, allocations(2))
+    play(env, allocations(1))
+    for weights, message in (
+        (np.array([0.5, -0.25, 0, 0, 0, 0, 0, 0.75]), r"not be negative.*-0\.25"),
+        (np.array([0.5, np.nan, 0, 0, 0, 0, 0, 0.5]), "finite.*nan"),
+        (np.array([0.5, np.inf, 0, 0, 0, 0, 0, 0.5]), "finite.*inf"),
+        (np.zeros(8), r"not all be zero.*\[0"),
+        (np.full(7, 0.5), r"shape \(8,\).*\(7,\).*0\.5"),
+        ("math", "8 numbers, got 'math'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            env.step(weights)
+    assert_same([env.step(allocations(2)[1])], expected[2:])
+
+
+@env_ids
+def test_flattened_observations(env_id: str) -> None:
+    env = gym.wrappers.FlattenObservation(make(env_id))
+    observation, _ = env.reset(seed=0)
+    assert observation.shape == env.observation_space.shape == (4 * 8 + 1,)
+    assert observation.dtype == np.float32 and observation in env.observation_space
+
+
+@env_ids
+def test_rendering(env_id: str) -> None:
+    env = make(env_id, render_mode="rgb_array")
+    env.reset(seed=0)
+    start = env.render()
+    env.step(allocations(1)[0])
+    after = env.render()
+    assert start.shape == after.shape == (640, 1120, 3) and after.dtype == np.uint8
+    assert (start != after).any()
+
+
+@pytest.mark.parametrize("env_id", ENVIRONMENTS)
+def test_the_class_docstring_is_the_specification(env_id: str) -> None:
+    text = type(gym.make(env_id).unwrapped).__doc__
+    sections = [line.strip()[3:] for line in text.splitlines() if line.strip().startswith("## ")]
+    assert sections == [
+        "Description", "Action Space", "Observation Space", "Rewards", "Starting State", "Episode End",
+        "Information", "Arguments", "References", "Version History",
+    ]  # fmt: skip
+    assert all(f"`{key}`" in text for key in STEP_KEYS | {"dev_profile", "dev_utility"})
+
+
+@pytest.mark.parametrize("env_id", ENVIRONMENTS)
+def test_the_specification_is_json(env_id: str) -> None:
+    spec = make(env_id, tasks=["math", "agent"]).spec
+    assert gym.envs.registration.EnvSpec.from_json(spec.to_json()).kwargs == spec.kwargs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("env_id", ENVIRONMENTS)
+def test_two_environments_in_their_own_processes(env_id: str) -> None:
+    envs = gym.make_vec(
+        env_id, num_envs=2, vectorization_mode="async", vector_kwargs={"context": "spawn"}, overrides=SMALL
+    )
+    try:
+        envs.reset(seed=[3, 4])
+        actions = np.stack(allocations(2))
+        observations, rewards, *_ = envs.step(actions)
+        assert observations["profile"].shape == (2, 8)
+    finally:
+        envs.close()
+    alone = make(env_id)
+    for i, seed in enumerate((3, 4)):
+        assert play(alone, [actions[i]], seed)[1][1] == rewards[i]
+
+
+def test_no_arguments_give_the_micro_preset_and_its_default_task() -> None:
+    env = gym.make("ReadEnv/Distillation-v0").unwrapped
+    assert env.config.preset == "micro"
+    assert env.card.name == env.config.task
+    assert env.distillation is None
+
+
+def test_bad_arguments() -> None:
+    def make_bad(**kwargs: Any) -> gym.Env:
+        return FakeDistillationEnv(**kwargs)
+
+    with pytest.raises(ReadEnvError, match="unknown preset 'mikro': did you mean 'micro'"):
+        make_bad(preset="mikro")
+    with pytest.raises(ReadEnvError, match="unknown task 'mth': did you mean 'math'"):
+        make_bad(task="mth")
+    with pytest.raises(ReadEnvError, match="unknown task 'mth': did you mean 'math'"):
+        make_bad(tasks=["math", "mth"])
+    with pytest.raises(ReadEnvError, match="task or tasks, not both"):
+        make_bad(task="math", tasks=["code"])
+    with pytest.raises(ReadEnvError, match="list of at least one task"):
+        make_bad(tasks=[])
+    with pytest.raises(ReadEnvError, match="list of at least one task, got 'math'"):
+        make_bad(tasks="math")
+    with pytest.raises(ReadEnvError, match="unknown render mode 'human'"):
+        make_bad(render_mode="human")
+    with pytest.raises(ReadEnvError, match="budget"):
+        make_bad(overrides={"budget": {"total_tokens": -1}})

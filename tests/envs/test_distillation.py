@@ -1,0 +1,260 @@
+"""The environment's own behaviour, over a distillation without models."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from fake_distillation import FakeDistillation, FakeDistillationEnv
+from gymnasium.error import ResetNeeded
+from hypothesis import given
+from hypothesis import strategies as st
+
+from read_env.errors import DivergedError, ReadEnvError
+
+UNIFORM = np.full(8, 0.125)
+
+
+# --- tasks ------------------------------------------------------------------------------------------
+
+
+def test_tasks_are_drawn_evenly_at_reset() -> None:
+    env = FakeDistillationEnv(tasks=["math", "code", "agent"])
+    drawn = [env.reset(seed=0)[1]["task"], *(env.reset()[1]["task"] for _ in range(59))]
+    assert {name: drawn.count(name) >= 10 for name in ("math", "code", "agent")} == dict.fromkeys(drawn, True)
+
+
+def test_the_observed_requirement_and_utility_are_those_of_the_task() -> None:
+    env = FakeDistillationEnv(tasks=["math", "agent"])
+    for _ in range(8):
+        observation, info = env.reset()
+        np.testing.assert_array_equal(observation["requirement"], env.requirement.astype(np.float32))
+        assert info["utility"] == env.card.utility(info["profile"], env.suite)
+        assert info["task"] == env.card.name
+
+
+def test_options_hold_for_one_episode() -> None:
+    env = FakeDistillationEnv(task="math")
+    assert env.reset(seed=0, options={"task": "agent"})[1]["task"] == "agent"
+    assert env.step(UNIFORM)[4]["task"] == "agent"
+    assert env.reset()[1]["task"] == "math"
+
+
+def test_options_take_a_file(tmp_path: Path) -> None:
+    env = FakeDistillationEnv()
+    card = (Path(__file__).parents[2] / "read_env/tasks/cards/math.toml").read_text()
+    (tmp_path / "mine.toml").write_text(card.replace('name = "math"', 'name = "mine"'))
+    assert env.reset(options={"task": str(tmp_path / "mine.toml")})[1]["task"] == "mine"
+
+
+def test_options_do_not_disturb_the_episodes_that_follow() -> None:
+    env = FakeDistillationEnv(tasks=["math", "code", "agent"])
+
+    def following(options: dict[str, Any] | None) -> list[Any]:
+        env.reset(seed=0, options=options)
+        return [(info["task"], info["profile"].tolist()) for _, info in (env.reset() for _ in range(5))]
+
+    assert following({"task": "tutor"}) == following(None)
+
+
+def test_one_seed_gives_common_random_numbers_whatever_the_tasks() -> None:
+    profiles = [
+        FakeDistillationEnv(**kwargs).reset(seed=7)[1]["profile"].tolist()
+        for kwargs in ({"task": "math"}, {"task": "code"}, {"tasks": ["agent", "tutor"]})
+    ]
+    assert profiles[0] == profiles[1] == profiles[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task": "mth"}, "unknown task 'mth': did you mean 'math'"),
+        ({"tsk": "math"}, "unknown reset option 'tsk': did you mean 'task'"),
+    ],
+)
+def test_bad_options_change_nothing(options: dict[str, Any], message: str) -> None:
+    env = FakeDistillationEnv()
+    env.reset(seed=0)
+    expected = env.np_random.bit_generator.state, env.snapshot()
+    with pytest.raises(ReadEnvError, match=message):
+        env.reset(seed=1, options=options)
+    assert (env.np_random.bit_generator.state, env.snapshot()) == expected
+
+
+# --- the life of the models ---------------------------------------------------------------------------
+
+
+def test_models_load_once_at_the_first_reset() -> None:
+    env = FakeDistillationEnv()
+    assert env.loaded == 0 and env.distillation is None
+    env.reset()
+    env.reset()
+    assert env.loaded == 1
+
+
+def test_close_lets_go_and_may_be_repeated() -> None:
+    env = FakeDistillationEnv()
+    env.reset()
+    env.close()
+    env.close()
+    assert env.distillation is None
+    with pytest.raises(ResetNeeded):
+        env.step(UNIFORM)
+    env.reset()
+    env.step(UNIFORM)
+
+
+@pytest.mark.parametrize("call", ["step", "snapshot", "render"])
+def test_nothing_works_before_the_first_reset(call: str) -> None:
+    env = FakeDistillationEnv(render_mode="rgb_array")
+    with pytest.raises(ResetNeeded, match=r"call reset\(\) first"):
+        getattr(env, call)(*([UNIFORM] if call == "step" else []))
+    assert env.loaded == 0
+
+
+def test_a_refused_update_leaves_the_episode_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = FakeDistillationEnv()
+    env.reset(seed=0)
+    env.step(UNIFORM)
+    before = env.snapshot()
+    with monkeypatch.context() as patch:
+
+        def explode(self: Any, weights: Any) -> None:
+            raise DivergedError("loss is nan")
+
+        patch.setattr(FakeDistillation, "step", explode)
+        with pytest.raises(DivergedError):
+            env.step(UNIFORM)
+    assert env.snapshot() == before
+    env.step(UNIFORM)
+
+
+# --- what the last report and the settings do ----------------------------------------------------------
+
+
+def test_timings_are_in_the_last_report_not_in_info() -> None:
+    env = FakeDistillationEnv()
+    env.reset(seed=0)
+    assert env.last_report is None
+    info = env.step(UNIFORM)[4]
+    assert set(env.last_report.seconds) == {"prompts", "teacher", "student", "probes", "other"}
+    assert "seconds" not in info and "metrics" not in info
+
+
+def test_dev_checkpoints() -> None:
+    env = FakeDistillationEnv(
+        overrides={"measure": {"dev_every": 3}, "budget": {"total_tokens": 5000, "step_tokens": 1000}}
+    )
+    env.reset(seed=0)
+    infos = [env.step(UNIFORM)[4] for _ in range(5)]
+    assert [info["step"] for info in infos if "dev_profile" in info] == [3, 5]
+    assert infos[2]["dev_utility"] == env.card.utility(infos[2]["dev_profile"], env.suite)
+
+
+def test_reward_settings_reach_the_reward() -> None:
+    settings = {"reward": {"spillover_beta": 2.0, "cost_lambda": 0.3, "form": "linear", "essential_k": 1}}
+    env = FakeDistillationEnv(task="agent", overrides=settings)
+    env.reset(seed=0)
+    for _ in range(5):
+        _, reward, _, _, info = env.step(np.eye(8)[0])
+        assert reward == pytest.approx(info["gain"] - 2.0 * info["spillover"] - 0.3 * info["cost"])
+        assert info["gain"] == pytest.approx(env.requirement @ info["profile_gain"])
+        assert info["spillover"] == pytest.approx(0.4 * max(-info["profile_gain"][5], 0))
+
+
+@given(st.integers(10, 3000), st.integers(10, 1000), st.integers(0, 10))
+def test_the_budget_is_never_overspent_and_gains_add_up(total: int, step: int, seed: int) -> None:
+    env = FakeDistillationEnv(overrides={"budget": {"total_tokens": total, "step_tokens": step}})
+    _, info = env.reset(seed=seed)
+    start, gains, ended = info["utility"], 0.0, False
+    weights = np.random.default_rng(seed)
+    while not ended:
+        observation, _, ended, _, info = env.step(weights.dirichlet(np.ones(8)))
+        gains += info["gain"]
+        assert observation in env.observation_space
+    assert 0 <= info["budget_left"] < 10
+    assert info["utility"] - start == pytest.approx(gains)
+
+
+# --- snapshots ----------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_does_not_change_when_the_episode_goes_on() -> None:
+    env = FakeDistillationEnv()
+    env.reset(seed=0)
+    state = env.snapshot()
+    text = json.dumps(state)
+    env.step(UNIFORM)
+    assert json.dumps(state) == text
+
+
+def test_a_snapshot_restores_without_a_reset_and_into_another_task() -> None:
+    env = FakeDistillationEnv(task="agent")
+    env.reset(seed=0)
+    env.step(UNIFORM)
+    fresh = FakeDistillationEnv(task="math")
+    fresh.restore(env.snapshot())
+    assert fresh.card == env.card
+    assert fresh.snapshot() == env.snapshot()
+    assert fresh.step(UNIFORM)[1] == env.step(UNIFORM)[1]
+
+
+def test_a_finished_episode_stays_finished() -> None:
+    env = FakeDistillationEnv(overrides={"budget": {"total_tokens": 1000, "step_tokens": 1000}})
+    env.reset(seed=0)
+    assert env.step(UNIFORM)[2]
+    state = env.snapshot()
+    env.reset()
+    env.restore(state)
+    with pytest.raises(ResetNeeded, match="ended after step 1"):
+        env.step(UNIFORM)
+
+
+@pytest.mark.parametrize("missing", ["suite", "card", "trace", "ended", "np_random", "np_random_seed", "distillation"])
+def test_a_snapshot_that_lacks_a_part_is_refused_and_nothing_lost(missing: str) -> None:
+    env = FakeDistillationEnv()
+    env.reset(seed=0)
+    state = env.snapshot()
+    with pytest.raises(ReadEnvError, match=rf"no snapshot of a DistillationEnv: KeyError\('{missing}'\)"):
+        env.restore({key: value for key, value in state.items() if key != missing})
+    assert env.snapshot() == state
+
+
+def test_a_snapshot_of_another_suite_is_refused() -> None:
+    env = FakeDistillationEnv()
+    env.reset(seed=0)
+    with pytest.raises(ReadEnvError, match=r"the snapshot's capabilities are \['chess'\]"):
+        env.restore(env.snapshot() | {"suite": ["chess"]})
+
+
+# --- rendering ------------------------------------------------------------------------------------------
+
+
+def test_rendering_leaves_no_global_figure_behind() -> None:
+    from matplotlib import pyplot, rcParams
+
+    env = FakeDistillationEnv(render_mode="rgb_array")
+    env.reset(seed=0)
+    settings = dict(rcParams)
+    env.render()
+    assert pyplot.get_fignums() == []
+    assert dict(rcParams) == settings
+
+
+def test_the_same_episode_gives_the_same_picture() -> None:
+    pictures = []
+    for _ in range(2):
+        env = FakeDistillationEnv(render_mode="rgb_array")
+        env.reset(seed=0)
+        env.step(UNIFORM)
+        pictures.append(env.render())
+    np.testing.assert_array_equal(*pictures)
+
+
+def test_render_without_a_mode_says_how() -> None:
+    env = gym.wrappers.OrderEnforcing(FakeDistillationEnv())
+    env.reset()
+    with pytest.warns(UserWarning, match="needs a render mode"):
+        assert env.render() is None
