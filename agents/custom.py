@@ -1,0 +1,136 @@
+"""Agents of other people: any class with ``predict`` gets the rest of the protocol.
+
+The class needs nothing from this package::
+
+    class Mine:
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
+            return observation["requirement"], state
+
+Its constructor may take nothing, or any of the keyword arguments ``capabilities``
+and ``seed``, and options of its own. Where it has ``observe``, ``learn``,
+``scalars``, or ``state_dict`` with ``load_state_dict``, they are used.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+
+from read_env.agents.base import Agent, Callback
+from read_env.agents.observation import Array, Observation, View
+from read_env.errors import ReadEnvError, unknown
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+def adapt(factory: Any, name: str, capabilities: Sequence[str], options: Mapping[str, Any], seed: int) -> Agent:
+    """An ``Agent`` made by somebody's class: the class itself if it derives from Agent, else wrapped.
+
+    Raises:
+        ReadEnvError: not callable, no ``predict``, or options that the constructor doesn't take.
+    """
+    if inspect.isclass(factory) and issubclass(factory, Agent):
+        return factory(capabilities, seed=seed, options=options, name=name)
+    if not callable(factory):
+        raise ReadEnvError(f"agent {name!r} is a {type(factory).__name__}; right would be a class with predict")
+    inner = factory(**_arguments(factory, name, capabilities, options, seed))
+    if not callable(getattr(inner, "predict", None)):
+        raise ReadEnvError(
+            f"agent {name!r}: {type(inner).__name__} has no method predict(observation, state=None, "
+            "episode_start=None, deterministic=False) -> (action, state)"
+        )
+    return CustomAgent(inner, name, capabilities, options, seed)
+
+
+def _arguments(
+    factory: Any, name: str, capabilities: Sequence[str], options: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
+    """What of capabilities, seed and options the constructor takes."""
+    parameters = inspect.signature(factory).parameters
+    anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    accepted = {
+        key
+        for key, parameter in parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+    offered = {"capabilities": tuple(capabilities), "seed": seed}
+    for key, value in options.items():
+        if key in offered or not (anything or key in accepted):
+            own = sorted(accepted - set(offered))
+            raise ReadEnvError(f"agent {name!r} with {key!r} = {value!r}: {unknown('option', key, own)}")
+    given = {key: value for key, value in offered.items() if anything or key in accepted}
+    return {**given, **options}
+
+
+class CustomAgent(Agent):
+    """Somebody's object behind this package's protocol.
+
+    Its actions are passed on as they are: the environment says what is wrong with them.
+    """
+
+    def __init__(
+        self, inner: Any, name: str, capabilities: Sequence[str], options: Mapping[str, Any], seed: int
+    ) -> None:
+        super().__init__(capabilities, seed, name=name)
+        self.inner = inner
+        self._options = dict(options)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self._options)
+
+    def allocate(self, view: View, deterministic: bool) -> Array:
+        raise TypeError("a custom agent is asked through predict")  # pragma: no cover - predict is overridden
+
+    def predict(
+        self,
+        observation: Observation,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, Any]:
+        answer = self.inner.predict(observation, state=state, episode_start=episode_start, deterministic=deterministic)
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise ReadEnvError(f"agent {self.name!r}: predict must return (action, state), not {type(answer).__name__}")
+        return np.asarray(answer[0], dtype=np.float32), answer[1]
+
+    def observe(
+        self,
+        observation: Observation,
+        action: npt.ArrayLike,
+        reward: float,
+        next_observation: Observation,
+        terminated: bool,
+        truncated: bool,
+        info: Mapping[str, Any],
+    ) -> None:
+        if hasattr(self.inner, "observe"):
+            self.inner.observe(observation, action, reward, next_observation, terminated, truncated, info)
+
+    def learn(
+        self, env: gym.Env[Any, Any], total_steps: int, callback: Callback | None = None, seed: int | None = None
+    ) -> Self:
+        if hasattr(self.inner, "learn"):
+            self.inner.learn(env, total_steps, callback)
+            return self
+        return super().learn(env, total_steps, callback, seed)
+
+    def scalars(self) -> dict[str, float]:
+        return dict(self.inner.scalars()) if hasattr(self.inner, "scalars") else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict()
+        if hasattr(self.inner, "state_dict"):
+            state["inner"] = self.inner.state_dict()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        if "inner" in state:
+            self.inner.load_state_dict(state["inner"])

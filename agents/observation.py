@@ -1,0 +1,114 @@
+"""What an agent sees: the environment's Dict observation, checked and in float64.
+
+Every agent reads observations through ``parse``, which accepts one observation
+or a batch of them (as a vector environment gives) and names the field that is
+missing or has the wrong shape. ``KEYS`` is the order in which the parts stand
+wherever they are put into one vector.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from read_env.errors import ReadEnvError
+
+Array = npt.NDArray[np.float64]
+Observation = Mapping[str, Any]
+
+#: The parts of an observation; all are (|C|,) but ``budget``, which is (1,).
+KEYS = ("requirement", "profile", "budget", "last_allocation", "last_gain")
+
+
+@dataclass(frozen=True)
+class View:
+    """One observation (METHOD §1, the context x_t), in float64.
+
+    Attributes:
+        requirement: r_τ on the simplex, (|C|,).
+        profile: probe scores s_t in [0, 1], (|C|,).
+        budget: share of the token budget that is left, in [0, 1].
+        last_allocation: w_{t−1}, (|C|,); zeros before the first step.
+        last_gain: s_t − s_{t−1}, (|C|,); zeros before the first step.
+    """
+
+    requirement: Array
+    profile: Array
+    budget: float
+    last_allocation: Array
+    last_gain: Array
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the first observation of an episode: nothing has been allocated yet."""
+        return not self.last_allocation.any()
+
+    def vector(self) -> Array:
+        """All parts in the order of ``KEYS``, (4|C| + 1,)."""
+        return np.concatenate(
+            [self.requirement, self.profile, [self.budget], self.last_allocation, self.last_gain], dtype=np.float64
+        )
+
+
+def parse(observation: Observation, size: int) -> tuple[list[View], bool]:
+    """Split an observation into its rows.
+
+    Args:
+        observation: mapping with ``KEYS``; every value (n,) or, batched, (b, n).
+        size: |C|.
+
+    Returns:
+        The rows, and whether the observation was a batch.
+
+    Raises:
+        ReadEnvError: a part is missing, has a wrong shape or holds NaN or infinity.
+    """
+    if not isinstance(observation, Mapping):
+        raise ReadEnvError(
+            f"an agent needs the environment's Dict observation with {', '.join(KEYS)}, "
+            f"not {type(observation).__name__}; leave FlattenObservation out"
+        )
+    parts: dict[str, Array] = {}
+    for key in KEYS:
+        if key not in observation:
+            raise ReadEnvError(f"observation has no {key!r}; it has: {', '.join(map(str, observation)) or 'nothing'}")
+        value = np.asarray(observation[key], dtype=np.float64)
+        width = 1 if key == "budget" else size
+        if value.ndim not in (1, 2) or value.shape[-1] != width:
+            raise ReadEnvError(
+                f"observation {key!r} has shape {value.shape}; right would be ({width},) or (n, {width})"
+            )
+        if not np.isfinite(value).all():
+            raise ReadEnvError(f"observation {key!r} is not finite: {value.tolist()}")
+        parts[key] = value
+    lengths = {key: len(value) if value.ndim == 2 else None for key, value in parts.items()}
+    if len(set(lengths.values())) > 1:
+        raise ReadEnvError(f"observation mixes batch sizes: {lengths}")
+    batched = parts["budget"].ndim == 2
+    rows = {key: np.atleast_2d(value) for key, value in parts.items()}
+    views = [
+        View(
+            requirement=rows["requirement"][i],
+            profile=rows["profile"][i],
+            budget=float(rows["budget"][i, 0]),
+            last_allocation=rows["last_allocation"][i],
+            last_gain=rows["last_gain"][i],
+        )
+        for i in range(len(rows["budget"]))
+    ]
+    return views, batched
+
+
+def to_simplex(weights: npt.ArrayLike) -> Array:
+    """Non-negative weights (|C|,) divided by their sum; all zero gives the uniform allocation.
+
+    Raises:
+        ReadEnvError: a weight is negative or not finite.
+    """
+    values = np.asarray(weights, dtype=np.float64)
+    if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any():
+        raise ReadEnvError(f"allocation weights must be finite and not negative, not {values.tolist()}")
+    total = values.sum()
+    return values / total if total > 0 else np.full(len(values), 1.0 / len(values))

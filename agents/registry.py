@@ -1,0 +1,163 @@
+"""Names to agents: the built-in ones, saved files, ``module:Class`` and installed plug-ins.
+
+A name's module is imported when an agent of that name is made, so that listing
+the names loads neither torch nor Stable-Baselines3.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from read_env.agents import storage
+from read_env.agents.base import Agent
+from read_env.errors import ReadEnvError, unknown
+
+#: Distributions announce agents in this entry-point group: ``my-agent = "my_package.my_module:MyAgent"``.
+GROUP = "read_env.agents"
+
+#: Name -> where its class is, and options that set it apart from others of that class.
+BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
+    "uniform": ("read_env.agents.static:Uniform", {}),
+    "task-static": ("read_env.agents.static:TaskStatic", {}),
+    "sqrt-task": ("read_env.agents.static:SqrtTask", {}),
+    "water-filling": ("read_env.agents.static:WaterFilling", {}),
+    "fixed": ("read_env.agents.static:Fixed", {}),
+    "one-hot": ("read_env.agents.static:OneHot", {}),
+    "round-robin": ("read_env.agents.static:RoundRobin", {}),
+    "random-candidate": ("read_env.agents.static:RandomCandidate", {}),
+    "grid-searched": ("read_env.agents.searched:GridSearched", {}),
+    "greedy": ("read_env.agents.bandit:PublishedBandit", {"kappa": 0.0}),
+    "read-bandit-published": ("read_env.agents.bandit:PublishedBandit", {}),
+    "read-bandit": ("read_env.agents.structured:ReadBandit", {}),
+    "sb3:PPO": ("read_env.agents.sb3:PPO", {}),
+    "sb3:A2C": ("read_env.agents.sb3:A2C", {}),
+    "sb3:SAC": ("read_env.agents.sb3:SAC", {}),
+    "sb3:TD3": ("read_env.agents.sb3:TD3", {}),
+    "sb3:DQN": ("read_env.agents.sb3:DQN", {}),
+    "sb3-contrib:MaskablePPO": ("read_env.agents.sb3:MaskablePPO", {}),
+}
+
+
+def agent_names() -> tuple[str, ...]:
+    """The built-in names, then those of installed plug-ins."""
+    return (*BUILT_IN, *(point.name for point in _plug_ins() if point.name not in BUILT_IN))
+
+
+def make_agent(
+    name: str | os.PathLike[str],
+    *,
+    capabilities: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    env: gym.Env[Any, Any] | None = None,
+) -> Agent:
+    """An agent of this name, untrained; or a saved one, as it was saved.
+
+    Args:
+        name: one of ``agent_names()``, ``module:Class``, or the path of a saved agent.
+        capabilities: the suite's names, in order. May be left out when ``env`` is given.
+        options: the agent's own settings; for a saved agent, settings to change.
+        seed: of everything random in the agent; a saved agent keeps its own.
+        env: a read-env environment to take the capabilities from.
+
+    Raises:
+        ReadEnvError: unknown name, wrong options, missing packages, a class without ``predict``,
+            or a saved agent of another suite.
+    """
+    name = os.fspath(name)
+    if capabilities is None:
+        if env is None:
+            raise ReadEnvError("make_agent needs the suite's capabilities: give capabilities= or env=")
+        capabilities = env.unwrapped.suite.names  # type: ignore[attr-defined]
+    if name not in BUILT_IN and Path(name).is_file():
+        agent = load_agent(name, options)
+        if agent.capabilities != tuple(capabilities):
+            raise ReadEnvError(
+                f"{name} was saved for the capabilities {', '.join(agent.capabilities)}; "
+                f"here they are {', '.join(capabilities)}"
+            )
+        return agent
+    return _construct(name, capabilities, options or {}, seed)
+
+
+def load_agent(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Agent:
+    """The agent that ``save`` wrote to ``path``; it predicts as the saved one did.
+
+    Args:
+        path: the file.
+        options: settings to change, such as ``{"update": False}`` for a trained bandit that
+            shall not learn any more.
+
+    Raises:
+        ReadEnvError: a missing or damaged file, or one that another agent's state is in.
+    """
+    document = storage.read(path)
+    try:
+        kept: dict[str, Any] = document["options"]
+        name, capabilities, seed, state = (document[key] for key in ("agent", "capabilities", "seed", "state"))
+    except KeyError as error:
+        raise ReadEnvError(f"{path} is no saved agent: it has no {error}") from error
+    agent = _construct(name, capabilities, {**kept, **(options or {})}, seed)
+    try:
+        agent.load_state_dict(state)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ReadEnvError(
+            f"{path} is damaged: no state of agent {name!r} ({type(error).__name__}: {error})"
+        ) from error
+    return agent
+
+
+def _construct(name: str, capabilities: Sequence[str], options: Mapping[str, Any], seed: int) -> Agent:
+    if name in BUILT_IN:
+        where, preset = BUILT_IN[name]
+        return _import(where)(capabilities, seed=seed, options={**preset, **options}, name=name)
+    plug_in = next((point for point in _plug_ins() if point.name == name), None)
+    if plug_in is not None:
+        try:
+            found = plug_in.load()
+        except (ImportError, AttributeError) as error:
+            raise ReadEnvError(f"agent {name!r} is announced as {plug_in.value!r}, which fails: {error}") from error
+    elif ":" in name:
+        if name.startswith(("sb3:", "sb3-contrib:")):
+            raise unknown("agent", name, agent_names())
+        found = _import(name)
+    else:
+        raise unknown("agent", name, agent_names())
+    from read_env.agents.custom import adapt
+
+    return adapt(found, name, capabilities, options, seed)
+
+
+def _plug_ins() -> list[EntryPoint]:
+    return sorted(entry_points(group=GROUP), key=lambda point: point.name)
+
+
+def _import(name: str) -> Any:
+    """The object ``module:attribute``; modules in the working directory are found, too.
+
+    A console script, unlike ``python script.py``, doesn't look there by itself. The directory
+    goes last on the path: it can add modules but hide none.
+    """
+    module_name, _, attribute = name.partition(":")
+    here = os.getcwd()
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ReadEnvError(f"agent {name!r}: can't import module {module_name!r}: {error}") from error
+    except (TypeError, ValueError) as error:  # "", ".relative"
+        raise ReadEnvError(f"agent {name!r}: {module_name!r} is no module name; right would be module:Class") from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError as error:
+        public = [key for key in vars(module) if not key.startswith("_")]
+        raise unknown(f"class in module {module_name}", attribute, public) from error

@@ -1,0 +1,375 @@
+"""Policies of Stable-Baselines3 and sb3-contrib as agents.
+
+One adapter for all: it puts the right action wrapper and a vector observation
+around the environment while SB3 learns, and turns the policy's actions into
+weights for the bare environment when it predicts. So every runner treats an SB3
+policy like any other agent. The presets are for steps that cost seconds: short
+rollouts, learning from the first episodes on, several updates a step where
+old steps can be used again.
+
+The trained SB3 object is ``agent.model``. Its own zip is kept inside the saved
+agent, and only weights are read from it (``weights_only``), never its pickled part.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import gymnasium as gym
+import numpy as np
+from pydantic import Field
+
+from read_env.agents.base import Agent, AgentSettings, Callback
+from read_env.agents.observation import Array, Observation, View, parse
+from read_env.agents.sb3_bridge import BlankEnv, OwnRandomness, Tap, VectorObservation
+from read_env.envs.wrappers import CandidateAllocation, SoftmaxAllocation
+from read_env.errors import ReadEnvError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Sb3Settings(AgentSettings):
+    """What all algorithms have; ``scale`` is that of SoftmaxAllocation (continuous actions only)."""
+
+    learning_rate: float = Field(default=3e-4, gt=0)
+    gamma: float = Field(default=0.99, ge=0, le=1)
+    hidden: int = Field(default=64, ge=1)
+    scale: float = Field(default=3.0, gt=0)
+
+
+class RolloutSettings(Sb3Settings):
+    """PPO and MaskablePPO: a rollout of about two episodes, used for ten epochs."""
+
+    n_steps: int = Field(default=40, ge=2)
+    n_epochs: int = Field(default=10, ge=1)
+    gae_lambda: float = Field(default=0.95, ge=0, le=1)
+    ent_coef: float = Field(default=0.0, ge=0)
+
+
+class A2CSettings(Sb3Settings):
+    """A2C: an update every ten steps."""
+
+    learning_rate: float = Field(default=7e-4, gt=0)
+    n_steps: int = Field(default=10, ge=2)
+    gae_lambda: float = Field(default=1.0, ge=0, le=1)
+    ent_coef: float = Field(default=0.0, ge=0)
+
+
+class ReplaySettings(Sb3Settings):
+    """SAC and TD3: learning begins after about two episodes, with four updates a step."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_starts: int = Field(default=40, ge=0)
+    buffer_size: int = Field(default=10_000, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    gradient_steps: int = Field(default=4, ge=1)
+
+
+class SACSettings(ReplaySettings):
+    """SAC: rewards are about .01 here, and the usual first entropy weight of 1 would drown them."""
+
+    ent_coef: float | str = "auto_0.01"
+
+
+class DQNSettings(ReplaySettings):
+    """DQN: exploration falls over the first half of the steps."""
+
+    exploration_fraction: float = Field(default=0.5, gt=0, le=1)
+    exploration_final_eps: float = Field(default=0.05, ge=0, le=1)
+    target_update_interval: int = Field(default=50, ge=1)
+
+
+class Sb3Agent(Agent):
+    """One SB3 algorithm; the subclasses say which.
+
+    Raises:
+        ReadEnvError: Stable-Baselines3 (or sb3-contrib) is not installed.
+    """
+
+    module: ClassVar[str] = "stable_baselines3"
+    algorithm: ClassVar[str]
+    actions: ClassVar[Literal["logits", "catalogue", "mask-free"]] = "logits"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        try:
+            factory = getattr(importlib.import_module(self.module), self.algorithm)
+        except ModuleNotFoundError as error:
+            raise ReadEnvError(
+                f"agent {self.name!r} needs {self.module.replace('_', '-')}, which is not installed "
+                f"({error}): pip install 'read-env[sb3]'"
+            ) from error
+        self._blank = BlankEnv(self.capabilities)
+        self._wrapped: Any = self._allocation(self._blank)
+        self.randomness = OwnRandomness(self.seed)
+        s = self.settings
+        with self.randomness.applied():
+            self.model: Any = factory(
+                "MlpPolicy",
+                VectorObservation(self._wrapped),
+                learning_rate=s.learning_rate,
+                gamma=s.gamma,
+                policy_kwargs={"net_arch": [s.hidden, s.hidden]},
+                seed=self.seed,
+                device="cpu",  # two layers: a GPU would only add latency
+                **self._arguments(),
+            )
+        self._curves = _attach_logger(self.model)
+
+    def _arguments(self) -> dict[str, Any]:
+        """The algorithm's own constructor arguments."""
+        own = self.settings.model_dump()
+        return {key: value for key, value in own.items() if key not in Sb3Settings.model_fields}
+
+    def _allocation(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        """``env`` behind the action wrapper that this algorithm's actions fit."""
+        if self.actions == "logits":
+            return SoftmaxAllocation(env, scale=self.settings.scale)
+        k = min(3, self.size)  # a suite may have fewer capabilities than the top three needs
+        return CandidateAllocation(env, k=k, mask_free=self.actions == "mask-free")
+
+    def allocate(self, view: View, deterministic: bool) -> Array:
+        return self._decide([view], deterministic)[0]
+
+    def predict(
+        self,
+        observation: Observation,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, Any]:
+        """As for every agent; a batch goes through the policy at once."""
+        views, batched = parse(observation, self.size)
+        weights = self._decide(views, deterministic).astype(np.float32)
+        return (weights if batched else weights[0]), state
+
+    def _decide(self, views: list[View], deterministic: bool) -> Array:
+        """Weights for the bare environment, (n, |C|)."""
+        vectors = np.stack([view.vector() for view in views]).astype(np.float32)
+        situations = [(view.requirement, view.profile, view.last_allocation) for view in views]
+        more = {}
+        if self.actions == "catalogue":
+            more["action_masks"] = np.stack([self._wrapped.catalogue.mask(*parts) for parts in situations])
+        with self.randomness.applied():
+            actions, _ = self.model.predict(vectors, deterministic=deterministic, **more)
+        if self.actions == "logits":
+            return np.stack([self._wrapped.action(action) for action in actions])
+        indices = [self._wrapped.indices[int(action)] for action in actions]
+        catalogue = self._wrapped.catalogue
+        return np.stack([catalogue.allocation(i, *parts) for i, parts in zip(indices, situations, strict=True)])
+
+    def learn(
+        self, env: gym.Env[Any, Any], total_steps: int, callback: Callback | None = None, seed: int | None = None
+    ) -> Self:
+        """Let SB3 learn on ``env`` for exactly ``total_steps`` environment steps.
+
+        SB3 rounds up to whole rollouts. Here the steps are split evenly into rollouts of at most
+        ``n_steps``, so that none of them is made in vain. The callback sees allocations, not the
+        wrapped actions.
+
+        Raises:
+            ReadEnvError: a negative number of steps.
+        """
+        if total_steps < 0:
+            raise ReadEnvError(f"total_steps must not be negative: {total_steps}")
+        if total_steps == 0:
+            return self
+        from stable_baselines3.common.callbacks import BaseCallback
+
+        tap = Tap(env, total_steps, callback)
+
+        class Stop(BaseCallback):
+            def _on_step(self) -> bool:
+                return not tap.stopped
+
+        with self.randomness.applied():
+            self.model.set_env(VectorObservation(self._allocation(tap)))
+            if seed is not None:
+                self.model.env.seed(seed)
+            for part in self._parts(total_steps):
+                if not tap.stopped:
+                    self._prepare(part)
+                    self.model.learn(part, callback=Stop(), log_interval=1, reset_num_timesteps=False)
+            self.model.set_env(VectorObservation(self._wrapped))  # lets go of the environment
+        return self
+
+    def _parts(self, total_steps: int) -> list[int]:
+        """``total_steps`` in the portions of SB3's ``learn`` calls."""
+        return [total_steps]
+
+    def _prepare(self, steps: int) -> None:
+        """Called before each portion."""
+
+    def scalars(self) -> dict[str, float]:
+        """SB3's latest ``train/`` and ``rollout/`` values, under SB3's own tags."""
+        return dict(self._curves)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimizers, replay buffer, counters and generators.
+
+        Exact between ``learn`` calls; a rollout that is under way inside one is not kept.
+        """
+        buffer = io.BytesIO()
+        self.model.save(buffer)
+        state: dict[str, Any] = {
+            **super().state_dict(),
+            "sb3_zip": np.frombuffer(buffer.getvalue(), dtype=np.uint8).copy(),
+            "randomness": self.randomness.state_dict(),
+            "actions_rng": self.model.action_space.np_random.bit_generator.state,
+            "counters": {key: getattr(self.model, key) for key in _COUNTERS if hasattr(self.model, key)},
+            "curves": dict(self._curves),
+        }
+        replay = getattr(self.model, "replay_buffer", None)
+        if replay is not None:
+            kept = {key: getattr(replay, key)[: replay.size()].copy() for key in _replay_arrays(replay)}
+            state["replay"] = {**kept, "pos": replay.pos, "full": replay.full}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        from stable_baselines3.common.save_util import load_from_zip_file
+
+        super().load_state_dict(state)
+        source = io.BytesIO(np.asarray(state["sb3_zip"], dtype=np.uint8).tobytes())
+        try:
+            # load_data=False leaves the pickled part alone; the rest is torch.load(weights_only=True).
+            _, parameters, variables = load_from_zip_file(source, load_data=False, device="cpu")
+            self.model.set_parameters(parameters, exact_match=True, device="cpu")
+        except (ValueError, RuntimeError, AttributeError) as error:
+            raise ReadEnvError(f"this is no state of agent {self.name!r} with these options: {error}") from error
+        for name, value in (variables or {}).items():
+            getattr(self.model, name).data.copy_(value.data)  # SAC's entropy coefficient
+        for key, value in state["counters"].items():
+            setattr(self.model, key, value)
+        self.model.action_space.np_random.bit_generator.state = state["actions_rng"]
+        self.randomness.load_state_dict(state["randomness"])
+        self._curves.clear()
+        self._curves.update(state["curves"])
+        if "replay" in state:
+            replay, kept = self.model.replay_buffer, state["replay"]
+            replay.pos, replay.full = int(kept["pos"]), bool(kept["full"])
+            for key in _replay_arrays(replay):
+                getattr(replay, key)[: replay.size()] = kept[key]
+
+
+class _Rollouts(Sb3Agent):
+    """Algorithms that learn from whole rollouts and throw them away."""
+
+    def _parts(self, total_steps: int) -> list[int]:
+        rollouts = -(-total_steps // self.settings.n_steps)
+        short, longer = divmod(total_steps, rollouts)
+        return [short + (index < longer) for index in range(rollouts)]
+
+    def _prepare(self, steps: int) -> None:
+        """Make the next rollout ``steps`` long."""
+        model = self.model
+        if model.n_steps != steps:
+            model.n_steps = model.rollout_buffer.buffer_size = steps
+            model.rollout_buffer.reset()
+        if hasattr(model, "batch_size"):
+            # Two minibatches. Never one of a single step: its advantage has no spread to divide by.
+            model.batch_size = steps if steps < 8 else -(-steps // 2)
+            model.normalize_advantage = steps > 1
+
+
+class PPO(_Rollouts):
+    """``sb3:PPO`` over softmax logits."""
+
+    name = "sb3:PPO"
+    algorithm = "PPO"
+    settings_type = RolloutSettings
+
+    def _arguments(self) -> dict[str, Any]:
+        return {**super()._arguments(), "batch_size": self.settings.n_steps}
+
+
+class A2C(_Rollouts):
+    """``sb3:A2C`` over softmax logits."""
+
+    name = "sb3:A2C"
+    algorithm = "A2C"
+    settings_type = A2CSettings
+
+
+class MaskablePPO(PPO):
+    """``sb3-contrib:MaskablePPO`` over the whole candidate catalogue, with masks."""
+
+    name = "sb3-contrib:MaskablePPO"
+    module = "sb3_contrib"
+    algorithm = "MaskablePPO"
+    actions = "catalogue"
+
+
+class SAC(Sb3Agent):
+    """``sb3:SAC`` over softmax logits."""
+
+    name = "sb3:SAC"
+    algorithm = "SAC"
+    settings_type = SACSettings
+
+
+class TD3(Sb3Agent):
+    """``sb3:TD3`` over softmax logits, with Gaussian exploration noise of s.d. 0.2."""
+
+    name = "sb3:TD3"
+    algorithm = "TD3"
+    settings_type = ReplaySettings
+
+    def _arguments(self) -> dict[str, Any]:
+        from stable_baselines3.common.noise import NormalActionNoise
+
+        noise = NormalActionNoise(mean=np.zeros(self.size), sigma=np.full(self.size, 0.2))
+        return {**super()._arguments(), "action_noise": noise}
+
+
+class DQN(Sb3Agent):
+    """``sb3:DQN`` over the candidates that need no mask."""
+
+    name = "sb3:DQN"
+    algorithm = "DQN"
+    actions = "mask-free"
+    settings_type = DQNSettings
+
+    def _arguments(self) -> dict[str, Any]:
+        return {**super()._arguments(), "train_freq": 1}
+
+
+# Attributes of SB3 models that steer what comes next and are no parameters.
+_COUNTERS = (
+    "num_timesteps",
+    "_n_updates",
+    "_n_calls",
+    "_episode_num",
+    "exploration_rate",
+    "_current_progress_remaining",
+)
+
+
+def _replay_arrays(replay: Any) -> list[str]:
+    """Names of a replay buffer's arrays; with ``optimize_memory_usage`` one of them is missing."""
+    names = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+    return [name for name in names if isinstance(getattr(replay, name, None), np.ndarray)]
+
+
+def _attach_logger(model: Any) -> dict[str, float]:
+    """Give the model a logger that keeps the latest values in a dict, and return that dict."""
+    from stable_baselines3.common.logger import KVWriter, Logger
+
+    class Latest(KVWriter):
+        def __init__(self) -> None:
+            self.values: dict[str, float] = {}
+
+        def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+            numbers = {key: value for key, value in key_values.items() if isinstance(value, (int, float, np.number))}
+            # Clocks have no place in an agent's state; the CLI writes its own time/ curves.
+            self.values.update({key: float(value) for key, value in numbers.items() if not key.startswith("time/")})
+
+        def close(self) -> None:
+            pass
+
+    latest = Latest()
+    model.set_logger(Logger(None, [latest]))
+    return latest.values

@@ -1,0 +1,177 @@
+"""Between Stable-Baselines3 and read-env: what SB3 sees of an environment, and whose randomness is whose.
+
+Needs Gymnasium but not SB3, so that it can be read and tested by itself.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from read_env.agents.base import Callback, Transition
+from read_env.agents.observation import KEYS
+
+
+@dataclass(frozen=True)
+class BlankSuite:
+    """What the wrappers ask of a suite: its names and how many they are."""
+
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class BlankEnv(gym.Env[Any, Any]):
+    """Spaces without an environment: SB3 builds a policy from these before there is anything to learn on."""
+
+    def __init__(self, capabilities: Sequence[str]) -> None:
+        size = len(capabilities)
+        self.suite = BlankSuite(tuple(capabilities))
+        self.action_space = spaces.Box(0.0, 1.0, (size,), np.float32)
+        self.observation_space = spaces.Dict(
+            {
+                key: spaces.Box(-1.0 if key == "last_gain" else 0.0, 1.0, (1 if key == "budget" else size,), np.float32)
+                for key in KEYS
+            }
+        )
+
+
+class VectorObservation(gym.ObservationWrapper[Any, Any, Any]):
+    """The Dict observation as one float32 vector, its parts in the order of ``KEYS``: (4|C| + 1,)."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        parts = [env.observation_space[key] for key in KEYS]  # type: ignore[index]
+        low, high = (np.concatenate([getattr(part, end) for part in parts]) for end in ("low", "high"))
+        self.observation_space = spaces.Box(low, high, dtype=np.float32)
+
+    def observation(self, observation: Any) -> np.ndarray:
+        return np.concatenate([observation[key] for key in KEYS]).astype(np.float32)
+
+
+class Tap(gym.Wrapper[Any, Any, Any, Any]):
+    """Sits on the bare environment: counts its steps, shows them to the callback, and ends at the cap.
+
+    Args:
+        env: takes weights, gives Dict observations.
+        cap: environment steps that may be made.
+        callback: as for ``Agent.learn``.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], cap: int, callback: Callback | None) -> None:
+        super().__init__(env)
+        self.cap = cap
+        self.callback = callback
+        self.steps = 0
+        self.stopped = False
+        self._observation: Any = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        # SB3 resets after an episode's end even when it is about to stop. A reset of the real
+        # environment costs time, and nobody would look at this one.
+        if self.steps and (self.stopped or self.steps >= self.cap):
+            return self._observation, {}
+        self._observation, info = self.env.reset(seed=seed, options=options)
+        return self._observation, info
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        if self.stopped or self.steps >= self.cap:
+            raise RuntimeError(f"Stable-Baselines3 asked for more than {self.cap} environment steps")
+        following, reward, terminated, truncated, info = self.env.step(action)
+        self.steps += 1
+        if self.callback is not None:
+            transition = Transition(
+                self.steps,
+                self._observation,
+                np.asarray(action, dtype=np.float32),
+                float(reward),
+                following,
+                bool(terminated),
+                bool(truncated),
+                info,
+            )
+            self.stopped = self.callback(transition) is False
+        self._observation = following
+        return following, reward, terminated, truncated, info
+
+
+class OwnRandomness:
+    """The global generators of Python, numpy and torch, as one agent would have them for itself.
+
+    SB3 draws from the global generators. Inside ``with randomness.applied():`` they are this
+    agent's; outside, they are everybody's again. So neither an environment nor another agent
+    changes what this one does, and a saved agent goes on where it was.
+    """
+
+    def __init__(self, seed: int) -> None:
+        import torch
+
+        self._python: Any = None
+        self._numpy: Any = None
+        self._torch: Any = None
+        with self._restored():
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            torch.manual_seed(seed)
+            self._keep()
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        with self._restored():
+            self._apply()
+            try:
+                yield
+            finally:
+                self._keep()
+
+    def state_dict(self) -> dict[str, Any]:
+        version, internal, gauss = self._python
+        name, keys, position, has_gauss, cached = self._numpy
+        return {
+            "python": [version, list(internal), gauss],
+            "numpy": [name, np.array(keys), position, has_gauss, cached],
+            "torch": self._torch.numpy(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        import torch
+
+        version, internal, gauss = state["python"]
+        self._python = (version, tuple(internal), gauss)
+        self._numpy = tuple(state["numpy"])
+        self._torch = torch.from_numpy(np.array(state["torch"], dtype=np.uint8))
+
+    @staticmethod
+    @contextmanager
+    def _restored() -> Iterator[None]:
+        import torch
+
+        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+            torch.set_rng_state(before[2])
+
+    def _keep(self) -> None:
+        import torch
+
+        self._python = random.getstate()
+        self._numpy = np.random.get_state(legacy=True)
+        self._torch = torch.get_rng_state()
+
+    def _apply(self) -> None:
+        import torch
+
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)
+        torch.set_rng_state(self._torch)

@@ -1,0 +1,131 @@
+"""``grid-searched``: the best fixed allocation, found by playing whole episodes with each candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+
+from read_env.agents.base import Agent, AgentSettings, Callback, Transition
+from read_env.agents.candidates import candidates
+from read_env.agents.observation import Array, View, parse, to_simplex
+from read_env.errors import ReadEnvError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+# Requirements arrive in float32; two that are nearer than this are the same task.
+_SAME_TASK = 1e-3
+
+
+class GridSearchedSettings(AgentSettings):
+    """A known allocation (|C| weights), where the search was done before; else ``learn`` searches."""
+
+    allocation: tuple[float, ...] | None = None
+
+
+class GridSearched(Agent):
+    """The paper's baseline of the same name: the best fixed allocation in A(τ) on profiling episodes.
+
+    ``learn`` plays one whole episode with each candidate, all under one seed (the same prompts,
+    so that candidates differ and luck doesn't), then starts over with the next seed. It makes
+    exactly the steps that it is given; an episode they cut short doesn't count. The search costs
+    tokens that a comparison has to report. With several tasks in the environment the results are
+    kept apart by requirement vector.
+    """
+
+    name = "grid-searched"
+    settings_type = GridSearchedSettings
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        given = self.settings.allocation
+        if given is not None and len(given) != self.size:
+            raise ReadEnvError(
+                f"agent {self.name!r}, option 'allocation' has {len(given)} weights; "
+                f"right would be {self.size}: {', '.join(self.capabilities)}"
+            )
+        self._given = None if given is None else to_simplex(given)
+        # One row a finished episode: requirement (|C|), allocation (|C|), round, total reward.
+        self._results = np.empty((0, 2 * self.size + 2))
+        self._round = 0
+        self._next = 0  # the candidate that this round goes on with
+
+    def allocate(self, view: View, deterministic: bool) -> Array:
+        return self._given if self._given is not None else self.best(view.requirement)[0]
+
+    def best(self, requirement: Array) -> tuple[Array, float]:
+        """The best allocation found for a task, (|C|,), and its mean total reward.
+
+        Raises:
+            ReadEnvError: no whole episode has been played for this requirement.
+        """
+        known = np.abs(self._results[:, : self.size] - requirement).sum(axis=1) < _SAME_TASK
+        if not known.any():
+            raise ReadEnvError(
+                f"agent {self.name!r} has no allocation for this task yet: call learn on profiling episodes, "
+                f"or give the option 'allocation' ({self.size} weights)"
+            )
+        rows = self._results[known]
+        # Means over different seeds don't compare: once a round is whole, only whole rounds count.
+        whole = rows[rows[:, -2] < self._round]
+        rows = whole if len(whole) else rows
+        tried, which = np.unique(rows[:, self.size : -2], axis=0, return_inverse=True)
+        which = which.reshape(-1)
+        means = np.bincount(which, rows[:, -1]) / np.bincount(which)
+        winner = int(np.argmax(means))
+        return to_simplex(tried[winner]), float(means[winner])
+
+    def learn(
+        self, env: gym.Env[Any, Any], total_steps: int, callback: Callback | None = None, seed: int | None = None
+    ) -> Self:
+        """Search for exactly ``total_steps`` steps; round n plays its episodes under ``seed`` + n.
+
+        Without a seed the agent's own is used. A second call goes on where the first one ended,
+        beginning with the episode that was cut short.
+
+        Raises:
+            ReadEnvError: a negative number of steps.
+        """
+        if total_steps < 0:
+            raise ReadEnvError(f"total_steps must not be negative: {total_steps}")
+        played = 0
+        while played < total_steps:
+            observation, _ = env.reset(seed=(self.seed if seed is None else seed) + self._round)
+            view = parse(observation, self.size)[0][0]
+            # Task-static is what the others perturb; it comes first, then the sparse ones.
+            tries = np.vstack([to_simplex(view.requirement), candidates(view)])
+            action = tries[self._next].astype(np.float32)
+            total, over = 0.0, False
+            while not over and played < total_steps:
+                following, reward, terminated, truncated, info = env.step(action)
+                played, total, over = played + 1, total + float(reward), bool(terminated or truncated)
+                if callback is not None:
+                    transition = Transition(
+                        played,
+                        observation,
+                        action,
+                        float(reward),
+                        following,
+                        bool(terminated),
+                        bool(truncated),
+                        info,
+                    )
+                    if callback(transition) is False:
+                        return self
+                observation = following
+            if over:
+                row = np.concatenate([view.requirement, tries[self._next], [self._round, total]])
+                self._results = np.vstack([self._results, row])
+                self._round, self._next = divmod(self._round * len(tries) + self._next + 1, len(tries))
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "results": self._results, "round": self._round, "next": self._next}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._results = np.array(state["results"], dtype=np.float64).reshape(-1, 2 * self.size + 2)
+        self._round, self._next = int(state["round"]), int(state["next"])

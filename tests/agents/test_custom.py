@@ -1,0 +1,112 @@
+"""Agents of other people: fifteen lines, found by import path or entry point."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from read_env.agents import agent_names, load_agent, make_agent
+from read_env.agents.custom import CustomAgent
+from read_env.errors import ReadEnvError
+
+# A whole custom agent: gives most to what gained most in the last step.
+MODULE = '''
+import numpy as np
+
+class Momentum:
+    """Follows the last gain."""
+    def __init__(self, capabilities, seed=0, temperature=0.05):
+        self.size, self.temperature, self.seen = len(capabilities), temperature, 0
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        weights = observation["requirement"] * np.exp(observation["last_gain"] / self.temperature)
+        return weights / weights.sum(axis=-1, keepdims=True), state
+    def observe(self, observation, action, reward, next_observation, terminated, truncated, info):
+        self.seen += 1
+    def state_dict(self):
+        return {"seen": self.seen}
+    def load_state_dict(self, state):
+        self.seen = state["seen"]
+
+class Bare:
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return observation["requirement"], state
+
+class Wrong:
+    pass
+
+number = 3
+'''
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with the module in it; it is not on Python's path."""
+    (tmp_path / "momentum_agent.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    monkeypatch.delitem(sys.modules, "momentum_agent", raising=False)
+    return tmp_path
+
+
+def test_an_agent_by_import_path_runs_learns_and_is_saved(here: Path, toy: Any, names: tuple[str, ...]) -> None:
+    agent = make_agent("momentum_agent:Momentum", capabilities=names, options={"temperature": 0.5}, seed=1)
+    assert isinstance(agent, CustomAgent) and agent.inner.temperature == 0.5
+    env = toy()
+    agent.learn(env, 7, seed=0)
+    assert env.taken == agent.inner.seen == 7
+    observation, _ = env.reset(seed=1)
+    action, _ = agent.predict(observation)
+    assert action.dtype == np.float32 and action.sum() == pytest.approx(1)
+    agent.save(here / "saved")
+    loaded = load_agent(here / "saved")
+    assert loaded.inner.seen == 7 and loaded.options == {"temperature": 0.5}  # type: ignore[attr-defined]
+    assert (loaded.predict(observation)[0] == action).all()
+
+
+def test_predict_is_all_that_is_needed(here: Path, toy: Any, names: tuple[str, ...]) -> None:
+    agent = make_agent("momentum_agent:Bare", capabilities=names)
+    agent.learn(toy(), 5)
+    assert agent.scalars() == {} and agent.options == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("momentum_agent:Momentun", {}, "unknown class in module momentum_agent 'Momentun': did you mean 'Momentum'"),
+        ("momentum_agnt:Momentum", {}, "can't import module 'momentum_agnt'"),
+        ("momentum_agent:Wrong", {}, "Wrong has no method predict"),
+        ("momentum_agent:number", {}, "is a int; right would be a class with predict"),
+        ("momentum_agent:Momentum", {"temperatur": 1}, "did you mean 'temperature'"),
+        ("momentum_agent:Bare", {"x": 1}, "unknown option 'x'"),
+        (":Momentum", {}, "no module name"),
+    ],
+)
+def test_mistakes_are_explained(
+    name: str, options: dict[str, Any], words: str, here: Path, names: tuple[str, ...]
+) -> None:
+    with pytest.raises(ReadEnvError, match=words):
+        make_agent(name, capabilities=names, options=options)
+
+
+def test_installed_agents_are_found_by_their_entry_point(
+    here: Path, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sys.path.append(str(here))
+    points = [
+        EntryPoint("momentum", "momentum_agent:Momentum", "read_env.agents"),
+        EntryPoint("broken", "momentum_agent:Gone", "read_env.agents"),
+    ]
+    monkeypatch.setattr(
+        "read_env.agents.registry.entry_points", lambda group: points if group == "read_env.agents" else []
+    )
+    assert agent_names()[-2:] == ("broken", "momentum")
+    assert make_agent("momentum", capabilities=names).inner.temperature == 0.05  # type: ignore[attr-defined]
+    with pytest.raises(ReadEnvError, match="broken.*momentum_agent:Gone"):
+        make_agent("broken", capabilities=names)
+    with pytest.raises(ReadEnvError, match="known:.*momentum"):
+        make_agent("momentun", capabilities=names)
