@@ -1,0 +1,172 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from read_env.reporting import comparison_report
+from read_env.reporting.contrasts import against, contrast, family
+from read_env.reporting.measures import EXAM_UTILITY, SPILLOVER, main_measure, over_tasks
+from read_env.reporting.records import load_comparison
+from read_env.reporting.statistics import holm
+from read_env.reporting.tables import markdown_table, measure_table, number, p_value
+
+AGENTS = ("read-bandit", "task-static", "water-filling", "random-candidate")
+PAIRS = [("read-bandit", name) for name in AGENTS[1:]]
+
+
+@pytest.fixture(scope="module")
+def directory(synthetic, tmp_path_factory):
+    return synthetic.write_comparison(
+        tmp_path_factory.mktemp("comparison") / "c", AGENTS, ("tickets", "puzzles"), range(4), steps=6
+    )
+
+
+@pytest.fixture(scope="module")
+def report(directory):
+    return comparison_report(directory)
+
+
+def summaries(directory, agent, task):
+    found = sorted((directory / "runs").glob(f"{agent}__{task}__seed*/summary.json"))
+    return [json.loads(path.read_text()) for path in found]
+
+
+def gains(directory, agent):
+    tasks = ("tickets", "puzzles")
+    rows = [[s["exam_utility"] - s["exam_utility_start"] for s in summaries(directory, agent, t)] for t in tasks]
+    return np.array(rows)
+
+
+def test_the_table_has_the_means_of_the_records(directory):
+    table = measure_table(load_comparison(directory), EXAM_UTILITY)
+    row = next(line for line in table.splitlines() if "`task-static`" in line)
+    values = gains(directory, "task-static")
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1].startswith(f"{values[0].mean():+.3f} ± ")
+    assert cells[2].startswith(f"{values[1].mean():+.3f} ± ")
+    assert cells[3].startswith(f"{values.mean():+.3f} ± ")
+    assert cells[4] == "8"
+
+
+def test_the_mean_over_tasks_rests_on_seeds(directory):
+    found = over_tasks(load_comparison(directory), EXAM_UTILITY, "read-bandit")
+    assert found is not None
+    assert found.n == 4
+    assert found.sd == pytest.approx(gains(directory, "read-bandit").mean(axis=0).std(ddof=1))
+
+
+def test_a_contrast_is_the_paired_t_test_over_seeds(directory):
+    found = contrast(load_comparison(directory), EXAM_UTILITY, "read-bandit", "task-static")
+    a, b = gains(directory, "read-bandit"), gains(directory, "task-static")
+    assert found is not None
+    assert found.p == pytest.approx(stats.ttest_rel(a.mean(axis=0), b.mean(axis=0)).pvalue)
+    assert found.difference.mean == pytest.approx((a - b).mean())
+    assert (found.pairs, found.difference.n) == (8, 4)
+    assert (found.wins, found.losses) == (int((a > b).sum()), int((a < b).sum()))
+
+
+def test_the_primary_contrasts_are_holm_adjusted_together(directory):
+    found = family(load_comparison(directory), EXAM_UTILITY, PAIRS)
+    assert [entry.p_holm for entry in found] == pytest.approx(list(holm([entry.p for entry in found])))
+
+
+def test_a_contrast_that_is_missing_still_counts(directory):
+    comparison = load_comparison(directory)
+    full = family(comparison, EXAM_UTILITY, PAIRS[:1])
+    more = family(comparison, EXAM_UTILITY, [*PAIRS[:1], ("read-bandit", "oracle")])
+    assert [entry.reference for entry in more] == ["task-static"]
+    assert more[0].p_holm == pytest.approx(min(1.0, 2 * full[0].p))
+
+
+def test_an_incomplete_seed_is_left_out_of_the_contrast_and_said(synthetic, tmp_path):
+    path = synthetic.write_comparison(tmp_path / "c", AGENTS[:2], ("tickets", "puzzles"), range(3), steps=3)
+    (path / "runs" / "read-bandit__puzzles__seed2" / "summary.json").unlink()
+    found = contrast(load_comparison(path), EXAM_UTILITY, "read-bandit", "task-static")
+    assert found is not None
+    assert (found.difference.n, found.pairs) == (2, 4)
+    assert "1 pair" in found.note
+
+
+def test_exploratory_contrasts_leave_the_primary_ones_to_their_table(directory):
+    found = against(load_comparison(directory), EXAM_UTILITY, "task-static", skip=PAIRS)
+    assert [entry.agent for entry in found] == ["water-filling", "random-candidate"]
+
+
+def test_runs_without_exam_are_compared_on_the_probes(synthetic, tmp_path, no_pictures):
+    path = synthetic.write_comparison(tmp_path / "c", AGENTS[:2], seeds=(0, 1), steps=3)
+    for summary in path.glob("runs/*/summary.json"):
+        value = json.loads(summary.read_text())
+        value.update(exam=None, exam_utility=None, exam_utility_start=None, exam_forgetting=None)
+        summary.write_text(json.dumps(value))
+    assert main_measure(load_comparison(path)).key == "utility_gain"
+    page = comparison_report(path).read_text()
+    assert "on probe utility, gain" in page
+    assert "Exam" not in page
+
+
+def test_the_page_says_what_it_is_made_from(report):
+    page = report.read_text()
+    assert "4 agents, 2 tasks, 4 seeds (0, 1, 2, 3), 32 finished runs" in page
+    assert "budget 36,000 completion tokens" in page
+    assert "read-env compare --agents ..." in page
+    assert "Holm-adjusted over these 3" in page
+    assert "leads, not findings" in page
+    assert "Unfinished" not in page
+
+
+def test_every_picture_of_the_page_lies_beside_it(report):
+    names = [line.split("](")[1].rstrip(")") for line in report.read_text().splitlines() if line.startswith("![")]
+    assert "comparison.png" in names
+    for name in names:
+        assert (report.parent / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_equal_records_give_equal_bytes(report, directory, no_pictures):
+    first = {name: (directory / name).read_bytes() for name in ("report.md", "runs.csv")}
+    comparison_report(directory)
+    assert {name: (directory / name).read_bytes() for name in first} == first
+
+
+def test_unfinished_runs_are_named_and_in_the_csv(synthetic, tmp_path, no_pictures):
+    path = synthetic.write_comparison(tmp_path / "c", AGENTS[:2], seeds=(0, 1), steps=3)
+    (path / "runs" / "task-static__tickets__seed1" / "summary.json").unlink()
+    page = comparison_report(path).read_text()
+    assert "**Unfinished: 1 run, not in the numbers below.**" in page
+    assert "- task-static__tickets__seed1: unfinished: 3 steps" in page
+    assert "Not made" in page  # the references that are not there
+    with (path / "runs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    assert [row["exam_utility_gain"] == "" for row in rows] == [False, False, False, True]
+    assert float(rows[0]["exam_math"]) == load_comparison(path).runs[0].ended.exam[3]
+
+
+def test_one_seed_gives_a_report_without_tests(synthetic, tmp_path):
+    path = synthetic.write_comparison(tmp_path / "c", AGENTS[:2], seeds=(0,), steps=3)
+    page = comparison_report(path).read_text()
+    assert "1 seed (0)" in page
+    assert "one value: no test" in page
+
+
+def test_spillover_is_lower_is_better():
+    assert SPILLOVER.better == "lower" and not SPILLOVER.signed
+
+
+def test_tables_are_aligned():
+    table = markdown_table(["agent", "gain"], [["a|b", "+0.1"], ["uniform", "-0.123"]])
+    assert table.splitlines() == [
+        "| agent   |   gain |",
+        "|:--------|-------:|",
+        "| a\\|b    |   +0.1 |",
+        "| uniform | -0.123 |",
+    ]
+    with pytest.raises(ValueError, match="a row has 1 cells, the header 2"):
+        markdown_table(["a", "b"], [["only"]])
+
+
+def test_numbers_in_cells():
+    assert number(-0.0001, signed=True) == "+0.000"
+    assert number(None) == number(float("nan")) == "–"
+    assert (p_value(0.0004), p_value(0.0312), p_value(1.0)) == ("< .001", ".031", "1")

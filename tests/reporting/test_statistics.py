@@ -1,0 +1,138 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from read_env.reporting.statistics import (
+    holm,
+    interquartile_mean,
+    mean_interval,
+    one_sample_p,
+    paired,
+    spearman,
+    stratified_bootstrap,
+    wilcoxon_p,
+)
+
+
+def test_holm_by_hand():
+    # Four tests: the smallest times 4, the next times 3, then 2 and 1, never falling.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_holm_is_capped_at_one_and_keeps_the_shape():
+    adjusted = holm(np.array([[0.5, 0.9], [0.4, 0.6]]))
+    assert adjusted.shape == (2, 2)
+    assert (adjusted == 1.0).all()
+
+
+def test_holm_counts_a_test_that_could_not_be_made():
+    adjusted = holm([0.01, math.nan])
+    assert adjusted[0] == pytest.approx(0.02)
+    assert math.isnan(adjusted[1])
+
+
+def test_holm_refuses_what_is_no_p_value():
+    with pytest.raises(ValueError, match=r"\[0, 1\], got 1.5"):
+        holm([0.1, 1.5])
+
+
+def test_t_interval_by_hand():
+    # mean 3, s = 1, n = 3: half width 4.3027 / sqrt(3)
+    found = mean_interval([2.0, 3.0, 4.0])
+    assert (found.mean, found.sd, found.n, found.method) == (3.0, 1.0, 3, "t")
+    assert found.half_width == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+    assert (found.low + found.high) / 2 == pytest.approx(3.0)
+
+
+def test_bootstrap_is_scipys_bca():
+    values = np.random.default_rng(1).gamma(2.0, size=12)
+    expected = stats.bootstrap((values,), np.mean, n_resamples=9999, method="BCa", rng=np.random.default_rng(0))
+    found = mean_interval(values, "bootstrap")
+    assert found.method == "bca"
+    assert [found.low, found.high] == pytest.approx(list(expected.confidence_interval))
+
+
+@pytest.mark.parametrize("method", ["t", "bootstrap"])
+def test_one_value_has_no_interval_and_says_so(method):
+    found = mean_interval([0.3], method)
+    assert found.mean == 0.3
+    assert math.isnan(found.low) and math.isnan(found.half_width)
+    assert "one value" in found.note
+
+
+def test_equal_values_have_a_point_and_say_so():
+    found = mean_interval([0.1 + 0.2, 0.3, 0.3])  # equal up to rounding
+    assert found.low == found.high == pytest.approx(0.3)
+    assert "no variation" in found.note
+
+
+def test_two_values_are_too_few_for_a_bootstrap():
+    assert "too few" in mean_interval([1.0, 2.0], "bootstrap").note
+
+
+@pytest.mark.parametrize("values", [[], [math.nan, 1.0], [[1.0, 2.0]]])
+def test_bad_values_are_refused(values):
+    with pytest.raises(ValueError):
+        mean_interval(values)
+
+
+def test_paired_against_scipy():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0.3, 1, 10), rng.normal(0, 1, 10)
+    found = paired(a, b)
+    assert found.p_t == pytest.approx(stats.ttest_rel(a, b).pvalue)
+    assert found.p_wilcoxon == pytest.approx(stats.wilcoxon(a, b).pvalue)
+    expected = stats.ttest_rel(a, b).confidence_interval()
+    assert [found.difference.low, found.difference.high] == pytest.approx(list(expected))
+    assert found.wins + found.losses + found.ties == 10
+
+
+def test_paired_needs_pairs():
+    with pytest.raises(ValueError, match="equal lengths, got 2 and 3"):
+        paired([1, 2], [1, 2, 3])
+
+
+def test_wilcoxon_with_ties_is_the_permutation_test():
+    values = np.array([1.0, 1.0, 2.0, -1.0, 3.0, 3.0, -2.0])
+    assert wilcoxon_p(values) == pytest.approx(stats.wilcoxon(values, method=stats.PermutationMethod()).pvalue)
+
+
+def test_wilcoxon_of_no_difference():
+    assert wilcoxon_p([0.0, 0.0]) == 1.0
+
+
+def test_differences_without_variation_use_the_sign_flip_test():
+    p, note = one_sample_p([-0.5] * 8)
+    assert p == pytest.approx(2 / 2**8)
+    assert "sign-flip" in note
+    assert one_sample_p([0.0, 0.0, 0.0])[0] == 1.0
+    assert math.isnan(one_sample_p([0.2])[0])
+
+
+def test_spearman_against_scipy_and_degenerate():
+    x, y = [1, 2, 3, 4, 5], [2, 1, 4, 3, 9]
+    assert spearman(x, y).rho == pytest.approx(0.8)
+    assert spearman(x, y).p == pytest.approx(stats.spearmanr(x, y).pvalue)
+    assert "does not vary" in spearman(x, [1] * 5).note
+    assert "too few" in spearman([1, 2], [1, 2]).note
+
+
+def test_interquartile_mean_drops_a_quarter_at_each_end():
+    assert interquartile_mean([-100, 1, 2, 3, 4, 5, 6, 1000]) == pytest.approx(3.5)
+
+
+def test_stratified_bootstrap_keeps_the_tasks():
+    # Within a task nothing varies, so resampling seeds changes nothing, however far the tasks lie apart.
+    found = stratified_bootstrap([[0.1] * 5, [0.9] * 5])
+    assert (found.mean, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
+    assert found.n == 10
+
+
+def test_stratified_bootstrap_standard_error():
+    rng = np.random.default_rng(2)
+    strata = [rng.normal(0, 1, 20), rng.normal(5, 2, 20)]
+    expected = math.sqrt(sum(sample.var() / 20 for sample in strata)) / 2
+    assert stratified_bootstrap(strata).sd == pytest.approx(expected, rel=0.05)
+    assert stratified_bootstrap(strata, "iqm").mean == pytest.approx(interquartile_mean(np.concatenate(strata)))

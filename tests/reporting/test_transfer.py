@@ -1,0 +1,134 @@
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from read_env.reporting import transfer_report
+from read_env.reporting.records import RecordError, load_transfer
+from read_env.reporting.statistics import holm
+from read_env.reporting.transfer import analyse, matrix, waste
+
+BUDGETS = (12_000, 24_000)
+
+
+@pytest.fixture(scope="module")
+def directory(synthetic, tmp_path_factory):
+    return synthetic.write_transfer(tmp_path_factory.mktemp("transfer") / "t", BUDGETS, range(4))
+
+
+@pytest.fixture(scope="module")
+def report(directory):
+    return transfer_report(directory)
+
+
+def test_the_matrix_is_the_change_of_the_exam(directory, synthetic):
+    result = analyse(load_transfer(directory))
+    assert (result.budgets, result.seeds) == (BUDGETS, (0, 1, 2, 3))
+    changes = []
+    for seed in range(4):
+        folder = directory / "runs" / f"one-hot-math__seed{seed}"
+        step = json.loads((folder / "steps.jsonl").read_text().splitlines()[1])  # step 2 ends at 12,000 tokens
+        changes.append(np.array(step["exam"]) - json.loads((folder / "start.json").read_text())["exam"])
+    row = synthetic.SUITE.index("math")
+    found = result.matrices["exam"][0]
+    assert found.mean[row] == pytest.approx(np.mean(changes, axis=0))
+    assert found.sd[row] == pytest.approx(np.std(changes, axis=0, ddof=1))
+    assert found.p[row, 0] == pytest.approx(stats.ttest_1samp([change[0] for change in changes], 0).pvalue)
+
+
+def test_holm_runs_over_the_off_diagonal_entries_of_one_matrix(directory):
+    found = analyse(load_transfer(directory)).matrices["exam"][1]
+    off = ~np.eye(8, dtype=bool)
+    assert np.isnan(np.diag(found.p_holm)).all()
+    assert found.p_holm[off] == pytest.approx(holm(found.p[off]))
+
+
+def test_survivors_need_size_sign_and_significance():
+    # Two capabilities, four seeds: a large sure drop off the diagonal, and a sure but small rise.
+    noise = np.array([-1, 1, -1, 1]) * 1e-4
+    changes = np.zeros((2, 4, 2))
+    changes[0, :, 1], changes[1, :, 0] = -0.1 + noise, 0.01 + noise
+    changes[0, :, 0] = changes[1, :, 1] = 0.3 + noise
+    found = matrix("exam", 1000, changes, np.eye(2, dtype=bool))
+    assert found.survivors(-1).tolist() == [[False, True], [False, False]]
+    assert not found.survivors(+1).any()
+    assert found.significant.sum() == 2
+
+
+def test_waste_by_hand():
+    changes = np.zeros((2, 2, 1, 2))  # budgets, sources, seeds, capabilities
+    changes[0, 0, 0], changes[0, 1, 0] = [0.2, -0.1], [0.0, 0.4]
+    changes[1, 0, 0], changes[1, 1, 0] = [0.3, -0.3], [0.1, 0.5]
+    first, second = waste([10_000, 30_000], changes, np.eye(2, dtype=bool))
+    assert first.marginal_gain.mean == pytest.approx(0.3)  # 0.3 in 10k tokens
+    assert second.marginal_gain.mean == pytest.approx(0.05)  # another 0.1 in 20k
+    assert [first.negative_spillover.mean, second.negative_spillover.mean] == pytest.approx([0.05, 0.15])
+
+
+def test_transfer_json_can_be_read_back(report, directory):
+    value = json.loads((directory / "transfer.json").read_text())
+    result = analyse(load_transfer(directory))
+    for measure in ("exam", "probe"):
+        for k, budget in enumerate(BUDGETS):
+            entry = value["matrices"][measure][str(budget)]
+            found = result.matrices[measure][k]
+            assert np.array(entry["mean"]) == pytest.approx(found.mean)
+            assert entry["p_holm"][0][0] is None
+            assert len(entry["survivors"]["negative"]) == found.survivors(-1).sum()
+
+
+def test_the_page_has_matrices_counts_and_waste(report, directory):
+    page = report.read_text()
+    assert "One-hot runs on 8 capabilities, 4 seeds (0, 1, 2, 3), budgets 12,000, 24,000" in page
+    found = analyse(load_transfer(directory)).matrices["exam"][1]
+    negative, positive = int(found.survivors(-1).sum()), int(found.survivors(+1).sum())
+    line = next(line for line in page.splitlines() if line.startswith("| exam") and "24,000" in line)
+    assert [cell.strip() for cell in line.strip("|").split("|")][2:] == [str(negative), str(positive)]
+    assert "0 – 12,000" in page and "12,000 – 24,000" in page
+    for name in ("transfer_exam.png", "transfer_probe.png", "waste.png"):
+        assert (directory / name).exists() and name in page
+
+
+def test_equal_records_give_equal_bytes(report, directory, no_pictures):
+    names = ("report.md", "transfer.json")
+    first = [(directory / name).read_bytes() for name in names]
+    transfer_report(directory)
+    assert [(directory / name).read_bytes() for name in names] == first
+
+
+def test_a_seed_that_lacks_a_source_is_left_out_and_named(synthetic, tmp_path, no_pictures):
+    path = synthetic.write_transfer(tmp_path / "t", (6_000,), range(3))
+    (path / "runs" / "one-hot-code__seed1" / "summary.json").unlink()
+    page = transfer_report(path).read_text()
+    assert "one-hot-code__seed1: unfinished" in page
+    assert "2 seeds (0, 2)" in page
+    assert "seeds 1." in page
+
+
+def test_some_sources_give_some_rows(synthetic, tmp_path):
+    path = tmp_path / "t"
+    for name in ("math", "code"):
+        for seed in range(3):
+            folder = path / "runs" / f"one-hot-{name}__seed{seed}"
+            synthetic.write_run(folder, f"one-hot-{name}", seed=seed, steps=2, exam_steps=(1, 2))
+    found = analyse(load_transfer(path))
+    assert found.sources == ("math", "code")
+    assert found.budgets == (6_000, 12_000)  # from the steps, where no configuration says
+    assert found.matrices["exam"][0].mean.shape == (2, 8)
+    assert "One-hot runs on 2 of 8 capabilities" in transfer_report(path).read_text()
+
+
+def test_a_budget_without_exam_is_an_error(synthetic, tmp_path):
+    path = synthetic.write_transfer(tmp_path / "t", (12_000, 60_000), range(1))
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "budgets": [30_000]}))
+    with pytest.raises(RecordError, match=r"steps.jsonl: no step near 30,000 completion tokens has an exam"):
+        transfer_report(path)
+
+
+def test_no_complete_seed_is_an_error(synthetic, tmp_path):
+    path = synthetic.write_transfer(tmp_path / "t", (6_000,), range(1))
+    (path / "runs" / "one-hot-code__seed0" / "summary.json").unlink()
+    with pytest.raises(RecordError, match="7 of 8 runs are finished"):
+        transfer_report(path)
