@@ -1,0 +1,170 @@
+"""Files that are either whole or absent: atomic writes, and lines that survive a kill.
+
+A process can be killed between any two instructions. A file written here has its old content or
+its new one, never a mixture; a line appended here is either complete or recognisably cut.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from read_env.errors import ReadEnvError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """An open file that becomes ``path`` when the block ends well; ``path`` stays as it was otherwise."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("wb") as file:
+        yield file
+        file.flush()
+        # Without it a power cut can leave a file with the new name and no content.
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Gives ``path`` this content, or leaves it as it was if the process dies underway."""
+    with whole_file(path) as file:
+        file.write(content)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes one JSON object, atomically. Numbers keep every bit (shortest round-trip form)."""
+    write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``.
+
+    Raises:
+        ReadEnvError: if the file is missing or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ReadEnvError(f"{path} does not exist") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ReadEnvError(
+            f"{path} is damaged ({error}); move the directory away, or start over with --overwrite"
+        ) from None
+    if not isinstance(value, dict):
+        raise ReadEnvError(f"{path} holds a {type(value).__name__} where an object belongs")
+    return value
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Appends one JSON line and waits until the disk has it."""
+    with path.open("ab") as file:
+        file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a JSON-lines file; a cut last line is left out.
+
+    Raises:
+        ReadEnvError: if a line before the last one is damaged.
+    """
+    if not path.exists():
+        return []
+    # What stands after the last newline is a line that a kill cut short.
+    *lines, _ = path.read_bytes().split(b"\n")
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise ReadEnvError(
+                f"{path} is damaged in line {number} ({error}); move the directory away, or start over with --overwrite"
+            ) from None
+    return records
+
+
+def keep_lines(path: Path, count: int) -> list[dict[str, Any]]:
+    """Truncates a JSON-lines file to its first ``count`` records and returns them.
+
+    Raises:
+        ReadEnvError: if it holds fewer; nothing is changed then.
+    """
+    records = read_lines(path)
+    if len(records) < count:
+        raise ReadEnvError(
+            f"{path} holds {len(records)} steps but the checkpoint was made after step {count}; "
+            "restore the file, or start over with --overwrite"
+        )
+    content = b"".join(line + b"\n" for line in path.read_bytes().split(b"\n")[:count]) if count else b""
+    if path.exists() and path.read_bytes() != content:
+        write_atomic(path, content)
+    return records[:count]
+
+
+def save_tensors(path: Path, value: Mapping[str, Any]) -> None:
+    """``torch.save``, atomically. Only what :func:`load_tensors` reads back: tensors, numbers, text, lists, dicts."""
+    import torch
+
+    with whole_file(path) as file:
+        torch.save(dict(value), file)
+
+
+def load_tensors(path: Path, remedy: str) -> dict[str, Any]:
+    """What :func:`save_tensors` wrote; no foreign code is run.
+
+    Args:
+        path: the file.
+        remedy: ends the error message: what the user can do.
+
+    Raises:
+        ReadEnvError: if the file is missing or cannot be read.
+    """
+    import torch
+
+    if not path.exists():
+        raise ReadEnvError(f"checkpoint {path} is missing; {remedy}")
+    try:
+        value = torch.load(path, map_location="cpu", weights_only=True)
+    # Whatever a damaged archive makes torch, zipfile or pickle raise, the user's remedy is the same.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ReadEnvError(f"checkpoint {path} cannot be read ({reason}); {remedy}") from error
+    if not isinstance(value, dict):
+        raise ReadEnvError(f"checkpoint {path} holds a {type(value).__name__} where a dict belongs; {remedy}")
+    return value
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that becomes ``path`` when the block ends well, in place of an older one."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    yield temporary
+    remove(path)
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Deletes a file or a folder; no error if there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # folders can't be opened there
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

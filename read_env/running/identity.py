@@ -1,0 +1,140 @@
+"""What makes two runs the same run: a value, compared before anything is resumed.
+
+Settings, the content of the models, of the task card and of a saved agent belong to it. Where
+those files lie does not, nor where the results go: a moved folder holds the same weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from read_env.config import Config
+
+#: Of every file at most this much is read: the head of safetensors names every tensor, and reading
+#: a 70 B teacher in full would take longer than a micro run.
+_READ_BYTES = 64 * 2**20
+
+
+_OF_ONE_RUN = ("agent", "agent_options", "task", "seed")
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """Identity of a run.
+
+    Attributes:
+        kind: ``run``, ``comparison``, ``transfer`` or ``training``.
+        settings: the resolved configuration and the run's own options, JSON values only.
+        contents: fingerprints of the files that the settings point at; where there is one, it
+            stands in for the path.
+    """
+
+    kind: str
+    settings: Mapping[str, Any]
+    contents: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_run(cls, config: Config, *, agent_path: Path | None = None, **options: Any) -> RunIdentity:
+        """The identity of one run of ``config``.
+
+        Args:
+            config: the resolved configuration.
+            agent_path: the saved agent that ``config.agent`` names, if it names one.
+            options: further JSON values that change the result.
+        """
+        shared = cls.of_many("run", config, **options)
+        settings = {**shared.settings, **config.model_dump(mode="json")}
+        contents = {**shared.contents, "task": card_fingerprint(config.task, config.suite)}
+        if agent_path is not None:
+            contents["agent"] = fingerprint(agent_path)
+        return cls("run", settings, contents)
+
+    @classmethod
+    def of_many(cls, kind: str, config: Config, **options: Any) -> RunIdentity:
+        """What the runs of a comparison, a transfer matrix or a training have in common.
+
+        Agent, task and seed are left out: more of them may be asked for later.
+        """
+        settings = {**config.model_dump(mode="json", exclude=set(_OF_ONE_RUN)), **options}
+        contents = {}
+        for role in ("teacher", "student"):
+            folder = model_folder(getattr(config.models, role))
+            if folder is not None:
+                contents[f"models.{role}"] = fingerprint(folder)
+        return cls(kind, settings, contents)
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``identity.json``."""
+        return {"kind": self.kind, "settings": dict(self.settings), "contents": dict(self.contents)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> RunIdentity:
+        """From ``identity.json``."""
+        return cls(str(value.get("kind", "run")), value.get("settings", {}), value.get("contents", {}))
+
+    def differences(self, other: RunIdentity) -> list[str]:
+        """Lines ``field: value here, value in other``; empty if the two are one and the same run."""
+        mine, theirs = self._flat(), other._flat()
+        return [
+            f"{name}: {mine.get(name, 'absent')!r} here, {theirs.get(name, 'absent')!r} there"
+            for name in dict.fromkeys([*mine, *theirs])
+            if mine.get(name, _ABSENT) != theirs.get(name, _ABSENT)
+        ]
+
+    def _flat(self) -> dict[str, Any]:
+        settings = {name: value for name, value in _flatten(self.settings) if name not in self.contents}
+        return {**settings, **{f"{name} (content)": value for name, value in self.contents.items()}}
+
+
+_ABSENT = object()
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, item in value.items():
+        if isinstance(item, Mapping):
+            yield from _flatten(item, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", item
+
+
+def model_folder(reference: str) -> Path | None:
+    """Where a model's files lie on this machine; None for a model of the hub, or where there is none."""
+    folder = Path(reference).expanduser()
+    if reference.startswith("embedded:"):
+        import read_env
+
+        folder = Path(read_env.__file__).parent / "assets" / reference.removeprefix("embedded:")
+    return folder if folder.is_dir() else None
+
+
+@lru_cache(maxsize=256)
+def card_fingerprint(task: str, suite: str) -> str:
+    """16 hexadecimal digits of what the task card says."""
+    from read_env.capabilities import get_suite
+    from read_env.tasks import load_task
+
+    return hashlib.sha256(load_task(task, get_suite(suite)).model_dump_json().encode()).hexdigest()[:16]
+
+
+def fingerprint(path: Path) -> str:
+    """16 hexadecimal digits of the names, sizes and first 64 MiB of the files under ``path``."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return _digest(path, tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
+# A comparison asks for each of its runs.
+@lru_cache(maxsize=64)
+def _digest(path: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for file, size, _ in files:
+        name = file.relative_to(path).as_posix() if file != path else file.suffix
+        digest.update(f"{name}\0{size}\0".encode())
+        with file.open("rb") as content:
+            digest.update(content.read(_READ_BYTES))
+    return digest.hexdigest()[:16]

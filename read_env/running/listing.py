@@ -1,0 +1,79 @@
+"""What can be named on the command line, with a line about each."""
+
+from __future__ import annotations
+
+import ast
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def describe(kind: str, suite: str) -> list[tuple[str, str]]:
+    """Name and first line of description of everything of that kind.
+
+    Args:
+        kind: ``agents``, ``tasks``, ``presets``, ``losses`` or ``capabilities``.
+        suite: whose tasks and capabilities.
+    """
+    return {
+        "agents": lambda: _agents(),
+        "tasks": lambda: _tasks(suite),
+        "presets": lambda: _presets(),
+        "losses": lambda: _losses(),
+        "capabilities": lambda: _capabilities(suite),
+    }[kind]()
+
+
+def _agents() -> list[tuple[str, str]]:
+    from read_env.agents.registry import BUILT_IN, agent_names
+
+    rows = [(name, _class_line(BUILT_IN[name][0]) if name in BUILT_IN else "a plug-in") for name in agent_names()]
+    return [*rows, ("module:Class", "your own"), ("PATH", "a saved agent, or the directory of its training")]
+
+
+def _tasks(suite_name: str) -> list[tuple[str, str]]:
+    from read_env.capabilities import get_suite
+    from read_env.tasks import load_task, task_names
+
+    suite = get_suite(suite_name)
+    rows = []
+    for name in task_names():
+        card = load_task(name, suite)
+        needs = ", ".join(f"{c} {weight:.2g}" for c, weight in card.requirement.items() if weight > 0)
+        rows.append((name, f"{needs}; {card.utility_form}"))
+    return [*rows, ("PATH.toml", "your own")]
+
+
+def _presets() -> list[tuple[str, str]]:
+    from importlib import resources
+
+    from read_env.config import preset_names
+
+    rows = []
+    for name in preset_names():
+        first = (resources.files("read_env") / "presets" / f"{name}.toml").read_text().partition("\n")[0]
+        rows.append((name, first.removeprefix("#").strip() if first.startswith("#") else ""))
+    return [*rows, ("PATH.toml", "your own")]
+
+
+def _losses() -> list[tuple[str, str]]:
+    from read_env.losses import get_loss, loss_names
+
+    return [(name, (get_loss(name).__doc__ or "").strip().partition("\n")[0]) for name in loss_names()]
+
+
+def _capabilities(suite_name: str) -> list[tuple[str, str]]:
+    from read_env.capabilities import get_suite
+
+    suite = get_suite(suite_name)
+    return [(c.name, ", ".join(template.name for template in c.templates)) for c in suite]
+
+
+def _class_line(where: str) -> str:
+    """First line of a class's docstring, read from its file: importing it may load torch."""
+    module, _, name = where.partition(":")
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        return ""
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    found = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+    return (ast.get_docstring(found[0]) or "").partition("\n")[0] if found else ""

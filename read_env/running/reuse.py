@@ -1,0 +1,86 @@
+"""One run for all tasks, where the agent doesn't look at the task.
+
+The tokens that such an agent spends, and so the student's profile after every step, are the same
+whatever the task. Only what is computed *from* the profile differs: utility, reward and its parts.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from read_env.running import files
+from read_env.running.directory import RunDirectory
+from read_env.running.records import judgement
+from read_env.running.runner import RunRequest, RunResult
+
+if TYPE_CHECKING:
+    from read_env.running.agents import AgentSpec
+
+_TASK_FREE = ("uniform", "round-robin")
+
+
+def is_task_free(agent: AgentSpec) -> bool:
+    """Whether the agent's allocations are the same for every task."""
+    if agent.path is not None:
+        return False
+    return agent.name in _TASK_FREE or (agent.name == "one-hot" and agent.options.get("capability") is not None)
+
+
+def derive(source: RunRequest, target: RunRequest) -> RunResult:
+    """Writes the records of ``target`` from those of ``source``: the same run, judged by another task.
+
+    Args:
+        source: a finished run of a task-free agent.
+        target: the same configuration with another task.
+    """
+    from read_env.capabilities import get_suite
+    from read_env.envs.reward import reward_of
+    from read_env.tasks import load_task
+
+    origin, directory = RunDirectory(source.directory), RunDirectory(target.directory)
+    config = target.config
+    with directory.claim(target.identity, config.model_dump(mode="json"), overwrite=target.overwrite):
+        if directory.finished:
+            return RunResult(directory.path, files.read_json(directory.summary), already_finished=True)
+        suite = get_suite(config.suite)
+        card = load_task(config.task, suite)
+
+        start = files.read_json(origin.start)
+        start |= {
+            "task": card.name,
+            "requirement": card.requirement_vector(suite).tolist(),
+            "utility_form": card.utility_form,
+            **_judged(start, lambda profile: card.utility(profile, suite)),
+        }
+        steps: list[dict[str, Any]] = []
+        before = np.array(start["profile"])
+        for record in files.read_lines(origin.steps):
+            after = np.array(record["profile"])
+            reward = reward_of(config.reward, card, suite, before, after, record["cost"])
+            parts = {name: getattr(reward, name) for name in ("gain", "spillover", "forgetting")}
+            utilities = _judged(record, lambda profile: card.utility(profile, suite))
+            steps.append({**record, "reward": reward.value, **parts, **utilities})
+            before = after
+        summary = files.read_json(origin.summary)
+        summary |= {"task": card.name, "derived_from": source.directory.name}
+        summary |= judgement(card, suite, config.reward.essential_k, start, steps, summary["exam"])
+
+        files.write_json(directory.start, start)
+        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in steps)
+        files.write_atomic(directory.steps, lines.encode())
+        if origin.student.exists():
+            with files.whole_folder(directory.student) as folder:
+                shutil.copytree(origin.student, folder, dirs_exist_ok=True)
+        files.write_json(directory.summary, summary)
+    return RunResult(directory.path, summary)
+
+
+def _judged(record: Mapping[str, Any], utility: Any) -> dict[str, float]:
+    """The utilities of the profiles that ``record`` holds."""
+    pairs = (("profile", "utility"), ("dev_profile", "dev_utility"))
+    return {name: utility(np.array(record[profile])) for profile, name in pairs if record.get(profile) is not None}

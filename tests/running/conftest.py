@@ -1,0 +1,40 @@
+"""Configurations and requests of a few steps."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from read_env.config import Config, load_preset
+from read_env.running.agents import AgentSpec
+from read_env.running.runner import RunRequest
+
+# Importlib mode puts no test folder on the path.
+sys.path[:0] = [str(Path(__file__).parent.parent / "envs"), str(Path(__file__).parent)]
+
+
+@pytest.fixture
+def small() -> Config:
+    """Six steps of 100 tokens."""
+    from fake_runs import SMALL
+
+    return load_preset("micro", SMALL)
+
+
+@pytest.fixture
+def request_for(small: Config, tmp_path: Path) -> Callable[..., RunRequest]:
+    """Makes requests: ``request_for("uniform", "a-folder", seed=1)``."""
+
+    def make(
+        agent: str, folder: str = "run", *, exam_at: tuple[int, ...] = (), overwrite: bool = False, **changes: Any
+    ):
+        spec = AgentSpec.parse(agent)
+        changes = {"agent": spec.name, "agent_options": dict(spec.options), **changes}
+        config = small.model_copy(update=changes)
+        return RunRequest(config, spec, tmp_path / folder, exam_at=exam_at, overwrite=overwrite)
+
+    return make

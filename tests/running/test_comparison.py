@@ -1,0 +1,206 @@
+"""Comparisons: each run by itself, shared where the task makes no difference, one best student a task."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_runs import EVERY_STEP, contents, fake_env
+from rich.console import Console
+
+from read_env.config import Config
+from read_env.errors import ReadEnvError
+from read_env.running import files
+from read_env.running.agents import AgentSpec
+from read_env.running.comparison import ComparisonRequest, compare
+from read_env.running.reuse import derive, is_task_free
+from read_env.running.runner import RunRequest, run
+from read_env.running.transfer import TransferRequest, step_tokens, transfer
+
+QUIET = Console(file=io.StringIO())
+
+
+@pytest.fixture
+def comparison(small: Config, tmp_path: Path) -> Callable[..., ComparisonRequest]:
+    def make(agents: list[str], tasks: tuple[str, ...] = ("math", "travel-desk"), **changes: Any) -> ComparisonRequest:
+        specs = tuple(AgentSpec.parse(agent) for agent in agents)
+        settings: dict[str, Any] = {"seeds": (0, 1), "directory": tmp_path / "comparison", **changes}
+        return ComparisonRequest(small, specs, tasks, **settings)
+
+    return make
+
+
+def play(request: ComparisonRequest) -> Any:
+    return compare(request, QUIET, fake_env)
+
+
+def test_every_agent_runs_on_every_task_and_seed_in_its_own_directory(comparison: Any) -> None:
+    result = play(comparison(["task-static", "uniform"]))
+    assert result.failures == {}
+    names = {path.name for path in (result.directory / "runs").iterdir()}
+    assert names == {
+        f"{agent}__{task}__seed{seed}"
+        for agent in ("task-static", "uniform")
+        for task in ("math", "travel-desk")
+        for seed in (0, 1)
+    }
+    for name in names:
+        summary = files.read_json(result.directory / "runs" / name / "summary.json")
+        assert name == f"{summary['agent']}__{summary['task']}__seed{summary['seed']}"
+
+
+def test_one_student_a_task_is_kept_the_best_by_dev_utility(comparison: Any) -> None:
+    result = play(comparison(["task-static", "uniform"]))
+    kept = {path.parent for path in result.directory.glob("runs/*/student")}
+    assert kept == {path.parent for path in result.best_students.values()} and len(kept) == 2
+    for task, student in result.best_students.items():
+        last = {
+            path.parent: files.read_lines(path)[-1]["dev_utility"]
+            for path in result.directory.glob(f"runs/*__{task}__*/steps.jsonl")
+        }
+        assert last[student.parent] == max(last.values())
+
+
+def test_all_students_are_kept_when_asked(comparison: Any) -> None:
+    result = play(comparison(["task-static", "uniform"], keep_students=True))
+    assert len(list(result.directory.glob("runs/*/student/config.json"))) == 8
+
+
+def test_the_same_command_makes_only_what_is_missing_and_more_can_be_added(comparison: Any) -> None:
+    first = play(comparison(["task-static"]))
+    before = contents(first.directory / "runs")
+    stamps = {path: path.stat().st_mtime_ns for path in first.directory.glob("runs/*/summary.json")}
+    again = play(comparison(["task-static", "sqrt-task"], seeds=(0, 1, 2)))
+    assert again.failures == {}
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert {name for name in before if "student" not in name} <= set(contents(first.directory / "runs"))
+    assert len(list(first.directory.glob("runs/*/summary.json"))) == 12
+    config = files.read_json(first.directory / "config.json")
+    assert (config["agents"], config["seeds"]) == (["task-static", "sqrt-task"], [0, 1, 2])
+
+
+def test_another_budget_is_refused(comparison: Any, small: Config) -> None:
+    play(comparison(["uniform"]))
+    other = small.model_copy(update={"budget": small.budget.model_copy(update={"total_tokens": 700})})
+    request = comparison(["uniform"])
+    with pytest.raises(ReadEnvError, match=r"budget.total_tokens: 600 here, 700 there"):
+        play(ComparisonRequest(other, request.agents, request.tasks, request.seeds, request.directory))
+
+
+def test_what_cannot_be_compared_is_said_before_anything_runs(comparison: Any, tmp_path: Path) -> None:
+    with pytest.raises(ReadEnvError, match="agents: uniform is there twice"):
+        play(comparison(["uniform", "uniform"]))
+    with pytest.raises(ReadEnvError, match="did you mean 'math'"):
+        play(comparison(["uniform"], tasks=("mth",)))
+    with pytest.raises(ReadEnvError, match="capability"):
+        play(comparison(["one-hot,capability=mth"]))
+    assert not (tmp_path / "comparison").exists()
+
+
+def test_a_failure_is_in_the_result_and_the_rest_is_done(comparison: Any) -> None:
+    def sometimes(config: Config) -> Any:
+        env = fake_env(config)
+        original = env.reset
+
+        def reset(*, seed: int | None = None, options: Any = None) -> Any:
+            if options == {"task": "travel-desk"} and seed == 1:
+                raise ReadEnvError("the disk is full")
+            return original(seed=seed, options=options)
+
+        env.reset = reset  # type: ignore[method-assign]
+        return env
+
+    result = compare(comparison(["task-static"]), QUIET, sometimes)
+    assert result.failures == {"task-static__travel-desk__seed1": "the disk is full"}
+    assert len(list(result.directory.glob("runs/*/summary.json"))) == 3
+    assert play(comparison(["task-static"])).failures == {}
+
+
+# --- one run for all tasks --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("agent", "free"),
+    [
+        ("uniform", True),
+        ("round-robin", True),
+        ("one-hot,capability=code", True),
+        ("one-hot", False),
+        ("task-static", False),
+        ("random-candidate", False),
+        ("read-bandit-published", False),
+    ],
+)
+def test_which_agents_do_not_look_at_the_task(agent: str, free: bool) -> None:
+    assert is_task_free(AgentSpec.parse(agent)) is free
+
+
+@pytest.mark.parametrize("agent", ["uniform", "round-robin", "one-hot,capability=code"])
+@pytest.mark.parametrize("task", ["polyglot-cashier", "tutor"])
+def test_a_derived_run_has_the_records_of_one_that_was_made(
+    request_for: Callable[..., RunRequest], agent: str, task: str
+) -> None:
+    source, made, derived = (
+        request_for(agent, folder, task=name) for folder, name in [("a", "math"), ("b", task), ("c", task)]
+    )
+    for request in (source, made):
+        run(request, env=fake_env(request.config), checkpoint_share=EVERY_STEP)
+    derive(source, derived)
+    one, other = contents(made.directory), contents(derived.directory)
+    summary = json.loads(other.pop("summary.json"))
+    assert summary.pop("derived_from") == "a"
+    assert summary == json.loads(one.pop("summary.json"))
+    assert other == one
+
+
+def test_a_task_free_agent_runs_once_a_seed(comparison: Any) -> None:
+    resets: list[Any] = []
+
+    def counted(config: Config) -> Any:
+        env = fake_env(config)
+        original = env.reset
+        env.reset = lambda **kwargs: resets.append(kwargs) or original(**kwargs)  # type: ignore[method-assign]
+        return env
+
+    result = compare(comparison(["uniform", "task-static"]), QUIET, counted)
+    assert len(resets) == 2 + 4
+    assert len(list(result.directory.glob("runs/*/summary.json"))) == 8
+
+
+# --- transfer -----------------------------------------------------------------------------------------
+
+
+def test_transfer_measures_the_exam_at_every_budget(small: Config, tmp_path: Path) -> None:
+    request = TransferRequest(small, (400, 200, 600), (0,), tmp_path / "transfer", ("math", "code"))
+    assert transfer(request, QUIET, fake_env) == {}
+    assert {path.name for path in (tmp_path / "transfer" / "runs").iterdir()} == {
+        "one-hot-math__seed0",
+        "one-hot-code__seed0",
+    }
+    steps = files.read_lines(tmp_path / "transfer" / "runs" / "one-hot-math__seed0" / "steps.jsonl")
+    assert [record["budget_spent"] for record in steps if "exam" in record] == [200, 400, 600]
+    assert all(record["allocation"][3] == 1.0 for record in steps)
+    config = files.read_json(tmp_path / "transfer" / "config.json")
+    assert (config["budgets"], config["seeds"]) == ([200, 400, 600], [0])
+    with pytest.raises(ReadEnvError, match="budgets"):
+        transfer(TransferRequest(small, (400, 600), (0,), tmp_path / "transfer"), QUIET, fake_env)
+
+
+@pytest.mark.parametrize(
+    ("budgets", "wanted", "step"),
+    [((20_000, 40_000, 80_000), 6_000, 5_000), ((60_000,), 6_000, 6_000), ((20_000, 80_001), 6_000, 6_000)],
+)
+def test_steps_end_at_the_budgets_where_they_can(budgets: tuple[int, ...], wanted: int, step: int) -> None:
+    assert step_tokens(budgets, wanted) == step
+
+
+def test_a_budget_between_two_steps_is_measured_when_it_is_passed(small: Config, tmp_path: Path) -> None:
+    request = TransferRequest(small, (130, 601), (0,), tmp_path / "transfer", ("math",))
+    assert transfer(request, QUIET, fake_env) == {}
+    steps = files.read_lines(tmp_path / "transfer" / "runs" / "one-hot-math__seed0" / "steps.jsonl")
+    measured = [record["budget_spent"] for record in steps if "exam" in record]
+    assert measured == [200, 600]

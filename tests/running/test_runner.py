@@ -1,0 +1,279 @@
+"""One run: what it leaves behind, and that an interruption changes nothing of it."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_runs import EVERY_STEP, contents, fake_env
+
+from read_env.config import BudgetConfig
+from read_env.errors import ReadEnvError
+from read_env.running import files
+from read_env.running.runner import RunRequest, run
+
+
+def play(request: RunRequest, **kwargs: Any) -> Any:
+    return run(request, env=fake_env(request.config), checkpoint_share=EVERY_STEP, **kwargs)
+
+
+def test_a_run_spends_its_budget_and_leaves_records_and_a_student(request_for: Callable[..., RunRequest]) -> None:
+    result = play(request_for("task-static"))
+    assert {"config.json", "identity.json", "start.json", "steps.jsonl", "summary.json", "student/config.json"} == set(
+        contents(result.directory)
+    )
+    steps = files.read_lines(result.directory / "steps.jsonl")
+    assert [record["step"] for record in steps] == [1, 2, 3, 4, 5, 6]
+    assert steps[-1]["budget_spent"] == result.summary["spent"] == 600
+    assert [("dev_profile" in record) for record in steps] == [False, True, False, True, False, True]
+    start = files.read_json(result.directory / "start.json")
+    assert result.summary["profile_start"] == start["profile"] and result.summary["profile"] == steps[-1]["profile"]
+    assert sum(record["gain"] for record in steps) == pytest.approx(
+        result.summary["utility"] - result.summary["utility_start"]
+    )
+    assert result.summary["spillover"] == sum(record["spillover"] for record in steps)
+    assert np.allclose(result.summary["exam"], np.array(result.summary["profile"]) ** 2)
+
+
+def test_the_exam_reaches_no_agent(request_for: Callable[..., RunRequest]) -> None:
+    seen: list[dict[str, Any]] = []
+    request = request_for("uniform")
+    env = fake_env(request.config)
+    exams: list[int] = []
+    original = env.step
+
+    def step(action: Any) -> Any:
+        outcome = original(action)
+        seen.append(outcome[4])
+        return outcome
+
+    env.step = step  # type: ignore[method-assign]
+    env.reset(seed=0)
+    exam = env.distillation.exam
+    env.distillation.exam = lambda: exams.append(len(seen)) or exam()  # type: ignore[union-attr]
+    run(request, env=env)
+    assert not any("exam" in key for info in seen for key in info)
+    assert set(exams) <= {0, 6}, "before the first step and after the last one"
+
+
+def test_a_finished_run_is_not_run_again(request_for: Callable[..., RunRequest]) -> None:
+    play(request_for("uniform"))
+    again = play(request_for("uniform"))
+    assert again.already_finished
+    assert not play(request_for("uniform", overwrite=True)).already_finished
+
+
+def test_another_configuration_is_refused_naming_the_fields(request_for: Callable[..., RunRequest]) -> None:
+    first = play(request_for("uniform"))
+    before = contents(first.directory)
+    with pytest.raises(ReadEnvError, match=r"seed: 0 here, 3 there") as refused:
+        play(request_for("task-static", seed=3))
+    assert "agent: 'uniform' here, 'task-static' there" in str(refused.value)
+    assert "--overwrite" in str(refused.value)
+    assert contents(first.directory) == before
+    assert play(request_for("task-static", seed=3, overwrite=True)).summary["seed"] == 3
+
+
+def test_a_directory_that_nobody_here_wrote_is_never_touched(request_for: Callable[..., RunRequest]) -> None:
+    request = request_for("uniform", overwrite=True)
+    request.directory.mkdir()
+    (request.directory / "steps.jsonl").write_text("mine")
+    with pytest.raises(ReadEnvError, match="is not empty"):
+        play(request)
+    assert contents(request.directory) == {"steps.jsonl": b"mine"}
+
+
+def test_a_directory_in_use_is_refused(request_for: Callable[..., RunRequest]) -> None:
+    request = request_for("uniform")
+
+    class Second:
+        def started(self, start: Any, steps: Any) -> None:
+            with pytest.raises(ReadEnvError, match="in use by another process"):
+                play(request)
+
+        def stepped(self, record: Any) -> None: ...
+        def finished(self, summary: Any) -> None: ...
+        def close(self) -> None: ...
+
+    play(request, watchers=[Second()])
+
+
+# --- interruptions ---------------------------------------------------------------------------------
+
+
+def killed(work: Callable[[], None]) -> int:
+    """Runs ``work`` in a fork of this process, which takes milliseconds; its exit code."""
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join(60)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def kill_on_call(owner: Any, name: str, count: int, before: Callable[..., None] | None = None) -> None:
+    """Lets the ``count``-th call of a function end the process with SIGKILL."""
+    original = getattr(owner, name)
+    calls = 0
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            if before is not None:
+                before(*args, **kwargs)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, **kwargs)
+
+    setattr(owner, name, wrapper)
+
+
+def interrupted_then_resumed(request: RunRequest, interruption: Callable[[], None]) -> tuple[bool, Any]:
+    """Whether the run was killed, and the result of the same call made again."""
+
+    def work() -> None:
+        interruption()
+        play(request)
+
+    code = killed(work)
+    assert code in (0, -signal.SIGKILL)
+    return code != 0, play(request)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="forks")
+@pytest.mark.parametrize("agent", ["read-bandit-published", "random-candidate"])
+def test_a_run_killed_at_any_write_ends_with_the_same_bits(request_for: Callable[..., RunRequest], agent: str) -> None:
+    budget = BudgetConfig(total_tokens=200, step_tokens=100)
+    expected = contents(play(request_for(agent, "whole", budget=budget)).directory)
+    request = request_for(agent, "interrupted", budget=budget)
+    moments = 0
+    # Every file is synced before it gets its name: so this visits each write, and the time between two.
+    for moment in range(1, 200):
+        was_killed, result = interrupted_then_resumed(
+            request, lambda moment=moment: kill_on_call(files.os, "fsync", moment)
+        )
+        assert contents(result.directory) == expected, f"killed at write {moment}"
+        if not was_killed:
+            break
+        moments += 1
+        files.remove(result.directory)
+    assert moments >= 15
+
+
+def half_a_line(path: Path, record: dict[str, Any]) -> None:
+    with path.open("ab") as file:
+        file.write(json.dumps(record).encode()[:50])
+
+
+def half_a_checkpoint(value: Any, file: Any) -> None:
+    file.write(b"PK\x03\x04 half")
+    file.flush()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="forks")
+@pytest.mark.parametrize("step", [1, 2, 5])
+@pytest.mark.parametrize("where", ["chunk", "line", "checkpoint", "student"])
+def test_a_run_killed_inside_a_chunk_or_a_write_ends_with_the_same_bits(
+    request_for: Callable[..., RunRequest], where: str, step: int
+) -> None:
+    import torch
+    from fake_distillation import FakeDistillation
+
+    interruptions = {
+        "chunk": lambda: kill_on_call(FakeDistillation, "dev_profile", step if step < 5 else 4),
+        "line": lambda: kill_on_call(files, "append_line", step, half_a_line),
+        "checkpoint": lambda: kill_on_call(torch, "save", step, half_a_checkpoint),
+        "student": lambda: kill_on_call(FakeDistillation, "save_student", 1),
+    }
+    expected = contents(play(request_for("read-bandit-published", "whole")).directory)
+    was_killed, result = interrupted_then_resumed(
+        request_for("read-bandit-published", "interrupted"), interruptions[where]
+    )
+    assert was_killed
+    assert contents(result.directory) == expected
+
+
+def stop_after(request: RunRequest, steps: int, **kwargs: Any) -> None:
+    """Runs ``steps`` steps and then fails."""
+    env = fake_env(request.config)
+    original, calls = env.step, []
+
+    def step(action: Any) -> Any:
+        if len(calls) == steps:
+            raise RuntimeError("enough")
+        calls.append(action)
+        return original(action)
+
+    env.step = step  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="enough"):
+        run(request, env=env, **kwargs)
+
+
+def test_a_failed_run_keeps_its_steps_and_says_why(request_for: Callable[..., RunRequest]) -> None:
+    request = request_for("uniform")
+    stop_after(request, 3, checkpoint_share=EVERY_STEP)
+    assert "RuntimeError: enough" in (request.directory / "error.txt").read_text()
+    result = play(request)
+    assert result.resumed_after == 3
+    assert not (request.directory / "error.txt").exists()
+
+
+def test_steps_after_a_rare_checkpoint_are_made_again_with_the_same_bits(
+    request_for: Callable[..., RunRequest],
+) -> None:
+    expected = contents(play(request_for("random-candidate", "whole")).directory)
+    request = request_for("random-candidate")
+    stop_after(request, 4, checkpoint_share=1e-9)  # none after the first
+    assert len(files.read_lines(request.directory / "steps.jsonl")) == 4
+    result = play(request)
+    assert result.resumed_after == 0
+    assert contents(result.directory) == expected
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "text", "other"])
+def test_a_damaged_checkpoint_is_named_and_nothing_is_lost(request_for: Callable[..., RunRequest], damage: str) -> None:
+    request = request_for("uniform")
+    stop_after(request, 3, checkpoint_share=EVERY_STEP)
+    checkpoint = request.directory / "checkpoint" / "state.pt"
+    if damage == "missing":
+        checkpoint.unlink()
+    elif damage == "cut":
+        checkpoint.write_bytes(checkpoint.read_bytes()[:300])
+    elif damage == "text":
+        checkpoint.write_text("hello")
+    else:
+        files.save_tensors(checkpoint, {"something": 1})
+    before = {name: data for name, data in contents(request.directory).items() if name != "error.txt"}
+    with pytest.raises(ReadEnvError, match="state.pt") as refused:
+        play(request)
+    assert "--overwrite" in str(refused.value)
+    after = {name: data for name, data in contents(request.directory).items() if name != "error.txt"}
+    assert after == before
+
+
+def test_records_shorter_than_the_checkpoint_are_refused(request_for: Callable[..., RunRequest]) -> None:
+    request = request_for("uniform")
+    stop_after(request, 3, checkpoint_share=EVERY_STEP)
+    lines = (request.directory / "steps.jsonl").read_text().splitlines(keepends=True)
+    (request.directory / "steps.jsonl").write_text(lines[0])
+    with pytest.raises(ReadEnvError, match="holds 1 steps but the checkpoint was made after step 3"):
+        play(request)
+
+
+def test_a_moved_model_folder_is_the_same_run(small: Any, tmp_path: Path, request_for: Any) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model.safetensors").write_bytes(b"weights")
+    one, two = (
+        request_for("uniform", models=small.models.model_copy(update={"student": str(tmp_path / folder)}))
+        for folder in ("a", "b")
+    )
+    assert one.identity.differences(two.identity) == []
+    (tmp_path / "b" / "model.safetensors").write_bytes(b"others!")
+    assert [line.partition(":")[0] for line in one.identity.differences(two.identity)] == ["models.student (content)"]

@@ -1,0 +1,112 @@
+"""Training over episodes and tasks: exact steps, tokens on record, agents that go on to be used."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_runs import EVERY_STEP, contents, fake_env
+from rich.console import Console
+
+from read_env.agents import load_agent
+from read_env.config import Config
+from read_env.errors import ReadEnvError
+from read_env.running import files
+from read_env.running.agents import AgentSpec
+from read_env.running.runner import RunRequest, run
+from read_env.running.training import TrainingRequest, train
+
+QUIET = Console(file=io.StringIO())
+TASKS = ("math", "travel-desk", "tutor")
+
+
+def request_of(config: Config, agent: str, folder: Path, steps: int = 20, **changes: Any) -> TrainingRequest:
+    spec = AgentSpec.parse(agent)
+    changed = config.model_copy(update={"agent": spec.name, "agent_options": dict(spec.options), **changes})
+    return TrainingRequest(changed, spec, TASKS, steps, folder)
+
+
+def play(request: TrainingRequest, stop_after: int | None = None) -> Any:
+    env = fake_env(request.config, tasks=request.tasks)
+    if stop_after is not None:
+        original, calls = env.step, []
+
+        def step(action: Any) -> Any:
+            if len(calls) == stop_after:
+                raise RuntimeError("enough")
+            calls.append(action)
+            return original(action)
+
+        env.step = step  # type: ignore[method-assign]
+    return train(request, QUIET, env=env, checkpoint_share=EVERY_STEP)
+
+
+@pytest.mark.parametrize("agent", ["read-bandit-published", "grid-searched", "sb3:PPO"])
+def test_training_makes_the_steps_it_is_given_and_counts_their_tokens(
+    small: Config, tmp_path: Path, agent: str
+) -> None:
+    result = play(request_of(small, agent, tmp_path / "training"))
+    record = files.read_json(tmp_path / "training" / "training.json")
+    assert (record["steps"], record["episodes"]) == (20, 3)
+    assert result.tokens_before_run == record["tokens_before_run"] == 2000
+    episodes = files.read_lines(tmp_path / "training" / "episodes.jsonl")
+    assert [episode["steps"] for episode in episodes] == [6, 6, 6]
+    assert {episode["task"] for episode in episodes} <= set(TASKS)
+    assert load_agent(result.agent).name == agent
+    assert play(request_of(small, agent, tmp_path / "training")).already_finished
+
+
+def test_a_trained_agent_is_named_by_its_training_and_reports_its_tokens(small: Config, tmp_path: Path) -> None:
+    play(request_of(small, "read-bandit-published", tmp_path / "training"))
+    for path in (tmp_path / "training", tmp_path / "training" / "agent.zip"):
+        spec = AgentSpec.parse(str(path))
+        assert (spec.label, spec.tokens_before_run) == ("read-bandit-published-trained", 2000)
+    config = small.model_copy(update={"agent": spec.name})
+    request = RunRequest(config, spec, tmp_path / "run")
+    summary = run(request, env=fake_env(config)).summary
+    assert (summary["agent"], summary["tokens_before_run"]) == ("read-bandit-published-trained", 2000)
+
+
+@pytest.mark.parametrize(
+    ("agent", "stop_after"),
+    [("read-bandit-published", 8), *(("random-candidate", stop_after) for stop_after in (1, 8, 12, 19))],
+)
+def test_an_interrupted_training_ends_with_the_same_bits(
+    small: Config, tmp_path: Path, agent: str, stop_after: int
+) -> None:
+    play(request_of(small, agent, tmp_path / "whole"))
+    with pytest.raises(RuntimeError, match="enough"):
+        play(request_of(small, agent, tmp_path / "parts"), stop_after)
+    play(request_of(small, agent, tmp_path / "parts"))
+    one, other = (
+        {name: data for name, data in contents(tmp_path / folder).items() if "tensorboard" not in name}
+        for folder in ("whole", "parts")
+    )
+    assert one == other
+
+
+def test_an_interrupted_sb3_training_goes_on_from_its_last_episode(small: Config, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="enough"):
+        play(request_of(small, "sb3:PPO", tmp_path / "training"), stop_after=15)
+    assert len(files.read_lines(tmp_path / "training" / "episodes.jsonl")) == 2
+    play(request_of(small, "sb3:PPO", tmp_path / "training"))
+    record = files.read_json(tmp_path / "training" / "training.json")
+    assert (record["steps"], record["episodes"], record["tokens_before_run"]) == (20, 3, 2000)
+
+
+def test_training_episodes_are_not_those_of_runs(small: Config, tmp_path: Path) -> None:
+    play(request_of(small, "uniform", tmp_path / "training"))
+    request = RunRequest(small.model_copy(update={"agent": "uniform"}), AgentSpec.parse("uniform"), tmp_path / "run")
+    start = run(request, env=fake_env(small)).summary["utility_start"]
+    assert not np.isclose(start, files.read_lines(tmp_path / "training" / "episodes.jsonl")[0]["utility_start"])
+
+
+def test_a_training_of_other_tasks_or_steps_is_refused(small: Config, tmp_path: Path) -> None:
+    play(request_of(small, "uniform", tmp_path / "training"))
+    with pytest.raises(ReadEnvError, match="steps: 20 here, 21 there"):
+        play(request_of(small, "uniform", tmp_path / "training", steps=21))
+    with pytest.raises(ReadEnvError, match="steps must be above 0"):
+        play(request_of(small, "uniform", tmp_path / "other", steps=0))

@@ -1,0 +1,105 @@
+"""Display and TensorBoard: what is shown of a run, and curves that go on after an interruption."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_runs import EVERY_STEP, fake_env
+from rich.console import Console
+
+from read_env.running.display import ManyRunsDisplay, RunDisplay, duration
+from read_env.running.runner import RunRequest, run
+from read_env.running.tensorboard import TensorBoardWatcher
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Tag -> (step, value), as TensorBoard would draw it."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def watched(request: RunRequest, stop_after: int | None = None, **kwargs: Any) -> None:
+    env = fake_env(request.config)
+    if stop_after is not None:
+        original, calls = env.step, []
+
+        def step(action: Any) -> Any:
+            if len(calls) == stop_after:
+                raise RuntimeError("enough")
+            calls.append(action)
+            return original(action)
+
+        env.step = step  # type: ignore[method-assign]
+    watcher = TensorBoardWatcher(request.directory / "tensorboard", 600)
+    run(request, env=env, watchers=[watcher], **kwargs)
+
+
+def test_curves_have_the_documented_tags(request_for: Callable[..., RunRequest]) -> None:
+    request = request_for("read-bandit-published")
+    watched(request)
+    tags = curves(request.directory / "tensorboard")
+    expected = {"profile/math", "allocation/math", "reward/gain", "reward/spillover", "reward/cost"}
+    expected |= {"budget/spent_tokens", "distill/loss", "distill/topk_mass", "rollout/ep_rew_mean"}
+    expected |= {"rollout/ep_len_mean", "bandit/kappa", "utility/probes", "utility/dev", "exam/utility"}
+    assert expected <= set(tags)
+    assert [step for step, _ in tags["profile/math"]] == [0, 1, 2, 3, 4, 5, 6]
+    assert [value for _, value in tags["budget/spent_tokens"]] == [100, 200, 300, 400, 500, 600]
+
+
+@pytest.mark.parametrize("checkpoint_share", [EVERY_STEP, 1e-9])
+@pytest.mark.parametrize("stop_after", [1, 4])
+def test_curves_go_on_after_an_interruption_without_gap_or_double(
+    request_for: Callable[..., RunRequest], stop_after: int, checkpoint_share: float
+) -> None:
+    whole, parts = (request_for("random-candidate", folder) for folder in ("whole", "parts"))
+    watched(whole)
+    with pytest.raises(RuntimeError, match="enough"):
+        watched(parts, stop_after, checkpoint_share=checkpoint_share)
+    watched(parts)
+    assert curves(parts.directory / "tensorboard") == curves(whole.directory / "tensorboard")
+
+
+def shown(request: RunRequest, terminal: bool) -> str:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=terminal, width=120, color_system=None)
+    run(request, env=fake_env(request.config), watchers=[RunDisplay("a title", 600, console)])
+    return text.getvalue()
+
+
+def test_outside_a_terminal_a_run_is_shown_as_plain_lines(request_for: Callable[..., RunRequest]) -> None:
+    text = shown(request_for("task-static"), terminal=False)
+    lines = text.splitlines()
+    assert len(lines) == 7 and "\x1b" not in text
+    assert lines[0].startswith("a title: utility 0.")
+    assert "step   6        600 of 600 tokens" in lines[6] and "tool_use 50%, code 30%, math 20%" in lines[6]
+
+
+def test_a_terminal_shows_budget_utility_allocation_and_time_left(request_for: Callable[..., RunRequest]) -> None:
+    text = shown(request_for("task-static"), terminal=True)
+    for part in ("a title", "600 of 600 completion tokens (100%)", "utility", "time left", "tool_use", "allocation"):
+        assert part in text
+
+
+def test_many_runs_are_shown_with_what_is_left() -> None:
+    text = io.StringIO()
+    display = ManyRunsDisplay("comparing", {"a": 100, "b": 100, "c": 100}, ["c"], Console(file=text, width=200))
+    display.stepped("a", 50, 0.3)
+    display.ended("a", "utility 0.4")
+    display.ended("b", "FAILED: no [luck]")
+    display.close()
+    assert text.getvalue().splitlines()[0] == "comparing: 3 runs, 1 finished already"
+    assert "[2/3" in text.getvalue() and "[3/3, 0 s left] b: FAILED: no [luck]" in text.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "…"), (41.6, "42 s"), (187, "3:07"), (7500, "2:05:00"), (59.7, "1:00")]
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
