@@ -8,14 +8,13 @@ checked by the capability's verifier.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from read_env.capabilities.base import Capability, Prompt, Split, Suite
+from read_env.capabilities.base import Split, Suite
 from read_env.capabilities.stream import held_out
 from read_env.distillation.decoding import greedy
 from read_env.distillation.encoding import Batch, Encoder, collate, completion_logits, length_buckets
@@ -78,29 +77,27 @@ def probe_profile(model: PreTrainedModel, probes: ProbeSet) -> np.ndarray:
     return totals / probes.sizes
 
 
-def exact_match(
-    model: PreTrainedModel, encoder: Encoder, capability: Capability, prompts: Sequence[Prompt], *,
-    max_new_tokens: int = 48, batch_size: int = 128,
-) -> float:  # fmt: skip
-    """Share of prompts whose greedily decoded final answer the verifier accepts, in [0, 1]."""
-    order = sorted(prompts, key=lambda p: len(p.text))
-    correct = 0
-    for start in range(0, len(order), batch_size):
-        group = order[start : start + batch_size]
+def exam(
+    model: PreTrainedModel, encoder: Encoder, suite: Suite, *, split: Split = "exam", per_capability: int = 128,
+    seed: int = 0, max_new_tokens: int = 48, batch_size: int = 256,
+) -> tuple[dict[str, float], int]:  # fmt: skip
+    """Exact match of every capability on a held-out split (the exam, unless told otherwise).
+
+    Returns:
+        Share of prompts whose greedily decoded final answer the verifier accepts, in [0, 1], by
+        capability; and the tokens that were generated.
+    """
+    prompts = [p for c in suite for p in held_out(c, split, per_capability, seed)]
+    prompts.sort(key=lambda p: len(p.text))
+    correct = dict.fromkeys(suite.names, 0)
+    generated = 0
+    for start in range(0, len(prompts), batch_size):
+        group = prompts[start : start + batch_size]
         completions = greedy(
             model, encoder.prompts([p.text for p in group]), max_new_tokens=max_new_tokens,
             eos_id=encoder.eos_id, pad_id=encoder.pad_id,
         )  # fmt: skip
-        correct += sum(capability.verify(p, encoder.text(ids)) for p, ids in zip(group, completions, strict=True))
-    return correct / len(order)
-
-
-def exam(
-    model: PreTrainedModel, encoder: Encoder, suite: Suite, *, split: Split = "exam", per_capability: int = 128,
-    seed: int = 0, max_new_tokens: int = 48,
-) -> Mapping[str, float]:  # fmt: skip
-    """Exact match of every capability on a held-out split (the exam, unless told otherwise)."""
-    return {
-        c.name: exact_match(model, encoder, c, held_out(c, split, per_capability, seed), max_new_tokens=max_new_tokens)
-        for c in suite
-    }
+        for prompt, ids in zip(group, completions, strict=True):
+            correct[prompt.capability] += suite[prompt.capability].verify(prompt, encoder.text(ids))
+            generated += len(ids)
+    return {name: count / per_capability for name, count in correct.items()}, generated

@@ -168,10 +168,11 @@ class Distillation:
 
     def exam(self) -> np.ndarray:
         """(|C|,) exact match of greedily decoded answers on the exam. For final reports only."""
-        scores = exam(
+        scores, generated = exam(
             self.student.model, self.student.encoder, self.suite,
             per_capability=self.config.measure.exam, max_new_tokens=self.config.distill.max_completion_tokens,
         )  # fmt: skip
+        self.budget = self.budget.count(generated_tokens=generated)
         return np.array([scores[name] for name in self.suite.names])
 
     def snapshot(self) -> dict[str, Any]:
@@ -247,8 +248,8 @@ class Distillation:
             return []
         tokens = sum(len(e) for e in examples)
         count = min(len(examples), max(1, round(tokens / self.config.distill.tokens_per_update)))
-        self._rng.shuffle(examples)
-        by_length = sorted(examples, key=lambda e: len(e.prompt_ids) + len(e))
+        shuffled = self._rng.sample(examples, len(examples))  # ties in length fall in random order
+        by_length = sorted(shuffled, key=lambda e: len(e.prompt_ids) + len(e))
         ends = np.cumsum([len(e) for e in by_length])
         groups: list[list[Completion]] = [[] for _ in range(count)]
         for example, end in zip(by_length, ends, strict=True):

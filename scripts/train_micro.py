@@ -1,0 +1,237 @@
+"""Train the embedded micro teacher and initial student from nothing.
+
+    python scripts/train_micro.py                  # tokenizer, teacher, student, model cards
+    python scripts/train_micro.py --only teacher   # one of the two
+
+Both models learn from the verified reference completions of the micro suite; prompts of the
+probes, dev and exam splits are never drawn. Progress is saved every few minutes under --work, and
+the same command goes on from there. The exam is read once, at the end, for the model card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import random
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, Lfm2Config, Lfm2ForCausalLM, PreTrainedTokenizerFast
+
+from read_env.capabilities.base import Suite, split_of
+from read_env.capabilities.micro import MICRO
+from read_env.distillation.encoding import Encoder, collate, completion_logits
+from read_env.distillation.evaluation import ProbeSet, exam, probe_profile
+
+ASSETS = Path(__file__).resolve().parent.parent / "read_env" / "assets" / "micro"
+ALPHABET = "\n abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;?!'\"()[]{}<>=+-*/_|"
+SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one of the two models is made.
+
+    Attributes:
+        hidden, layers, heads: size of the LFM2 model.
+        sequences: examples drawn for training in all.
+        batch: examples an optimizer step.
+        lr: peak learning rate (AdamW, warm-up, then cosine to a tenth).
+        weights: how often each capability is drawn, in suite order.
+        adaptive: draw capabilities with low dev scores more often as training goes on.
+    """
+
+    hidden: int
+    layers: int
+    heads: int
+    sequences: int
+    batch: int
+    lr: float
+    weights: tuple[float, ...]
+    adaptive: bool
+    seed: int
+
+
+RECIPES = {
+    "teacher": Recipe(128, 4, 4, 400_000, 32, 2e-3, (1.0,) * 8, adaptive=True, seed=20),
+    # Stopped early and weighted so that no capability is unknown to the student and none is done.
+    "student": Recipe(80, 4, 4, 35_200, 32, 3e-3, (0.65, 0.85, 1.35, 0.62, 0.42, 0.22, 3.0, 1.15), adaptive=False, seed=21),
+}
+
+
+def build_tokenizer(path: Path) -> None:
+    """Writes a character tokenizer in Hugging Face form."""
+    vocabulary = {token: i for i, token in enumerate((*SPECIAL, *ALPHABET))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>",
+        clean_up_tokenization_spaces=False, model_max_length=160,
+    )  # fmt: skip
+    fast.chat_template = "{{ bos_token }}{{ messages[-1]['content'] }}\n"
+    fast.save_pretrained(path, save_jinja_files=False)
+
+
+def build_model(recipe: Recipe, vocabulary: int) -> Lfm2ForCausalLM:
+    """An untrained model of the recipe's size.
+
+    LFM2 alternates short convolutions and attention. The convolution hands every position its
+    neighbours, so that looking a key up in the context takes one attention layer; plain
+    transformers of this size had not learned it after ten times the tokens.
+    """
+    torch.manual_seed(recipe.seed)
+    return Lfm2ForCausalLM(
+        Lfm2Config(
+            vocab_size=vocabulary, hidden_size=recipe.hidden, intermediate_size=3 * recipe.hidden,
+            block_auto_adjust_ff_dim=False, num_hidden_layers=recipe.layers,
+            layer_types=["full_attention" if i % 2 else "conv" for i in range(recipe.layers)], conv_L_cache=3,
+            num_attention_heads=recipe.heads, num_key_value_heads=recipe.heads, max_position_embeddings=160,
+            initializer_range=0.05, tie_word_embeddings=True, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        )
+    )  # fmt: skip
+
+
+def draw_batches(suite: Suite, recipe: Recipe, weights: list[float], rng: random.Random, encoder: Encoder, count: int):
+    """``count`` batches of similar lengths from fresh prompts, none of them held out."""
+    prompts = []
+    while len(prompts) < count * recipe.batch:
+        capability = rng.choices(suite.capabilities, weights)[0]
+        prompt = capability.draw(rng.choice(capability.templates), rng)
+        if split_of(prompt.text) == "stream":
+            prompts.append(prompt)
+    prompts.sort(key=lambda p: len(p.text) + len(p.reference))
+    groups = [prompts[i * recipe.batch : (i + 1) * recipe.batch] for i in range(count)]
+    rng.shuffle(groups)
+    for group in groups:
+        yield collate(
+            encoder.prompts([p.text for p in group]), encoder.completions([p.reference for p in group]), encoder.pad_id
+        )
+
+
+def train(name: str, work: Path, minutes_between_saves: float) -> None:
+    """Trains one model to the end of its recipe and writes it with its card."""
+    recipe, suite = RECIPES[name], MICRO
+    encoder = Encoder(AutoTokenizer.from_pretrained(ASSETS / name))
+    model = build_model(recipe, len(encoder.tokenizer))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=0.01, betas=(0.9, 0.98))
+    rng = random.Random(recipe.seed)
+    weights = list(recipe.weights)
+    done, tokens, seconds = 0, {"total": 0, "completion": 0}, 0.0
+    checkpoint = work / f"{name}.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        if state["recipe"] != json.dumps(asdict(recipe)):
+            raise SystemExit(f"{checkpoint} was made with another recipe; remove it to start again")
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        version, internal, gauss = state["rng"]
+        rng.setstate((version, tuple(internal), gauss))
+        done, tokens, seconds, weights = state["done"], state["tokens"], state["seconds"], state["weights"]
+        print(f"{name}: going on from {done:,} of {recipe.sequences:,} sequences", flush=True)
+    dev = ProbeSet.build(suite, encoder, "dev", 48)
+    started = saved = time.monotonic()
+    total_steps = recipe.sequences // recipe.batch
+    while done < recipe.sequences:
+        losses = []
+        for batch in draw_batches(suite, recipe, weights, rng, encoder, 20):
+            step = done // recipe.batch
+            warm = min(1.0, (step + 1) / 200)
+            lr = recipe.lr * warm * (0.55 + 0.45 * math.cos(math.pi * min(1.0, step / total_steps)))
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            loss = torch.nn.functional.cross_entropy(completion_logits(model, batch), batch.targets)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            losses.append(loss.item())
+            done += recipe.batch
+            tokens["total"] += int((batch.input_ids != encoder.pad_id).sum())
+            tokens["completion"] += len(batch.targets)
+        if (done // recipe.batch) % 400 == 0:
+            profile = probe_profile(model, dev)
+            if recipe.adaptive:
+                weights = [float(0.15 + (1.0 - s)) for s in profile]
+            rate = tokens["total"] / (seconds + time.monotonic() - started)
+            scores = " ".join(f"{c[:5]} {s:.2f}" for c, s in zip(suite.names, profile, strict=True))
+            print(
+                f"{name} {done:>8,}/{recipe.sequences:,} loss {sum(losses) / len(losses):.3f} {rate:,.0f} tok/s | {scores}",
+                flush=True,
+            )
+        if time.monotonic() - saved > 60 * minutes_between_saves:
+            saved = time.monotonic()
+            spent = seconds + saved - started
+            _save_checkpoint(checkpoint, recipe, model, optimizer, rng, done, tokens, spent, weights)
+    seconds += time.monotonic() - started
+    _save_checkpoint(checkpoint, recipe, model, optimizer, rng, done, tokens, seconds, weights)
+    model.to(torch.bfloat16).save_pretrained(ASSETS / name)
+    (ASSETS / name / "model.safetensors").chmod(0o644)  # written for its owner only
+    write_card(name, recipe, tokens, seconds)
+
+
+def _save_checkpoint(path, recipe, model, optimizer, rng, done, tokens, seconds, weights) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {
+        "recipe": json.dumps(asdict(recipe)), "model": model.state_dict(), "optimizer": optimizer.state_dict(),
+        "rng": rng.getstate(), "done": done, "tokens": tokens, "seconds": seconds, "weights": weights,
+    }  # fmt: skip
+    torch.save(state, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
+
+
+def write_card(name: str, recipe: Recipe, tokens: dict[str, int], seconds: float) -> None:
+    """Measures the saved model, as any user loads it, and writes README.md beside it."""
+    encoder = Encoder(AutoTokenizer.from_pretrained(ASSETS / name))
+    model = AutoModelForCausalLM.from_pretrained(ASSETS / name, dtype=torch.float32)
+    probes = probe_profile(model, ProbeSet.build(MICRO, encoder, "probes", 48))
+    scores, _ = exam(model, encoder, MICRO, per_capability=128)
+    rows = "\n".join(f"| {c} | {p:.3f} | {scores[c]:.3f} |" for c, p in zip(MICRO.names, probes, strict=True))
+    parameters = sum(p.numel() for p in model.parameters())
+    card = f"""---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: text-generation
+---
+# read-env micro {name}
+
+An LFM2 language model of {parameters:,} parameters over a vocabulary of {len(encoder.tokenizer)} characters,
+trained from nothing on the procedural micro suite of read-env. It exists so that a whole distillation run fits
+into seconds on a CPU; it knows the eight micro capabilities and nothing else.
+
+- Made by `python scripts/train_micro.py --only {name}` (seed {recipe.seed}).
+- {tokens["total"]:,} tokens, of them {tokens["completion"]:,} completion tokens with loss; {recipe.sequences:,} sequences.
+- {seconds / 60:.1f} minutes on one thread of a {platform.machine()} CPU.
+- Prompts of the probes, dev and exam splits were never trained on.
+
+| capability | probe score (48 prompts) | exam exact match (128 prompts) |
+|---|---|---|
+{rows}
+"""
+    (ASSETS / name / "README.md").write_text(card)
+    print(card)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=tuple(RECIPES), help="train one of the two models")
+    parser.add_argument("--work", type=Path, default=Path("runs/train-micro"), help="where progress is saved")
+    parser.add_argument("--minutes-between-saves", type=float, default=2.0)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in [args.only] if args.only else RECIPES:
+        if not (ASSETS / name / "tokenizer.json").exists():
+            build_tokenizer(ASSETS / name)
+        train(name, args.work, args.minutes_between_saves)
+
+
+if __name__ == "__main__":
+    main()
