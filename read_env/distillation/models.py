@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +35,20 @@ def model_location(reference: str) -> str:
     return str(folder)
 
 
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Keeps transformers from drawing bars for weights that are there in an instant."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def load_model(reference: str, *, trust_remote_code: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model in fp32 with its tokenizer; weights come from safetensors only.
 
@@ -50,10 +66,11 @@ def load_model(reference: str, *, trust_remote_code: bool = False) -> tuple[PreT
     # "falling back to its reference implementation": true on every CPU, and nothing to be done about.
     logging.get_logger("transformers.integrations.hub_kernels").setLevel("ERROR")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
-        model = AutoModelForCausalLM.from_pretrained(
-            location, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
-        )
+        with no_progress_bars():
+            tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
+            model = AutoModelForCausalLM.from_pretrained(
+                location, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
+            )
     except Exception as error:  # the library below raises a dozen kinds, safetensors' own among them
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ReadEnvError(

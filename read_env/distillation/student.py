@@ -11,6 +11,7 @@ import torch
 
 from read_env.config import DistillConfig
 from read_env.distillation.encoding import Encoder, collate, completion_logits
+from read_env.distillation.models import no_progress_bars
 from read_env.distillation.teacher import Completion
 from read_env.errors import DivergedError
 from read_env.losses import TeacherTargets, get_loss
@@ -94,8 +95,9 @@ class Student:
 
     def save(self, path: Path | str) -> None:
         """Model and tokenizer in Hugging Face form."""
-        self.model.save_pretrained(path)
-        self.encoder.tokenizer.save_pretrained(path)
+        with no_progress_bars():
+            self.model.save_pretrained(path)
+            self.encoder.tokenizer.save_pretrained(path)
 
     def _fresh_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(

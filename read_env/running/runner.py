@@ -92,12 +92,7 @@ class RunResult:
 
 def make_env(config: Config, **kwargs: Any) -> DistillationEnv:
     """The environment of a resolved configuration. Models load at its first reset."""
-    from transformers.utils import logging
-
     from read_env.envs.distillation import DistillationEnv
-
-    # Its bars for loading weights would tear the display of the run apart.
-    logging.disable_progress_bar()
 
     return DistillationEnv(preset=config.preset, overrides=config.model_dump(exclude={"preset"}), **kwargs)
 

@@ -1,0 +1,59 @@
+"""The README's code runs as it is printed, on a budget small enough for a test."""
+
+import re
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = {"budget": {"total_tokens": 600, "step_tokens": 300}, "measure": {"probes": 4, "dev": 4, "exam": 4}}
+
+
+def _block(name: str) -> str:
+    text = (ROOT / "README.md").read_text()
+    match = re.search(rf"<!-- test: {name} -->\n```python\n(.*?)```", text, re.DOTALL)
+    assert match, f"README.md has no block marked 'test: {name}'"
+    return match[1]
+
+
+@pytest.fixture
+def small_budget(monkeypatch):
+    make = gym.make
+    monkeypatch.setattr(gym, "make", lambda *args, **kwargs: make(*args, **kwargs, overrides=SMALL))
+
+
+def test_the_ten_lines_of_python(small_budget, capsys):
+    code = _block("python")
+    assert len(code.strip().splitlines()) <= 12
+    exec(compile(code, "README.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["1", "2"]
+    assert "utility 0." in lines[-1]
+
+
+def test_the_custom_agent_runs_beside_the_others(small_budget, tmp_path, monkeypatch):
+    from read_env.agents import make_agent
+
+    code = _block("agent")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    (tmp_path / "my_agent.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_agent", raising=False)
+    env = gym.make("ReadEnv/Distillation-v0", task="tutor")
+    agent = make_agent("my_agent:Momentum", env=env)
+    observation, _ = env.reset(seed=0)
+    terminated = False
+    while not terminated:
+        action, _ = agent.predict(observation)
+        observation, _, terminated, _, info = env.step(action)
+    assert info["budget_spent"] > 500
+
+
+def test_the_stable_baselines_loop(small_budget, tmp_path, monkeypatch):
+    code = re.search(r"## Stable-Baselines3.*?```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    code = code.replace("n_steps=20, batch_size=20", "n_steps=2, batch_size=2").replace("learn(400)", "learn(4)")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert list((tmp_path / "runs" / "tb").rglob("events.*"))
