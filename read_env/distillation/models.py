@@ -64,7 +64,7 @@ def load_model(reference: str, *, trust_remote_code: bool = False) -> tuple[PreT
 
     location = model_location(reference)
     # "falling back to its reference implementation": true on every CPU, and nothing to be done about.
-    logging.get_logger("transformers.integrations.hub_kernels").setLevel("ERROR")
+    logging.get_logger("transformers.integrations.hub_kernels").setLevel(logging.ERROR)
     try:
         with no_progress_bars():
             tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)

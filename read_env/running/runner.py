@@ -254,7 +254,11 @@ def _start_exam(env: DistillationEnv, profile: np.ndarray) -> np.ndarray:
     """
     key = (profile.tobytes(), env.config.measure.exam)
     if key not in _START_EXAMS:
-        _START_EXAMS[key] = _distillation(env).exam().tolist()
+        distillation = _distillation(env)
+        before = distillation.budget
+        _START_EXAMS[key] = distillation.exam().tolist()
+        # Whether the exam was held or known already must not show in the run's ledger.
+        distillation.budget = before
     return np.array(_START_EXAMS[key])
 
 
