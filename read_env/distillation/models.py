@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -38,15 +39,15 @@ def model_location(reference: str) -> str:
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
     """Keeps transformers from drawing bars for weights that are there in an instant."""
-    from transformers.utils import logging
+    from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    shown = is_progress_bar_enabled()
+    disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()
+            enable_progress_bar()
 
 
 def load_model(reference: str, *, trust_remote_code: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -60,11 +61,10 @@ def load_model(reference: str, *, trust_remote_code: bool = False) -> tuple[PreT
         ReadEnvError: nothing there, or the files can't be read.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
     location = model_location(reference)
     # "falling back to its reference implementation": true on every CPU, and nothing to be done about.
-    logging.get_logger("transformers.integrations.hub_kernels").setLevel(logging.ERROR)
+    logging.getLogger("transformers.integrations.hub_kernels").setLevel("ERROR")
     try:
         with no_progress_bars():
             tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
