@@ -89,8 +89,7 @@ def build_model(recipe: Recipe, vocabulary: int) -> Lfm2ForCausalLM:
     """An untrained model of the recipe's size.
 
     LFM2 alternates short convolutions and attention. The convolution hands every position its
-    neighbours, so that looking a key up in the context takes one attention layer; plain
-    transformers of this size had not learned it after ten times the tokens.
+    neighbours, so that looking a key up in the context takes one attention layer.
     """
     torch.manual_seed(recipe.seed)
     return Lfm2ForCausalLM(

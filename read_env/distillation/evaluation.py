@@ -31,7 +31,7 @@ class ProbeSet:
         batches: length-bucketed batches.
         owners: for every batch, (n,) capability index of every sequence.
         sizes: (|C|,) prompts a capability.
-        generated_tokens: tokens scored in one measurement.
+        scored_tokens: completion tokens scored in one measurement.
     """
 
     batches: tuple[Batch, ...]
