@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from transformers import LogitsProcessor, LogitsProcessorList
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
 
 @torch.inference_mode()
 def greedy(
-    model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], *, max_new_tokens: int, eos_id: int, pad_id: int
-) -> list[list[int]]:
+    model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], *, max_new_tokens: int, eos_id: int, pad_id: int,
+    observe: Callable[[torch.Tensor], None] | None = None,
+) -> list[list[int]]:  # fmt: skip
     """Greedy completions of a batch of prompts.
 
     Args:
@@ -23,6 +25,8 @@ def greedy(
         max_new_tokens: completions are cut here.
         eos_id: ends a completion.
         pad_id: fills the left side of shorter prompts.
+        observe: called at every step with the (n, V) logits from which the next tokens are chosen; those
+            of a completion that has ended mean nothing.
 
     Returns:
         Completion ids; each ends with ``eos_id`` unless it was cut at ``max_new_tokens``.
@@ -36,9 +40,21 @@ def greedy(
     out = model.generate(  # type: ignore[operator]  # PreTrainedModel has it from a mixin that generating models add
         input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False,
         eos_token_id=eos_id, pad_token_id=pad_id,
+        logits_processor=LogitsProcessorList([_Observer(observe)] if observe else []),
     )  # fmt: skip
     model.train(was_training)
     completions = []
     for row in out[:, length:].tolist():
         completions.append(row[: row.index(eos_id) + 1] if eos_id in row else row)
     return completions
+
+
+class _Observer(LogitsProcessor):
+    """Shows the logits of every step to a function; changes nothing."""
+
+    def __init__(self, observe: Callable[[torch.Tensor], None]) -> None:
+        self._observe = observe
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self._observe(scores)
+        return scores

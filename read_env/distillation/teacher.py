@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from read_env.distillation.decoding import greedy
-from read_env.distillation.encoding import Encoder, collate, completion_logits
+from read_env.distillation.encoding import Encoder
 from read_env.losses.targets import TeacherTargets
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Teacher(Protocol):
 
 
 class LocalTeacher:
-    """A Hugging Face model that decodes greedily; its probabilities come from one teacher-forced pass in fp32.
+    """A Hugging Face model that decodes greedily; its probabilities are those that it decoded from.
 
     Args:
         model: the teacher.
@@ -81,29 +81,20 @@ class LocalTeacher:
 
     @torch.inference_mode()
     def complete(self, prompt_ids: Sequence[Sequence[int]]) -> tuple[Completion, ...]:
-        encoder = self.encoder
+        steps: list[TeacherTargets] = []
         answers = greedy(
             self.model,
             prompt_ids,
             max_new_tokens=self.max_completion_tokens,
-            eos_id=encoder.eos_id,
-            pad_id=encoder.pad_id,
+            eos_id=self.encoder.eos_id,
+            pad_id=self.encoder.pad_id,
+            observe=lambda logits: steps.append(TeacherTargets.from_logits(logits, logits.argmax(-1), self.top_k)),
         )
-        batch = collate(prompt_ids, answers, encoder.pad_id).to(next(self.model.parameters()).device)
-        targets = TeacherTargets.from_logits(completion_logits(self.model, batch), batch.targets, self.top_k)
-        completions, start = [], 0
-        for prompt, answer in zip(prompt_ids, answers, strict=True):
-            stop = start + len(answer)
-            # Clones: a slice would keep the whole block's memory alive and be an inference tensor.
-            part = TeacherTargets(
-                *(
-                    t[start:stop].cpu().clone()
-                    for t in (targets.tokens, targets.top_ids, targets.top_log_probs, targets.log_tail)
-                )
-            )
-            completions.append(Completion(tuple(prompt), tuple(answer), part))
-            start = stop
-        return tuple(completions)
+        by_sequence = TeacherTargets.stack(steps)
+        return tuple(
+            Completion(tuple(prompt), tuple(answer), by_sequence.part((row, slice(len(answer)))))
+            for row, (prompt, answer) in enumerate(zip(prompt_ids, answers, strict=True))
+        )
 
 
 class TeacherCache:

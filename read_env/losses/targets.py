@@ -35,10 +35,22 @@ class TeacherTargets:
     @classmethod
     def concatenate(cls, parts: list[TeacherTargets]) -> TeacherTargets:
         """The targets of several sequences, in order."""
-        fields = ("tokens", "top_ids", "top_log_probs", "log_tail")
-        return cls(*(torch.cat([getattr(part, field) for part in parts]) for field in fields))
+        return cls(*(torch.cat(values) for values in zip(*map(_fields, parts), strict=True)))
+
+    @classmethod
+    def stack(cls, steps: list[TeacherTargets]) -> TeacherTargets:
+        """(n, T, …) targets of n sequences from T decoding steps of (n, …)."""
+        return cls(*(torch.stack(values, dim=1) for values in zip(*map(_fields, steps), strict=True)))
+
+    def part(self, index: tuple[int | slice, ...]) -> TeacherTargets:
+        """Own copy, on the CPU, of what ``index`` selects: a view would keep the whole block in memory."""
+        return TeacherTargets(*(values[index].cpu().clone() for values in _fields(self)))
 
     @property
     def top_mass(self) -> torch.Tensor:
         """(m,) probability covered by the K kept tokens."""
         return self.top_log_probs.exp().sum(-1)
+
+
+def _fields(targets: TeacherTargets) -> tuple[torch.Tensor, ...]:
+    return targets.tokens, targets.top_ids, targets.top_log_probs, targets.log_tail

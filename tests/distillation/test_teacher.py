@@ -1,0 +1,42 @@
+"""What the teacher says of its own completions."""
+
+import pytest
+import torch
+
+from read_env.capabilities import get_suite
+from read_env.capabilities.stream import PromptStream
+from read_env.distillation.encoding import Encoder, collate, completion_logits
+from read_env.distillation.models import load_model
+from read_env.distillation.teacher import LocalTeacher
+from read_env.losses.targets import TeacherTargets
+
+
+@pytest.fixture(scope="module")
+def block():
+    """A teacher, and its answers to prompts of different lengths from three capabilities."""
+    model, tokenizer = load_model("embedded:micro/teacher")
+    encoder, suite = Encoder(tokenizer), get_suite("micro")
+    texts = [p.text for name in ("math", "code", "long_context") for p in PromptStream(suite[name], 1).slice(1, 0, 6)]
+    teacher = LocalTeacher(model, encoder, "weights", max_completion_tokens=40, top_k=5)
+    return teacher, teacher.complete(encoder.prompts(texts))
+
+
+def test_the_probabilities_are_those_of_a_teacher_forced_pass(block):
+    teacher, completions = block
+    assert len({len(c) for c in completions}) > 3, "completions of one length would hide a wrong offset"
+    batch = collate([c.prompt_ids for c in completions], [c.token_ids for c in completions], teacher.encoder.pad_id)
+    with torch.inference_mode():
+        forced = TeacherTargets.from_logits(completion_logits(teacher.model, batch), batch.targets, teacher.top_k)
+    decoded = TeacherTargets.concatenate([c.targets for c in completions])
+    assert torch.equal(decoded.tokens, batch.targets)
+    torch.testing.assert_close(decoded.top_log_probs[:, 0], forced.top_log_probs[:, 0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(decoded.top_mass, forced.top_mass, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(decoded.log_tail.exp(), forced.log_tail.exp(), atol=1e-5, rtol=1e-3)
+
+
+def test_a_completion_is_the_likeliest_token_at_every_position_and_ends(block):
+    teacher, completions = block
+    for completion in completions:
+        assert list(completion.token_ids) == completion.targets.tokens.tolist()
+        assert completion.targets.tokens.tolist() == completion.targets.top_ids[:, 0].tolist()
+        assert completion.token_ids[-1] == teacher.encoder.eos_id
