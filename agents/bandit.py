@@ -49,7 +49,7 @@ class PublishedSettings(CandidateSettings):
 
 
 class PublishedBandit(Agent):
-    """Ensemble UCB over A(τ).
+    """The published bandit: an ensemble of small networks, UCB over A(τ).
 
     Inside one run it learns from that run's steps alone, as published. ``learn`` over several
     episodes keeps their observations (the last ``memory`` of them), and the warm-up is then over.

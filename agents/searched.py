@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
+import numpy.typing as npt
 
 from read_env.agents.base import Agent, AgentSettings, Callback, Transition
 from read_env.agents.candidates import candidates
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 # Requirements arrive in float32; two that are nearer than this are the same task.
 _SAME_TASK = 1e-3
+# The round of results that ``learn`` did not play.
+_ELSEWHERE = -1
 
 
 class GridSearchedSettings(AgentSettings):
@@ -77,6 +80,29 @@ class GridSearched(Agent):
         means = np.bincount(which, rows[:, -1]) / np.bincount(which)
         winner = int(np.argmax(means))
         return to_simplex(tried[winner]), float(means[winner])
+
+    def record(self, requirement: npt.ArrayLike, allocation: npt.ArrayLike, reward: float) -> None:
+        """Adds a result found elsewhere: a task's requirement and an allocation, both (|C|,), and its total reward.
+
+        Raises:
+            ReadEnvError: weights of another length, or that can't be normalised.
+        """
+        rows = []
+        for field, given in (("requirement", requirement), ("allocation", allocation)):
+            weights = np.asarray(given, dtype=np.float64)
+            if (
+                weights.shape != (self.size,)
+                or not np.isfinite(weights).all()
+                or (weights < 0).any()
+                or not weights.any()
+            ):
+                raise ReadEnvError(
+                    f"agent {self.name!r}, {field} is {weights.tolist()}; right would be {self.size} finite weights, "
+                    "none below 0 and one above it"
+                )
+            rows.append(to_simplex(weights))
+        # Before the first round: such results count as a whole round of their own.
+        self._results = np.vstack([self._results, np.concatenate([*rows, [_ELSEWHERE, reward]])])
 
     def learn(
         self, env: gym.Env[Any, Any], total_steps: int, callback: Callback | None = None, seed: int | None = None

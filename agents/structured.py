@@ -65,7 +65,7 @@ class ReadBanditSettings(CandidateSettings):
 
 
 class ReadBandit(Agent):
-    """Structured bandit with a look ahead; see the module's text."""
+    """Learns which capability moves which, and plans the rest of the budget with it."""
 
     name = "read-bandit"
     settings_type = ReadBanditSettings

@@ -10,6 +10,7 @@ Nothing here imports torch before a command has been understood: help and mistak
 from __future__ import annotations
 
 import functools
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class Run:
     overwrite: bool = False
     """Delete an earlier run in that directory first."""
 
-    def __call__(self) -> int:
+    def __call__(self, typed: str) -> int:
         from read_env.running.agents import AgentSpec
         from read_env.running.display import RunDisplay
         from read_env.running.runner import RunRequest, run
@@ -72,6 +73,7 @@ class Run:
 
         from read_env.reporting import run_report
 
+        _remember(directory, typed)
         report = run_report(directory)
         if result.already_finished:
             print(f"{directory} was finished already; --overwrite runs it again")
@@ -110,7 +112,7 @@ class Train:
     overwrite: bool = False
     """Delete an earlier training in that directory first."""
 
-    def __call__(self) -> int:
+    def __call__(self, typed: str) -> int:
         from rich.console import Console
 
         from read_env.running.agents import AgentSpec
@@ -133,6 +135,7 @@ class Train:
         if result.episodes:
             from read_env.reporting import training_report
 
+            _remember(directory, typed)
             lines.append(("report", training_report(directory)))
         _table([*lines, ("curves", f"tensorboard --logdir {directory}")])
         return 0
@@ -159,7 +162,7 @@ class Compare:
     overwrite: bool = False
     """Delete an earlier comparison in that directory first."""
 
-    def __call__(self) -> int:
+    def __call__(self, typed: str) -> int:
         from read_env.running.agents import AgentSpec
         from read_env.running.comparison import ComparisonRequest, compare
 
@@ -177,6 +180,7 @@ class Compare:
 
         from read_env.reporting import comparison_report
 
+        _remember(directory, typed)
         report = comparison_report(directory, reference=self.reference)
         lines: list[tuple[str, Any]] = [("report", report)]
         lines += [("picture", picture) for picture in sorted(directory.glob("*.png"))]
@@ -202,7 +206,8 @@ class Transfer:
     overwrite: bool = False
     """Delete an earlier matrix in that directory first."""
 
-    def __call__(self) -> int:
+    def __call__(self, typed: str) -> int:
+        from read_env.running.tensorboard import write_pictures
         from read_env.running.transfer import TransferRequest, transfer
 
         config = _plain(self.config)
@@ -218,8 +223,12 @@ class Transfer:
 
         from read_env.reporting import transfer_report
 
+        _remember(directory, typed)
         report = transfer_report(directory)
-        _table([("report", report), *(("picture", picture) for picture in sorted(directory.glob("*.png")))])
+        pictures = sorted(directory.glob("*.png"))
+        write_pictures(directory / "tensorboard", {f"transfer/{p.stem}": p for p in pictures})
+        lines: list[tuple[str, Any]] = [("report", report), *(("picture", picture) for picture in pictures)]
+        _table([*lines, ("curves", f"tensorboard --logdir {directory}")])
         return _failed(failures)
 
 
@@ -231,7 +240,7 @@ class Report:
     reference: str = "task-static"
     """The agent that a comparison's report compares the others with."""
 
-    def __call__(self) -> int:
+    def __call__(self, typed: str) -> int:
         from read_env import reporting
         from read_env.running.directory import RecordDirectory
         from read_env.running.files import read_json
@@ -260,7 +269,7 @@ class List:
     suite: str = "micro"
     """Whose capabilities."""
 
-    def __call__(self) -> int:
+    def __call__(self, typed: str) -> int:
         from read_env.running.listing import describe
 
         _table(describe(self.kind, self.suite))
@@ -286,7 +295,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args=arguments,
             config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
         )
-        return int(command())
+        return int(command(shlex.join(["read-env", *arguments])))
     except ReadEnvError as error:
         print(f"read-env: {error}", file=sys.stderr)
         return 2
@@ -324,6 +333,14 @@ def _check(config: Config, agents: Sequence[AgentSpec], tasks: Sequence[str] = (
         build_agent(agent, suite, config.seed)
     get_loss(config.distill.loss)
     return names
+
+
+def _remember(directory: Path, typed: str) -> None:
+    """Adds the command to ``config.json``: the report says where it comes from."""
+    from read_env.running import files
+
+    path = directory / "config.json"
+    files.write_json(path, {**files.read_json(path), "command": typed})
 
 
 def _cores() -> int:

@@ -11,20 +11,84 @@ used for no setting.
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 
+import numpy as np
+from pages import publish
+
 from read_env.config import load_preset
-from read_env.reporting import transfer_report
+from read_env.reporting import load_transfer, transfer_report
+from read_env.reporting.statistics import Estimate, mean_interval
+from read_env.reporting.tables import interval, markdown_table, number
+from read_env.reporting.transfer import TransferResult, analyse
 from read_env.running.transfer import TransferRequest, transfer
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+#: Where the signs are tested; the other two budgets show what grows.
+TESTED_BUDGET = 20_000
+
+
+def claims(result: TransferResult, measure: str) -> list[tuple[str, Estimate]]:
+    """What Figure 1 of the paper says, each as a number that is positive if it holds here too.
+
+    Differences are taken within a seed, the interval is over seeds.
+    """
+    matrices = result.matrices[measure]
+    own = matrices[0].own
+    by_seed = [entry.changes.transpose(1, 0, 2) for entry in matrices]  # (seeds, sources, |C|) for each budget
+    diagonal = [changes[:, own].mean(axis=1) for changes in by_seed]
+    size = [np.abs(changes[:, ~own]).mean(axis=1) for changes in by_seed]
+    drop = [np.maximum(-changes[:, ~own], 0.0).mean(axis=1) for changes in by_seed]
+    first, middle, last = result.budgets
+    early = diagonal[0] / first
+    late = (diagonal[2] - diagonal[1]) / (last - middle)
+    return [
+        (
+            f"the own capability gains more from {last:,} tokens than from {first:,}",
+            mean_interval(diagonal[2] - diagonal[0]),
+        ),
+        (
+            f"the others move further after {last:,} tokens than after {first:,} (mean size)",
+            mean_interval(size[2] - size[0]),
+        ),
+        (
+            f"marginal gain shrinks: per 10,000 tokens, the first {first:,} against {middle:,} to {last:,}",
+            mean_interval(10_000 * (early - late)),
+        ),
+        (f"the mean drop of the others grows from {first:,} to {last:,} tokens", mean_interval(drop[2] - drop[0])),
+    ]
+
+
+def introduction(result: TransferResult) -> str:
+    """What agrees with the paper and what doesn't, decided by the numbers."""
+    tested = result.matrices["exam"][result.budgets.index(TESTED_BUDGET)]
+    negative, positive = int(tested.survivors(-1).sum()), int(tested.survivors(+1).sum())
+    rows = []
+    for measure in ("exam", "probe"):
+        for claim, found in claims(result, measure):
+            verdict = "agrees" if found.low > 0 else "contradicts" if found.high < 0 else "open"
+            rows.append([measure, claim, number(found.mean, 4, True), interval(found.low, found.high, 4), verdict])
+    off = tested.mean[~tested.own]
+    symmetric = tested.mean - np.diag(np.diag(tested.mean))
+    there_and_back = float(np.corrcoef(symmetric[~tested.own], symmetric.T[~tested.own])[0, 1])
+    return (
+        "Made by `python scripts/observations.py`. The paper's Figure 1 (arXiv 2605.11290) shows two things: tokens "
+        "spent on one capability move others, in a signed pattern that depends on the source and grows with the "
+        "budget; and the gain on the target shrinks with its budget while the harm to others grows.\n\n"
+        "## What agrees with the paper\n\n"
+        + markdown_table(["measure", "claim", "difference", "95 % (t, over seeds)", "verdict"], rows, text_columns=2)
+        + f"\n\nSigns, tested on the exam at {TESTED_BUDGET:,} tokens (a budget fixed beforehand): of "
+        f"{off.size} off-diagonal entries, {negative} negative and {positive} positive ones of at least .02 survive "
+        f"Holm's correction. The mean off-diagonal entry is {number(float(off.mean()), 3, True)}. The pattern belongs to "
+        f"the source: what i does to j and j to i correlate at {number(there_and_back, 2, True)} only.\n\n"
+        "Why most entries are negative here: the initial student half knows every capability, and tokens on one "
+        "alone let it forget the others. Sizes say nothing about models of another size."
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="micro")
-    parser.add_argument("--budgets", type=int, nargs="*", default=[10_000, 20_000, 60_000])
+    parser.add_argument("--budgets", type=int, nargs=3, default=[10_000, TESTED_BUDGET, 60_000])
     parser.add_argument("--seeds", type=int, nargs="*", default=list(range(7001, 7011)))
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs/observations"))
@@ -35,15 +99,15 @@ def main() -> None:
     request = TransferRequest(config, tuple(args.budgets), tuple(args.seeds), args.out, processes=args.processes)
     failures = transfer(request)
     report = transfer_report(args.out)
-    pictures = DOCS / "observations"
-    pictures.mkdir(parents=True, exist_ok=True)
-    text = report.read_text()
-    for picture in args.out.glob("*.png"):
-        shutil.copy(picture, pictures / picture.name)
-        text = text.replace(f"]({picture.name})", f"](observations/{picture.name})")
-    shutil.copy(args.out / "transfer.json", pictures / "transfer.json")
-    (DOCS / "observations.md").write_text(text)
-    print(DOCS / "observations.md")
+    page = publish(
+        report,
+        "observations",
+        title="Two observations on the micro world",
+        intro=introduction(analyse(load_transfer(args.out))),
+        pictures=[picture.name for picture in sorted(args.out.glob("*.png"))],
+        files=["transfer.json"],
+    )
+    print(page)
     if failures:
         raise SystemExit("\n".join(f"{name}: {error}" for name, error in failures.items()))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -171,6 +172,7 @@ def test_run_leaves_student_report_and_curves_and_is_not_run_twice(
     assert "seed: 0 here, 1 there" in capsys.readouterr().err
 
     report = (tmp_path / "out" / "report.md").read_bytes()
+    assert shlex.join(["read-env", *command]).encode() in report
     (tmp_path / "out" / "report.md").unlink()
     assert main(["report", "out"]) == 0
     assert (tmp_path / "out" / "report.md").read_bytes() == report
@@ -218,6 +220,13 @@ def test_transfer_writes_a_matrix_for_every_budget(models: list[str], tmp_path: 
     assert main([*command, "--processes", "1", "--out", "out", *SMALL, *models]) == 0
     assert (tmp_path / "out" / "report.md").exists()
     assert json.loads((tmp_path / "out" / "transfer.json").read_text())["budgets"] == [300, 600]
+    assert "read-env transfer --budgets 300 600" in (tmp_path / "out" / "report.md").read_text()
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    curves = EventAccumulator(str(tmp_path / "out" / "tensorboard"))
+    curves.Reload()
+    assert "transfer/transfer_exam" in curves.Tags()["images"]
 
 
 def test_a_trained_agent_runs_by_the_path_of_its_training(

@@ -31,11 +31,26 @@ def correlations(
     return {name: spearman(first[:, c], second[:, c]) for c, name in enumerate(names)}
 
 
-def correlation_table(found: dict[str, Correlation]) -> str:
-    """The correlations as a Markdown table; a capability that does not vary says so."""
+def correlation_table(found: dict[str, Correlation], exams: Sequence[np.ndarray] | np.ndarray) -> str:
+    """The correlations as a Markdown table, with the range of each exam; a capability that does not vary says so.
+
+    Args:
+        found: from :func:`correlations`.
+        exams: (students, |C|), as given there.
+    """
+    low, high = np.min(exams, axis=0), np.max(exams, axis=0)
     rows = [
-        [name, number(entry.rho), p_value(entry.p), str(entry.n), entry.note or ""] for name, entry in found.items()
+        [
+            name,
+            number(entry.rho),
+            p_value(entry.p),
+            str(entry.n),
+            f"{number(low[c], 2)} – {number(high[c], 2)}",
+            entry.note or "",
+        ]
+        for c, (name, entry) in enumerate(found.items())
     ]
+    header = ["capability", "Spearman ρ", "p", "students", "exam from – to", "note"]
     if not any(row[-1] for row in rows):
-        return markdown_table(["capability", "Spearman ρ", "p", "students"], [row[:-1] for row in rows])
-    return markdown_table(["capability", "Spearman ρ", "p", "students", "note"], rows)
+        header, rows = header[:-1], [row[:-1] for row in rows]
+    return markdown_table(header, rows)

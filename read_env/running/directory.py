@@ -36,7 +36,7 @@ _OWN = {
         "config.json", "start.json", "steps.jsonl", "summary.json", "error.txt", "checkpoint", "student", "tensorboard",
     ),
     "comparison": ("config.json", "runs"),
-    "transfer": ("config.json", "runs", "transfer.json"),
+    "transfer": ("config.json", "runs", "transfer.json", "tensorboard"),
     "training": ("config.json", "episodes.jsonl", "training.json", "agent.*", "checkpoint", "tensorboard"),
 }  # fmt: skip
 

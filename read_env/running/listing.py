@@ -26,7 +26,11 @@ def describe(kind: str, suite: str) -> list[tuple[str, str]]:
 def _agents() -> list[tuple[str, str]]:
     from read_env.agents.registry import BUILT_IN, agent_names
 
-    rows = [(name, _class_line(BUILT_IN[name][0]) if name in BUILT_IN else "a plug-in") for name in agent_names()]
+    rows = []
+    for name in agent_names():
+        where, options = BUILT_IN.get(name, ("", {}))
+        given = "".join(f" ({option} = {value})" for option, value in options.items())
+        rows.append((name, _class_line(where).removesuffix(".") + given if where else "a plug-in"))
     return [*rows, ("module:Class", "your own"), ("PATH", "a saved agent, or the directory of its training")]
 
 

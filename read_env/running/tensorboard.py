@@ -27,6 +27,24 @@ def open_writer(folder: Path, first_step: int) -> SummaryWriter:
     return SummaryWriter(str(folder), purge_step=first_step)
 
 
+def write_pictures(folder: Path, pictures: Mapping[str, Path]) -> None:
+    """PNG files as TensorBoard images, in place of those that the folder held.
+
+    Args:
+        folder: of this writer alone.
+        pictures: tag -> file.
+    """
+    import matplotlib.image
+    from torch.utils.tensorboard import SummaryWriter
+
+    from read_env.running import files
+
+    files.remove(folder)
+    with SummaryWriter(str(folder)) as writer:
+        for tag, path in pictures.items():
+            writer.add_image(tag, matplotlib.image.imread(path), dataformats="HWC")
+
+
 class TensorBoardWatcher:
     """Writes a run's curves.
 

@@ -106,3 +106,21 @@ def test_grid_searched_compares_whole_rounds_once_there_is_one(toy: Any, names: 
     state["results"][-1, -1] = 99.0
     agent.load_state_dict(state)
     assert (agent.predict(env.reset()[0])[0] == before).all()
+
+
+def test_grid_searched_takes_results_from_elsewhere() -> None:
+    agent = make_agent("grid-searched", capabilities=NAMES)
+    agent.record([1, 1, 0], [1, 0, 0], 0.2)
+    agent.record([1, 1, 0], [1, 3, 0], 0.3)
+    agent.record([0, 0, 1], [0, 1, 1], 0.9)
+    best, reward = agent.best(np.array([0.5, 0.5, 0.0]))
+    assert best.tolist() == [0.25, 0.75, 0.0]
+    assert reward == 0.3
+    assert agent.best(np.array([0.0, 0.0, 1.0]))[0].tolist() == [0.0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("bad", [[1, 1], [0, 0, 0], [1, -1, 1], [float("nan"), 1, 1]])
+def test_grid_searched_refuses_what_is_no_allocation(bad: list[float]) -> None:
+    agent = make_agent("grid-searched", capabilities=NAMES)
+    with pytest.raises(ReadEnvError, match="allocation is .* right would be 3"):
+        agent.record([1, 1, 0], bad, 0.2)

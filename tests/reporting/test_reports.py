@@ -120,7 +120,8 @@ def test_correlations_by_capability():
     found = correlations(("math", "code"), profiles, exams)
     assert found["math"].rho == pytest.approx(1.0)
     assert "does not vary" in found["code"].note
-    assert "does not vary" in correlation_table(found)
+    table = correlation_table(found, exams)
+    assert "does not vary" in table and "0.25 – 0.25" in table
     with pytest.raises(ValueError, match=r"shape \(students, 3\)"):
         correlations(("a", "b", "c"), profiles, exams)
 

@@ -1,0 +1,216 @@
+"""Remake docs/comparison.md: the agents on six tasks and ten seeds, and on fewer seeds at twice the budget.
+
+    python scripts/comparison.py                 # hours on two cores; interrupted, the same command goes on
+    python scripts/comparison.py --processes 1
+
+Named before the first run: the tasks, the seeds, the budgets and the primary contrasts. What learns
+beforehand does so on other tasks and other seeds, except grid-searched: its search is for the very
+tasks, on other seeds (runs/gap/search, shared with allocation_gap.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import multiprocessing
+import os
+from pathlib import Path
+
+import numpy as np
+from allocation_gap import SEARCH_SEEDS, SETTINGS, Search, search
+from pages import publish
+from rich.console import Console
+
+from read_env.agents import make_agent
+from read_env.capabilities import get_suite
+from read_env.config import Config, load_preset
+from read_env.reporting import comparison_report, load_comparison
+from read_env.reporting.records import Comparison
+from read_env.reporting.tables import markdown_table, number
+from read_env.running import files
+from read_env.running.agents import TRAINING_RECORD, AgentSpec
+from read_env.running.comparison import ComparisonRequest, compare
+from read_env.running.training import TrainingRequest, train
+from read_env.tasks import load_task
+
+TASKS = ("agent", "bookkeeper", "document-assistant", "script-writer", "travel-desk", "tutor")
+TRAINING_TASKS = ("code", "math", "order-desk", "polyglot-cashier", "translator", "world-guide")
+SEEDS = tuple(range(9101, 9111))
+TRAINING_SEED = 4001
+TRAINING_STEPS = 400
+
+CONTROLS = (
+    "uniform", "task-static", "sqrt-task", "water-filling", "water-filling,when=start", "one-hot", "round-robin",
+    "random-candidate",
+)  # fmt: skip
+BANDITS = ("read-bandit", "read-bandit-published", "greedy")
+TRAINED = ("read-bandit", "sb3:PPO")
+REFERENCES = ("task-static", "water-filling", "random-candidate")
+PRIMARY = {"read-bandit": REFERENCES, "read-bandit-trained": REFERENCES}
+
+#: The second budget, with the agents that matter most.
+LONGER = {"total_tokens": 60_000, "step_tokens": 3_000}
+LONGER_SEEDS = (9201, 9202, 9203)
+LONGER_AGENTS = ("uniform", "task-static", "water-filling", "random-candidate", "read-bandit")
+
+
+def train_one(name: str, directory: Path) -> None:
+    """Trains one agent on the training tasks; a worker process."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    config = load_preset("micro", {**SETTINGS, "seed": TRAINING_SEED, "agent": name})
+    console = Console(file=(directory.parent / f"{directory.name}.log").open("a"))
+    train(TrainingRequest(config, AgentSpec.parse(name), TRAINING_TASKS, TRAINING_STEPS, directory), console)
+
+
+def train_all(out: Path, processes: int) -> dict[str, Path]:
+    """Agent -> directory of its training."""
+    directories = {name: out / f"train-{name.replace(':', '-')}" for name in TRAINED}
+    out.mkdir(parents=True, exist_ok=True)
+    with multiprocessing.get_context("spawn").Pool(min(processes, len(TRAINED))) as pool:
+        pool.starmap(train_one, directories.items(), chunksize=1)
+    return directories
+
+
+def grid_searched(found: Search, config: Config, directory: Path) -> Path:
+    """The agent that knows the best fixed allocation of every task from the search of allocation_gap.py."""
+    suite = get_suite(config.suite)
+    agent = make_agent("grid-searched", capabilities=suite.names)
+    for label, utilities in found.utilities.items():
+        for task, utility in utilities.items():
+            agent.record(load_task(task, suite).requirement_vector(suite), found.space[label], utility)
+    directory.mkdir(parents=True, exist_ok=True)
+    agent.save(directory / "agent.zip")
+    files.write_json(directory / TRAINING_RECORD, {"label": "grid-searched", "tokens_before_run": found.tokens})
+    return directory
+
+
+def agents_of(trained: dict[str, Path], searched: Path) -> list[AgentSpec]:
+    """All agents of the main comparison."""
+    cold = [AgentSpec.parse(name) for name in (*CONTROLS, *BANDITS)]
+    warm = [AgentSpec.parse(str(directory)) for directory in trained.values()]
+    frozen = AgentSpec.parse(str(trained["read-bandit"]), {"update": False})
+    return [
+        *cold,
+        AgentSpec.parse(str(searched)),
+        *warm,
+        dataclasses.replace(frozen, label="read-bandit-trained-no-update"),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("runs/comparison"))
+    parser.add_argument("--search-out", type=Path, default=Path("runs/gap/search"))
+    parser.add_argument("--controls-only", action="store_true", help="stop after the agents that learn nothing")
+    args = parser.parse_args()
+
+    config = load_preset("micro", SETTINGS)
+
+    def comparison(agents: list[AgentSpec], seeds: tuple[int, ...], changes: Config, directory: Path) -> Path:
+        request = ComparisonRequest(changes, tuple(agents), TASKS, seeds, directory, args.processes)
+        result = compare(request, Console())
+        if result.failures:
+            raise SystemExit("\n".join(f"{name}: {error}" for name, error in result.failures.items()))
+        return directory
+
+    comparison([AgentSpec.parse(name) for name in CONTROLS], SEEDS, config, args.out / "main")
+    if args.controls_only:
+        return
+    trained = train_all(args.out, args.processes)
+    found = search(config, SEARCH_SEEDS, args.search_out, args.processes)
+    agents = agents_of(trained, grid_searched(found, config, args.out / "grid-searched"))
+    main_directory = comparison(agents, SEEDS, config, args.out / "main")
+    longer = load_preset("micro", {**SETTINGS, "budget": LONGER})
+    few = [agent for agent in agents if agent.label in (*LONGER_AGENTS, "read-bandit-trained")]
+    longer_directory = comparison(few, LONGER_SEEDS, longer, args.out / "longer")
+
+    print(publish_all(main_directory, longer_directory))
+
+
+def publish_all(main_directory: Path, longer_directory: Path) -> Path:
+    """The two pages."""
+    report = comparison_report(main_directory, primary=PRIMARY)
+    intro = (
+        "Made by `python scripts/comparison.py`. Tasks, seeds, budget and primary contrasts were named before the "
+        f"first run. `read-bandit-trained` and `sb3-PPO-trained` learned over {TRAINING_STEPS} steps on other tasks "
+        f"({', '.join(TRAINING_TASKS)}) and other seeds; `grid-searched` searched on these tasks and other seeds. At "
+        "twice the budget, on fewer seeds: [comparison_longer.md](comparison_longer.md).\n\n"
+        + why(load_comparison(main_directory))
+    )
+    pictures = ["comparison.png", "exam_utility_gain.png", "utility.png"]
+    page = publish(
+        report, "comparison", title="The agents compared", intro=intro, pictures=pictures, files=["runs.csv"]
+    )
+    report = comparison_report(longer_directory, primary=PRIMARY)
+    intro = "Made by `python scripts/comparison.py`, beside [comparison.md](comparison.md): more tokens, fewer seeds."
+    publish(
+        report, "comparison_longer", title="The agents compared at twice the budget", intro=intro,
+        pictures=["exam_utility_gain.png"], files=["runs.csv"],
+    )  # fmt: skip
+    return page
+
+
+def why(comparison: Comparison) -> str:
+    """How much there is to win, how loud the noise is, and what the bandits did with their tokens."""
+    rows = []
+    for task in comparison.tasks:
+        gain = {
+            agent: float(np.mean([run.ended.exam_utility - run.ended.exam_utility_start for run in runs]))
+            for agent in comparison.agents
+            if (runs := comparison.of(agent, task))
+        }
+        best = max(gain, key=lambda agent: gain[agent])
+        static = comparison.of("task-static", task)
+        steps = np.array([np.diff([run.begun.utility, *(step.utility for step in run.steps)]) for run in static])
+        rows.append(
+            [
+                task,
+                number(gain["task-static"], 3, True),
+                f"`{best}` {number(gain[best], 3, True)}",
+                number(float(steps.mean()), 4, True),
+                number(float(steps.std(axis=0, ddof=1).mean()), 4),
+                *(number(_away(comparison, agent, task), 2) for agent in ("read-bandit", "read-bandit-trained")),
+                number(_unneeded(comparison, "read-bandit", task), 2),
+            ]
+        )
+    header = [
+        "task", "task-static", "best agent", "gain a step", "its s.d. over seeds", "read-bandit moved",
+        "trained moved", "unneeded share",
+    ]  # fmt: skip
+    return (
+        "## What a bandit could win here\n\n"
+        "Exam utility gain of task-static and of the best agent on average (the headroom); what one step gains in "
+        "probe utility under task-static, and the s.d. of that gain over seeds at the same step: the noise that a "
+        "decision would have to see through. Moved: mean of ½·Σ|w − r|, the share of tokens that the bandit spent "
+        "otherwise than task-static. Unneeded: the cold bandit's share of tokens on capabilities with r = 0.\n\n"
+        + markdown_table(header, rows)
+    )
+
+
+def _away(comparison: Comparison, agent: str, task: str) -> float:
+    return float(
+        np.mean(
+            [
+                np.abs(step.allocation - run.begun.requirement).sum() / 2
+                for run in comparison.of(agent, task)
+                for step in run.steps
+            ]
+        )
+    )
+
+
+def _unneeded(comparison: Comparison, agent: str, task: str) -> float:
+    return float(
+        np.mean(
+            [
+                step.allocation[run.begun.requirement == 0].sum()
+                for run in comparison.of(agent, task)
+                for step in run.steps
+            ]
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
