@@ -1,4 +1,4 @@
-"""``read-bandit-published``: the contextual bandit of METHOD §1 step 3, with its published settings.
+"""``read-bandit-published``: the contextual bandit of ReAD (arXiv 2605.11290), with its published settings.
 
 At each step: candidates A(τ), an ensemble's mean μ and spread σ of their reward
 in this context, argmax μ + κσ. What is published and what had to be chosen:
@@ -10,7 +10,7 @@ in this context, argmax μ + κσ. What is published and what had to be chosen:
   the previous allocation among the candidates, κ × 0.7 when the dev utility stagnates;
 - left open there, chosen here: sizes of the perturbations (.1 and .25), the depth of ρ_t (the last
   step's allocation and gain), fresh weights at each refit, the remaining budget as a share (the
-  release puts raw tokens in; METHOD counts that as a flaw). The 10 % profiling split is not used:
+  release puts in raw tokens). The 10 % profiling split is not used:
   of 20 observations it would hold out two.
 
 ``read-bandit`` (``read_env.agents.structured``) is this project's own model.
@@ -107,12 +107,12 @@ class PublishedBandit(Agent):
         info: Mapping[str, Any],
     ) -> None:
         """Add the step to the history, and to the calibration."""
-        if not self.settings.update:
-            return
         view = parse(observation, self.size)[0][0]
         if view.first:
             self.calibration.start_episode()
         self.calibration.record(float(reward), dev_utility(info))
+        if not self.settings.update:
+            return
         row = np.concatenate([view.vector(), to_simplex(action)])
         self._inputs = np.vstack([self._inputs, row])[-self.settings.memory :]
         self._rewards = np.append(self._rewards, float(reward))[-self.settings.memory :]

@@ -176,8 +176,27 @@ class Agent(ABC):
         except (KeyError, TypeError, ValueError) as error:
             raise ReadEnvError(f"this is no state of agent {self.name!r}: {type(error).__name__} {error}") from error
 
+    def check_saving(self) -> None:  # noqa: B027  (most agents can always be saved)
+        """Whether a saved agent would be this agent.
+
+        Raises:
+            ReadEnvError: something that it learned would be lost.
+        """
+
+    def check_task(self, requirement: Array) -> None:  # noqa: B027
+        """Whether the agent can act on a task, given its requirement, (|C|,): asked before a run is begun.
+
+        Raises:
+            ReadEnvError: it can't, and what would have to be done first.
+        """
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the agent to one file (``read_env.agents.storage``); ``load_agent`` reads it."""
+        """Write the agent to one file (``read_env.agents.storage``); ``load_agent`` reads it.
+
+        Raises:
+            ReadEnvError: something that it learned would be lost.
+        """
+        self.check_saving()
         storage.write(
             path,
             {

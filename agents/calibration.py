@@ -1,4 +1,4 @@
-"""What the cheap probe reward is worth, measured at development checkpoints (METHOD §1 step 3).
+"""What the cheap probe reward is worth, measured at development checkpoints (arXiv 2605.11290).
 
 A bandit learns from the reward on the probes. Every few steps the environment
 also measures the utility on the dev split. From these, two things: an affine map
@@ -28,7 +28,7 @@ class Calibration:
 
     Args:
         kappa: κ at the start of each episode.
-        decay: factor on κ at a checkpoint without progress (METHOD: 0.7).
+        decay: factor on κ at a checkpoint without progress (the paper: 0.7).
         tolerance: a checkpoint stagnates unless it beats the best one before it by more than
             this. The sources give no number.
     """

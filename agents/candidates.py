@@ -1,4 +1,4 @@
-"""A(τ), the candidate allocations of METHOD §1 step 3, as one array.
+"""A(τ), the candidate allocations of ReAD (arXiv 2605.11290), as one array.
 
 Two parts: sparse actions on the top-k needs, and local perturbations of the
 previous allocation. The second lets a bandit reach, step by step, a helper that

@@ -117,9 +117,21 @@ class CustomAgent(Agent):
         self, env: gym.Env[Any, Any], total_steps: int, callback: Callback | None = None, seed: int | None = None
     ) -> Self:
         if hasattr(self.inner, "learn"):
-            self.inner.learn(env, total_steps, callback)
+            parameters = inspect.signature(self.inner.learn).parameters.values()
+            takes_seed = any(p.name == "seed" or p.kind is p.VAR_KEYWORD for p in parameters)
+            if seed is not None and not takes_seed:
+                env.reset(seed=seed)  # its own resets then go on with this generator
+            self.inner.learn(env, total_steps, callback, **({"seed": seed} if takes_seed else {}))
             return self
         return super().learn(env, total_steps, callback, seed)
+
+    def check_saving(self) -> None:
+        learns = [method for method in ("observe", "learn") if hasattr(self.inner, method)]
+        if learns and not (hasattr(self.inner, "state_dict") and hasattr(self.inner, "load_state_dict")):
+            raise ReadEnvError(
+                f"agent {self.name!r} learns (it has {learns[0]}) but has no state_dict and load_state_dict: what it "
+                "learns could not be saved; give it the two"
+            )
 
     def scalars(self) -> dict[str, float]:
         return dict(self.inner.scalars()) if hasattr(self.inner, "scalars") else {}

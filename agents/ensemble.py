@@ -1,4 +1,4 @@
-"""A bootstrap ensemble of two-layer MLPs: the published bandit's reward model (METHOD §1 step 3).
+"""A bootstrap ensemble of two-layer MLPs: the published bandit's reward model (arXiv 2605.11290).
 
 All members are trained and evaluated at once. Written with numpy and a gradient
 by hand (ten lines, checked against autograd in the tests): at twenty

@@ -24,7 +24,7 @@ KEYS = ("requirement", "profile", "budget", "last_allocation", "last_gain")
 
 @dataclass(frozen=True)
 class View:
-    """One observation (METHOD §1, the context x_t), in float64.
+    """One observation (the context x_t of arXiv 2605.11290), in float64.
 
     Attributes:
         requirement: r_τ on the simplex, (|C|,).
@@ -110,5 +110,7 @@ def to_simplex(weights: npt.ArrayLike) -> Array:
     values = np.asarray(weights, dtype=np.float64)
     if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any():
         raise ReadEnvError(f"allocation weights must be finite and not negative, not {values.tolist()}")
-    total = values.sum()
-    return values / total if total > 0 else np.full(len(values), 1.0 / len(values))
+    if not values.any():
+        return np.full(len(values), 1.0 / len(values))
+    values = values / values.max()  # the sum of large weights may overflow
+    return values / values.sum()

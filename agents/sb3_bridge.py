@@ -117,6 +117,7 @@ class OwnRandomness:
         self._python: Any = None
         self._numpy: Any = None
         self._torch: Any = None
+        self._in_use = False
         with self._restored():
             random.seed(seed)
             np.random.seed(seed % 2**32)
@@ -127,12 +128,16 @@ class OwnRandomness:
     def applied(self) -> Iterator[None]:
         with self._restored():
             self._apply()
+            self._in_use = True
             try:
                 yield
             finally:
+                self._in_use = False
                 self._keep()
 
     def state_dict(self) -> dict[str, Any]:
+        if self._in_use:
+            self._keep()  # SB3 is drawing from them at this moment
         version, internal, gauss = self._python
         name, keys, position, has_gauss, cached = self._numpy
         return {

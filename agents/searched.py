@@ -54,10 +54,15 @@ class GridSearched(Agent):
         # One row a finished episode: requirement (|C|), allocation (|C|), round, total reward.
         self._results = np.empty((0, 2 * self.size + 2))
         self._round = 0
+        self._first_seed: int | None = None  # of round 0
         self._next = 0  # the candidate that this round goes on with
 
     def allocate(self, view: View, deterministic: bool) -> Array:
         return self._given if self._given is not None else self.best(view.requirement)[0]
+
+    def check_task(self, requirement: Array) -> None:
+        if self._given is None:
+            self.best(requirement)
 
     def best(self, requirement: Array) -> tuple[Array, float]:
         """The best allocation found for a task, (|C|,), and its mean total reward.
@@ -109,25 +114,30 @@ class GridSearched(Agent):
     ) -> Self:
         """Search for exactly ``total_steps`` steps; round n plays its episodes under ``seed`` + n.
 
-        Without a seed the agent's own is used. A second call goes on where the first one ended,
-        beginning with the episode that was cut short.
+        Without a seed the agent's own is used. A second call goes on where the first one ended, under
+        the first one's seed, beginning with the episode that was cut short.
 
         Raises:
             ReadEnvError: a negative number of steps.
         """
         if total_steps < 0:
             raise ReadEnvError(f"total_steps must not be negative: {total_steps}")
+        if self._first_seed is None:
+            self._first_seed = self.seed if seed is None else seed
         played = 0
         while played < total_steps:
-            observation, _ = env.reset(seed=(self.seed if seed is None else seed) + self._round)
+            observation, _ = env.reset(seed=self._first_seed + self._round)
             view = parse(observation, self.size)[0][0]
-            # Task-static is what the others perturb; it comes first, then the sparse ones.
-            tries = np.vstack([to_simplex(view.requirement), candidates(view)])
+            tries = self._tries(view)
             action = tries[self._next].astype(np.float32)
             total, over = 0.0, False
             while not over and played < total_steps:
                 following, reward, terminated, truncated, info = env.step(action)
                 played, total, over = played + 1, total + float(reward), bool(terminated or truncated)
+                if over:  # on record before the callback, which may save the agent
+                    row = np.concatenate([view.requirement, tries[self._next], [self._round, total]])
+                    self._results = np.vstack([self._results, row])
+                    self._round, self._next = divmod(self._round * len(tries) + self._next + 1, len(tries))
                 if callback is not None:
                     transition = Transition(
                         played,
@@ -142,16 +152,20 @@ class GridSearched(Agent):
                     if callback(transition) is False:
                         return self
                 observation = following
-            if over:
-                row = np.concatenate([view.requirement, tries[self._next], [self._round, total]])
-                self._results = np.vstack([self._results, row])
-                self._round, self._next = divmod(self._round * len(tries) + self._next + 1, len(tries))
         return self
 
+    def _tries(self, view: View) -> Array:
+        """What a round plays: task-static, which the others perturb, then A(τ), each allocation once."""
+        rows = np.vstack([to_simplex(view.requirement), candidates(view)])
+        _, first = np.unique(rows.round(9), axis=0, return_index=True)
+        return rows[np.sort(first)]
+
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "results": self._results, "round": self._round, "next": self._next}
+        own = {"results": self._results, "round": self._round, "next": self._next, "first_seed": self._first_seed}
+        return {**super().state_dict(), **own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._results = np.array(state["results"], dtype=np.float64).reshape(-1, 2 * self.size + 2)
         self._round, self._next = int(state["round"]), int(state["next"])
+        self._first_seed = None if state["first_seed"] is None else int(state["first_seed"])

@@ -1,11 +1,11 @@
 """The controls: allocations that no learning went into.
 
-ALLOCATION.md asks for them beside every bandit: twenty decisions are few, and a
+They belong beside every bandit: twenty decisions are few, and a
 method that can't be told from these has learned nothing. They keep no state but
 a random generator; what they need of the past is in the observation.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -134,8 +134,8 @@ class CandidateSettings(AgentSettings):
     """The candidate set A(τ): see ``read_env.agents.candidates``."""
 
     k: int = Field(default=TOP_K, ge=1)
-    grid: tuple[float, ...] = GRID
-    shifts: tuple[float, ...] = SHIFTS
+    grid: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = GRID
+    shifts: tuple[Annotated[float, Field(gt=0, le=1)], ...] = SHIFTS
 
 
 class RandomCandidate(Agent):

@@ -1,7 +1,7 @@
 """``read-bandit``: an uncertainty-aware contextual bandit that knows what a step is made of.
 
 The published bandit learns one number a step, and twenty of them are too few for
-a network (ALLOCATION.md). This one learns the |C| changes of the profile, with a
+a network. This one learns the |C| changes of the profile, with a
 Bayesian linear model of transfer (``transfer_model``), judges an allocation by
 where keeping to it would lead (``planning``), and chooses the largest posterior
 mean + κ·s.d. A part of every allocation stays with the task's needs, so that a

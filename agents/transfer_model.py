@@ -1,6 +1,6 @@
 """A Bayesian model of transfer: what a chunk of tokens does to each capability.
 
-METHOD §1 (Prop. 1) says that the change of the profile is linear in the
+Proposition 1 of the paper (arXiv 2605.11290) says that the change of the profile is linear in the
 allocation, so a step shows |C| numbers and not one reward. For each destination
 capability c, with w the allocation, s the profile and n the chunk's length in
 units of ``chunk_tokens``::

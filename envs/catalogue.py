@@ -1,4 +1,4 @@
-"""The fixed catalogue of candidate allocations: A(τ) of METHOD section 1, plus the static controls.
+"""The fixed catalogue of candidate allocations: A(τ) of ReAD (arXiv 2605.11290), plus the static controls.
 
 An index means the same in every task, state and episode: "the needs ranked 1 and 2 at .25/.75" or
 "move .1 from code to math". What it comes to in weights depends on the task's requirement, on the

@@ -82,14 +82,14 @@ class DistillationEnv(gym.Env):
     The initial student S_0 with a fresh optimizer, the full budget, and prompt streams of this
     episode's seed. That seed is drawn from `np_random`, first thing at every reset; the task, if
     there are several, is drawn next. So `reset(seed=s)` starts the same episode again, two
-    environments reset with one seed see common random numbers (the same prompts of a capability in
-    the same order, whatever their agents, tasks and allocations), and `options` don't disturb the
+    environments reset with one seed see common random numbers (the same prompts of a capability and
+    difficulty tertile in the same order, whatever their agents, tasks and allocations), and `options` don't disturb the
     episodes that follow.
 
     ## Episode End
 
-    `terminated` when what is left of B is shorter than the shortest completion at hand, after about
-    `total_tokens / step_tokens` steps; the last one spends what fits. `truncated` is never true,
+    `terminated` after `total_tokens / step_tokens` steps (rounded, at least one): the last one goes on until
+    no capability that it gives tokens to has a next completion that fits into what is left of B. `truncated` is never true,
     and there is no step limit. A step after the end raises
     `gymnasium.error.ResetNeeded`. An update that explodes raises
     `read_env.errors.DivergedError` and leaves the episode as it was before the step.
@@ -292,7 +292,8 @@ class DistillationEnv(gym.Env):
             keys that only a step has.
 
         Raises:
-            ReadEnvError: if the state lacks a part, or belongs to another suite.
+            ReadEnvError: if the state lacks a part, or belongs to another suite, budget or student; the
+                environment stays as it was.
         """
         try:
             suite, card = list(state["suite"]), TaskCard.model_validate(state["card"])
@@ -304,7 +305,15 @@ class DistillationEnv(gym.Env):
         if suite != list(self.suite.names):
             raise ReadEnvError(f"the snapshot's capabilities are {suite}, the environment's {list(self.suite.names)}")
         process = self.distillation or self.load_distillation()
-        process.restore(distillation)
+        before = process.snapshot()
+        try:
+            process.restore(distillation)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            process.restore(before)
+            if isinstance(error, ReadEnvError):
+                raise
+            reason = str(error).strip().partition("\n")[0]
+            raise ReadEnvError(f"this snapshot fits no student of this environment: {reason}") from None
         self.distillation = process
         self.card, self._trace, self._ended, self.last_report = card, trace, ended, None
         self._np_random = np.random.Generator(np.random.PCG64())

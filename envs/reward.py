@@ -1,4 +1,4 @@
-"""The reward of one step and its parts (METHOD section 1, step 3)."""
+"""The reward of one step and its parts (arXiv 2605.11290)."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ class Train:
         tasks = self.tasks or (self.config.task,)
         changes = {"agent": agent.name, "agent_options": dict(agent.options), "task": tasks[0]}
         config = _plain(self.config, **changes)
-        _check(config, [agent], tasks)
+        _check(config, [agent], tasks, training=True)
         directory = self.out or Path("runs") / f"train-{agent.label}"
         request = TrainingRequest(config, agent, tasks, self.steps, directory, self.overwrite)
         result = train(request, Console(stderr=True))
@@ -185,6 +185,7 @@ class Compare:
         lines: list[tuple[str, Any]] = [("report", report)]
         lines += [("picture", picture) for picture in sorted(directory.glob("*.png"))]
         lines += [(f"best student for {task}", path) for task, path in result.best_students.items()]
+        lines.append(("curves", f"tensorboard --logdir {directory}"))
         _table(lines)
         return _failed(result.failures)
 
@@ -320,27 +321,36 @@ def _plain(config: Config, **changes: Any) -> Config:
     return make_config({**config.model_dump(), **changes}, "configuration")
 
 
-def _check(config: Config, agents: Sequence[AgentSpec], tasks: Sequence[str] = ()) -> list[str]:
-    """Names of the tasks; raises for whatever is unknown, before models are loaded."""
+def _check(
+    config: Config, agents: Sequence[AgentSpec], tasks: Sequence[str] = (), *, training: bool = False
+) -> list[str]:
+    """Names of the tasks; raises for whatever is unknown or can't act yet, before models are loaded."""
     from read_env.capabilities import get_suite
     from read_env.losses import get_loss
     from read_env.running.agents import build_agent
     from read_env.tasks import load_task
 
     suite = get_suite(config.suite)
-    names = [load_task(task, suite).name for task in tasks or [config.task]]
+    cards = [load_task(task, suite) for task in tasks or [config.task]]
     for agent in agents:
-        build_agent(agent, suite, config.seed)
+        built = build_agent(agent, suite, config.seed)
+        if training:
+            continue
+        for card in cards:
+            built.check_task(card.requirement_vector(suite))
+        if agent.path is None and agent.name.startswith("sb3"):
+            print(f"read-env: {agent.name} is untrained here; read-env train makes one that isn't", file=sys.stderr)
     get_loss(config.distill.loss)
-    return names
+    return [card.name for card in cards]
 
 
 def _remember(directory: Path, typed: str) -> None:
-    """Adds the command to ``config.json``: the report says where it comes from."""
+    """Adds the command to ``commands.txt``, once: the report says where it comes from."""
     from read_env.running import files
 
-    path = directory / "config.json"
-    files.write_json(path, {**files.read_json(path), "command": typed})
+    path = directory / "commands.txt"
+    known = path.read_text().splitlines() if path.exists() else []
+    files.write_atomic(path, "".join(f"{line}\n" for line in dict.fromkeys([*known, typed])).encode())
 
 
 def _cores() -> int:

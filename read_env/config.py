@@ -22,7 +22,7 @@ else:
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelConfig(_Settings):
@@ -79,7 +79,7 @@ class MeasureConfig(_Settings):
 
 
 class RewardConfig(_Settings):
-    """Reward = gain - spillover_beta * spillover - cost_lambda * share of B spent (METHOD section 1, step 3)."""
+    """Reward = gain - spillover_beta * spillover - cost_lambda * share of B spent (arXiv 2605.11290)."""
 
     form: Literal["utility", "linear"] = "utility"
     spillover_beta: float = Field(0.5, ge=0)
@@ -125,7 +125,10 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Config
         path = Path(name)
         if not path.is_file():
             raise ReadEnvError(f"preset {name!r}: no such file")
-        text = path.read_text()
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ReadEnvError(f"preset {name!r} can't be read as UTF-8 text: {error}") from None
     elif name in preset_names():
         text = (resources.files("read_env") / "presets" / f"{name}.toml").read_text()
     else:

@@ -45,27 +45,33 @@ def shares_of(allocation: np.ndarray, names: tuple[str, ...]) -> str:
 
 
 def search_space(tasks, suite, draws: int) -> dict[str, np.ndarray]:
-    """Named allocations: static rules of every task, other shares of its needs, helpers, corners, pairs."""
+    """Named allocations, each once: static rules of every task, other shares of its needs, helpers, corners, pairs.
+
+    The first name of an allocation stands; ``task-NAME`` comes first, so every task has its own.
+    """
     size = len(suite)
     rng = np.random.default_rng(2026)
-    space = {"uniform": np.full(size, 1 / size)}
-    space |= {f"only-{name}": row for name, row in zip(suite.names, np.eye(size), strict=True)}
+    space = {f"task-{task.name}": task.requirement_vector(suite) for task in tasks}
+    more = {"uniform": np.full(size, 1 / size)}
+    more |= {f"only-{name}": row for name, row in zip(suite.names, np.eye(size), strict=True)}
     for task in tasks:
         requirement = task.requirement_vector(suite)
-        space[f"task-{task.name}"] = requirement
-        space[f"safe-{task.name}"] = 0.85 * requirement + 0.15 / size
+        more[f"safe-{task.name}"] = 0.85 * requirement + 0.15 / size
         needs = np.flatnonzero(requirement)
         if len(needs) == 1:
             continue
-        space[f"sqrt-{task.name}"] = np.sqrt(requirement) / np.sqrt(requirement).sum()
+        more[f"sqrt-{task.name}"] = np.sqrt(requirement) / np.sqrt(requirement).sum()
         for i in range(draws):
             shares = np.zeros(size)
             shares[needs] = rng.dirichlet(np.ones(len(needs)))
             helper = np.eye(size)[rng.integers(size)]
-            space[f"mix{i}-{task.name}"] = shares if i % 2 else 0.8 * shares + 0.2 * helper
+            more[f"mix{i}-{task.name}"] = shares if i % 2 else 0.8 * shares + 0.2 * helper
     for first, second in itertools.combinations(range(size), 2):
         names = suite.names[first], suite.names[second]
-        space["half-" + "-".join(names)] = 0.5 * (np.eye(size)[first] + np.eye(size)[second])
+        more["half-" + "-".join(names)] = 0.5 * (np.eye(size)[first] + np.eye(size)[second])
+    for name, allocation in more.items():
+        if not any(np.allclose(allocation, known, atol=1e-6) for known in space.values()):
+            space[name] = allocation
     return space
 
 
@@ -167,8 +173,9 @@ def main() -> None:
         return
 
     chosen = {label: found.space[label] for label in [*found.best.values(), *static.values()]}
-    run_all("measuring on fresh seeds", requests(chosen, args.seeds, config, args.out / "measure"), args.processes)
-    profiles, seeds = fixed_allocation_profiles(args.out / "measure")
+    measured = requests(chosen, args.seeds, config, args.out / "measure")
+    run_all("measuring on fresh seeds", measured, args.processes)
+    profiles, seeds = fixed_allocation_profiles(args.out / "measure", list(chosen))
     utilities = {name: (lambda profile, task=task: task.utility(profile, suite)) for name, task in tasks.items()}
     gaps = gap_table(profiles, utilities, found.best, static)
 

@@ -93,13 +93,26 @@ def test_a_preset_gives_the_defaults_that_help_shows(capsys: pytest.CaptureFixtu
         (["transfer", "--capabilities", "cod"], "did you mean 'code'"),
         (["transfer", "--budgets", "0", "100"], "budgets"),
         (["train", "--steps", "0"], "steps must be above 0"),
+        (["run", "--agent", "grid-searched"], "no allocation for this task yet: call learn"),
+        (["compare", "--agents", "uniform", "grid-searched"], "no allocation for this task yet"),
+        (["run", "--agent", "uniform", "--measure.probes", "400"], "measure.probes is 400, but"),
+        (
+            ["run", "--agent", "uniform", "--budget.total-tokens", "3", "--budget.step-tokens", "3"],
+            "below one completion",
+        ),
+        (["run", "--agent", "uniform", "--task", "broken.toml"], "broken.toml"),
+        (["run", "--preset", "binary.toml"], "can't be read as UTF-8 text"),
+        (["run", "--preset", "strange.toml"], "distil: Extra inputs are not permitted"),
         (["report", "nowhere"], "nowhere"),
         (["list", "capabilities", "--suite", "mcro"], "did you mean 'micro'"),
     ],
 )
 def test_mistakes_are_explained_without_a_traceback(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "broken.toml").write_text("name = 'broken'\n[requirement]\nmath = 'much'\n")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "strange.toml").write_text("[distil]\nloss = 'fkl'\n")
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert message in error and error.startswith("read-env: ") and "Traceback" not in error

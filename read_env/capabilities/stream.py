@@ -12,8 +12,7 @@ from collections import Counter
 from functools import lru_cache
 
 from read_env.capabilities.base import Capability, Prompt, Split, split_of
-
-TERTILES = ("easy", "medium", "hard")
+from read_env.errors import ReadEnvError
 
 #: Share of a tertile's prompts that one template may fill: no scaffold dominates.
 _STREAM_TEMPLATE_SHARE = 0.6
@@ -21,6 +20,8 @@ _STREAM_TEMPLATE_SHARE = 0.6
 #: Share of a held-out set that one template may fill, as a multiple of its equal share.
 _TEMPLATE_CAP = 1.5
 _DRAWS_PER_PROMPT = 400
+#: Draws without a new prompt after which a capability has no more of them.
+_DRAWS_IN_VAIN = 60_000
 
 
 class PromptStream:
@@ -72,19 +73,22 @@ def held_out(capability: Capability, split: Split, count: int, seed: int = 0) ->
         seed: which of many such sets.
 
     Raises:
-        ValueError: if ``split`` is the training stream or the capability has too few prompts.
+        ReadEnvError: the capability has too few prompts.
+        ValueError: ``split`` is the training stream.
     """
     if split == "stream":
         raise ValueError("split must be 'probes', 'dev' or 'exam', got 'stream': streams have no fixed size")
     rng = random.Random(f"{split}/{capability.name}/{seed}")
     templates = capability.templates
-    template_cap = max(1, int(_TEMPLATE_CAP * count / len(templates)))
+    # At least an equal share, rounded up: else small sets could not be filled.
+    template_cap = max(-(-count // len(templates)), int(_TEMPLATE_CAP * count / len(templates)))
     prompts: dict[str, Prompt] = {}
     tertiles: Counter[int] = Counter()
     used: Counter[str] = Counter()
+    found_at = 0
     for i in range(int(_DRAWS_PER_PROMPT * count)):
-        if len(prompts) == count:
-            return tuple(prompts.values())
+        if len(prompts) == count or i - found_at > _DRAWS_IN_VAIN:
+            break
         prompt = capability.draw(templates[i % len(templates)], rng)
         tertile = capability.tertile(prompt.difficulty)
         if split_of(prompt.text) != split or prompt.text in prompts:
@@ -93,7 +97,10 @@ def held_out(capability: Capability, split: Split, count: int, seed: int = 0) ->
             prompts[prompt.text] = prompt
             tertiles[tertile] += 1
             used[prompt.template] += 1
-    raise ValueError(
-        f"{capability.name}: found only {len(prompts)} of {count} distinct prompts for the {split} split; "
+            found_at = i
+    if len(prompts) == count:
+        return tuple(prompts.values())
+    raise ReadEnvError(
+        f"measure.{split} is {count}, but {capability.name} has only {len(prompts)} distinct prompts for that split; "
         "ask for fewer, or give its templates more slots"
     )

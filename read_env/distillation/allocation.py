@@ -35,10 +35,10 @@ def normalise_allocation(weights: Sequence[float] | np.ndarray, size: int) -> np
         raise ReadEnvError(f"allocation weights must be finite, got {shown}")
     if (array < 0).any():
         raise ReadEnvError(f"allocation weights must not be negative, got {shown}")
-    total = array.sum()
-    if total <= 0:
+    if not array.any():
         raise ReadEnvError(f"allocation weights must not all be zero, got {shown}")
-    return array / total
+    array = array / array.max()  # the sum of large weights may overflow
+    return array / array.sum()
 
 
 class Quotas:
@@ -63,13 +63,9 @@ class Quotas:
             next_lengths: (|C|,) tokens of the next completion of each open capability.
             fill: take examples even when quotas are met (the last step spends what fits).
         """
-        if not open_.any():
-            return None
-        candidate = int(np.argmax(np.where(open_, self.owed, -np.inf)))
         # Half a completion: the error stays centred on zero.
-        if fill or self.owed[candidate] >= next_lengths[candidate] / 2:
-            return candidate
-        return None
+        unmet = open_ if fill else open_ & (self.owed >= np.asarray(next_lengths) / 2)
+        return int(np.argmax(np.where(unmet, self.owed, -np.inf))) if unmet.any() else None
 
     def take(self, capability: int, tokens: int) -> None:
         """Books an example."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -17,7 +17,7 @@ def greedy(
     model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], *, max_new_tokens: int, eos_id: int, pad_id: int,
     observe: Callable[[torch.Tensor], None] | None = None,
 ) -> list[list[int]]:  # fmt: skip
-    """Greedy completions of a batch of prompts.
+    """Greedy completions of a batch of prompts, whatever decoding the model's own settings ask for.
 
     Args:
         model: a Hugging Face causal language model.
@@ -35,14 +35,19 @@ def greedy(
     length = max(len(ids) for ids in prompt_ids)
     ids = torch.tensor([[pad_id] * (length - len(p)) + list(p) for p in prompt_ids], device=device)
     mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompt_ids], device=device)
-    was_training = model.training
+    plain = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=eos_id, pad_token_id=pad_id)
+    processors = LogitsProcessorList([_Observer(observe)] if observe else [])
+    was_training, own = model.training, model.generation_config
     model.eval()
-    out = model.generate(  # type: ignore[operator]  # PreTrainedModel has it from a mixin that generating models add
-        input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False,
-        eos_token_id=eos_id, pad_token_id=pad_id,
-        logits_processor=LogitsProcessorList([_Observer(observe)] if observe else []),
-    )  # fmt: skip
-    model.train(was_training)
+    # What a call leaves open is filled from the model's own settings, repetition penalties among them.
+    model.generation_config = plain
+    try:
+        out = model.generate(  # type: ignore[operator]  # from a mixin that generating models add
+            input_ids=ids, attention_mask=mask, generation_config=plain, logits_processor=processors
+        )
+    finally:
+        model.generation_config = own
+        model.train(was_training)
     completions = []
     for row in out[:, length:].tolist():
         completions.append(row[: row.index(eos_id) + 1] if eos_id in row else row)

@@ -7,11 +7,14 @@ completion position ever sees a pad, so the models need no attention mask and ta
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+
+from read_env.errors import ReadEnvError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -28,8 +31,8 @@ class Encoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         if tokenizer.eos_token_id is None:
-            raise ValueError(
-                "the tokenizer has no eos_token: completions could not be ended; set one and save it again"
+            raise ReadEnvError(
+                "models: the tokenizer has no eos_token, so completions could not be ended; set one and save it again"
             )
         self.tokenizer = tokenizer
         self.eos_id: int = int(tokenizer.eos_token_id)
@@ -41,6 +44,12 @@ class Encoder:
             self._before, _, self._after = str(rendered).partition(_SENTINEL)
         else:
             self._before, self._after = tokenizer.bos_token or "", "\n"
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of the vocabulary, the special tokens and how prompts are wrapped."""
+        content = (sorted(self.tokenizer.get_vocab().items()), self.eos_id, self.pad_id, self._before, self._after)
+        return hashlib.blake2b(repr(content).encode(), digest_size=16).hexdigest()
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of the wrapped prompts, one list each."""

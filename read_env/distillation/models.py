@@ -17,6 +17,8 @@ from read_env.errors import ReadEnvError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from read_env.distillation.encoding import Encoder
+
 EMBEDDED = "embedded:"
 
 
@@ -100,6 +102,25 @@ def check_same_vocabulary(teacher: PreTrainedTokenizerBase, student: PreTrainedT
         f"models.student: its tokenizer differs from the teacher's ({len(ours)} and {len(theirs)} tokens; {example}); "
         "choose a student with the teacher's tokenizer"
     )
+
+
+@torch.inference_mode()
+def check_logits(model: PreTrainedModel, encoder: Encoder) -> None:
+    """Whether body and head alone give the model's logits: some architectures scale or cap them afterwards.
+
+    Raises:
+        ReadEnvError: they don't, so that training would be on other logits than those that the model has.
+    """
+    from read_env.distillation.encoding import collate, completion_logits
+
+    prompt = encoder.prompts(["1 2 3"])[0]
+    batch = collate([prompt], [[encoder.eos_id]], encoder.pad_id).to(next(model.parameters()).device)
+    ours, own = completion_logits(model, batch)[0], model(input_ids=batch.input_ids).logits[0, len(prompt) - 1]
+    if not torch.allclose(ours, own, rtol=1e-3, atol=1e-3):
+        raise ReadEnvError(
+            f"models.student: {type(model).__name__} changes its logits after the head (by up to "
+            f"{(ours - own).abs().max().item():.3g}), which this engine leaves out; choose a student of another architecture"
+        )
 
 
 def weights_fingerprint(model: torch.nn.Module) -> str:

@@ -23,7 +23,7 @@ from read_env.distillation.budget import TokenBudget
 from read_env.distillation.curriculum import tertile_shares
 from read_env.distillation.encoding import Encoder
 from read_env.distillation.evaluation import ProbeSet, exam, probe_profile
-from read_env.distillation.models import check_same_vocabulary, load_model, weights_fingerprint
+from read_env.distillation.models import check_logits, check_same_vocabulary, load_model, weights_fingerprint
 from read_env.distillation.student import Student, UpdateStats
 from read_env.distillation.supply import Supply
 from read_env.distillation.teacher import Completion, LocalTeacher, TeacherCache
@@ -43,9 +43,9 @@ class ChunkReport:
         prompt_tokens: went through the student beside them.
         updates: optimizer steps.
         loss: mean objective, nats per completion token.
-        metrics: further means over the updates.
+        metrics: further means over the updates: ``grad_norm``, ``topk_mass``, ``fkl``, ``rkl``.
         profile_before, profile: (|C|,) capability profile before and after.
-        exhausted: nothing more can be bought.
+        exhausted: this was the last step.
         seconds: wall-clock by stage: prompts, teacher, student, probes, other.
     """
 
@@ -100,6 +100,7 @@ class Distillation:
         model, tokenizer = load_model(config.models.student, trust_remote_code=trust)
         check_same_vocabulary(teacher_tokenizer, tokenizer)
         encoder = Encoder(tokenizer)
+        check_logits(model, encoder)
         local = LocalTeacher(
             teacher, encoder, weights_fingerprint(teacher),
             max_completion_tokens=config.distill.max_completion_tokens, top_k=config.distill.top_k,
@@ -143,18 +144,18 @@ class Distillation:
             )
         started = time.perf_counter()
         before = self.snapshot()
+        self._supply.seconds = dict.fromkeys(self._supply.seconds, 0.0)
         examples, owners = self._gather(allocation)
         gathered = time.perf_counter()
         try:
             updates = self._train(examples)
+            trained = time.perf_counter()
+            profile_before, self.profile = self.profile, self._measure()
         except DivergedError:
             self.restore(before)
             raise
-        trained = time.perf_counter()
-        profile_before, self.profile = self.profile, self._measure()
         measured = time.perf_counter()
         stages = dict(self._supply.seconds)
-        self._supply.seconds = dict.fromkeys(stages, 0.0)
         seconds = {
             **stages, "student": trained - gathered, "probes": measured - trained,
             "other": gathered - started - sum(stages.values()),
@@ -191,7 +192,15 @@ class Distillation:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes back to a snapshot, exactly."""
+        """Goes back to a snapshot, exactly.
+
+        Raises:
+            ReadEnvError: a snapshot of another budget.
+        """
+        if state["budget"]["total"] != self.budget.total:
+            raise ReadEnvError(
+                f"the snapshot's budget.total_tokens is {state['budget']['total']}, the configuration's {self.budget.total}"
+            )
         if state["seed"] != self.seed:
             self.seed = state["seed"]
             self._supply = Supply(
@@ -278,6 +287,8 @@ class Distillation:
             metrics={
                 "grad_norm": _mean([u.grad_norm for u in updates], weights),
                 "topk_mass": _mean([u.top_mass for u in updates], weights),
+                "fkl": _mean([u.fkl for u in updates], weights),
+                "rkl": _mean([u.rkl for u in updates], weights),
             },
             profile_before=profile_before.copy(),
             profile=self.profile.copy(),
@@ -291,8 +302,14 @@ class Distillation:
         return ProbeSet.build(self.suite, self.student.encoder, split, per_capability)
 
     def _measure(self) -> np.ndarray:
+        profile = probe_profile(self.student.model, self._probes)
+        if not np.isfinite(profile).all():
+            raise DivergedError(
+                f"the student's probe profile is not finite after the last update: {profile.tolist()}; "
+                f"lower distill.learning_rate (now {self.config.distill.learning_rate})"
+            )
         self.budget = self.budget.count(probe_tokens=self._probes.scored_tokens)
-        return probe_profile(self.student.model, self._probes)
+        return profile
 
     def _check_affordable(self) -> None:
         shortest = min(len(self._supply.peek(c)) for c in range(len(self.suite)))

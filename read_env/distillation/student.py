@@ -14,7 +14,7 @@ from read_env.distillation.encoding import Encoder, collate, completion_logits
 from read_env.distillation.models import no_progress_bars
 from read_env.distillation.teacher import Completion
 from read_env.errors import DivergedError
-from read_env.losses import TeacherTargets, get_loss
+from read_env.losses import TeacherTargets, forward_kl, get_loss, reverse_kl
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,12 +28,15 @@ class UpdateStats:
         loss: mean of the objective, nats per completion token.
         grad_norm: before clipping.
         top_mass: mean teacher probability covered by the kept tokens.
+        fkl, rkl: mean divergences from the teacher before the step, both ways, whatever the objective is.
         tokens: completion tokens.
     """
 
     loss: float
     grad_norm: float
     top_mass: float
+    fkl: float
+    rkl: float
     tokens: int
 
 
@@ -67,8 +70,9 @@ class Student:
         """
         batch = collate([e.prompt_ids for e in examples], [e.token_ids for e in examples], self.encoder.pad_id)
         targets = TeacherTargets.concatenate([e.targets for e in examples])
-        self.model.train()
-        loss = self._loss(completion_logits(self.model, batch), targets).mean()
+        # Never in train mode: dropout would draw from a generator that no snapshot holds.
+        logits = completion_logits(self.model, batch)
+        loss = self._loss(logits, targets).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
@@ -79,8 +83,9 @@ class Student:
                 f"gradient norm {grad_norm}; lower distill.learning_rate (now {self.config.learning_rate})"
             )
         self.optimizer.step()
-        self.model.eval()
-        return UpdateStats(value, grad_norm, targets.top_mass.mean().item(), len(batch.targets))
+        with torch.no_grad():
+            fkl, rkl = forward_kl(logits, targets).mean().item(), reverse_kl(logits, targets).mean().item()
+        return UpdateStats(value, grad_norm, targets.top_mass.mean().item(), fkl, rkl, len(batch.targets))
 
     def snapshot(self) -> dict[str, Any]:
         """Weights and optimizer state, copied."""

@@ -1,7 +1,7 @@
 """The examples that a chunk can draw on: each capability's stream, answered by the teacher.
 
-The n-th example of a capability depends on the seed, on n and on the progress through B, never on
-what other capabilities got.
+The n-th example of a capability and tertile depends on the seed and on n alone. Which tertile is next
+depends on the progress through B and on what the capability itself got, never on the others.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class LocalTeacher:
 
     Args:
         model: the teacher.
-        encoder: its tokenizer.
+        encoder: of the prompts: the student's, whose vocabulary is also the teacher's.
         fingerprint: digest of the weights.
         max_completion_tokens: completions are cut here.
         top_k: probabilities kept a token.
@@ -74,10 +74,11 @@ class LocalTeacher:
         self.max_completion_tokens = max_completion_tokens
         self.top_k = top_k
         self._fingerprint = fingerprint
+        self._vocabulary = encoder.fingerprint
 
     @property
     def identity(self) -> str:
-        return f"{self._fingerprint}/greedy/{self.max_completion_tokens}/top{self.top_k}"
+        return f"{self._fingerprint}/{self._vocabulary}/greedy/{self.max_completion_tokens}/top{self.top_k}"
 
     @torch.inference_mode()
     def complete(self, prompt_ids: Sequence[Sequence[int]]) -> tuple[Completion, ...]:

@@ -12,14 +12,15 @@ import torch
 
 from read_env.errors import unknown
 from read_env.losses.forward_kl import forward_kl
+from read_env.losses.reverse_kl import reverse_kl
 from read_env.losses.sft import sft
 from read_env.losses.targets import TeacherTargets
 
-__all__ = ["Loss", "TeacherTargets", "forward_kl", "get_loss", "loss_names", "sft"]
+__all__ = ["Loss", "TeacherTargets", "forward_kl", "get_loss", "loss_names", "reverse_kl", "sft"]
 
 Loss = Callable[[torch.Tensor, TeacherTargets], torch.Tensor]
 
-_LOSSES: dict[str, Loss] = {"sft": sft, "fkl": forward_kl}
+_LOSSES: dict[str, Loss] = {"sft": sft, "fkl": forward_kl, "rkl": reverse_kl}
 
 
 def loss_names() -> tuple[str, ...]:

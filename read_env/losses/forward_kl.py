@@ -25,7 +25,7 @@ def forward_kl(student_logits: torch.Tensor, targets: TeacherTargets) -> torch.T
     log_q = torch.log_softmax(student_logits.float(), dim=-1)
     log_q_top = log_q.gather(-1, targets.top_ids)
     p_top = targets.top_log_probs.exp()
-    head = (p_top * (targets.top_log_probs - log_q_top)).sum(-1)
+    head = torch.where(p_top > 0, p_top * (targets.top_log_probs - log_q_top), torch.zeros_like(p_top)).sum(-1)
     if targets.top_ids.shape[-1] == student_logits.shape[-1]:
         return head
     log_q_tail = torch.logsumexp(log_q.scatter(-1, targets.top_ids, float("-inf")), dim=-1)

@@ -7,13 +7,12 @@ for them, torch never.
 from __future__ import annotations
 
 from read_env.reporting.correlations import correlation_table, correlations
-from read_env.reporting.gaps import best_allocation, fixed_allocation_profiles, gap_markdown, gap_table
+from read_env.reporting.gaps import fixed_allocation_profiles, gap_markdown, gap_table
 from read_env.reporting.records import RecordError, load_comparison, load_run, load_training, load_transfer
 from read_env.reporting.reports import comparison_report, run_report, training_report, transfer_report
 
 __all__ = [
     "RecordError",
-    "best_allocation",
     "comparison_report",
     "correlation_table",
     "correlations",

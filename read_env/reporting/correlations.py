@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from read_env.reporting.statistics import Correlation, spearman
-from read_env.reporting.tables import markdown_table, number, p_value
+from read_env.reporting.tables import markdown_table, number
 
 
 def correlations(
@@ -34,6 +34,8 @@ def correlations(
 def correlation_table(found: dict[str, Correlation], exams: Sequence[np.ndarray] | np.ndarray) -> str:
     """The correlations as a Markdown table, with the range of each exam; a capability that does not vary says so.
 
+    Without p-values: students along one run are not independent.
+
     Args:
         found: from :func:`correlations`.
         exams: (students, |C|), as given there.
@@ -43,14 +45,13 @@ def correlation_table(found: dict[str, Correlation], exams: Sequence[np.ndarray]
         [
             name,
             number(entry.rho),
-            p_value(entry.p),
             str(entry.n),
             f"{number(low[c], 2)} – {number(high[c], 2)}",
             entry.note or "",
         ]
         for c, (name, entry) in enumerate(found.items())
     ]
-    header = ["capability", "Spearman ρ", "p", "students", "exam from – to", "note"]
+    header = ["capability", "Spearman ρ", "students", "exam from – to", "note"]
     if not any(row[-1] for row in rows):
         header, rows = header[:-1], [row[:-1] for row in rows]
     return markdown_table(header, rows)

@@ -86,16 +86,16 @@ def overview(comparison: Comparison, task: str, agent: str, others: Sequence[str
     return picture
 
 
-def utility_bands(comparison: Comparison) -> Figure:
-    """Utility over tokens with 95 % bands, one panel a task."""
-    return _curves(comparison, utility_curve, "utility (probes)", share=False)
+def utility_bands(comparison: Comparison, agents: Sequence[str]) -> Figure:
+    """Utility over tokens with 95 % bands, one panel a task; the first ``MOST_CURVES`` of ``agents`` are drawn."""
+    return _curves(comparison, agents, utility_curve, "utility (probes)", share=False)
 
 
-def harm_bands(comparison: Comparison) -> tuple[Figure, Figure]:
-    """Spillover and forgetting over tokens with 95 % bands, one panel a task."""
+def harm_bands(comparison: Comparison, agents: Sequence[str]) -> tuple[Figure, Figure]:
+    """Spillover and forgetting over tokens with 95 % bands, one panel a task, of the same agents."""
     return (
-        _curves(comparison, spillover_curve, "spillover, summed", share=True),
-        _curves(comparison, forgetting_curve, "forgetting", share=True),
+        _curves(comparison, agents, spillover_curve, "spillover, summed", share=True),
+        _curves(comparison, agents, forgetting_curve, "forgetting", share=True),
     )
 
 
@@ -183,8 +183,10 @@ def profile_changes(comparison: Comparison, task: str) -> Figure:
     return picture
 
 
-def _curves(comparison: Comparison, curve: Callable[[Sequence[Run]], Curve], label: str, share: bool) -> Figure:
-    tasks, agents = comparison.tasks, comparison.agents[:MOST_CURVES]
+def _curves(
+    comparison: Comparison, wanted: Sequence[str], curve: Callable[[Sequence[Run]], Curve], label: str, share: bool
+) -> Figure:
+    tasks, agents = comparison.tasks, wanted[:MOST_CURVES]
     across = min(3, len(tasks))
     down = -(-len(tasks) // across)
     with look():

@@ -7,11 +7,9 @@ or the best of many looks better than it is.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -20,8 +18,6 @@ from read_env.reporting.statistics import PairedTest, paired
 
 #: Utility of one profile (|C|,), for example ``lambda profile: card.utility(profile, suite)``.
 Utility = Callable[[np.ndarray], float]
-
-_FIXED_RUN = re.compile(r"^(?P<allocation>.+?)(__.+)?__seed(?P<seed>\d+)$")
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ def gap_table(
     Args:
         profiles: final profiles (seeds, |C|) by allocation name; row k is the same seed in all of them.
         tasks: utility of a profile by task name.
-        given: the allocation to judge, by task (for example from :func:`best_allocation` on other seeds).
+        given: the allocation to judge, by task (for example the best one on other seeds).
         reference: the allocation to judge it against, by task (task-static has one name a task).
 
     Raises:
@@ -87,15 +83,6 @@ def gap_table(
     return tuple(gaps)
 
 
-def best_allocation(profiles: Mapping[str, np.ndarray], tasks: Mapping[str, Utility]) -> dict[str, str]:
-    """For every task the allocation with the highest mean utility over these seeds; ties go to the first name."""
-    _common_shape(profiles)
-    return {
-        task: max(profiles, key=lambda name: float(np.mean([utility(profile) for profile in profiles[name]])))
-        for task, utility in tasks.items()
-    }
-
-
 def gap_markdown(gaps: tuple[Gap, ...]) -> str:
     """The gaps as a Markdown table."""
     from read_env.reporting.tables import interval, markdown_table, number, p_value
@@ -120,32 +107,31 @@ def gap_markdown(gaps: tuple[Gap, ...]) -> str:
 
 
 def fixed_allocation_profiles(
-    directory: str | Path, measure: Literal["exam", "probe"] = "exam"
+    directory: str | Path, names: Sequence[str]
 ) -> tuple[dict[str, np.ndarray], tuple[int, ...]]:
-    """Final profiles of a directory of fixed-allocation runs, ``runs/ALLOCATION__seedN/``.
+    """Exam profiles at the end of fixed-allocation runs, ``runs/ALLOCATION__seedN/``.
+
+    Args:
+        directory: holds the runs; those of other allocations are left alone.
+        names: of the allocations.
 
     Returns:
         Profiles (seeds, |C|) by allocation name, and the seeds. Only seeds that every allocation
         finished are in, so that rows pair up.
 
     Raises:
-        RecordError: no such folder, a name that does not fit, a run without exam, or no common seed.
+        RecordError: a run without exam, or no common seed.
     """
     folder = Path(directory) / "runs"
-    if not folder.is_dir():
-        raise RecordError(f"{folder}: no such folder: expected runs/ALLOCATION__seedN in it")
     found: dict[str, dict[int, np.ndarray]] = {}
-    for path in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
-        name = _FIXED_RUN.match(path.name)
-        if not name:
-            raise RecordError(f"{path}: expected a name like ALLOCATION__seedN")
-        run = load_run(path)
-        profiles = found.setdefault(name["allocation"], {})
-        if run.finished:
-            end = run.ended.exam if measure == "exam" else run.ended.profile
-            if end is None:
-                raise RecordError(f"{path / 'summary.json'}: exam is null: this run held no exam")
-            profiles[int(name["seed"])] = end
+    for name in names:
+        profiles = found.setdefault(name, {})
+        for path in sorted(folder.glob(f"{name}__seed*")):
+            run = load_run(path)
+            if run.finished:
+                if run.ended.exam is None:
+                    raise RecordError(f"{path / 'summary.json'}: exam is null: this run held no exam")
+                profiles[int(path.name.rpartition("__seed")[2])] = run.ended.exam
     seeds = sorted(set.intersection(*(set(by_seed) for by_seed in found.values()))) if found else []
     if not seeds:
         raise RecordError(f"{folder}: no seed was finished by every allocation ({', '.join(found) or 'none'})")

@@ -24,11 +24,12 @@ def picture(name: str, alt: str) -> str:
     return f"![{alt}]({name})"
 
 
-def provenance(config: Mapping[str, Any], first: Run | None = None) -> list[str]:
-    """The command and the configuration that a page came from.
+def provenance(directory: Path, config: Mapping[str, Any], first: Run | None = None) -> list[str]:
+    """The commands and the configuration that a page came from.
 
     Args:
-        config: content of the directory's ``config.json``; its ``command``, if any, is shown as typed.
+        directory: the page's; its ``commands.txt``, if any, is shown as typed.
+        config: content of the directory's ``config.json``.
         first: a run to take the configuration from where the directory has none of its own.
     """
     source = config or (first.config if first is not None else {})
@@ -36,13 +37,12 @@ def provenance(config: Mapping[str, Any], first: Run | None = None) -> list[str]
         return ["No `config.json` was recorded."]
     where = "`config.json`" if config else f"`runs/{first.path.name}/config.json`" if first is not None else ""
     blocks = []
-    command = source.get("command")
-    if command:
-        blocks.append("Made by\n\n```\n" + (command if isinstance(command, str) else " ".join(command)) + "\n```")
-    rest = {key: value for key, value in source.items() if key != "command"}
+    commands = directory / "commands.txt"
+    if commands.exists():
+        blocks.append("Made by\n\n```\n" + commands.read_text(encoding="utf-8").strip() + "\n```")
     blocks.append(
         f"<details><summary>Configuration ({where})</summary>\n\n```json\n"
-        + json.dumps(rest, indent=2, sort_keys=True, ensure_ascii=False)
+        + json.dumps(source, indent=2, sort_keys=True, ensure_ascii=False)
         + "\n```\n\n</details>"
     )
     return blocks

@@ -48,7 +48,8 @@ def comparison_report(
     Args:
         directory: a comparison directory; unfinished runs are named and left out.
         reference: the agent that all others are compared with in the exploratory part.
-        primary: agent → references: the contrasts named beforehand, Holm-adjusted over all of them together.
+        primary: agent → references: the contrasts named beforehand, Holm-adjusted over all of them together;
+            those with an agent that the comparison was not asked for are left out.
         task: the task of the overview picture; the first one if None.
 
     Raises:
@@ -60,6 +61,8 @@ def comparison_report(
     agents, tasks, seeds = comparison.agents, comparison.tasks, comparison.seeds
     first = comparison.finished[0]
     shown = task if task in tasks else tasks[0]
+    asked = set(comparison.config.get("agents") or agents)
+    primary = {name: [r for r in names if r in asked] for name, names in primary.items() if name in asked}
     star = next(name for name in [*primary, *agents] if comparison.of(name, shown))
     wanted = [*primary.get(star, ()), reference, *agents]
     others = [name for name in dict.fromkeys(wanted) if name != star and name in agents]
@@ -76,12 +79,13 @@ def comparison_report(
         f"Right: how `{star}` spent its tokens over time, and the shares the others spent.",
     ]
     blocks += _results(comparison)
-    blocks += ["## Primary contrasts", *_primary(comparison, measure, primary)]
+    if any(primary.values()):
+        blocks += ["## Primary contrasts", *_primary(comparison, measure, primary)]
     blocks += ["## Exploratory contrasts", *_exploratory(comparison, measure, reference, primary)]
-    blocks += ["## Over the runs", *_curves(comparison)]
+    blocks += ["## Over the runs", *_curves(comparison, [star, *others])]
     blocks += [
         "## Where this comes from",
-        *pages.provenance(comparison.config, first),
+        *pages.provenance(comparison.path, comparison.config, first),
         "Every run: [`runs.csv`](runs.csv).",
     ]
     return pages.write_page(comparison.path / "report.md", blocks)
@@ -127,7 +131,7 @@ def _results(comparison: Comparison) -> list[str]:
             blocks.append(pages.picture(files[measure.key], f"{measure.title} by agent"))
     if len(comparison.tasks) > 1:
         measure = main_measure(comparison)
-        blocks += [f"### Aggregates: {measure.title}", "Over all tasks and seeds; 95 % bootstrap, seeds within tasks."]
+        blocks += [f"### Aggregates: {measure.title}", "Over all tasks and seeds; 95 % bootstrap over seeds."]
         blocks.append(aggregate_table(comparison, measure))
     blocks += [
         "Cells are means over seeds ± half a 95 % t interval; the mean over tasks is taken within a seed first. "
@@ -199,9 +203,9 @@ def _by_task(comparison: Comparison, measure: Measure, pairs: Sequence[tuple[str
     return markdown_table(["task", *(f"`{agent}` − `{name}`" for agent, name in pairs)], rows)
 
 
-def _curves(comparison: Comparison) -> list[str]:
-    save(utility_bands(comparison), comparison.path / "utility.png")
-    spillover, forgetting = harm_bands(comparison)
+def _curves(comparison: Comparison, drawn: Sequence[str]) -> list[str]:
+    save(utility_bands(comparison, drawn), comparison.path / "utility.png")
+    spillover, forgetting = harm_bands(comparison, drawn)
     save(spillover, comparison.path / "spillover.png")
     save(forgetting, comparison.path / "forgetting.png")
     blocks = [
@@ -209,7 +213,7 @@ def _curves(comparison: Comparison) -> list[str]:
         pages.picture("spillover.png", "spillover over tokens by agent"),
         pages.picture("forgetting.png", "forgetting over tokens by agent"),
         "Bands are 95 % t intervals over seeds."
-        + (f" The first {MOST_CURVES} agents are drawn." if len(comparison.agents) > MOST_CURVES else ""),
+        + (f" Drawn: {', '.join(drawn[:MOST_CURVES])}." if len(drawn) > MOST_CURVES else ""),
     ]
     for task in comparison.tasks:
         save(profile_changes(comparison, task), comparison.path / f"profile_{task}.png")

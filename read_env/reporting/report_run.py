@@ -25,7 +25,9 @@ def run_report(directory: str | Path) -> Path:
     page = run.path / "report.md"
     title = f"# `{run.agent}` on {run.task}, seed {run.seed}"
     if run.start is None:
-        return pages.write_page(page, [title, f"**This run is {run.status}.**", *pages.provenance(run.config)])
+        return pages.write_page(
+            page, [title, f"**This run is {run.status}.**", *pages.provenance(run.path, run.config)]
+        )
     status = f"This run is **{run.status}**." if run.finished else f"**This run is {run.status}.**"
     blocks = [title, f"{status} One seed; {pages.settings(run) or 'no configuration recorded'}."]
     blocks += ["## Result", _result(run), _student(run)]
@@ -43,7 +45,7 @@ def run_report(directory: str | Path) -> Path:
             _tokens(run),
             _seconds(run),
         ]
-    blocks += ["## Where this comes from", *pages.provenance(run.config)]
+    blocks += ["## Where this comes from", *pages.provenance(run.path, run.config)]
     return pages.write_page(page, blocks)
 
 
@@ -53,7 +55,7 @@ def _result(run: Run) -> str:
     rows = [["utility, probes", *_change(start.utility, utility)]]
     dev = [step.dev_utility for step in run.steps if step.dev_utility is not None]
     if dev:
-        first = float(np.nan)
+        first = float(np.nan) if start.dev_utility is None else start.dev_utility
         rows.append(["utility, dev (last measurement)", *_change(first, dev[-1])])
     if summary and summary.exam_utility is not None and summary.exam_utility_start is not None:
         rows.append(["utility, exam", *_change(summary.exam_utility_start, summary.exam_utility)])

@@ -41,7 +41,7 @@ def training_report(directory: str | Path) -> Path:
         "## By task",
         _by_task(training),
         "## Where this comes from",
-        *pages.provenance(training.config),
+        *pages.provenance(training.path, training.config),
     ]
     return pages.write_page(training.path / "report.md", blocks)
 

@@ -62,7 +62,10 @@ def transfer_report(directory: str | Path) -> Path:
     ]
     for measure, name in _NAMES.items():
         blocks += [f"### {name}", _waste(result, measure)]
-    blocks += ["## Where this comes from", *pages.provenance(transfer.config, next(iter(transfer.runs.values())))]
+    blocks += [
+        "## Where this comes from",
+        *pages.provenance(transfer.path, transfer.config, next(iter(transfer.runs.values()))),
+    ]
     return pages.write_page(transfer.path / "report.md", blocks)
 
 

@@ -23,6 +23,7 @@ class Start:
     utility: float
     exam: np.ndarray | None
     dev_profile: np.ndarray | None
+    dev_utility: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +108,7 @@ def read_start(fields: Fields) -> Start:
         utility=fields.number("utility"),
         exam=fields.optional_vector("exam", size),
         dev_profile=fields.optional_vector("dev_profile", size),
+        dev_utility=fields.optional_number("dev_utility"),
     )
 
 

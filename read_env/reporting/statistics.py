@@ -31,7 +31,7 @@ class Estimate:
         mean, low, high: in the unit of the values; low and high are NaN where no interval exists.
         sd: sample standard deviation (NaN for one value).
         n: number of values.
-        method: ``t``, ``bca``, ``percentile``, ``stratified`` or ``none``.
+        method: ``t``, ``bca``, ``percentile``, ``seeds`` or ``none``.
         note: what was degenerate, empty otherwise.
     """
 
@@ -214,18 +214,21 @@ def interquartile_mean(values: Sequence[float] | np.ndarray) -> float:
     return float(stats.trim_mean(np.asarray(values, dtype=np.float64).ravel(), 0.25))
 
 
-def stratified_bootstrap(
-    strata: Sequence[Sequence[float] | np.ndarray],
+def seed_bootstrap(
+    values: Sequence[Sequence[float]] | np.ndarray,
     statistic: Literal["mean", "iqm"] = "mean",
     confidence: float = 0.95,
     resamples: int = 5000,
     seed: int = 0,
 ) -> Estimate:
-    """Aggregate over tasks × seeds: seeds are resampled within each task, tasks are kept.
+    """Aggregate over tasks × seeds: seeds are resampled, each with all its tasks; the tasks are fixed.
+
+    Runs of one seed share their prompts across tasks, so resampling within each task, as rliable
+    does for independent runs, would make the interval too narrow.
 
     Args:
-        strata: one sequence of values a task; the lengths may differ, each at least one.
-        statistic: ``mean`` (of the tasks' means) or ``iqm`` (interquartile mean over all values).
+        values: (tasks, seeds); column k is the same seed in every task.
+        statistic: ``mean`` or ``iqm`` (interquartile mean over all values).
         confidence: of the percentile interval.
         resamples: number of bootstrap resamples.
         seed: of the resampling.
@@ -233,26 +236,22 @@ def stratified_bootstrap(
     Returns:
         ``mean`` holds the statistic; ``sd`` is its bootstrap standard error; ``n`` the number of values.
 
-    Source: Agarwal et al. (2021), Deep RL at the edge of the statistical precipice (rliable).
+    Source: Agarwal et al. (2021), Deep RL at the edge of the statistical precipice (rliable), changed as said.
     """
-    samples = [_sample(values) for values in strata]
-    if not samples:
-        raise ValueError("strata is empty: give the values of at least one task")
-    n = sum(len(sample) for sample in samples)
-    rng = np.random.default_rng(seed)
-    drawn = [sample[rng.integers(len(sample), size=(resamples, len(sample)))] for sample in samples]
-    if statistic == "mean":
-        point = float(np.mean([sample.mean() for sample in samples]))
-        replicates = np.mean([draw.mean(axis=1) for draw in drawn], axis=0)
-    else:
-        from scipy import stats
+    table = np.asarray(values, dtype=np.float64)
+    if table.ndim != 2 or table.size == 0 or not np.isfinite(table).all():
+        raise ValueError(f"values must be finite, of shape (tasks, seeds), both at least one, got shape {table.shape}")
 
-        point = interquartile_mean(np.concatenate(samples))
-        replicates = stats.trim_mean(np.concatenate(drawn, axis=1), 0.25, axis=1)
-    if max(len(sample) for sample in samples) == 1:
-        return Estimate(point, math.nan, math.nan, math.nan, n, "none", "one value a task: no interval")
+    def aggregate(sample: np.ndarray) -> float:
+        return float(sample.mean()) if statistic == "mean" else interquartile_mean(sample)
+
+    seeds = table.shape[1]
+    if seeds == 1:
+        return Estimate(aggregate(table), math.nan, math.nan, math.nan, table.size, "none", "one seed: no interval")
+    rng = np.random.default_rng(seed)
+    replicates = np.array([aggregate(table[:, rng.integers(seeds, size=seeds)]) for _ in range(resamples)])
     low, high = np.quantile(replicates, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Estimate(point, float(low), float(high), float(replicates.std(ddof=1)), n, "stratified")
+    return Estimate(aggregate(table), float(low), float(high), float(replicates.std(ddof=1)), table.size, "seeds")
 
 
 def _bootstrap(sample: np.ndarray, confidence: float, resamples: int, seed: int) -> tuple[float, float, str]:

@@ -9,7 +9,7 @@ from typing import Literal
 from read_env.reporting.contrasts import Contrast
 from read_env.reporting.measures import Measure, over_tasks
 from read_env.reporting.records import Comparison, Run
-from read_env.reporting.statistics import Estimate, mean_interval, stratified_bootstrap
+from read_env.reporting.statistics import Estimate, mean_interval, seed_bootstrap
 
 #: What stands in a cell that has no value.
 ABSENT = "–"
@@ -93,14 +93,16 @@ def measure_table(comparison: Comparison, measure: Measure) -> str:
 
 
 def aggregate_table(comparison: Comparison, measure: Measure) -> str:
-    """Mean and interquartile mean over all tasks and seeds, with intervals from the stratified bootstrap."""
+    """Mean and interquartile mean over all tasks and the seeds that finished every task; seeds are resampled."""
     rows = []
     for agent in comparison.agents:
-        by_task = [[measure.value(run) for run in comparison.of(agent, task)] for task in comparison.tasks]
+        by_task = [{run.seed: measure.value(run) for run in comparison.of(agent, task)} for task in comparison.tasks]
+        seeds = sorted(set.intersection(*(set(by_seed) for by_seed in by_task)))
+        values = [[by_seed[seed] for seed in seeds] for by_seed in by_task]
         row = [f"`{agent}`"]
         statistics: tuple[Literal["mean", "iqm"], ...] = ("mean", "iqm")
         for statistic in statistics:
-            found = stratified_bootstrap(by_task, statistic) if all(by_task) else None
+            found = seed_bootstrap(values, statistic) if seeds else None
             row.append(number(found.mean, signed=measure.signed) if found else ABSENT)
             row.append(interval(found.low, found.high) if found else ABSENT)
         rows.append(row)

@@ -1,4 +1,4 @@
-"""The transfer matrix by budget, and the two diagnostics of waste (METHOD §1).
+"""The transfer matrix by budget, and the two diagnostics of waste (arXiv 2605.11290).
 
 T_ij(B) = s_j(student after B tokens on i alone) − s_j(initial student): row = where the tokens went,
 column = what moved. One matrix a budget and a measure (exam, probe), over seeds.

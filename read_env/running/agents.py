@@ -69,7 +69,8 @@ class AgentSpec:
             known = unknown("agent", name, agent_names())
             raise ReadEnvError(f"{known}; or module:Class, or the path of a saved agent")
         record = _training_record(path)
-        label = _slug(record.get("label") or (path.parent.name if path.stem == "agent" else path.stem))
+        label = record.get("label") or (path.parent.name if path.stem == "agent" else path.stem)
+        label = _slug(",".join([label, *(f"{key}={value}" for key, value in given.items())]))
         return cls(name, given, path, label, int(record.get("tokens_before_run", 0)))
 
 

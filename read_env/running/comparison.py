@@ -17,7 +17,7 @@ from read_env.running.agents import AgentSpec, build_agent
 from read_env.running.directory import RecordDirectory, RunDirectory
 from read_env.running.display import ManyRunsDisplay
 from read_env.running.identity import RunIdentity
-from read_env.running.pool import Ended, EnvFactory, Event, Stepped, run_all
+from read_env.running.pool import EnvFactory, Event, Stepped, run_all
 from read_env.running.reuse import derive, is_task_free
 from read_env.running.runner import RunRequest, make_env
 
@@ -62,10 +62,13 @@ class ComparisonRequest:
         from read_env.tasks import load_task
 
         suite = get_suite(self.config.suite)
+        cards = [load_task(task, suite) for task in self.tasks]
         for agent in self.agents:
-            build_agent(agent, suite, seed=0)
+            built = build_agent(agent, suite, seed=0)
+            for card in cards:
+                built.check_task(card.requirement_vector(suite))
         _distinct("agents", [agent.label for agent in self.agents])
-        names = [load_task(task, suite).name for task in self.tasks]
+        names = [card.name for card in cards]
         _distinct("tasks", names)
         _distinct("seeds", [str(seed) for seed in self.seeds])
         requests = {}
@@ -113,7 +116,7 @@ def compare(
     identity = RunIdentity.of_many("comparison", request.config)
     with directory.claim(identity, _settings(request), overwrite=request.overwrite):
         failures = run_many(f"comparing {len(request.agents)} agents", runs, request.processes, console, env_factory)
-        best = _best_students(runs)
+        best = _best_students(request.directory / "runs")
         if not request.keep_students:
             for run in runs.values():
                 if run.directory / "student" not in best.values():
@@ -145,7 +148,7 @@ def run_many(
 
     def tell(event: Event) -> None:
         if isinstance(event, Stepped):
-            display.stepped(event.name, event.spent, event.utility)
+            display.stepped(event.name, event.spent, event.utility, event.shares)
         elif event.result is None:
             failures[event.name] = event.error
             display.ended(event.name, f"FAILED: {event.error}")
@@ -162,7 +165,7 @@ def run_many(
             try:
                 derive(runs[source], runs[name])
             except ReadEnvError as error:
-                tell(Ended(name, error=str(error)))
+                failures[name] = str(error)
     finally:
         display.close()
     return failures
@@ -202,17 +205,21 @@ def _settings(request: ComparisonRequest) -> dict[str, Any]:
     return settings
 
 
-def _best_students(runs: Mapping[str, RunRequest]) -> dict[str, Path]:
-    """The student of each task with the highest dev utility at the end; the first one of equals."""
+def _best_students(runs: Path) -> dict[str, Path]:
+    """The student of each task with the highest dev utility at the end; the first one of equals.
+
+    All runs of the directory count, those of earlier calls too: a better one whose student is gone
+    by then leaves the task without an entry.
+    """
     best: dict[str, tuple[float, Path]] = {}
-    for run in runs.values():
-        directory = RunDirectory(run.directory)
-        if directory.finished and directory.student.exists():
+    for path in sorted(runs.iterdir()):
+        directory = RunDirectory(path)
+        if directory.finished:
             summary, last = files.read_json(directory.summary), files.read_lines(directory.steps)[-1]
             score = last.get("dev_utility", summary["utility"])
             if summary["task"] not in best or score > best[summary["task"]][0]:
                 best[summary["task"]] = (score, directory.student)
-    return {task: path for task, (_, path) in best.items()}
+    return {task: student for task, (_, student) in best.items() if student.exists()}
 
 
 def _in_short(summary: Mapping[str, Any]) -> str:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 #: What reports and interrupted writes add to any of them.
-_REPORTS = ("report.md", "*.png", "runs.csv", "*.tmp")
+_REPORTS = ("report.md", "*.png", "runs.csv", "commands.txt", "*.tmp")
 
 #: Everything that each kind of directory holds; ``--overwrite`` deletes this and nothing else.
 _OWN = {

@@ -97,9 +97,7 @@ class RunDisplay:
 
     def _line(self, record: Mapping[str, Any]) -> str:
         spent = record["budget_spent"]
-        names = self._start["suite"]
-        most = sorted(zip(record["allocation"], names, strict=True), key=lambda pair: -pair[0])[:3]
-        shares = ", ".join(f"{name} {share:.0%}" for share, name in most if share >= 0.005)
+        shares = largest_shares(self._start["suite"], record["allocation"])
         return (
             f"step {record['step']:>3}  {spent:>9,} of {self._budget:,} tokens  utility {record['utility']:.4f} "
             f"({record['utility'] - self._start['utility']:+.4f})  left {duration(self._eta.left(spent))}  {shares}"
@@ -153,13 +151,13 @@ class ManyRunsDisplay:
             self._console.print(f"{title}: {len(self._budgets)} runs, {self._done} finished already", highlight=False)
         self._refresh()
 
-    def stepped(self, name: str, spent: int, utility: float) -> None:
-        """A run made a step."""
+    def stepped(self, name: str, spent: int, utility: float, shares: str = "") -> None:
+        """A run made a step; ``shares`` says where its tokens went."""
         self._spent[name] = spent
         if self._progress is not None:
             if name not in self._bars:
                 self._bars[name] = self._progress.add_task(f"  {name}", total=self._budgets[name], note="")
-            self._progress.update(self._bars[name], completed=spent, note=f"utility {utility:.4f}")
+            self._progress.update(self._bars[name], completed=spent, note=f"utility {utility:.4f}  {shares}")
         self._refresh()
 
     def ended(self, name: str, note: str) -> None:
@@ -188,6 +186,12 @@ class ManyRunsDisplay:
             done = sum(self._spent.values())
             note = f"{self._done} of {len(self._budgets)} runs, {duration(self._eta.left(done))} left"
             self._progress.update(self._all, completed=done, note=note)
+
+
+def largest_shares(names: Sequence[str], allocation: Sequence[float]) -> str:
+    """The three largest shares of an allocation: ``tool_use 50%, code 30%, math 20%``."""
+    most = sorted(zip(allocation, names, strict=True), key=lambda pair: -pair[0])[:3]
+    return ", ".join(f"{name} {share:.0%}" for share, name in most if share >= 0.005)
 
 
 def _share(value: float) -> str:

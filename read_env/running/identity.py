@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,8 @@ class RunIdentity:
         contents = {**shared.contents, "task": card_fingerprint(config.task, config.suite)}
         if agent_path is not None:
             contents["agent"] = fingerprint(agent_path)
+        else:
+            contents |= agent_code(config.agent)
         return cls("run", settings, contents)
 
     @classmethod
@@ -111,6 +114,16 @@ def model_folder(reference: str) -> Path | None:
 
         folder = Path(read_env.__file__).parent / "assets" / reference.removeprefix("embedded:")
     return folder if folder.is_dir() else None
+
+
+def agent_code(name: str) -> dict[str, str]:
+    """The fingerprint of the file that defines somebody's ``module:Class``; nothing for the built-in agents."""
+    from read_env.agents.registry import BUILT_IN
+
+    if name in BUILT_IN or ":" not in name:
+        return {}
+    spec = find_spec(name.partition(":")[0])
+    return {"agent code": fingerprint(Path(spec.origin))} if spec is not None and spec.origin else {}
 
 
 @lru_cache(maxsize=256)

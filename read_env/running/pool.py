@@ -10,13 +10,17 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
+from read_env.running.directory import RunDirectory
+from read_env.running.display import largest_shares
 from read_env.running.runner import RunRequest, RunResult, make_env, run
+from read_env.running.tensorboard import TensorBoardWatcher
 
 if TYPE_CHECKING:
     from read_env.config import Config
@@ -27,11 +31,12 @@ EnvFactory = Callable[["Config"], "DistillationEnv"]
 
 @dataclass(frozen=True)
 class Stepped:
-    """A run finished a step: completion tokens spent so far, utility now."""
+    """A run made a step: completion tokens spent so far, utility now, and where the step's tokens went."""
 
     name: str
     spent: int
     utility: float
+    shares: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,8 @@ class Workplace:
         try:
             if self._env is None or key != self._key:
                 self._env, self._key = self._factory(request.config), key
-            return Ended(name, run(request, env=self._env, watchers=[_Teller(name, tell)]))
+            curves = TensorBoardWatcher(RunDirectory(request.directory).tensorboard, request.config.budget.total_tokens)
+            return Ended(name, run(request, env=self._env, watchers=[_Teller(name, tell), curves]))
         except Exception as error:
             # The next run must not meet whatever state this one left.
             self._env = None
@@ -203,6 +209,8 @@ def _work(pipe: Connection, env_factory: EnvFactory) -> None:
     """The worker process: runs what it is sent until the pipe closes."""
     # Before torch is imported: workers share the cores by being many, not by having many threads.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # A parent that was killed can't stop its workers, and a worker holds its run's directory.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     # Ctrl-C reaches the whole group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     workplace = Workplace(env_factory)
@@ -214,21 +222,31 @@ def _work(pipe: Connection, env_factory: EnvFactory) -> None:
         return  # the parent is gone
 
 
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
 class _Teller:
     """Passes a run's steps on."""
 
     def __init__(self, name: str, tell: Callable[[Event], None]) -> None:
         self._name = name
         self._tell = tell
+        self._suite: Sequence[str] = ()
 
     def started(self, start: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> None:
-        last = steps[-1] if steps else None
-        self._tell(
-            Stepped(self._name, last["budget_spent"] if last else 0, last["utility"] if last else start["utility"])
-        )
+        self._suite = start["suite"]
+        if steps:
+            self.stepped(steps[-1])
+        else:
+            self._tell(Stepped(self._name, 0, start["utility"]))
 
     def stepped(self, record: Mapping[str, Any]) -> None:
-        self._tell(Stepped(self._name, record["budget_spent"], record["utility"]))
+        shares = largest_shares(self._suite, record["allocation"])
+        self._tell(Stepped(self._name, record["budget_spent"], record["utility"], shares))
 
     def finished(self, summary: Mapping[str, Any]) -> None:
         pass

@@ -17,6 +17,7 @@ from read_env.running import files
 from read_env.running.directory import RunDirectory
 from read_env.running.records import judgement
 from read_env.running.runner import RunRequest, RunResult
+from read_env.running.tensorboard import TensorBoardWatcher
 
 if TYPE_CHECKING:
     from read_env.running.agents import AgentSpec
@@ -76,6 +77,12 @@ def derive(source: RunRequest, target: RunRequest) -> RunResult:
         if origin.student.exists():
             with files.whole_folder(directory.student) as folder:
                 shutil.copytree(origin.student, folder, dirs_exist_ok=True)
+        curves = TensorBoardWatcher(directory.tensorboard, config.budget.total_tokens)
+        curves.started(start, [])
+        for record in steps:
+            curves.stepped(record)
+        curves.finished(summary)
+        curves.close()
         files.write_json(directory.summary, summary)
     return RunResult(directory.path, summary)
 

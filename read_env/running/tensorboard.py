@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-_REWARD_PARTS = ("gain", "spillover", "cost")
-
 
 def open_writer(folder: Path, first_step: int) -> SummaryWriter:
     """A writer whose first point is at ``first_step``.
@@ -101,6 +99,15 @@ def profile_scalars(names: Sequence[str], profile: Sequence[float], utility: flo
     return {"utility/probes": utility, **{f"profile/{name}": score for name, score in zip(names, profile, strict=True)}}
 
 
+def reward_scalars(names: Sequence[str], step: Mapping[str, Any], reward: float) -> dict[str, float]:
+    """``allocation/<capability>`` and ``reward/*`` of a step, from its record or its ``info``."""
+    return {
+        **{f"allocation/{name}": share for name, share in zip(names, step["allocation"], strict=True)},
+        **{f"reward/{part}": step[part] for part in ("gain", "spillover", "cost", "forgetting")},
+        "reward/total": reward,
+    }
+
+
 def step_scalars(names: Sequence[str], record: Mapping[str, Any], budget: int) -> dict[str, float]:
     """Every tag of one step and its value.
 
@@ -112,10 +119,7 @@ def step_scalars(names: Sequence[str], record: Mapping[str, Any], budget: int) -
     seconds = sum(record["seconds"].values())
     scalars = {
         **profile_scalars(names, record["profile"], record["utility"]),
-        **{f"allocation/{name}": share for name, share in zip(names, record["allocation"], strict=True)},
-        **{f"reward/{part}": record[part] for part in _REWARD_PARTS},
-        "reward/total": record["reward"],
-        "reward/forgetting": record["forgetting"],
+        **reward_scalars(names, record, record["reward"]),
         "budget/spent_tokens": record["budget_spent"],
         "budget/spent_share": record["budget_spent"] / budget,
         "distill/loss": record["loss"],

@@ -25,7 +25,7 @@ from read_env.running.display import Eta, duration
 from read_env.running.identity import RunIdentity, card_fingerprint, fingerprint
 from read_env.running.records import plain
 from read_env.running.runner import CHECKPOINT_SHARE, make_env
-from read_env.running.tensorboard import open_writer
+from read_env.running.tensorboard import open_writer, profile_scalars, reward_scalars
 from read_env.running.tensors import from_tensors, to_tensors
 
 if TYPE_CHECKING:
@@ -156,6 +156,7 @@ class Meter(gym.Wrapper):
         self.total_steps = 0
         self.total_tokens = 0
         self.episodes = 0
+        self.scalars: dict[str, float] = {}
         self._current: dict[str, Any] = {}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -174,6 +175,11 @@ class Meter(gym.Wrapper):
         self._current["return"] += float(reward)
         self._current["steps"] += 1
         self._current["completion_tokens"] += info["completion_tokens"]
+        names = self.env.get_wrapper_attr("suite").names
+        self.scalars = {
+            **profile_scalars(names, info["profile"], info["utility"]),
+            **reward_scalars(names, info, float(reward)),
+        }
         if terminated or truncated:
             self.episodes += 1
             self._on_episode({"episode": self.episodes, **self._current, "utility": info["utility"]})
@@ -204,6 +210,7 @@ class _Training:
         self.env = env
         self.meter = Meter(env, self._episode)
         self.agent: Agent = build_agent(request.agent, env.suite, request.config.seed)
+        self.agent.check_saving()
         self._episodes = directory.path / "episodes.jsonl"
         self._recent: deque[dict[str, Any]] = deque(maxlen=_WINDOW)
         self._writer: SummaryWriter | None = None
@@ -235,7 +242,9 @@ class _Training:
     def _drive(self, saved: Mapping[str, Any] | None, checkpoint_share: float) -> None:
         driver = AgentDriver(self.agent, self.request.agent.label)
         observation, first = None, True
-        if saved is not None:
+        if saved is None:  # so that a kill at any time finds something to go on from
+            self._save()
+        elif self.meter.total_steps:
             # A reset loads the models; what it drew is overwritten.
             self.env.reset(seed=self._seed)
             with self.directory.fitting_checkpoint():
@@ -272,6 +281,8 @@ class _Training:
                 self._save(agent=to_tensors(self.agent.state_dict(), f"the state of {self.request.agent.label!r}"))
             return True
 
+        if saved is None:  # so that a kill at any time finds something to go on from
+            self._save(agent=to_tensors(self.agent.state_dict(), f"the state of {self.request.agent.label!r}"))
         # After an interruption, episodes that this training has not seen: those from before are learnt from.
         seed = self._seed + self.meter.episodes
         self.agent.learn(self.meter, self.request.steps - self.meter.total_steps, after_step, seed)
@@ -299,6 +310,7 @@ class _Training:
             return
         step = self.meter.total_steps
         values = {(name if "/" in name else f"bandit/{name}"): value for name, value in scalars.items()}
+        values |= self.meter.scalars
         values["budget/training_tokens"] = self.meter.total_tokens
         if self._recent:
             values["rollout/ep_rew_mean"] = float(np.mean([episode["return"] for episode in self._recent]))

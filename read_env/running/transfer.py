@@ -1,4 +1,4 @@
-"""Transfer matrices T_ij(B) = s_j(S(one-hot i, B)) − s_j(S_0) at several budgets (METHOD section 1).
+"""Transfer matrices T_ij(B) = s_j(S(one-hot i, B)) − s_j(S_0) at several budgets (arXiv 2605.11290).
 
 One run a capability and seed, to the largest budget; the exam is held whenever one of the smaller
 budgets has been spent. The curriculum of such a run is that of the largest budget: a student at

@@ -51,7 +51,8 @@ class TaskCard(BaseModel):
     """A task: its description for people and identifiers, its needs, its utility.
 
     Attributes:
-        name: what ``task=`` and ``--task`` call it.
+        name: what ``task=`` and ``--task`` call it, and folders of records: words of letters, digits and
+            dots, joined by single ``-`` or ``_``.
         description: one or two sentences.
         input_format: what a prompt of this task looks like.
         output_format: what a good completion looks like.
@@ -64,7 +65,7 @@ class TaskCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: _Text
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9.]+([_-][A-Za-z0-9.]+)*$")]
     description: _Text
     input_format: _Text
     output_format: _Text
@@ -154,7 +155,7 @@ def load_task(name_or_path: str | os.PathLike[str], suite: Suite) -> TaskCard:
 
 
 def essential(requirement: np.ndarray, k: int) -> np.ndarray:
-    """C_ess: the k capabilities with the largest weights (METHOD section 1), the earlier of equal ones first.
+    """C_ess: the k capabilities with the largest weights (arXiv 2605.11290), the earlier of equal ones first.
 
     Args:
         requirement: (|C|,) weights.

@@ -36,6 +36,10 @@ class Bare:
     def predict(self, observation, state=None, episode_start=None, deterministic=False):
         return observation["requirement"], state
 
+class Forgetful(Bare):
+    def learn(self, env, total_steps, callback=None):
+        self.first = env.reset()[0]["requirement"] * 0 + env.reset()[0]["profile"]
+
 class Wrong:
     pass
 
@@ -72,6 +76,23 @@ def test_predict_is_all_that_is_needed(here: Path, toy: Any, names: tuple[str, .
     agent = make_agent("momentum_agent:Bare", capabilities=names)
     agent.learn(toy(), 5)
     assert agent.scalars() == {} and agent.options == {}
+
+
+def test_what_could_not_be_saved_is_said(here: Path, names: tuple[str, ...]) -> None:
+    make_agent("momentum_agent:Bare", capabilities=names).save(here / "saved")
+    forgetful = make_agent("momentum_agent:Forgetful", capabilities=names)
+    with pytest.raises(ReadEnvError, match=r"learns \(it has learn\) but has no state_dict and load_state_dict"):
+        forgetful.save(here / "other")
+    assert not (here / "other").exists()
+
+
+def test_a_learn_of_its_own_is_seeded(here: Path, toy: Any, names: tuple[str, ...]) -> None:
+    firsts = []
+    for seed in (3, 3, 4):
+        agent = make_agent("momentum_agent:Forgetful", capabilities=names)
+        agent.learn(toy(), 5, seed=seed)
+        firsts.append(agent.inner.first)  # type: ignore[attr-defined]
+    assert (firsts[0] == firsts[1]).all() and (firsts[0] != firsts[2]).any()
 
 
 @pytest.mark.parametrize(

@@ -105,8 +105,14 @@ def test_a_held_out_set_is_fixed_and_has_no_doubles(capability):
     assert held_out(capability, "exam", 128) == exam
 
 
+@pytest.mark.parametrize("count", range(1, 10))
+def test_small_held_out_sets_can_be_filled(count):
+    for capability in SUITE:
+        assert len(held_out(capability, "probes", count)) == count
+
+
 def test_a_held_out_set_that_is_too_large_is_refused():
-    with pytest.raises(ValueError, match=r"math: found only \d+ of 100000"):
+    with pytest.raises(ReadEnvError, match=r"measure\.\w+ is 100000, but math has only \d+ distinct"):
         from read_env.capabilities import stream
 
         limit, stream._DRAWS_PER_PROMPT = stream._DRAWS_PER_PROMPT, 0.05

@@ -82,3 +82,15 @@ def test_the_curriculum_moves_from_easy_to_hard():
     easy = [tertile_shares(p, "easy-to-hard")[0] for p in (0.0, 0.5, 1.0)]
     hard = [tertile_shares(p, "easy-to-hard")[2] for p in (0.0, 0.5, 1.0)]
     assert easy == sorted(easy, reverse=True) and hard == sorted(hard) and easy[0] > hard[0]
+
+
+def test_large_weights_do_not_overflow():
+    assert normalise_allocation([1e308] * 8, 8).tolist() == [0.125] * 8
+
+
+def test_quotas_look_past_a_capability_whose_next_example_is_too_long():
+    quotas = Quotas(2)
+    quotas.owed = np.array([10.0, 9.0])
+    assert quotas.choose(np.array([True, True]), [40, 4], fill=False) == 1
+    assert quotas.choose(np.array([True, False]), [40, 4], fill=False) is None
+    assert quotas.choose(np.array([True, True]), [40, 4], fill=True) == 0

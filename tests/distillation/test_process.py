@@ -112,20 +112,81 @@ def test_another_process_gets_the_same_bits_from_a_snapshot(distillation):
     assert _same([expected], [other.step(UNIFORM)])
 
 
-def test_an_exploding_update_is_refused_and_the_student_restored(distillation):
+def _equal(first, second):
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(_equal(first[k], second[k]) for k in first)
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(_equal, first, second))
+    return first == second
+
+
+def test_an_exploding_update_is_refused_and_everything_restored():
+    small = {**SMALL, "distill": {"tokens_per_update": 100}}
+    distillation = Distillation.load(load_preset("micro", small))
+    expected = _play(distillation, [UNIFORM] * 2)
     _play(distillation, [UNIFORM])
     before = distillation.snapshot()
-    first_parameter = next(distillation.student.model.parameters())
-    hook = first_parameter.register_hook(lambda grad: grad * float("nan"))
+    calls = []
+
+    def poison(grad):  # the third update explodes, when two have moved the student
+        calls.append(1)
+        return grad * float("nan") if len(calls) == 3 else grad
+
+    hook = next(distillation.student.model.parameters()).register_hook(poison)
     try:
         with pytest.raises(DivergedError, match=r"diverged: loss .* lower distill.learning_rate"):
             distillation.step(UNIFORM)
     finally:
         hook.remove()
-    after = distillation.snapshot()
-    assert after["budget"] == before["budget"] and after["step_index"] == before["step_index"]
-    assert all(torch.equal(before["student"]["model"][k], v) for k, v in after["student"]["model"].items())
-    distillation.step(UNIFORM)
+    assert len(calls) == 3
+    assert _equal(distillation.snapshot(), before)
+    assert _same(expected[1:], [distillation.step(UNIFORM)])
+
+
+def test_a_loss_above_the_limit_counts_as_exploded():
+    distillation = Distillation.load(load_preset("micro", {**SMALL, "distill": {"max_loss": 1e-3}}))
+    before = distillation.snapshot()
+    with pytest.raises(DivergedError, match=r"distill.max_loss is 0.001"):
+        distillation.step(UNIFORM)
+    assert _equal(distillation.snapshot(), before)
+
+
+def test_no_capability_gets_more_updates_per_token_than_another():
+    config = load_preset("micro", {**SMALL, "distill": {"tokens_per_update": 50}})
+    distillation = Distillation.load(config)
+    reports = [_play(distillation, [np.eye(8)[c]])[0] for c in range(8)]
+    assert {r.updates for r in reports} == {8}
+    assert len({r.prompt_tokens for r in reports}) > 4, "prompts of all lengths, and still the same number of updates"
+
+
+@pytest.mark.parametrize("loss", ["sft", "fkl", "rkl"])
+def test_every_objective_teaches_in_a_chunk(loss):
+    budget = {"total_tokens": 4000, "step_tokens": 2000}
+    distillation = Distillation.load(load_preset("micro", {**SMALL, "budget": budget, "distill": {"loss": loss}}))
+    only_knowledge = np.eye(8)[0]
+    first, second = _play(distillation, [only_knowledge] * 2)
+    assert second.loss < first.loss and second.profile[0] > first.profile_before[0]
+    assert 0 < second.metrics["fkl"] < first.metrics["fkl"] and second.metrics["rkl"] > 0
+    if loss in second.metrics:
+        assert second.metrics[loss] == pytest.approx(second.loss, rel=1e-4)
+
+
+def test_the_curriculum_goes_from_easy_to_hard_and_uniform_does_not():
+    def cursors_by_step(curriculum):
+        distillation = Distillation.load(load_preset("micro", {**SMALL, "distill": {"curriculum": curriculum}}))
+        found, before = [], np.zeros(3)
+        for _ in range(4):
+            distillation.step(UNIFORM)
+            after = np.array(distillation._supply.snapshot()["cursors"]).sum(axis=0)
+            found.append((after - before) / (after - before).sum())
+            before = after
+        return np.array(found)
+
+    rising, even = cursors_by_step("easy-to-hard"), cursors_by_step("uniform")
+    assert rising[0, 0] > 0.5 > rising[-1, 0] and rising[-1, 2] > 0.5 > rising[0, 2]
+    assert np.abs(even.mean(axis=0) - 1 / 3).max() < 0.12
 
 
 @pytest.mark.parametrize("weights", [[-1] + [1] * 7, [0] * 8, [1] * 7, [float("nan")] * 8])
@@ -188,5 +249,42 @@ def test_missing_and_corrupt_models_are_named(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(ReadEnvError, match=r"could not be loaded .* \*\.safetensors weights"):
+        load_model(str(tmp_path))
+
+
+def test_a_snapshot_of_another_budget_is_refused(distillation):
+    state = _play(distillation, []) or distillation.snapshot()
+    with pytest.raises(ReadEnvError, match=r"budget.total_tokens is 99, the configuration's 1600"):
+        distillation.restore({**state, "budget": {**state["budget"], "total": 99}})
+
+
+def test_a_student_that_changes_its_logits_after_the_head_is_refused(tmp_path):
+    from transformers import GraniteConfig, GraniteForCausalLM
+
+    config = load_preset("micro", SMALL)
+    _, tokenizer = load_model(config.models.student)
+    for scaling in (1.0, 8.0):
+        folder = tmp_path / str(scaling)
+        shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        torch.manual_seed(0)
+        model = GraniteForCausalLM(
+            GraniteConfig(vocab_size=len(tokenizer), num_key_value_heads=2, logits_scaling=scaling, **shape)
+        )
+        model.lm_head.weight.data *= 50
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    models = {"models": {"student": str(tmp_path / "1.0")}}
+    Distillation.load(load_preset("micro", {**SMALL, **models}))
+    models = {"models": {"student": str(tmp_path / "8.0")}}
+    with pytest.raises(ReadEnvError, match="models.student: GraniteForCausalLM changes its logits after the head"):
+        Distillation.load(load_preset("micro", {**SMALL, **models}))
+
+
+def test_weights_in_another_format_than_safetensors_are_refused(tmp_path):
+    model, tokenizer = load_model("embedded:micro/student")
+    model.config.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(ReadEnvError, match=r"could not be loaded .* \*\.safetensors weights"):
         load_model(str(tmp_path))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from read_env.capabilities import get_suite
 from read_env.capabilities.stream import PromptStream
@@ -40,3 +41,19 @@ def test_a_completion_is_the_likeliest_token_at_every_position_and_ends(block):
         assert list(completion.token_ids) == completion.targets.tokens.tolist()
         assert completion.targets.tokens.tolist() == completion.targets.top_ids[:, 0].tolist()
         assert completion.token_ids[-1] == teacher.encoder.eos_id
+
+
+def test_decoding_is_plain_whatever_the_model_asks_for(block):
+    teacher, completions = block
+    own = teacher.model.generation_config
+    teacher.model.generation_config = GenerationConfig(repetition_penalty=3.0, num_beams=2, max_new_tokens=2)
+    try:
+        asked = teacher.model.generation_config
+        again = teacher.complete([c.prompt_ids for c in completions])
+        assert teacher.model.generation_config is asked
+    finally:
+        teacher.model.generation_config = own
+    assert [c.token_ids for c in again] == [c.token_ids for c in completions]
+    assert all(
+        torch.equal(a.targets.top_log_probs, b.targets.top_log_probs) for a, b in zip(again, completions, strict=True)
+    )

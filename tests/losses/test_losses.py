@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from read_env.errors import ReadEnvError
-from read_env.losses import TeacherTargets, forward_kl, get_loss, loss_names, sft
+from read_env.losses import TeacherTargets, forward_kl, get_loss, loss_names, reverse_kl, sft
 
 
 def _case(seed, tokens=5, vocabulary=11, scale=3.0):
@@ -18,7 +18,7 @@ def _case(seed, tokens=5, vocabulary=11, scale=3.0):
     return teacher, student, torch.randint(vocabulary, (tokens,), generator=generator)
 
 
-def _reference_kl(teacher, student, kept):
+def _reference_kl(teacher, student, kept, reverse=False):
     p = torch.softmax(teacher.double(), -1)
     q = torch.softmax(student.double(), -1)
     result = []
@@ -27,6 +27,7 @@ def _reference_kl(teacher, student, kept):
         bins = [(p[row, i].item(), q[row, i].item()) for i in top]
         rest = [i for i in range(p.shape[1]) if i not in top]
         bins.append((p[row, rest].sum().item(), q[row, rest].sum().item()))
+        bins = [(b, a) for a, b in bins] if reverse else bins
         result.append(sum(a * math.log(a / b) for a, b in bins if a > 0))
     return result
 
@@ -40,6 +41,33 @@ def test_forward_kl_is_the_divergence_over_top_k_and_tail(seed, kept, scale):
     assert (got >= -1e-5).all()
 
 
+@given(st.integers(0, 10_000), st.integers(1, 11), st.sampled_from([0.1, 3.0]))
+def test_reverse_kl_is_the_divergence_the_other_way_round(seed, kept, scale):
+    teacher, student, tokens = _case(seed, scale=scale)
+    got = reverse_kl(student, TeacherTargets.from_logits(teacher, tokens, kept))
+    assert got.tolist() == pytest.approx(_reference_kl(teacher, student, kept, reverse=True), rel=2e-4, abs=2e-5)
+    assert (got >= -1e-5).all()
+
+
+@given(st.integers(0, 10_000))
+def test_with_every_token_kept_reverse_kl_is_the_dense_one(seed):
+    teacher, student, tokens = _case(seed)
+    dense = torch.nn.functional.kl_div(
+        torch.log_softmax(teacher, -1), torch.log_softmax(student, -1), log_target=True, reduction="none"
+    ).sum(-1)
+    torch.testing.assert_close(reverse_kl(student, TeacherTargets.from_logits(teacher, tokens, 11)), dense)
+
+
+def test_a_certain_student_has_finite_reverse_kl_and_gradients():
+    teacher, _, tokens = _case(4)
+    student = torch.full((5, 11), -1e4)
+    student[:, 3] = 0.0
+    student.requires_grad_()
+    loss = reverse_kl(student, TeacherTargets.from_logits(teacher, tokens, 4))
+    loss.sum().backward()
+    assert torch.isfinite(loss).all() and torch.isfinite(student.grad).all()
+
+
 @given(st.integers(0, 10_000))
 def test_with_every_token_kept_it_is_the_dense_kl(seed):
     teacher, student, tokens = _case(seed)
@@ -50,10 +78,11 @@ def test_with_every_token_kept_it_is_the_dense_kl(seed):
     torch.testing.assert_close(sparse, dense)
 
 
-def test_it_is_zero_with_zero_gradient_at_the_teacher():
+@pytest.mark.parametrize("divergence", [forward_kl, reverse_kl])
+def test_it_is_zero_with_zero_gradient_at_the_teacher(divergence):
     teacher, _, tokens = _case(0)
     student = teacher.clone().requires_grad_()
-    loss = forward_kl(student, TeacherTargets.from_logits(teacher, tokens, 4)).sum()
+    loss = divergence(student, TeacherTargets.from_logits(teacher, tokens, 4)).sum()
     loss.backward()
     assert loss.item() == pytest.approx(0.0, abs=1e-6)
     assert student.grad.abs().max() < 1e-6
@@ -83,6 +112,6 @@ def test_top_mass_and_tail_sum_to_one():
 
 
 def test_an_unknown_loss_lists_the_known_ones():
-    assert set(loss_names()) == {"sft", "fkl"}
+    assert set(loss_names()) == {"sft", "fkl", "rkl"}
     with pytest.raises(ReadEnvError, match="unknown loss 'fkll': did you mean 'fkl'"):
         get_loss("fkll")

@@ -7,7 +7,6 @@ import pytest
 
 from read_env.reporting import (
     RecordError,
-    best_allocation,
     correlation_table,
     correlations,
     fixed_allocation_profiles,
@@ -81,8 +80,7 @@ def test_an_unfinished_training_says_so(synthetic, tmp_path, no_pictures):
 def test_gaps_by_hand():
     profiles = {"static": np.array([[0.5, 0.1], [0.6, 0.1], [0.4, 0.1]]), "mix": np.array([[0.7, 0.0]] * 3)}
     tasks = {"first": lambda profile: profile[0], "second": lambda profile: profile[1]}
-    assert best_allocation(profiles, tasks) == {"first": "mix", "second": "static"}
-    gaps = gap_table(profiles, tasks, best_allocation(profiles, tasks), dict.fromkeys(tasks, "static"))
+    gaps = gap_table(profiles, tasks, {"first": "mix", "second": "static"}, dict.fromkeys(tasks, "static"))
     assert gaps[0].test.difference.mean == pytest.approx(0.2)
     assert gaps[0].test.difference.half_width == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-5)
     assert not gaps[0].above_zero  # 0.2 ± 0.248
@@ -108,9 +106,12 @@ def test_profiles_of_fixed_allocations_pair_up_by_seed(synthetic, tmp_path):
     for name, seeds in (("uniform", (0, 1, 2)), ("half-math", (0, 2))):
         for seed in seeds:
             synthetic.write_run(tmp_path / "runs" / f"{name}__seed{seed}", name, seed=seed, steps=2)
-    profiles, seeds = fixed_allocation_profiles(tmp_path)
+    synthetic.write_run(tmp_path / "runs" / "left-over__seed9", "left-over", seed=9, steps=2)
+    profiles, seeds = fixed_allocation_profiles(tmp_path, ["uniform", "half-math"])
     assert seeds == (0, 2)
     assert {name: array.shape for name, array in profiles.items()} == {"uniform": (2, 8), "half-math": (2, 8)}
+    with pytest.raises(RecordError, match="no seed was finished by every allocation"):
+        fixed_allocation_profiles(tmp_path, ["uniform", "absent"])
 
 
 def test_correlations_by_capability():
@@ -128,7 +129,7 @@ def test_correlations_by_capability():
 
 def test_importing_reports_is_light():
     code = (
-        "import sys, read_env.reporting, read_env.reporting.plots;"
+        "import sys, read_env.reporting;"
         "print([name for name in ('torch', 'transformers', 'matplotlib', 'scipy') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"

@@ -10,8 +10,8 @@ from read_env.reporting.statistics import (
     mean_interval,
     one_sample_p,
     paired,
+    seed_bootstrap,
     spearman,
-    stratified_bootstrap,
     wilcoxon_p,
 )
 
@@ -123,16 +123,23 @@ def test_interquartile_mean_drops_a_quarter_at_each_end():
     assert interquartile_mean([-100, 1, 2, 3, 4, 5, 6, 1000]) == pytest.approx(3.5)
 
 
-def test_stratified_bootstrap_keeps_the_tasks():
+def test_the_bootstrap_keeps_the_tasks():
     # Within a task nothing varies, so resampling seeds changes nothing, however far the tasks lie apart.
-    found = stratified_bootstrap([[0.1] * 5, [0.9] * 5])
+    found = seed_bootstrap([[0.1] * 5, [0.9] * 5])
     assert (found.mean, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
     assert found.n == 10
 
 
-def test_stratified_bootstrap_standard_error():
-    rng = np.random.default_rng(2)
-    strata = [rng.normal(0, 1, 20), rng.normal(5, 2, 20)]
-    expected = math.sqrt(sum(sample.var() / 20 for sample in strata)) / 2
-    assert stratified_bootstrap(strata).sd == pytest.approx(expected, rel=0.05)
-    assert stratified_bootstrap(strata, "iqm").mean == pytest.approx(interquartile_mean(np.concatenate(strata)))
+def test_the_bootstrap_takes_all_tasks_of_a_seed_together():
+    sample = np.random.default_rng(2).normal(0, 1, 20)
+    expected = sample.std() / math.sqrt(20)
+    # The same run for every task: six copies say no more than one.
+    assert seed_bootstrap([sample]).sd == pytest.approx(expected, rel=0.05)
+    assert seed_bootstrap([sample] * 6).sd == pytest.approx(expected, rel=0.05)
+    assert seed_bootstrap([sample] * 6, "iqm").mean == pytest.approx(interquartile_mean(np.tile(sample, 6)))
+
+
+def test_one_seed_has_no_interval():
+    assert seed_bootstrap([[0.2], [0.4]]).method == "none"
+    with pytest.raises(ValueError, match=r"shape \(tasks, seeds\)"):
+        seed_bootstrap([])

@@ -65,6 +65,13 @@ def test_one_student_a_task_is_kept_the_best_by_dev_utility(comparison: Any) -> 
         assert last[student.parent] == max(last.values())
 
 
+def test_the_best_student_is_that_of_all_runs_in_the_directory(comparison: Any) -> None:
+    play(comparison(["task-static", "uniform"]))
+    result = play(comparison(["one-hot"]))
+    whole = play(comparison(["task-static", "uniform", "one-hot"]))
+    assert result.best_students == whole.best_students
+
+
 def test_all_students_are_kept_when_asked(comparison: Any) -> None:
     result = play(comparison(["task-static", "uniform"], keep_students=True))
     assert len(list(result.directory.glob("runs/*/student/config.json"))) == 8
@@ -151,6 +158,8 @@ def test_a_derived_run_has_the_records_of_one_that_was_made(
         run(request, env=fake_env(request.config), checkpoint_share=EVERY_STEP)
     derive(source, derived)
     one, other = contents(made.directory), contents(derived.directory)
+    curves = [name for name in other if "tensorboard" in str(name)]
+    assert curves and all(other.pop(name) for name in curves)
     summary = json.loads(other.pop("summary.json"))
     assert summary.pop("derived_from") == "a"
     assert summary == json.loads(one.pop("summary.json"))

@@ -97,6 +97,17 @@ def test_an_interrupted_sb3_training_goes_on_from_its_last_episode(small: Config
     assert (record["steps"], record["episodes"], record["tokens_before_run"]) == (20, 3, 2000)
 
 
+@pytest.mark.parametrize("stop_after", [3, 12, 15])
+def test_an_interrupted_grid_search_finds_the_same(small: Config, tmp_path: Path, stop_after: int) -> None:
+    play(request_of(small, "grid-searched", tmp_path / "whole"))
+    with pytest.raises(RuntimeError, match="enough"):
+        play(request_of(small, "grid-searched", tmp_path / "parts"), stop_after)
+    play(request_of(small, "grid-searched", tmp_path / "parts"))
+    one, other = (load_agent(tmp_path / folder / "agent.zip").state_dict() for folder in ("whole", "parts"))
+    assert np.array_equal(one["results"], other["results"]) and len(one["results"]) == 3
+    assert (one["round"], one["next"], one["first_seed"]) == (other["round"], other["next"], other["first_seed"])
+
+
 def test_training_episodes_are_not_those_of_runs(small: Config, tmp_path: Path) -> None:
     play(request_of(small, "uniform", tmp_path / "training"))
     request = RunRequest(small.model_copy(update={"agent": "uniform"}), AgentSpec.parse("uniform"), tmp_path / "run")
