@@ -61,7 +61,7 @@ clean-venv: ## .venv itself
 # torch comes before everything else, and is then pinned to whatever came: no
 # later requirement can exchange the chosen build for the default one.
 $(READY): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	grep -v '^torch==' constraints.txt > .venv/constraints.txt
 	$(PIP) install $(PIP_ARGS) -c .venv/constraints.txt 'pip>=23.1' setuptools
 	$(PIP) install $(PIP_ARGS) -c .venv/constraints.txt '$(TORCH)'

@@ -101,7 +101,7 @@ class Sb3Agent(Agent):
         except ModuleNotFoundError as error:
             raise ReadEnvError(
                 f"agent {self.name!r} needs {self.module.replace('_', '-')}, which is not installed "
-                f"({error}): pip install 'read-env[sb3]'"
+                f"({error}): pip install stable-baselines3 sb3-contrib"
             ) from error
         self._blank = BlankEnv(self.capabilities)
         self._wrapped: Any = self._allocation(self._blank)

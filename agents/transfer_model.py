@@ -48,13 +48,13 @@ class TransferPrior:
         noise: s.d. of one measured change.
     """
 
-    learning: float = 0.03
-    learning_sd: float = 0.03
-    transfer_sd: float = 0.03
-    neglect: float = -0.01
-    neglect_sd: float = 0.01
-    interference_sd: float = 0.02
-    noise: float = 0.01
+    learning: float = 0.06
+    learning_sd: float = 0.05
+    transfer_sd: float = 0.015
+    neglect: float = -0.025
+    neglect_sd: float = 0.015
+    interference_sd: float = 0.015
+    noise: float = 0.015
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,7 @@ def test_importing_agents_and_listing_their_names_loads_no_torch(tmp_path: Path)
 )
 def test_a_missing_sb3_names_the_extra(name: str, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)  # import raises ModuleNotFoundError
-    with pytest.raises(ReadEnvError, match=r"pip install 'read-env\[sb3\]'"):
+    with pytest.raises(ReadEnvError, match="pip install stable-baselines3 sb3-contrib"):
         make_agent(name, capabilities=NAMES)
 
 

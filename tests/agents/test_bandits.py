@@ -74,7 +74,7 @@ def test_kappa_shrinks_when_the_dev_utility_stagnates_and_returns_with_the_next_
 ) -> None:
     frozen = np.zeros((8, 8))  # nothing can be learned: every checkpoint after the first stagnates
     env = toy(transfer=frozen, noise=0.0, steps=12, dev_every=3)
-    for name, kappa in [("read-bandit-published", 1.0), ("read-bandit", 0.7)]:
+    for name, kappa in [("read-bandit-published", 1.0), ("read-bandit", 0.5)]:
         bandit = make_agent(name, capabilities=names)
         bandit.learn(env, 12)
         assert bandit.scalars()["kappa"] == pytest.approx(kappa * 0.7**3)
@@ -97,12 +97,21 @@ def test_memory_is_bounded_and_the_warm_up_stays_over(toy: Any, names: tuple[str
     assert state["inputs"].shape == (6, 41) and state["rewards"].shape == (6,) and state["observed"] == 20
 
 
+# A prior for worlds in which little is learned directly and helpers may be strong.
+EXPECTS_HELPERS = {
+    "kappa": 0.7, "prior_learning": 0.03, "prior_learning_sd": 0.03, "prior_transfer_sd": 0.03, "prior_neglect": -0.01,
+    "prior_neglect_sd": 0.01, "prior_interference_sd": 0.02, "prior_noise": 0.01,
+}  # fmt: skip
+
+
 def test_the_structured_bandit_beats_random_candidates_in_a_world_with_a_helper(
     toy: Any, names: tuple[str, ...]
 ) -> None:
     gains = []
     for seed in range(8):
-        ours = run(make_agent("read-bandit", capabilities=names, seed=seed), toy(steps=20), seed)
+        ours = run(
+            make_agent("read-bandit", capabilities=names, options=EXPECTS_HELPERS, seed=seed), toy(steps=20), seed
+        )
         random = run(make_agent("random-candidate", capabilities=names, seed=seed), toy(steps=20), seed)
         gains.append(ours - random)
     # Paired by the world's seed: the mean must stand clear of its standard error.
@@ -110,7 +119,7 @@ def test_the_structured_bandit_beats_random_candidates_in_a_world_with_a_helper(
 
 
 def test_training_on_other_tasks_shows_the_helper_and_pays(toy: Any, names: tuple[str, ...]) -> None:
-    trained = make_agent("read-bandit", capabilities=names, seed=50)
+    trained = make_agent("read-bandit", capabilities=names, options=EXPECTS_HELPERS, seed=50)
     for seed, task in enumerate([(0.4, 0, 0, 0.3, 0, 0, 0.3, 0), (0, 0.5, 0, 0, 0.5, 0, 0, 0)]):
         trained.learn(toy(requirement=task, steps=20), 40, seed=1000 + seed)
     state = trained.state_dict()
@@ -120,7 +129,9 @@ def test_training_on_other_tasks_shows_the_helper_and_pays(toy: Any, names: tupl
     assert int(np.argmax(believed)) == tool
     gains = []
     for seed in range(5):
-        cold = run(make_agent("read-bandit", capabilities=names, seed=seed), toy(steps=20), seed)
+        cold = run(
+            make_agent("read-bandit", capabilities=names, options=EXPECTS_HELPERS, seed=seed), toy(steps=20), seed
+        )
         static = run(make_agent("task-static", capabilities=names), toy(steps=20), seed)
         trained.load_state_dict(state)
         env = toy(steps=20)
