@@ -48,11 +48,11 @@ class TransferPrior:
         noise: s.d. of one measured change.
     """
 
-    learning: float = 0.06
-    learning_sd: float = 0.05
+    learning: float = 0.08
+    learning_sd: float = 0.06
     transfer_sd: float = 0.015
-    neglect: float = -0.025
-    neglect_sd: float = 0.015
+    neglect: float = -0.03
+    neglect_sd: float = 0.02
     interference_sd: float = 0.015
     noise: float = 0.015
 

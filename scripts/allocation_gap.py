@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import shutil
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +51,6 @@ def search_space(tasks, suite, draws: int) -> dict[str, np.ndarray]:
     The first name of an allocation stands; ``task-NAME`` comes first, so every task has its own.
     """
     size = len(suite)
-    rng = np.random.default_rng(2026)
     space = {f"task-{task.name}": task.requirement_vector(suite) for task in tasks}
     more = {"uniform": np.full(size, 1 / size)}
     more |= {f"only-{name}": row for name, row in zip(suite.names, np.eye(size), strict=True)}
@@ -60,6 +60,7 @@ def search_space(tasks, suite, draws: int) -> dict[str, np.ndarray]:
         needs = np.flatnonzero(requirement)
         if len(needs) == 1:
             continue
+        rng = np.random.default_rng(zlib.crc32(task.name.encode()))  # a new card changes no other card's draws
         more[f"sqrt-{task.name}"] = np.sqrt(requirement) / np.sqrt(requirement).sum()
         for i in range(draws):
             shares = np.zeros(size)

@@ -34,7 +34,7 @@ from read_env.running.training import TrainingRequest, train
 from read_env.tasks import load_task
 
 TASKS = ("agent", "bookkeeper", "document-assistant", "script-writer", "travel-desk", "tutor")
-TRAINING_TASKS = ("code", "math", "order-desk", "polyglot-cashier", "translator", "world-guide")
+TRAINING_TASKS = ("code", "dispatcher", "math", "order-desk", "polyglot-cashier", "translator", "world-guide")
 SEEDS = tuple(range(9101, 9111))
 TRAINING_SEED = 4001
 TRAINING_STEPS = 400
