@@ -55,6 +55,14 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=300)
 
 
+def tensorboard_tags(directory: Path, kind: str) -> set[str]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    curves = EventAccumulator(str(directory / "tensorboard"))
+    curves.Reload()
+    return set(curves.Tags()[kind])
+
+
 # --- help and mistakes --------------------------------------------------------------------------------
 
 
@@ -171,7 +179,8 @@ def test_run_leaves_student_report_and_curves_and_is_not_run_twice(
     printed = capsys.readouterr().out
     for path in ("out/student", "out/report.md"):
         assert path in printed and (tmp_path / path).exists()
-    assert list((tmp_path / "out" / "tensorboard").iterdir())
+    tags = tensorboard_tags(tmp_path / "out", "scalars")
+    assert {"distill/fkl", "distill/rkl", "distill/topk_mass", "distill/tokens_per_second", "profile/math"} <= tags
 
     from transformers import AutoModelForCausalLM
 
@@ -224,6 +233,7 @@ def test_compare_ends_with_a_report_pictures_and_the_best_students(
     assert len(list((tmp_path / "out" / "runs").glob("*/summary.json"))) == 8
     assert "out/report.md" in captured.out and ".png" in captured.out
     assert "best student for math" in captured.out
+    assert "allocation/math" in tensorboard_tags(tmp_path / "out" / "runs" / "uniform__travel-desk__seed1", "scalars")
     assert "[6/6" in captured.err, "uniform runs once a seed for both tasks"
 
 
@@ -234,12 +244,7 @@ def test_transfer_writes_a_matrix_for_every_budget(models: list[str], tmp_path: 
     assert (tmp_path / "out" / "report.md").exists()
     assert json.loads((tmp_path / "out" / "transfer.json").read_text())["budgets"] == [300, 600]
     assert "read-env transfer --budgets 300 600" in (tmp_path / "out" / "report.md").read_text()
-
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    curves = EventAccumulator(str(tmp_path / "out" / "tensorboard"))
-    curves.Reload()
-    assert "transfer/transfer_exam" in curves.Tags()["images"]
+    assert "transfer/transfer_exam" in tensorboard_tags(tmp_path / "out", "images")
 
 
 def test_a_trained_agent_runs_by_the_path_of_its_training(

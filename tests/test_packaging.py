@@ -5,7 +5,9 @@ file that ``pyproject.toml`` forgets. Here the wheel is built from a copy of the
 checkout, compared with it file by file, installed elsewhere and used there.
 """
 
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -80,6 +82,26 @@ def test_wheel_and_tree_hold_the_same_files(wheel: Path) -> None:
     assert sorted(packed - expected) == [], "in the wheel, but not in the tree"
     assert "read_env/py.typed" in packed
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def test_everything_that_is_imported_is_declared() -> None:
+    tomllib = pytest.importorskip("tomllib")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    declared = {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in [*project["dependencies"], *extras]}
+    # What the core needs must not hide among the extras: those are asked for by name, where they are used.
+    core = {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in project["dependencies"]}
+    imported = set()
+    for folder in MAPPING:
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    imported |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    imported.add(node.module.partition(".")[0])
+    foreign = imported - set(sys.stdlib_module_names) - {"read_env"}
+    assert foreign - core <= {"stable_baselines3", "sb3_contrib", "typing_extensions"} and core <= declared
+    assert {"torch", "transformers", "gymnasium"} <= foreign
 
 
 def test_installed_package_is_found_outside_the_checkout(installed: Path, tmp_path: Path) -> None:

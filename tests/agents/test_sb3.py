@@ -50,6 +50,16 @@ def test_what_is_predicted_is_what_the_wrapper_would_do(name: str, toy: Any, nam
     assert agent.predict(observation, deterministic=True)[0] == pytest.approx(env.unwrapped.actions[-1], abs=1e-6)
 
 
+@pytest.mark.parametrize("name", ["read-bandit", "water-filling", "sb3:PPO"])
+def test_sb3_evaluates_any_agent(name: str, toy: Any, names: Any) -> None:
+    from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.monitor import Monitor
+
+    agent: Any = make_agent(name, capabilities=names)
+    returns, lengths = evaluate_policy(agent, Monitor(toy()), n_eval_episodes=2, return_episode_rewards=True)
+    assert lengths == [12, 12] and np.isfinite(returns).all()
+
+
 @pytest.mark.parametrize("name", ["sb3:DQN", "sb3-contrib:MaskablePPO"])
 def test_discrete_policies_predict_candidates(name: str, toy: Any, names: Any) -> None:
     env = toy()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,3 +31,44 @@ def fake_env(config: Config, **kwargs: Any) -> FakeDistillationEnv:
 def contents(folder: Path) -> dict[str, bytes]:
     """All files below ``folder`` and what is in them."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def stopping_env(config: Config, steps: int | None, **kwargs: Any) -> FakeDistillationEnv:
+    """The environment, whose step after ``steps`` of them raises RuntimeError("enough"); never, if None."""
+    env = fake_env(config, **kwargs)
+    original, calls = env.step, []
+
+    def step(action: Any) -> Any:
+        if len(calls) == steps:
+            raise RuntimeError("enough")
+        calls.append(action)
+        return original(action)
+
+    env.step = step  # type: ignore[method-assign]
+    return env
+
+
+def killed(work: Callable[[], None]) -> int:
+    """Runs ``work`` in a fork of this process, which takes milliseconds; its exit code."""
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join(60)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def kill_on_call(owner: Any, name: str, count: int, before: Callable[..., None] | None = None) -> None:
+    """Lets the ``count``-th call of a function end the process with SIGKILL."""
+    original = getattr(owner, name)
+    calls = 0
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            if before is not None:
+                before(*args, **kwargs)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, **kwargs)
+
+    setattr(owner, name, wrapper)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_runs import EVERY_STEP, contents, fake_env
+from fake_runs import EVERY_STEP, contents, fake_env, stopping_env
 
 from read_env.errors import ReadEnvError
 from read_env.running.agents import AgentSpec
@@ -63,18 +63,8 @@ def test_what_is_no_agent_is_explained(text: str, message: str) -> None:
 
 
 def stopped(request: RunRequest, steps: int) -> None:
-    env = fake_env(request.config)
-    original, calls = env.step, []
-
-    def step(action: Any) -> Any:
-        if len(calls) == steps:
-            raise RuntimeError("enough")
-        calls.append(action)
-        return original(action)
-
-    env.step = step  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="enough"):
-        run(request, env=env, checkpoint_share=EVERY_STEP)
+        run(request, env=stopping_env(request.config, steps), checkpoint_share=EVERY_STEP)
 
 
 def test_somebodys_learning_agent_is_resumed_by_showing_it_again_what_it_saw(

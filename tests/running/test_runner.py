@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_runs import EVERY_STEP, contents, fake_env
+from fake_runs import EVERY_STEP, contents, fake_env, kill_on_call, killed
 
 from read_env.config import BudgetConfig
 from read_env.errors import ReadEnvError
@@ -106,32 +105,6 @@ def test_a_directory_in_use_is_refused(request_for: Callable[..., RunRequest]) -
 
 
 # --- interruptions ---------------------------------------------------------------------------------
-
-
-def killed(work: Callable[[], None]) -> int:
-    """Runs ``work`` in a fork of this process, which takes milliseconds; its exit code."""
-    process = multiprocessing.get_context("fork").Process(target=work)
-    process.start()
-    process.join(60)
-    assert process.exitcode is not None
-    return process.exitcode
-
-
-def kill_on_call(owner: Any, name: str, count: int, before: Callable[..., None] | None = None) -> None:
-    """Lets the ``count``-th call of a function end the process with SIGKILL."""
-    original = getattr(owner, name)
-    calls = 0
-
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == count:
-            if before is not None:
-                before(*args, **kwargs)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return original(*args, **kwargs)
-
-    setattr(owner, name, wrapper)
 
 
 def interrupted_then_resumed(request: RunRequest, interruption: Callable[[], None]) -> tuple[bool, Any]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fake_runs import EVERY_STEP, contents, fake_env
+from fake_runs import EVERY_STEP, contents, fake_env, kill_on_call, killed, stopping_env
 from rich.console import Console
 
 from read_env.agents import load_agent
-from read_env.config import Config
+from read_env.config import BudgetConfig, Config
 from read_env.errors import ReadEnvError
 from read_env.running import files
 from read_env.running.agents import AgentSpec
@@ -30,17 +32,7 @@ def request_of(config: Config, agent: str, folder: Path, steps: int = 20, **chan
 
 
 def play(request: TrainingRequest, stop_after: int | None = None) -> Any:
-    env = fake_env(request.config, tasks=request.tasks)
-    if stop_after is not None:
-        original, calls = env.step, []
-
-        def step(action: Any) -> Any:
-            if len(calls) == stop_after:
-                raise RuntimeError("enough")
-            calls.append(action)
-            return original(action)
-
-        env.step = step  # type: ignore[method-assign]
+    env = stopping_env(request.config, stop_after, tasks=request.tasks)
     return train(request, QUIET, env=env, checkpoint_share=EVERY_STEP)
 
 
@@ -86,6 +78,31 @@ def test_an_interrupted_training_ends_with_the_same_bits(
         for folder in ("whole", "parts")
     )
     assert one == other
+
+
+@pytest.mark.skipif(os.name == "nt", reason="forks")
+@pytest.mark.parametrize("agent", ["random-candidate", "grid-searched"])
+def test_a_training_killed_at_any_write_ends_with_the_same_agent(small: Config, tmp_path: Path, agent: str) -> None:
+    small = small.model_copy(update={"budget": BudgetConfig(total_tokens=200, step_tokens=100)})
+    play(request_of(small, agent, tmp_path / "whole", steps=5))
+    expected = {name: (tmp_path / "whole" / name).read_bytes() for name in ("agent.zip", "training.json")}
+    moments = 0
+    for moment in range(1, 200):
+        request = request_of(small, agent, tmp_path / f"parts{moment}", steps=5)
+
+        def work(moment: int = moment, request: TrainingRequest = request) -> None:
+            kill_on_call(files.os, "fsync", moment)
+            play(request)
+
+        code = killed(work)
+        assert code in (0, -signal.SIGKILL)
+        play(request)
+        found = {name: (request.directory / name).read_bytes() for name in expected}
+        assert found == expected, f"killed at write {moment}"
+        if code == 0:
+            break
+        moments += 1
+    assert moments >= 10
 
 
 def test_an_interrupted_sb3_training_goes_on_from_its_last_episode(small: Config, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_runs import EVERY_STEP, fake_env
+from fake_runs import EVERY_STEP, fake_env, stopping_env
 from rich.console import Console
 
 from read_env.running.display import ManyRunsDisplay, RunDisplay, duration
@@ -26,17 +26,7 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def watched(request: RunRequest, stop_after: int | None = None, **kwargs: Any) -> None:
-    env = fake_env(request.config)
-    if stop_after is not None:
-        original, calls = env.step, []
-
-        def step(action: Any) -> Any:
-            if len(calls) == stop_after:
-                raise RuntimeError("enough")
-            calls.append(action)
-            return original(action)
-
-        env.step = step  # type: ignore[method-assign]
+    env = stopping_env(request.config, stop_after)
     watcher = TensorBoardWatcher(request.directory / "tensorboard", 600)
     run(request, env=env, watchers=[watcher], **kwargs)
 
@@ -46,8 +36,21 @@ def test_curves_have_the_documented_tags(request_for: Callable[..., RunRequest])
     watched(request)
     tags = curves(request.directory / "tensorboard")
     expected = {"profile/math", "allocation/math", "reward/gain", "reward/spillover", "reward/cost"}
-    expected |= {"budget/spent_tokens", "distill/loss", "distill/topk_mass", "rollout/ep_rew_mean"}
-    expected |= {"rollout/ep_len_mean", "bandit/kappa", "utility/probes", "utility/dev", "exam/utility"}
+    expected |= {
+        "budget/spent_tokens",
+        "distill/loss",
+        "distill/topk_mass",
+        "rollout/ep_rew_mean",
+    }
+    expected |= {
+        "rollout/ep_len_mean",
+        "bandit/kappa",
+        "bandit/mean",
+        "bandit/uncertainty",
+        "utility/probes",
+        "utility/dev",
+        "exam/utility",
+    }
     assert expected <= set(tags)
     assert [step for step, _ in tags["profile/math"]] == [0, 1, 2, 3, 4, 5, 6]
     assert [value for _, value in tags["budget/spent_tokens"]] == [100, 200, 300, 400, 500, 600]
