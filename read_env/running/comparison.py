@@ -18,7 +18,7 @@ from read_env.running.directory import RecordDirectory, RunDirectory
 from read_env.running.display import ManyRunsDisplay
 from read_env.running.identity import RunIdentity
 from read_env.running.pool import EnvFactory, Event, Stepped, run_all
-from read_env.running.reuse import derive, is_task_free
+from read_env.running.reuse import derive, shared_key
 from read_env.running.runner import RunRequest, make_env
 
 if TYPE_CHECKING:
@@ -173,12 +173,17 @@ def run_many(
 
 def _share(runs: Mapping[str, RunRequest]) -> tuple[dict[str, RunRequest], dict[str, str]]:
     """The runs to make, and for each of the others the one that it can be derived from."""
+    from read_env.capabilities import get_suite
+    from read_env.tasks import load_task
+
     real: dict[str, RunRequest] = {}
     copies: dict[str, str] = {}
-    first: dict[tuple[str, int], str] = {}
+    first: dict[tuple[str, int, str], str] = {}
     for name, run in runs.items():
-        key = (run.agent.label, run.config.seed)
-        if is_task_free(run.agent) and first.setdefault(key, name) != name:
+        suite = get_suite(run.config.suite)
+        shared = shared_key(run.agent, load_task(run.config.task, suite), suite)
+        key = (run.agent.label, run.config.seed, shared or "")
+        if shared is not None and first.setdefault(key, name) != name:
             copies[name] = first[key]
         else:
             real[name] = run

@@ -1,4 +1,4 @@
-"""One run for all tasks, where the agent doesn't look at the task.
+"""One run for several tasks, where the agent does the same for all of them.
 
 The tokens that such an agent spends, and so the student's profile after every step, are the same
 whatever the task. Only what is computed *from* the profile differs: utility, reward and its parts.
@@ -20,23 +20,31 @@ from read_env.running.runner import RunRequest, RunResult
 from read_env.running.tensorboard import TensorBoardWatcher
 
 if TYPE_CHECKING:
+    from read_env.capabilities.base import Suite
     from read_env.running.agents import AgentSpec
+    from read_env.tasks.card import TaskCard
 
 _TASK_FREE = ("uniform", "round-robin")
 
 
-def is_task_free(agent: AgentSpec) -> bool:
-    """Whether the agent's allocations are the same for every task."""
+def shared_key(agent: AgentSpec, card: TaskCard, suite: Suite) -> str | None:
+    """What of the task an agent's allocations depend on: equal keys, equal runs; None where it may be anything."""
     if agent.path is not None:
-        return False
-    return agent.name in _TASK_FREE or (agent.name == "one-hot" and agent.options.get("capability") is not None)
+        return None
+    if agent.name in _TASK_FREE:
+        return "any task"
+    if agent.name == "one-hot":
+        # In float32, as the agent sees it: so ties fall alike.
+        largest = int(np.argmax(card.requirement_vector(suite).astype(np.float32)))
+        return str(agent.options.get("capability") or suite.names[largest])
+    return None
 
 
 def derive(source: RunRequest, target: RunRequest) -> RunResult:
     """Writes the records of ``target`` from those of ``source``: the same run, judged by another task.
 
     Args:
-        source: a finished run of a task-free agent.
+        source: a finished run with the same ``shared_key``.
         target: the same configuration with another task.
     """
     from read_env.capabilities import get_suite

@@ -12,14 +12,16 @@ import pytest
 from fake_runs import EVERY_STEP, contents, fake_env
 from rich.console import Console
 
+from read_env.capabilities import get_suite
 from read_env.config import Config
 from read_env.errors import ReadEnvError
 from read_env.running import files
 from read_env.running.agents import AgentSpec
 from read_env.running.comparison import ComparisonRequest, compare
-from read_env.running.reuse import derive, is_task_free
+from read_env.running.reuse import derive, shared_key
 from read_env.running.runner import RunRequest, run
 from read_env.running.transfer import TransferRequest, step_tokens, transfer
+from read_env.tasks import load_task
 
 QUIET = Console(file=io.StringIO())
 
@@ -131,23 +133,32 @@ def test_a_failure_is_in_the_result_and_the_rest_is_done(comparison: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    ("agent", "free"),
+    ("agent", "keys"),
     [
-        ("uniform", True),
-        ("round-robin", True),
-        ("one-hot,capability=code", True),
-        ("one-hot", False),
-        ("task-static", False),
-        ("random-candidate", False),
-        ("read-bandit-published", False),
+        ("uniform", ["any task"] * 2),
+        ("round-robin", ["any task"] * 2),
+        ("one-hot,capability=code", ["code"] * 2),
+        ("one-hot", ["math", "tool_use"]),
+        ("task-static", [None] * 2),
+        ("random-candidate", [None] * 2),
+        ("read-bandit-published", [None] * 2),
     ],
 )
-def test_which_agents_do_not_look_at_the_task(agent: str, free: bool) -> None:
-    assert is_task_free(AgentSpec.parse(agent)) is free
+def test_what_of_the_task_an_agent_looks_at(agent: str, keys: list[str | None]) -> None:
+    suite = get_suite("micro")
+    cards = [load_task(name, suite) for name in ("math", "bookkeeper")]
+    assert [shared_key(AgentSpec.parse(agent), card, suite) for card in cards] == keys
 
 
-@pytest.mark.parametrize("agent", ["uniform", "round-robin", "one-hot,capability=code"])
-@pytest.mark.parametrize("task", ["polyglot-cashier", "tutor"])
+@pytest.mark.parametrize(
+    ("agent", "task"),
+    [
+        (agent, task)
+        for agent in ("uniform", "round-robin", "one-hot,capability=code")
+        for task in ("tutor", "translator")
+    ]
+    + [("one-hot", "polyglot-cashier")],
+)
 def test_a_derived_run_has_the_records_of_one_that_was_made(
     request_for: Callable[..., RunRequest], agent: str, task: str
 ) -> None:
