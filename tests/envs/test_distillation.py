@@ -155,13 +155,21 @@ def test_dev_checkpoints() -> None:
 
 def test_reward_settings_reach_the_reward() -> None:
     settings = {"reward": {"spillover_beta": 2.0, "cost_lambda": 0.3, "form": "linear", "essential_k": 1}}
-    env = FakeDistillationEnv(task="agent", overrides=settings)
+    env = FakeDistillationEnv(task="bookkeeper", overrides=settings)
     env.reset(seed=0)
     for _ in range(5):
         _, reward, _, _, info = env.step(np.eye(8)[0])
         assert reward == pytest.approx(info["gain"] - 2.0 * info["spillover"] - 0.3 * info["cost"])
         assert info["gain"] == pytest.approx(env.requirement @ info["profile_gain"])
-        assert info["spillover"] == pytest.approx(0.4 * max(-info["profile_gain"][5], 0))
+        assert info["spillover"] == pytest.approx(0.5 * max(-info["profile_gain"][5], 0))
+
+
+def test_the_published_preset_has_the_published_reward() -> None:
+    env = FakeDistillationEnv(preset="micro-published", task="tutor")
+    env.reset(seed=0)
+    _, reward, _, _, info = env.step(np.eye(8)[0])
+    published = env.requirement @ info["profile_gain"] - 0.5 * info["spillover"] - 1e-5 * info["completion_tokens"]
+    assert info["completion_tokens"] == 5000 and reward == pytest.approx(published)
 
 
 @given(st.integers(10, 3000), st.integers(10, 1000), st.integers(0, 10))
