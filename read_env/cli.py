@@ -9,10 +9,12 @@ Nothing here imports torch before a command has been understood: help and mistak
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -282,20 +284,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         base = load_preset(_preset(arguments))
-        command = tyro.extras.subcommand_cli_from_dict(
-            {
-                "run": functools.partial(Run, config=base),
-                "train": functools.partial(Train, config=TrainingConfig(**base.model_dump())),
-                "compare": functools.partial(Compare, config=SharedConfig(**base.model_dump())),
-                "transfer": functools.partial(Transfer, config=SharedConfig(**base.model_dump())),
-                "report": Report,
-                "list": List,
-            },
-            prog="read-env",
-            description="Budgeted distillation of language models, and agents that allocate the budget.",
-            args=arguments,
-            config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
-        )
+        with _plain_field_names():
+            command = tyro.extras.subcommand_cli_from_dict(
+                {
+                    "run": functools.partial(Run, config=base),
+                    "train": functools.partial(Train, config=TrainingConfig(**base.model_dump())),
+                    "compare": functools.partial(Compare, config=SharedConfig(**base.model_dump())),
+                    "transfer": functools.partial(Transfer, config=SharedConfig(**base.model_dump())),
+                    "report": Report,
+                    "list": List,
+                },
+                prog="read-env",
+                description="Budgeted distillation of language models, and agents that allocate the budget.",
+                args=arguments,
+                config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
+            )
         return int(command(shlex.join(["read-env", *arguments])))
     except ReadEnvError as error:
         print(f"read-env: {error}", file=sys.stderr)
@@ -303,6 +306,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nread-env: interrupted; the same command goes on from the last finished step", file=sys.stderr)
         return 130
+
+
+@contextlib.contextmanager
+def _plain_field_names() -> Iterator[None]:
+    """Takes what tyro puts before a field's name, and pydantic's links, out of the errors that tyro prints."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            yield
+    finally:
+        for line in printed.getvalue().splitlines():
+            shown = line.replace("__tyro-dummy-inner__.config.", "")
+            if "errors.pydantic.dev" in line or "For further information visit" in line:
+                continue
+            # The box keeps its right edge.
+            print(shown[:-1] + " " * (len(line) - len(shown)) + shown[-1:], file=sys.stderr)
 
 
 def _preset(arguments: Sequence[str]) -> str:

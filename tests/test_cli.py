@@ -130,6 +130,7 @@ def test_mistakes_are_explained_without_a_traceback(
     ("arguments", "message"),
     [
         (["run", "--budget.total-tokens", "-5"], "greater than 0"),
+        (["run", "--budget.total-tokens", "-5"], "Error parsing budget: "),
         (["run", "--budget.total-tokns", "5"], "--budget.total-tokens"),
         (["run", "--distill.curriculum", "hard"], "easy-to-hard"),
         (["compar"], "compare"),
