@@ -22,7 +22,6 @@ import numpy as np
 from pages import DOCS
 from rich.console import Console
 
-from read_env.agents.registry import make_agent
 from read_env.capabilities import get_suite
 from read_env.config import Config, load_preset
 from read_env.reporting import fixed_allocation_profiles, gap_markdown, gap_table
@@ -38,6 +37,10 @@ SETTINGS = {
     "distill": {"block_size": 96},  # many runs share the teacher's answers
 }
 SEARCH_SEEDS = [5001, 5002, 5003]
+#: Allocations of each task that go on to the second and third search seed.
+FINALISTS = 3
+#: Random shares of each task's needs.
+DRAWS = 4
 
 
 def shares_of(allocation: np.ndarray, names: tuple[str, ...]) -> str:
@@ -45,7 +48,7 @@ def shares_of(allocation: np.ndarray, names: tuple[str, ...]) -> str:
     return " ".join(f"{name}={share:.3f}" for name, share in zip(names, allocation, strict=True) if share > 0)
 
 
-def search_space(tasks, suite, draws: int) -> dict[str, np.ndarray]:
+def search_space(tasks, suite) -> dict[str, np.ndarray]:
     """Named allocations, each once: static rules of every task, other shares of its needs, helpers, corners, pairs.
 
     The first name of an allocation stands; ``task-NAME`` comes first, so every task has its own.
@@ -62,7 +65,7 @@ def search_space(tasks, suite, draws: int) -> dict[str, np.ndarray]:
             continue
         rng = np.random.default_rng(zlib.crc32(task.name.encode()))  # a new card changes no other card's draws
         more[f"sqrt-{task.name}"] = np.sqrt(requirement) / np.sqrt(requirement).sum()
-        for i in range(draws):
+        for i in range(DRAWS):
             shares = np.zeros(size)
             shares[needs] = rng.dirichlet(np.ones(len(needs)))
             helper = np.eye(size)[rng.integers(size)]
@@ -82,7 +85,6 @@ def requests(space: dict[str, np.ndarray], seeds: list[int], config: Config, dir
     found = {}
     for seed, (label, allocation) in itertools.product(seeds, space.items()):
         options = {"shares": shares_of(allocation, names)}
-        make_agent("fixed", capabilities=names, options=options)
         agent = AgentSpec("fixed", options, label=label)
         run_config = config.model_copy(update={"agent": "fixed", "agent_options": options, "seed": seed})
         found[f"{label}__seed{seed}"] = RunRequest(run_config, agent, directory / "runs" / f"{label}__seed{seed}")
@@ -124,13 +126,13 @@ class Search:
     tokens: int
 
 
-def search(config: Config, seeds: list[int], directory: Path, processes: int, few: int = 3, draws: int = 4) -> Search:
-    """All allocations on the first seed, the best ``few`` of each task and its task-static on the others."""
+def search(config: Config, seeds: list[int], directory: Path, processes: int) -> Search:
+    """All allocations on the first seed, the best ``FINALISTS`` of each task and its task-static on the others."""
     # It looks at the dev profile alone: a short exam saves time.
     config = config.model_copy(update={"measure": config.measure.model_copy(update={"exam": 8})})
     suite = get_suite(config.suite)
     tasks = [load_task(name, suite) for name in task_names()]
-    space = search_space(tasks, suite, draws)
+    space = search_space(tasks, suite)
     first, *others = seeds
     runs = requests(space, [first], config, directory)
     run_all("searching fixed allocations", runs, processes)
@@ -139,7 +141,7 @@ def search(config: Config, seeds: list[int], directory: Path, processes: int, fe
     left: dict[str, None] = {}
     for task in tasks:
         ranked = sorted(space, key=lambda label: -task.utility(profiles[label][0], suite))
-        left |= dict.fromkeys([*ranked[:few], f"task-{task.name}"])
+        left |= dict.fromkeys([*ranked[:FINALISTS], f"task-{task.name}"])
     finals = requests({label: space[label] for label in left}, others, config, directory)
     run_all("searching among the finalists", finals, processes)
 
@@ -186,7 +188,7 @@ def main() -> None:
     (DOCS / "allocation_gap.md").write_text(
         f"# The best fixed allocation against w = r\n\nMade by `python scripts/allocation_gap.py`: "
         f"{config.budget.total_tokens:,} completion tokens in steps of {config.budget.step_tokens:,}; "
-        f"{len(found.space)} allocations searched by dev utility on seed {args.search_seeds[0]}, the best three of "
+        f"{len(found.space)} allocations searched by dev utility on seed {args.search_seeds[0]}, the best {FINALISTS} of "
         f"each task also on {args.search_seeds[1:]}; exam utility on the fresh seeds {list(seeds)}.\n\n"
         f"{gap_markdown(gaps)}\n\nAbove zero for {sum(g.above_zero for g in gaps)} of {len(gaps)} tasks.\n\n"
         f"The allocations found:\n\n{listing}\n"

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -113,7 +114,7 @@ def main() -> None:
     from read_env.config import load_preset
     from read_env.distillation.process import Distillation
 
-    lines = [f"`{Path(sys.executable).name} scripts/benchmark_chunk.py`, one thread of a {platform.machine()} CPU.", ""]
+    lines = [f"`{shlex.join(['python', *sys.argv])}`, one thread of a {platform.machine()} CPU.", ""]
     for step_tokens in args.step_tokens:
         budget = {"total_tokens": step_tokens * args.steps, "step_tokens": step_tokens}
         distillation = Distillation.load(load_preset(args.preset, {"budget": budget}))

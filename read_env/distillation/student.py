@@ -84,7 +84,11 @@ class Student:
             )
         self.optimizer.step()
         with torch.no_grad():
-            fkl, rkl = forward_kl(logits, targets).mean().item(), reverse_kl(logits, targets).mean().item()
+            # One of the two is the objective as a rule, and known already.
+            fkl, rkl = (
+                value if self._loss is divergence else divergence(logits, targets).mean().item()
+                for divergence in (forward_kl, reverse_kl)
+            )
         return UpdateStats(value, grad_norm, targets.top_mass.mean().item(), fkl, rkl, len(batch.targets))
 
     def snapshot(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_runs import EVERY_STEP, contents, fake_env, kill_on_call, killed
+from fake_runs import EVERY_STEP, contents, fake_env, kill_on_call, killed, stopping_env
 
 from read_env.config import BudgetConfig
 from read_env.errors import ReadEnvError
@@ -174,18 +174,8 @@ def test_a_run_killed_inside_a_chunk_or_a_write_ends_with_the_same_bits(
 
 def stop_after(request: RunRequest, steps: int, **kwargs: Any) -> None:
     """Runs ``steps`` steps and then fails."""
-    env = fake_env(request.config)
-    original, calls = env.step, []
-
-    def step(action: Any) -> Any:
-        if len(calls) == steps:
-            raise RuntimeError("enough")
-        calls.append(action)
-        return original(action)
-
-    env.step = step  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="enough"):
-        run(request, env=env, **kwargs)
+        run(request, env=stopping_env(request.config, steps), **kwargs)
 
 
 def test_a_failed_run_keeps_its_steps_and_says_why(request_for: Callable[..., RunRequest]) -> None:
