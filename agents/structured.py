@@ -55,13 +55,13 @@ class ReadBanditSettings(CandidateSettings):
     steps: int = Field(default=20, ge=1, description="decisions in a budget, until the first step shows it")
     chunk_tokens: int = Field(default=6000, ge=1)
     spillover_beta: float = Field(default=0.5, ge=0)
-    prior_learning: float = 0.08
-    prior_learning_sd: float = Field(default=0.06, gt=0)
-    prior_transfer_sd: float = Field(default=0.015, gt=0)
-    prior_neglect: float = -0.03
-    prior_neglect_sd: float = Field(default=0.02, gt=0)
-    prior_interference_sd: float = Field(default=0.015, gt=0)
-    prior_noise: float = Field(default=0.015, gt=0)
+    prior_learning: float = TransferPrior.learning
+    prior_learning_sd: float = Field(default=TransferPrior.learning_sd, gt=0)
+    prior_transfer_sd: float = Field(default=TransferPrior.transfer_sd, gt=0)
+    prior_neglect: float = TransferPrior.neglect
+    prior_neglect_sd: float = Field(default=TransferPrior.neglect_sd, gt=0)
+    prior_interference_sd: float = Field(default=TransferPrior.interference_sd, gt=0)
+    prior_noise: float = Field(default=TransferPrior.noise, gt=0)
     update: bool = Field(default=True, description="False: plan with what is known, learn nothing")
 
 
