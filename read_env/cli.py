@@ -177,7 +177,7 @@ class Compare:
             config, agents, tasks, self.seeds, directory, self.processes or _cores(), self.students, self.overwrite
         )
         result = compare(request)
-        if len(result.failures) == len(request.runs()):
+        if len(result.failures) == len(agents) * len(tasks) * len(self.seeds):
             return _failed(result.failures)
 
         from read_env.reporting import comparison_report

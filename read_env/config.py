@@ -39,9 +39,9 @@ class ModelConfig(_Settings):
 class BudgetConfig(_Settings):
     """The token budget B, counted in teacher completion tokens that the student is trained on."""
 
-    total_tokens: int = Field(100_000, gt=0)
-    step_tokens: int = Field(5_000, gt=0)
-    """Completion tokens of one decision step."""
+    total_tokens: int = Field(120_000, gt=0)
+    step_tokens: int = Field(6_000, gt=0)
+    """Completion tokens of one decision step. With fewer, probing takes a larger share of the time."""
 
     @property
     def steps(self) -> int:
@@ -76,6 +76,8 @@ class MeasureConfig(_Settings):
     dev_every: int = Field(5, gt=0)
     """Steps between two dev measurements."""
     exam: int = Field(128, gt=0)
+    exam_split: Literal["exam", "dev"] = "exam"
+    """What exact match is measured on: a search that chooses by it takes dev and leaves the exam unseen."""
 
 
 class RewardConfig(_Settings):

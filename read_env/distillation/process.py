@@ -170,7 +170,7 @@ class Distillation:
     def exam(self) -> np.ndarray:
         """(|C|,) exact match of greedily decoded answers on the exam. For final reports only."""
         scores, generated = exam(
-            self.student.model, self.student.encoder, self.suite,
+            self.student.model, self.student.encoder, self.suite, split=self.config.measure.exam_split,
             per_capability=self.config.measure.exam, max_new_tokens=self.config.distill.max_completion_tokens,
         )  # fmt: skip
         self.budget = self.budget.count(generated_tokens=generated)

@@ -243,7 +243,7 @@ class _Loop:
         return _distillation(self.env).exam() if due else None
 
 
-_START_EXAMS: dict[tuple[bytes, int], list[float]] = {}
+_START_EXAMS: dict[tuple[bytes, str], list[float]] = {}
 
 
 def _start_exam(env: DistillationEnv, profile: np.ndarray) -> np.ndarray:
@@ -252,7 +252,7 @@ def _start_exam(env: DistillationEnv, profile: np.ndarray) -> np.ndarray:
     A worker starts many runs from one student. Its exam is held once: the profile to the last bit
     stands for the student, since two students that differ anywhere differ in some likelihood.
     """
-    key = (profile.tobytes(), env.config.measure.exam)
+    key = (profile.tobytes(), env.config.measure.model_dump_json())
     if key not in _START_EXAMS:
         distillation = _distillation(env)
         before = distillation.budget

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from read_env.capabilities.stream import held_out
 from read_env.config import load_preset
 from read_env.distillation.evaluation import probe_profile
 from read_env.distillation.models import load_model
@@ -207,8 +208,6 @@ def test_the_saved_student_is_the_student(distillation, tmp_path):
 
 def test_the_profile_is_the_likelihood_of_the_references(distillation):
     """One capability recomputed prompt by prompt without batching."""
-    from read_env.capabilities.stream import held_out
-
     distillation.reset(0)
     encoder, model = distillation.student.encoder, distillation.student.model
     likelihoods = []
@@ -219,6 +218,23 @@ def test_the_profile_is_the_likelihood_of_the_references(distillation):
         steps = [log_p[len(prompt) - 1 + i, token].item() for i, token in enumerate(completion)]
         likelihoods.append(np.exp(sum(steps)))
     assert distillation.profile[4] == pytest.approx(np.mean(likelihoods), rel=1e-4, abs=1e-7)
+
+
+def test_a_search_by_exact_match_sees_dev_and_not_the_exam(monkeypatch):
+    asked = []
+
+    def spy(capability, split, count, seed=0):
+        asked.append((split, count))
+        return held_out(capability, split, count, seed)
+
+    monkeypatch.setattr("read_env.distillation.evaluation.held_out", spy)
+    measure = {**SMALL["measure"], "exam": 5, "exam_split": "dev"}
+    searching = Distillation.load(load_preset("micro", {**SMALL, "measure": measure}))
+    searching.reset(0)
+    asked.clear()
+    scores = searching.exam()
+    assert set(asked) == {("dev", 5)}
+    assert np.array_equal(np.round(scores * 5) / 5, scores)
 
 
 def test_a_budget_below_one_completion_is_refused():

@@ -1,18 +1,4 @@
-import importlib.util
-from pathlib import Path
-
 import pytest
-
-_SPEC = importlib.util.spec_from_file_location("reporting_records", Path(__file__).with_name("records.py"))
-assert _SPEC is not None and _SPEC.loader is not None
-_RECORDS = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_RECORDS)
-
-
-@pytest.fixture(scope="session")
-def synthetic():
-    """The writers of synthetic record directories (tests/reporting/records.py)."""
-    return _RECORDS
 
 
 @pytest.fixture

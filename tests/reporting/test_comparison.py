@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 from scipy import stats
+from synthetic_records import write_comparison
 
 from read_env.reporting import comparison_report
 from read_env.reporting.contrasts import against, contrast, family
@@ -17,8 +18,8 @@ PAIRS = [("read-bandit", name) for name in AGENTS[1:]]
 
 
 @pytest.fixture(scope="module")
-def directory(synthetic, tmp_path_factory):
-    return synthetic.write_comparison(
+def directory(tmp_path_factory):
+    return write_comparison(
         tmp_path_factory.mktemp("comparison") / "c", AGENTS, ("tickets", "puzzles"), range(4), steps=6
     )
 
@@ -80,8 +81,8 @@ def test_a_contrast_that_is_missing_still_counts(directory):
     assert more[0].p_holm == pytest.approx(min(1.0, 2 * full[0].p))
 
 
-def test_an_incomplete_seed_is_left_out_of_the_contrast_and_said(synthetic, tmp_path):
-    path = synthetic.write_comparison(tmp_path / "c", AGENTS[:2], ("tickets", "puzzles"), range(3), steps=3)
+def test_an_incomplete_seed_is_left_out_of_the_contrast_and_said(tmp_path):
+    path = write_comparison(tmp_path / "c", AGENTS[:2], ("tickets", "puzzles"), range(3), steps=3)
     (path / "runs" / "read-bandit__puzzles__seed2" / "summary.json").unlink()
     found = contrast(load_comparison(path), EXAM_UTILITY, "read-bandit", "task-static")
     assert found is not None
@@ -94,8 +95,8 @@ def test_exploratory_contrasts_leave_the_primary_ones_to_their_table(directory):
     assert [entry.agent for entry in found] == ["water-filling", "random-candidate"]
 
 
-def test_runs_without_exam_are_compared_on_the_probes(synthetic, tmp_path, no_pictures):
-    path = synthetic.write_comparison(tmp_path / "c", AGENTS[:2], seeds=(0, 1), steps=3)
+def test_runs_without_exam_are_compared_on_the_probes(tmp_path, no_pictures):
+    path = write_comparison(tmp_path / "c", AGENTS[:2], seeds=(0, 1), steps=3)
     for summary in path.glob("runs/*/summary.json"):
         value = json.loads(summary.read_text())
         value.update(exam=None, exam_utility=None, exam_utility_start=None, exam_forgetting=None)
@@ -129,8 +130,8 @@ def test_equal_records_give_equal_bytes(report, directory, no_pictures):
     assert {name: (directory / name).read_bytes() for name in first} == first
 
 
-def test_unfinished_runs_are_named_and_in_the_csv(synthetic, tmp_path, no_pictures):
-    path = synthetic.write_comparison(tmp_path / "c", AGENTS[:2], seeds=(0, 1), steps=3)
+def test_unfinished_runs_are_named_and_in_the_csv(tmp_path, no_pictures):
+    path = write_comparison(tmp_path / "c", AGENTS[:2], seeds=(0, 1), steps=3)
     (path / "runs" / "task-static__tickets__seed1" / "summary.json").unlink()
     page = comparison_report(path).read_text()
     assert "**Unfinished: 1 run, not in the numbers below.**" in page
@@ -143,8 +144,8 @@ def test_unfinished_runs_are_named_and_in_the_csv(synthetic, tmp_path, no_pictur
     assert float(rows[0]["exam_math"]) == load_comparison(path).runs[0].ended.exam[3]
 
 
-def test_one_seed_gives_a_report_without_tests(synthetic, tmp_path):
-    path = synthetic.write_comparison(tmp_path / "c", AGENTS[:2], seeds=(0,), steps=3)
+def test_one_seed_gives_a_report_without_tests(tmp_path):
+    path = write_comparison(tmp_path / "c", AGENTS[:2], seeds=(0,), steps=3)
     page = comparison_report(path).read_text()
     assert "1 seed (0)" in page
     assert "one value: no test" in page

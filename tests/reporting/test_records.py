@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from synthetic_records import write_comparison, write_run
 
 from read_env.errors import ReadEnvError
 from read_env.reporting.records import (
@@ -19,8 +20,8 @@ def edit(path, change):
 
 
 @pytest.fixture
-def run(synthetic, tmp_path):
-    return synthetic.write_run(tmp_path / "run", steps=4)
+def run(tmp_path):
+    return write_run(tmp_path / "run", steps=4)
 
 
 def test_a_finished_run(run):
@@ -36,15 +37,15 @@ def test_a_label_that_only_the_summary_knows(run):
     assert load_run(run).agent == "read-bandit-trained"
 
 
-def test_an_unfinished_run_says_how_far_it_came(synthetic, tmp_path):
-    loaded = load_run(synthetic.write_run(tmp_path / "run", stop_after=2))
+def test_an_unfinished_run_says_how_far_it_came(tmp_path):
+    loaded = load_run(write_run(tmp_path / "run", stop_after=2))
     assert not loaded.finished
     assert loaded.status.startswith("unfinished: 2 steps, ")
     assert "of 120,000 completion tokens" in loaded.status
 
 
-def test_a_last_line_cut_off_by_a_kill_is_no_record(synthetic, tmp_path):
-    path = synthetic.write_run(tmp_path / "run", stop_after=2)
+def test_a_last_line_cut_off_by_a_kill_is_no_record(tmp_path):
+    path = write_run(tmp_path / "run", stop_after=2)
     with (path / "steps.jsonl").open("a") as file:
         file.write('{"step": 3, "alloc')
     loaded = load_run(path)
@@ -52,8 +53,8 @@ def test_a_last_line_cut_off_by_a_kill_is_no_record(synthetic, tmp_path):
     assert "last record cut off" in loaded.status
 
 
-def test_a_failed_run_says_why(synthetic, tmp_path):
-    path = synthetic.write_run(tmp_path / "run", stop_after=1)
+def test_a_failed_run_says_why(tmp_path):
+    path = write_run(tmp_path / "run", stop_after=1)
     (path / "error.txt").write_text("Traceback ...\nDivergedError: loss 41.2 above max_loss 30\n")
     assert load_run(path).status == "failed after 1 steps: DivergedError: loss 41.2 above max_loss 30"
 
@@ -111,8 +112,8 @@ def test_what_is_no_run_directory(tmp_path):
         load_run(tmp_path)
 
 
-def test_a_comparison_names_every_run_that_is_not_in_the_numbers(synthetic, tmp_path):
-    path = synthetic.write_comparison(tmp_path / "c", agents=("uniform", "task-static"), seeds=(0, 1), steps=3)
+def test_a_comparison_names_every_run_that_is_not_in_the_numbers(tmp_path):
+    path = write_comparison(tmp_path / "c", agents=("uniform", "task-static"), seeds=(0, 1), steps=3)
     (path / "runs" / "uniform__tickets__seed1" / "summary.json").unlink()
     edit(path / "config.json", lambda value: value["seeds"].append(2))
     loaded = load_comparison(path)
@@ -125,18 +126,18 @@ def test_a_comparison_names_every_run_that_is_not_in_the_numbers(synthetic, tmp_
     ]
 
 
-def test_a_comparison_of_different_budgets_is_refused(synthetic, tmp_path):
-    path = synthetic.write_comparison(tmp_path / "c", agents=("uniform",), seeds=(0,), steps=3)
-    synthetic.write_run(path / "runs" / "task-static__tickets__seed0", "task-static", steps=4)
+def test_a_comparison_of_different_budgets_is_refused(tmp_path):
+    path = write_comparison(tmp_path / "c", agents=("uniform",), seeds=(0,), steps=3)
+    write_run(path / "runs" / "task-static__tickets__seed0", "task-static", steps=4)
     with pytest.raises(RecordError, match=r"different budgets \(\[18000, 24000\]\)"):
         load_comparison(path)
 
 
-def test_directories_that_hold_something_else(synthetic, tmp_path):
+def test_directories_that_hold_something_else(tmp_path):
     with pytest.raises(RecordError, match="runs: no such folder"):
         load_comparison(tmp_path)
     with pytest.raises(RecordError, match=r"episodes.jsonl: missing"):
         load_training(tmp_path)
-    path = synthetic.write_comparison(tmp_path / "c", agents=("uniform",), seeds=(0,), steps=3)
+    path = write_comparison(tmp_path / "c", agents=("uniform",), seeds=(0,), steps=3)
     with pytest.raises(RecordError, match="expected a name like one-hot-CAPABILITY__seedN"):
         load_transfer(path)

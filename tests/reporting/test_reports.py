@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from synthetic_records import write_run, write_training
 
 from read_env.reporting import (
     RecordError,
@@ -24,8 +25,8 @@ def cells(page, first):
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_the_report_of_a_run_has_its_numbers(synthetic, tmp_path):
-    path = synthetic.write_run(tmp_path / "run", steps=5)
+def test_the_report_of_a_run_has_its_numbers(tmp_path):
+    path = write_run(tmp_path / "run", steps=5)
     page = run_report(path).read_text()
     end = json.loads((path / "summary.json").read_text())
     assert page.startswith("# `read-bandit` on tickets, seed 0\n")
@@ -36,13 +37,13 @@ def test_the_report_of_a_run_has_its_numbers(synthetic, tmp_path):
     assert all((path / name).exists() and f"({name})" in page for name in PICTURES)
 
 
-def test_the_report_of_an_unfinished_run_says_so(synthetic, tmp_path, no_pictures):
-    page = run_report(synthetic.write_run(tmp_path / "run", stop_after=2)).read_text()
+def test_the_report_of_an_unfinished_run_says_so(tmp_path, no_pictures):
+    page = run_report(write_run(tmp_path / "run", stop_after=2)).read_text()
     assert "**This run is unfinished: 2 steps," in page
 
 
-def test_a_run_without_any_step_has_a_report(synthetic, tmp_path, no_pictures):
-    path = synthetic.write_run(tmp_path / "run", stop_after=1)
+def test_a_run_without_any_step_has_a_report(tmp_path, no_pictures):
+    path = write_run(tmp_path / "run", stop_after=1)
     (path / "steps.jsonl").write_text("")
     assert "unfinished: 0 steps" in run_report(path).read_text()
     (path / "steps.jsonl").unlink()
@@ -50,17 +51,17 @@ def test_a_run_without_any_step_has_a_report(synthetic, tmp_path, no_pictures):
     assert "**This run is not started.**" in run_report(path).read_text()
 
 
-def test_equal_runs_give_equal_pages(synthetic, tmp_path):
-    first = run_report(synthetic.write_run(tmp_path / "a", steps=3))
-    second = run_report(synthetic.write_run(tmp_path / "b", steps=3))
+def test_equal_runs_give_equal_pages(tmp_path):
+    first = run_report(write_run(tmp_path / "a", steps=3))
+    second = run_report(write_run(tmp_path / "b", steps=3))
     assert first.read_bytes() == second.read_bytes()
     assert [(first.parent / name).read_bytes() == (second.parent / name).read_bytes() for name in PICTURES] == [
         True
     ] * 4
 
 
-def test_the_report_of_a_training(synthetic, tmp_path):
-    path = synthetic.write_training(tmp_path / "training", 24)
+def test_the_report_of_a_training(tmp_path):
+    path = write_training(tmp_path / "training", 24)
     page = training_report(path).read_text()
     assert "24 finished episodes, 480 environment steps" in page
     assert cells(page, "tickets")[1] == "12"
@@ -69,8 +70,8 @@ def test_the_report_of_a_training(synthetic, tmp_path):
     assert "Unfinished" not in page
 
 
-def test_an_unfinished_training_says_so(synthetic, tmp_path, no_pictures):
-    path = synthetic.write_training(tmp_path / "training", 3, finished=False)
+def test_an_unfinished_training_says_so(tmp_path, no_pictures):
+    path = write_training(tmp_path / "training", 3, finished=False)
     assert "**Unfinished: 60 of 60 environment steps" in training_report(path).read_text()
     (path / "episodes.jsonl").write_text("")
     with pytest.raises(RecordError, match="no episode has finished yet"):
@@ -102,11 +103,11 @@ def test_gaps_of_what_does_not_fit(given, profiles, message):
         gap_table(profiles, {"t": lambda profile: profile[0]}, given, {"t": "a"})
 
 
-def test_profiles_of_fixed_allocations_pair_up_by_seed(synthetic, tmp_path):
+def test_profiles_of_fixed_allocations_pair_up_by_seed(tmp_path):
     for name, seeds in (("uniform", (0, 1, 2)), ("half-math", (0, 2))):
         for seed in seeds:
-            synthetic.write_run(tmp_path / "runs" / f"{name}__seed{seed}", name, seed=seed, steps=2)
-    synthetic.write_run(tmp_path / "runs" / "left-over__seed9", "left-over", seed=9, steps=2)
+            write_run(tmp_path / "runs" / f"{name}__seed{seed}", name, seed=seed, steps=2)
+    write_run(tmp_path / "runs" / "left-over__seed9", "left-over", seed=9, steps=2)
     profiles, seeds = fixed_allocation_profiles(tmp_path, ["uniform", "half-math"])
     assert seeds == (0, 2)
     assert {name: array.shape for name, array in profiles.items()} == {"uniform": (2, 8), "half-math": (2, 8)}

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 from scipy import stats
+from synthetic_records import SUITE, write_run, write_transfer
 
 from read_env.reporting import transfer_report
 from read_env.reporting.records import RecordError, load_transfer
@@ -13,8 +14,8 @@ BUDGETS = (12_000, 24_000)
 
 
 @pytest.fixture(scope="module")
-def directory(synthetic, tmp_path_factory):
-    return synthetic.write_transfer(tmp_path_factory.mktemp("transfer") / "t", BUDGETS, range(4))
+def directory(tmp_path_factory):
+    return write_transfer(tmp_path_factory.mktemp("transfer") / "t", BUDGETS, range(4))
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def report(directory):
     return transfer_report(directory)
 
 
-def test_the_matrix_is_the_change_of_the_exam(directory, synthetic):
+def test_the_matrix_is_the_change_of_the_exam(directory):
     result = analyse(load_transfer(directory))
     assert (result.budgets, result.seeds) == (BUDGETS, (0, 1, 2, 3))
     changes = []
@@ -30,7 +31,7 @@ def test_the_matrix_is_the_change_of_the_exam(directory, synthetic):
         folder = directory / "runs" / f"one-hot-math__seed{seed}"
         step = json.loads((folder / "steps.jsonl").read_text().splitlines()[1])  # step 2 ends at 12,000 tokens
         changes.append(np.array(step["exam"]) - json.loads((folder / "start.json").read_text())["exam"])
-    row = synthetic.SUITE.index("math")
+    row = SUITE.index("math")
     found = result.matrices["exam"][0]
     assert found.mean[row] == pytest.approx(np.mean(changes, axis=0))
     assert found.sd[row] == pytest.approx(np.std(changes, axis=0, ddof=1))
@@ -97,8 +98,8 @@ def test_equal_records_give_equal_bytes(report, directory, no_pictures):
     assert [(directory / name).read_bytes() for name in names] == first
 
 
-def test_a_seed_that_lacks_a_source_is_left_out_and_named(synthetic, tmp_path, no_pictures):
-    path = synthetic.write_transfer(tmp_path / "t", (6_000,), range(3))
+def test_a_seed_that_lacks_a_source_is_left_out_and_named(tmp_path, no_pictures):
+    path = write_transfer(tmp_path / "t", (6_000,), range(3))
     (path / "runs" / "one-hot-code__seed1" / "summary.json").unlink()
     page = transfer_report(path).read_text()
     assert "one-hot-code__seed1: unfinished" in page
@@ -106,12 +107,12 @@ def test_a_seed_that_lacks_a_source_is_left_out_and_named(synthetic, tmp_path, n
     assert "seeds 1." in page
 
 
-def test_some_sources_give_some_rows(synthetic, tmp_path):
+def test_some_sources_give_some_rows(tmp_path):
     path = tmp_path / "t"
     for name in ("math", "code"):
         for seed in range(3):
             folder = path / "runs" / f"one-hot-{name}__seed{seed}"
-            synthetic.write_run(folder, f"one-hot-{name}", seed=seed, steps=2, exam_steps=(1, 2))
+            write_run(folder, f"one-hot-{name}", seed=seed, steps=2, exam_steps=(1, 2))
     found = analyse(load_transfer(path))
     assert found.sources == ("math", "code")
     assert found.budgets == (6_000, 12_000)  # from the steps, where no configuration says
@@ -119,16 +120,16 @@ def test_some_sources_give_some_rows(synthetic, tmp_path):
     assert "One-hot runs on 2 of 8 capabilities" in transfer_report(path).read_text()
 
 
-def test_a_budget_without_exam_is_an_error(synthetic, tmp_path):
-    path = synthetic.write_transfer(tmp_path / "t", (12_000, 60_000), range(1))
+def test_a_budget_without_exam_is_an_error(tmp_path):
+    path = write_transfer(tmp_path / "t", (12_000, 60_000), range(1))
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps({**config, "budgets": [30_000]}))
     with pytest.raises(RecordError, match=r"steps.jsonl: no step near 30,000 completion tokens has an exam"):
         transfer_report(path)
 
 
-def test_no_complete_seed_is_an_error(synthetic, tmp_path):
-    path = synthetic.write_transfer(tmp_path / "t", (6_000,), range(1))
+def test_no_complete_seed_is_an_error(tmp_path):
+    path = write_transfer(tmp_path / "t", (6_000,), range(1))
     (path / "runs" / "one-hot-code__seed0" / "summary.json").unlink()
     with pytest.raises(RecordError, match="7 of 8 runs are finished"):
         transfer_report(path)

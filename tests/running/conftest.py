@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_runs import SMALL
 
 from read_env.config import Config, load_preset
 from read_env.running.agents import AgentSpec
 from read_env.running.runner import RunRequest
 
-# Importlib mode puts no test folder on the path.
-sys.path[:0] = [str(Path(__file__).parent.parent / "envs"), str(Path(__file__).parent)]
-
 
 @pytest.fixture
 def small() -> Config:
     """Six steps of 100 tokens."""
-    from fake_runs import SMALL
-
     return load_preset("micro", SMALL)
 
 

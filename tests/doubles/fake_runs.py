@@ -1,4 +1,4 @@
-"""Runs on the made-up distillation of ``tests/envs``: milliseconds in place of minutes."""
+"""Runs on the made-up distillation of ``fake_distillation``: milliseconds in place of minutes."""
 
 from __future__ import annotations
 
