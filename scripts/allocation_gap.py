@@ -159,7 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="micro")
     parser.add_argument("--search-seeds", type=int, nargs="*", default=SEARCH_SEEDS)
-    parser.add_argument("--seeds", type=int, nargs="*", default=list(range(6101, 6109)))
+    parser.add_argument("--seeds", type=int, nargs="*", default=list(range(6101, 6111)))
     parser.add_argument("--search-only", action="store_true", help="stop before the fresh seeds")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs/gap"))

@@ -33,8 +33,11 @@ from read_env.running.comparison import ComparisonRequest, compare
 from read_env.running.training import TrainingRequest, train
 from read_env.tasks import load_task
 
-TASKS = ("agent", "bookkeeper", "document-assistant", "script-writer", "travel-desk", "tutor")
-TRAINING_TASKS = ("code", "dispatcher", "math", "order-desk", "polyglot-cashier", "translator", "world-guide")
+TASKS = ("agent", "bookkeeper", "copy-editor", "document-assistant", "travel-desk", "tutor")
+TRAINING_TASKS = (
+    "code", "dispatcher", "librarian", "math", "order-desk", "personal-assistant", "polyglot-cashier", "translator",
+    "world-guide",
+)  # fmt: skip
 SEEDS = tuple(range(9101, 9111))
 TRAINING_SEED = 4001
 TRAINING_STEPS = 400
