@@ -7,7 +7,8 @@ things make a refit of 200 Adam steps take milliseconds, none of which changes
 what is computed but in the last bits:
 
 - A bootstrap resample enters as how often each observation was drawn, so all
-  members share one input matrix and their first layers are one matrix product.
+  members share one input matrix, their first layers are one matrix, and their
+  output layers are the blocks of a block-diagonal one: five matrix products a step.
 - Inputs that don't vary in the history are left out: standardised they are
   zero, their weights get no gradient and never move.
 - Parameters lie in one flat vector, which Adam updates in place.
@@ -44,7 +45,7 @@ class FittedEnsemble:
         input_mean, input_scale: of these inputs.
         target_mean, target_scale: of the reward.
         w1: first layers of all members side by side, (inputs + 1, J·hidden); the last row is the bias.
-        w2, b2: output layers, (J, hidden) and (J,).
+        w2, b2: output layers, block-diagonal (J·hidden, J) and (J,).
     """
 
     columns: np.ndarray
@@ -59,8 +60,7 @@ class FittedEnsemble:
     def members(self, inputs: Array) -> Array:
         """Every member's prediction in reward units, (n, J) for inputs (n, features)."""
         x = ((inputs[:, self.columns] - self.input_mean) / self.input_scale).astype(np.float32)
-        hidden = np.maximum(x @ self.w1[:-1] + self.w1[-1], 0.0)
-        outputs = np.einsum("njh,jh->nj", hidden.reshape(len(x), *self.w2.shape), self.w2) + self.b2
+        outputs = np.maximum(x @ self.w1[:-1] + self.w1[-1], 0.0) @ self.w2 + self.b2
         return outputs.astype(np.float64) * self.target_scale + self.target_mean
 
     def predict(self, inputs: Array) -> tuple[Array, Array]:
@@ -69,25 +69,33 @@ class FittedEnsemble:
         return outputs.mean(axis=1), outputs.std(axis=1, ddof=1)
 
 
+def blocks(members: int, hidden: int) -> np.ndarray:
+    """Ones where a block-diagonal output layer has weights, (J·h, J) float32."""
+    return np.kron(np.eye(members), np.ones((hidden, 1))).astype(np.float32)
+
+
 def initial_parameters(inputs: int, config: EnsembleConfig, rng: np.random.Generator) -> list[np.ndarray]:
     """Fresh w1 (with the bias as its last row), w2, b2: torch's bounds for linear layers, U(±1/√fan-in)."""
+    width = config.members * config.hidden
     first, second = 1 / np.sqrt(max(inputs, 1)), 1 / np.sqrt(config.hidden)
     return [
-        rng.uniform(-first, first, (inputs + 1, config.members * config.hidden)).astype(np.float32),
-        rng.uniform(-second, second, (config.members, config.hidden)).astype(np.float32),
+        rng.uniform(-first, first, (inputs + 1, width)).astype(np.float32),
+        rng.uniform(-second, second, (width, 1)).astype(np.float32) * blocks(config.members, config.hidden),
         rng.uniform(-second, second, config.members).astype(np.float32),
     ]
 
 
 class Workspace:
-    """Buffers for ``gradient``: at this size, allocating memory costs as much as filling it."""
+    """What ``gradient`` needs beside its arguments: at this size, allocating memory costs as much as filling it."""
 
     def __init__(self, count: int, members: int, hidden: int) -> None:
         self.h = np.empty((count, members * hidden), np.float32)
         self.dh = np.empty_like(self.h)
-        self.mask = np.empty(self.h.shape, np.int32)
+        self.df = np.empty((count, members), np.float32)
+        self.active = np.empty(self.h.shape, bool)
         # maximum(array, array) is vectorised; maximum(array, 0.0) takes five times as long.
         self.zero = np.zeros_like(self.h)
+        self.blocks = blocks(members, hidden)
 
 
 def gradient(
@@ -101,7 +109,7 @@ def gradient(
     """Gradient of Σ_j mean over member j's resample of (f_j(x) − y)², written into ``out``.
 
     Args:
-        parameters: w1 (d + 1, J·h), whose last row is the bias; w2 (J, h); b2 (J,). float32.
+        parameters: w1 (d + 1, J·h), whose last row is the bias; w2 (J·h, J), block-diagonal; b2 (J,). float32.
         x: standardised inputs with a column of ones, (n, d + 1).
         y: standardised rewards, (n, 1).
         counts: (n, J), how often each member's resample drew each observation, times 2/n.
@@ -109,23 +117,20 @@ def gradient(
         space: buffers for n observations.
     """
     w1, w2, b2 = parameters
-    members, hidden = w2.shape
-    h, dh = space.h, space.dh
-    np.matmul(x, w1, out=h)
-    # The rectifier's derivative as a bit mask: all ones where h ≥ 0, from the sign bit.
-    np.right_shift(h.view(np.int32), 31, out=space.mask)
-    np.invert(space.mask, out=space.mask)
+    h, dh, df = space.h, space.dh, space.df
+    np.dot(x, w1, out=h)
     np.maximum(h, space.zero, out=h)
-    by_member = h.reshape(-1, members, hidden).transpose(1, 0, 2)  # (J, n, h), a view
-    df = np.matmul(by_member, w2[:, :, None])[:, :, 0].T  # (n, J)
+    np.dot(h, w2, out=df)
     df += b2
     df -= y
     df *= counts
-    np.matmul(df.T[:, None, :], by_member, out=out[1].reshape(members, 1, hidden))
+    np.dot(h.T, df, out=out[1])
+    out[1] *= space.blocks
     np.add.reduce(df, axis=0, out=out[2])
-    np.multiply(df[:, :, None], w2, out=dh.reshape(-1, members, hidden))
-    np.bitwise_and(dh.view(np.int32), space.mask, out=dh.view(np.int32))
-    np.matmul(x.T, dh, out=out[0])
+    np.dot(df, w2.T, out=dh)
+    np.greater(h, space.zero, out=space.active)
+    dh *= space.active
+    np.dot(x.T, dh, out=out[0])
 
 
 def fit(inputs: Array, targets: Array, config: EnsembleConfig, rng: np.random.Generator) -> FittedEnsemble:

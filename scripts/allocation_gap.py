@@ -190,8 +190,10 @@ def main() -> None:
         f"# The best fixed allocation against w = r\n\nMade by `python scripts/allocation_gap.py`: "
         f"{config.budget.total_tokens:,} completion tokens in steps of {config.budget.step_tokens:,}; "
         f"{len(found.space)} allocations searched by exact match on dev on seed {args.search_seeds[0]}, the best {FINALISTS} of "
-        f"each task also on {args.search_seeds[1:]}; exam utility on the fresh seeds {list(seeds)}.\n\n"
-        f"{gap_markdown(gaps)}\n\nAbove zero for {sum(g.above_zero for g in gaps)} of {len(gaps)} tasks.\n\n"
+        f"each task also on {args.search_seeds[1:]}; exam utility on the fresh seeds {list(seeds)}, which had no part in "
+        "choosing allocations or tasks.\n\n"
+        f"{gap_markdown(gaps)}\n\nAbove zero for {sum(g.above_zero for g in gaps)} of {len(gaps)} tasks. A gap of exactly "
+        "zero: the search found nothing better than w = r. The intervals are those of single tasks.\n\n"
         f"The allocations found:\n\n{listing}\n"
     )
     print((DOCS / "allocation_gap.md").read_text())

@@ -25,7 +25,8 @@ def test_gradient_is_that_of_autograd() -> None:
 
     w1, w2, b2 = (torch.tensor(part, dtype=torch.float64, requires_grad=True) for part in parameters)
     hidden = torch.relu(torch.tensor(x, dtype=torch.float64) @ w1).reshape(11, 3, 7)
-    error = torch.einsum("njh,jh->nj", hidden, w2) + b2 - torch.tensor(y, dtype=torch.float64)
+    own = torch.stack([w2[7 * j : 7 * j + 7, j] for j in range(3)])
+    error = torch.einsum("njh,jh->nj", hidden, own) + b2 - torch.tensor(y, dtype=torch.float64)
     ((torch.tensor(counts) * error**2).sum() / 11).backward()
     for mine, theirs in zip(ours, (w1, w2, b2), strict=True):
         assert np.allclose(mine, theirs.grad.numpy(), rtol=1e-4, atol=1e-5)
@@ -55,7 +56,7 @@ def test_training_is_that_of_separate_torch_networks_on_explicit_resamples() -> 
         with torch.no_grad():
             first.weight.copy_(torch.tensor(w1[:-1, block].T))
             first.bias.copy_(torch.tensor(w1[-1, block]))
-            second.weight.copy_(torch.tensor(w2[member][None]))
+            second.weight.copy_(torch.tensor(w2[None, block, member]))
             second.bias.copy_(torch.tensor(b2[member : member + 1]))
         adam = torch.optim.Adam(net.parameters(), lr=config.learning_rate)
         x = torch.tensor(scale(inputs)[draws[member]])
