@@ -359,7 +359,7 @@ def _check(
             built.check_task(card.requirement_vector(suite))
         if agent.path is None and agent.name.startswith("sb3"):
             print(f"read-env: {agent.name} is untrained here; read-env train makes one that isn't", file=sys.stderr)
-    get_loss(config.distill.loss)
+    get_loss(config.distill.loss, config.distill)
     return [card.name for card in cards]
 
 

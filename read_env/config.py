@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from read_env.errors import ReadEnvError, unknown
 
@@ -60,12 +60,29 @@ class DistillConfig(_Settings):
     grad_clip: float = Field(1.0, gt=0)
     top_k: int = Field(8, gt=0)
     """Teacher probabilities kept per token; the rest is one tail bin."""
+    jsd_beta: float = Field(0.5, ge=0, le=1)
+    """Loss jsd: weight of the teacher; 0 is fkl, 1 is rkl."""
+    skew_alpha: float = Field(0.1, ge=0, lt=1)
+    """Losses skew-fkl and skew-rkl: share of the first distribution mixed into the second."""
+    tad_top: int = Field(10, gt=0)
+    """Loss tad: tokens that count as the head; top_k must be larger."""
+    tad_beta: float = Field(2.0, ge=0)
+    """Loss tad: weight of the tail."""
     max_completion_tokens: int = Field(40, gt=0)
     block_size: int = Field(32, gt=0)
     """Prompts that the teacher answers at once: a fixed block of the stream."""
     curriculum: Literal["easy-to-hard", "uniform"] = "easy-to-hard"
     max_loss: float = Field(30.0, gt=0)
     """Nats per token above which an update counts as exploded."""
+
+    @model_validator(mode="after")
+    def _tail_has_an_inside(self) -> DistillConfig:
+        if self.loss == "tad" and self.top_k <= self.tad_top:
+            raise ValueError(
+                f"with loss 'tad', top_k must be above tad_top ({self.tad_top}), and is {self.top_k}: the tail beyond "
+                "the top tokens needs an inside"
+            )
+        return self
 
 
 class MeasureConfig(_Settings):
@@ -155,8 +172,8 @@ def describe(error: ValidationError, source: str) -> str:
     lines = []
     for item in error.errors():
         field = ".".join(str(part) for part in item["loc"])
-        given = "" if item["type"] in ("missing", "extra_forbidden") else f", got {item['input']!r}"
-        lines.append(f"{field}: {item['msg']}{given}")
+        given = "" if item["type"] in ("missing", "extra_forbidden", "value_error") else f", got {item['input']!r}"
+        lines.append(f"{field}: {item['msg'].removeprefix('Value error, ')}{given}")
     return f"{source}: " + "; ".join(lines)
 
 

@@ -53,7 +53,7 @@ class Student:
         self.model = model
         self.encoder = encoder
         self.config = config
-        self._loss = get_loss(config.loss)
+        self._loss = get_loss(config.loss, config)
         self._initial = _clone(model.state_dict())
         self.optimizer = self._fresh_optimizer()
 

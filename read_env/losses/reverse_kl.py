@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from read_env.losses.bins import kl, log_bins
 from read_env.losses.targets import TeacherTargets
 
 
 def reverse_kl(student_logits: torch.Tensor, targets: TeacherTargets) -> torch.Tensor:
-    """``sum_k q_k (log q_k - log p_k) + q_tail (log q_tail - log p_tail)``.
-
-    Over the same K + 1 bins as ``forward_kl``, so never negative, and exactly the KL where K = V.
+    """``KL(q ‖ p) = sum_k q_k (log q_k - log p_k)``, the tail among the k: says only what the teacher would say.
 
     Args:
         student_logits: (m, V) student logits at the completion positions.
@@ -18,11 +17,8 @@ def reverse_kl(student_logits: torch.Tensor, targets: TeacherTargets) -> torch.T
 
     Returns:
         (m,) nats per token.
+
+    Reference: Gu et al., MiniLLM, 2023 (there on the student's own samples).
     """
-    log_q = torch.log_softmax(student_logits.float(), dim=-1)
-    log_q_top = log_q.gather(-1, targets.top_ids)
-    head = (log_q_top.exp() * (log_q_top - targets.top_log_probs)).sum(-1)
-    if targets.top_ids.shape[-1] == student_logits.shape[-1]:
-        return head
-    log_q_tail = torch.logsumexp(log_q.scatter(-1, targets.top_ids, float("-inf")), dim=-1)
-    return head + log_q_tail.exp() * (log_q_tail - targets.log_tail)
+    log_p, log_q = log_bins(student_logits, targets)
+    return kl(log_q, log_p)

@@ -60,9 +60,9 @@ def _presets() -> list[tuple[str, str]]:
 
 
 def _losses() -> list[tuple[str, str]]:
-    from read_env.losses import get_loss, loss_names
+    from read_env.losses import describe_loss, loss_names
 
-    return [(name, (get_loss(name).__doc__ or "").strip().partition("\n")[0]) for name in loss_names()]
+    return [(name, describe_loss(name)) for name in loss_names()]
 
 
 def _capabilities(suite_name: str) -> list[tuple[str, str]]:

@@ -1,14 +1,27 @@
 """Every objective against a float64 reference written out term by term."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from read_env.config import load_preset
 from read_env.errors import ReadEnvError
-from read_env.losses import TeacherTargets, forward_kl, get_loss, loss_names, reverse_kl, sft
+from read_env.losses import (
+    TeacherTargets,
+    forward_kl,
+    get_loss,
+    jensen_shannon,
+    loss_names,
+    reverse_kl,
+    sft,
+    skew_forward_kl,
+    skew_reverse_kl,
+    tail_aware,
+)
 
 
 def _case(seed, tokens=5, vocabulary=11, scale=3.0):
@@ -18,45 +31,107 @@ def _case(seed, tokens=5, vocabulary=11, scale=3.0):
     return teacher, student, torch.randint(vocabulary, (tokens,), generator=generator)
 
 
-def _reference_kl(teacher, student, kept, reverse=False):
-    p = torch.softmax(teacher.double(), -1)
-    q = torch.softmax(student.double(), -1)
-    result = []
+def _bins(teacher, student, kept):
+    """Rows of (p, q) pairs over the teacher's top tokens, largest first, and the rest, in float64."""
+    p, q = torch.softmax(teacher.double(), -1), torch.softmax(student.double(), -1)
+    rows = []
     for row in range(len(p)):
         top = torch.topk(p[row], kept).indices.tolist()
-        bins = [(p[row, i].item(), q[row, i].item()) for i in top]
         rest = [i for i in range(p.shape[1]) if i not in top]
-        bins.append((p[row, rest].sum().item(), q[row, rest].sum().item()))
-        bins = [(b, a) for a, b in bins] if reverse else bins
-        result.append(sum(a * math.log(a / b) for a, b in bins if a > 0))
-    return result
+        pairs = [(p[row, i].item(), q[row, i].item()) for i in top]
+        rows.append([*pairs, (p[row, rest].sum().item(), q[row, rest].sum().item())] if rest else pairs)
+    return rows
 
 
-@given(st.integers(0, 10_000), st.integers(1, 11), st.sampled_from([0.1, 3.0, 12.0]))
-def test_forward_kl_is_the_divergence_over_top_k_and_tail(seed, kept, scale):
+def _kl(pairs):
+    return sum(a * math.log(a / b) for a, b in pairs if a > 0)
+
+
+def _forward(pairs):
+    return _kl(pairs)
+
+
+def _reverse(pairs):
+    return _kl([(q, p) for p, q in pairs])
+
+
+def _jensen_shannon(pairs, beta):
+    mixed = [beta * p + (1 - beta) * q for p, q in pairs]
+    first = _kl([(p, m) for (p, _), m in zip(pairs, mixed, strict=True)])
+    return beta * first + (1 - beta) * _kl([(q, m) for (_, q), m in zip(pairs, mixed, strict=True)])
+
+
+def _skew_forward(pairs, alpha):
+    return _kl([(p, alpha * p + (1 - alpha) * q) for p, q in pairs])
+
+
+def _skew_reverse(pairs, alpha):
+    return _kl([(q, alpha * q + (1 - alpha) * p) for p, q in pairs])
+
+
+#: Function, reference on (p, q) pairs, upper bound.
+DIVERGENCES = {
+    "fkl": (forward_kl, _forward, math.inf),
+    "rkl": (reverse_kl, _reverse, math.inf),
+    "jsd 0.5": (jensen_shannon, lambda pairs: _jensen_shannon(pairs, 0.5), math.log(2)),
+    "jsd 0.9": (partial(jensen_shannon, beta=0.9), lambda pairs: _jensen_shannon(pairs, 0.9), math.log(2)),
+    "jsd 0": (partial(jensen_shannon, beta=0.0), _forward, math.inf),
+    "jsd 1": (partial(jensen_shannon, beta=1.0), _reverse, math.inf),
+    "skew-fkl": (skew_forward_kl, lambda pairs: _skew_forward(pairs, 0.1), -math.log(0.1)),
+    "skew-rkl": (skew_reverse_kl, lambda pairs: _skew_reverse(pairs, 0.1), -math.log(0.1)),
+    "skew-fkl 0": (partial(skew_forward_kl, alpha=0.0), _forward, math.inf),
+    "skew-rkl 0": (partial(skew_reverse_kl, alpha=0.0), _reverse, math.inf),
+}
+EVERY_DIVERGENCE = pytest.mark.parametrize(
+    ("divergence", "reference", "bound"), DIVERGENCES.values(), ids=list(DIVERGENCES)
+)
+
+
+@EVERY_DIVERGENCE
+@given(seed=st.integers(0, 10_000), kept=st.integers(1, 11), scale=st.sampled_from([0.1, 3.0, 12.0]))
+def test_a_divergence_is_over_top_k_and_tail(divergence, reference, bound, seed, kept, scale):
     teacher, student, tokens = _case(seed, scale=scale)
-    targets = TeacherTargets.from_logits(teacher, tokens, kept)
-    got = forward_kl(student, targets)
-    assert got.tolist() == pytest.approx(_reference_kl(teacher, student, kept), rel=2e-4, abs=2e-5)
-    assert (got >= -1e-5).all()
+    got = divergence(student, TeacherTargets.from_logits(teacher, tokens, kept))
+    expected = [reference(pairs) for pairs in _bins(teacher, student, kept)]
+    assert got.tolist() == pytest.approx(expected, rel=2e-4, abs=2e-5)
+    assert (got >= -1e-5).all() and (got <= bound + 1e-5).all()
 
 
-@given(st.integers(0, 10_000), st.integers(1, 11), st.sampled_from([0.1, 3.0]))
-def test_reverse_kl_is_the_divergence_the_other_way_round(seed, kept, scale):
-    teacher, student, tokens = _case(seed, scale=scale)
-    got = reverse_kl(student, TeacherTargets.from_logits(teacher, tokens, kept))
-    assert got.tolist() == pytest.approx(_reference_kl(teacher, student, kept, reverse=True), rel=2e-4, abs=2e-5)
-    assert (got >= -1e-5).all()
+@EVERY_DIVERGENCE
+@given(seed=st.integers(0, 10_000))
+def test_fewer_kept_tokens_never_make_it_larger(divergence, reference, bound, seed):
+    teacher, student, tokens = _case(seed)
+    coarse, fine = (divergence(student, TeacherTargets.from_logits(teacher, tokens, kept)) for kept in (3, 11))
+    assert (coarse <= fine + 1e-5).all()
 
 
-def test_a_certain_student_has_finite_reverse_kl_and_gradients():
-    teacher, _, tokens = _case(4)
-    student = torch.full((5, 11), -1e4)
-    student[:, 3] = 0.0
-    student.requires_grad_()
-    loss = reverse_kl(student, TeacherTargets.from_logits(teacher, tokens, 4))
+@EVERY_DIVERGENCE
+def test_it_is_zero_with_zero_gradient_at_the_teacher(divergence, reference, bound):
+    teacher, _, tokens = _case(0)
+    student = teacher.clone().requires_grad_()
+    loss = divergence(student, TeacherTargets.from_logits(teacher, tokens, 4)).sum()
+    loss.backward()
+    assert loss.item() == pytest.approx(0.0, abs=1e-6)
+    assert student.grad.abs().max() < 1e-6
+
+
+@EVERY_DIVERGENCE
+@pytest.mark.parametrize("certain", ["teacher", "student"])
+def test_certainty_gives_finite_values_and_gradients(divergence, reference, bound, certain):
+    sharp, soft = torch.full((2, 6), -1e4), torch.zeros(2, 6)
+    sharp[:, 3] = 0.0
+    teacher, student = (sharp, soft) if certain == "teacher" else (soft, sharp)
+    student = student.clone().requires_grad_()
+    loss = divergence(student, TeacherTargets.from_logits(teacher, torch.tensor([3, 3]), 2))
     loss.sum().backward()
     assert torch.isfinite(loss).all() and torch.isfinite(student.grad).all()
+
+
+def test_forward_kl_to_a_certain_teacher_is_the_surprise():
+    teacher = torch.full((2, 6), -1e4)
+    teacher[:, 3] = 0.0
+    targets = TeacherTargets.from_logits(teacher, torch.tensor([3, 3]), 2)
+    assert forward_kl(torch.zeros(2, 6), targets).tolist() == pytest.approx([math.log(6)] * 2)
 
 
 @given(st.integers(0, 10_000))
@@ -69,25 +144,52 @@ def test_with_every_token_kept_it_is_the_dense_divergence(divergence, seed):
     torch.testing.assert_close(divergence(student, TeacherTargets.from_logits(teacher, tokens, 11)), dense)
 
 
-@pytest.mark.parametrize("divergence", [forward_kl, reverse_kl])
-def test_it_is_zero_with_zero_gradient_at_the_teacher(divergence):
-    teacher, _, tokens = _case(0)
-    student = teacher.clone().requires_grad_()
-    loss = divergence(student, TeacherTargets.from_logits(teacher, tokens, 4)).sum()
-    loss.backward()
-    assert loss.item() == pytest.approx(0.0, abs=1e-6)
-    assert student.grad.abs().max() < 1e-6
+# --- tail-aware ----------------------------------------------------------------------------------
 
 
-def test_a_certain_teacher_gives_finite_values_and_gradients():
+@given(st.integers(0, 10_000), st.integers(1, 8), st.integers(2, 11), st.sampled_from([0.0, 2.0, 5.0]))
+def test_tail_aware_is_head_and_weighted_tail(seed, top, more, beta):
+    kept = min(top + more, 11)
+    teacher, student, tokens = _case(seed)
+    got = tail_aware(student, TeacherTargets.from_logits(teacher, tokens, kept), top, beta)
+    heads, insides, masses = [], [], []
+    for pairs in _bins(teacher, student, kept):
+        p_tail, q_tail = (sum(pair[i] for pair in pairs[top:]) for i in (0, 1))
+        heads.append(_kl([*pairs[:top], (p_tail, q_tail)]))
+        insides.append(_kl([(p / p_tail, q / q_tail) for p, q in pairs[top:]]))
+        masses.append(p_tail)
+    mean = sum(masses) / len(masses)
+    expected = [d1 + beta / mean * a * d2 for d1, d2, a in zip(heads, insides, masses, strict=True)]
+    assert got.tolist() == pytest.approx(expected, rel=5e-4, abs=5e-5)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 8), st.integers(1, 11))
+def test_tail_aware_with_bracket_one_is_the_forward_kl(seed, top, more):
+    teacher, student, tokens = _case(seed)
+    targets = TeacherTargets.from_logits(teacher, tokens, min(top + more, 11))
+    if targets.top_ids.shape[-1] > top:
+        torch.testing.assert_close(
+            tail_aware(student, targets, top, None), forward_kl(student, targets), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_tail_aware_with_a_certain_teacher_is_its_head():
     teacher = torch.full((2, 6), -1e4)
     teacher[:, 3] = 0.0
     student = torch.zeros(2, 6, requires_grad=True)
-    targets = TeacherTargets.from_logits(teacher, torch.tensor([3, 3]), 2)
-    loss = forward_kl(student, targets)
-    assert loss.tolist() == pytest.approx([math.log(6)] * 2)
+    loss = tail_aware(student, TeacherTargets.from_logits(teacher, torch.tensor([3, 3]), 4), 2)
     loss.sum().backward()
+    assert loss.tolist() == pytest.approx([math.log(6)] * 2)
     assert torch.isfinite(student.grad).all()
+
+
+def test_tail_aware_needs_more_kept_tokens_than_its_head_has():
+    teacher, student, tokens = _case(0)
+    with pytest.raises(ValueError, match=r"tad_top is 4, but only 4 teacher probabilities"):
+        tail_aware(student, TeacherTargets.from_logits(teacher, tokens, 4), 4)
+    with pytest.raises(ReadEnvError, match=r"distill: with loss 'tad', top_k must be above tad_top \(10\), and is 8"):
+        load_preset("micro", {"distill": {"loss": "tad"}})
+    assert load_preset("micro", {"distill": {"loss": "tad", "top_k": 16}}).distill.tad_beta == 2.0
 
 
 def test_sft_is_the_negative_log_likelihood():
@@ -103,6 +205,14 @@ def test_top_mass_and_tail_sum_to_one():
 
 
 def test_an_unknown_loss_lists_the_known_ones():
-    assert set(loss_names()) == {"sft", "fkl", "rkl"}
+    assert set(loss_names()) == {"sft", "fkl", "rkl", "jsd", "skew-fkl", "skew-rkl", "tad"}
     with pytest.raises(ReadEnvError, match="unknown loss 'fkll': did you mean 'fkl'"):
         get_loss("fkll")
+
+
+def test_parameters_of_an_objective_come_from_the_configuration():
+    teacher, student, tokens = _case(3)
+    targets = TeacherTargets.from_logits(teacher, tokens, 11)
+    config = load_preset("micro", {"distill": {"jsd_beta": 1.0, "skew_alpha": 0.0}}).distill
+    assert torch.equal(get_loss("jsd", config)(student, targets), reverse_kl(student, targets))
+    assert torch.equal(get_loss("skew-fkl", config)(student, targets), forward_kl(student, targets))

@@ -1,0 +1,95 @@
+"""On-policy objectives: GRPO, and RLAD, which puts the teacher inside the ratio.
+
+The student samples a group of completions for each prompt, a verifier scores them, and tokens of
+completions that did better than their group are made likelier. Everything here is about the sampled
+tokens alone: no distribution over the vocabulary is needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+def group_advantages(rewards: torch.Tensor) -> torch.Tensor:
+    """``(R − mean) / s.d.`` inside each group.
+
+    Args:
+        rewards: (groups, samples) of a group's completions; at least two samples.
+
+    Returns:
+        (groups, samples). A group whose rewards are all equal says nothing: 0, not 0/0. The s.d. is
+        the sample's (divisor n − 1).
+
+    Reference: Shao et al., DeepSeekMath (arXiv 2402.03300).
+    """
+    centred = rewards - rewards.mean(dim=1, keepdim=True)
+    spread = rewards.std(dim=1, keepdim=True)
+    return torch.where(spread > 1e-8, centred / spread.clamp_min(1e-8), torch.zeros_like(centred))
+
+
+@dataclass(frozen=True)
+class PolicyLoss:
+    """A loss for each sampled token, and what its clipping did.
+
+    Attributes:
+        per_token: (m,) to be minimised.
+        ratio: (m,) the ratio, without gradient.
+        clipped: (m,) bool, where the clipped branch was taken and the token got no gradient.
+    """
+
+    per_token: torch.Tensor
+    ratio: torch.Tensor
+    clipped: torch.Tensor
+
+
+def policy_ratio_loss(
+    log_student: torch.Tensor,
+    log_old: torch.Tensor,
+    advantages: torch.Tensor,
+    *,
+    log_teacher: torch.Tensor | None = None,
+    alpha: float = 1.0,
+    epsilon: float = 0.2,
+) -> PolicyLoss:
+    """``−min(r Â, clip(r, 1 − ε, 1 + ε) Â)`` with ``r = π_S / (π_old^α π_T^(1 − α))``.
+
+    α = 1 is GRPO. With α < 1 (RLAD's trust region ratio) the ratio is not 1 at the first update, so
+    clipping acts from the start: log its share.
+
+    Args:
+        log_student: (m,) log-probabilities of the sampled tokens under the student, with gradient.
+        log_old: (m,) the same under the student that sampled them.
+        advantages: (m,) the advantage of the completion that each token is in.
+        log_teacher: (m,) the same under the teacher; needed where α < 1.
+        alpha: share of the old student in the denominator, in [0, 1].
+        epsilon: half-width of the trust region.
+
+    Returns:
+        The loss of every token, the ratio and what was clipped.
+
+    Raises:
+        ValueError: α < 1 without a teacher.
+
+    Reference: RLAD (arXiv 2602.22495); its α and ε were not found: 0.5 and 0.2 are this project's defaults.
+    """
+    anchor = alpha * log_old
+    if alpha < 1:
+        if log_teacher is None:
+            raise ValueError(f"alpha is {alpha}, so the teacher is in the ratio: log_teacher is missing")
+        anchor = anchor + (1 - alpha) * log_teacher
+    ratio = (log_student - anchor.detach()).exp()
+    free, bounded = ratio * advantages, ratio.clamp(1 - epsilon, 1 + epsilon) * advantages
+    return PolicyLoss(-torch.minimum(free, bounded), ratio.detach(), bounded.detach() < free.detach())
+
+
+def sampled_kl(log_student: torch.Tensor, log_reference: torch.Tensor) -> torch.Tensor:
+    """An unbiased, never negative estimate of KL(π_S ‖ π_ref) from the student's own tokens, (m,) nats.
+
+    ``ρ − log ρ − 1`` with ``ρ = π_ref / π_S`` at the sampled token; its expectation under π_S is the KL.
+
+    Reference: Schulman, Approximating KL divergence, 2020 (his k3); used by GRPO.
+    """
+    log_rho = log_reference.detach() - log_student
+    return log_rho.exp() - log_rho - 1

@@ -1,0 +1,83 @@
+"""On-policy objectives: against formulas written out, and against each other where they coincide."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from read_env.losses.policy_ratio import group_advantages, policy_ratio_loss, sampled_kl
+
+
+def _logs(seed, count=6, size=9):
+    """Log-probabilities of the same sampled tokens under three models, (count,) each."""
+    generator = torch.Generator().manual_seed(seed)
+    token = torch.randint(size, (count, 1), generator=generator)
+    return [torch.randn(count, size, generator=generator).log_softmax(-1).gather(1, token)[:, 0] for _ in range(3)]
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1), st.floats(0.05, 0.5))
+def test_the_loss_is_the_clipped_ratio(seed, alpha, epsilon):
+    student, old, teacher = _logs(seed)
+    advantages = torch.randn(6, generator=torch.Generator().manual_seed(seed + 1))
+    got = policy_ratio_loss(student, old, advantages, log_teacher=teacher, alpha=alpha, epsilon=epsilon)
+    for i in range(6):
+        s, o, t, a = (
+            math.exp(x[i].item()) if x is not advantages else x[i].item() for x in (student, old, teacher, advantages)
+        )
+        ratio = s / (o**alpha * t ** (1 - alpha))
+        bounded = min(max(ratio, 1 - epsilon), 1 + epsilon)
+        assert got.ratio[i].item() == pytest.approx(ratio, rel=1e-4)
+        assert got.per_token[i].item() == pytest.approx(-min(ratio * a, bounded * a), rel=1e-4, abs=1e-6)
+
+
+@given(st.integers(0, 10_000))
+def test_with_alpha_one_the_teacher_has_no_say(seed):
+    student, old, teacher = _logs(seed)
+    advantages = torch.linspace(-1, 1, 6)
+    with_teacher = policy_ratio_loss(student, old, advantages, log_teacher=teacher, alpha=1.0)
+    assert torch.equal(with_teacher.per_token, policy_ratio_loss(student, old, advantages).per_token)
+
+
+def test_the_first_update_of_grpo_is_the_policy_gradient_and_clips_nothing():
+    student, _, teacher = _logs(0)
+    advantages = torch.linspace(-1, 1, 6)
+    leaf = student.clone().requires_grad_()
+    loss = policy_ratio_loss(leaf, student, advantages)
+    loss.per_token.sum().backward()
+    torch.testing.assert_close(leaf.grad, -advantages)
+    assert not loss.clipped.any()
+    anchored = policy_ratio_loss(student, student, advantages, log_teacher=teacher, alpha=0.5)
+    assert anchored.clipped.any() and not torch.allclose(anchored.ratio, torch.ones(6))
+
+
+def test_a_clipped_token_gets_no_gradient():
+    student = torch.log(torch.tensor([0.9, 0.1, 0.9, 0.1])).requires_grad_()
+    old = torch.full((4,), math.log(0.5))
+    loss = policy_ratio_loss(student, old, torch.tensor([1.0, 1.0, -1.0, -1.0]))
+    loss.per_token.sum().backward()
+    assert loss.clipped.tolist() == [True, False, False, True]
+    assert (student.grad == 0).tolist() == [True, False, False, True]
+
+
+def test_a_teacher_in_the_ratio_must_be_given():
+    with pytest.raises(ValueError, match=r"alpha is 0\.5.*log_teacher is missing"):
+        policy_ratio_loss(torch.zeros(2), torch.zeros(2), torch.ones(2), alpha=0.5)
+
+
+def test_advantages_are_standardised_inside_each_group():
+    rewards = torch.tensor([[0.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 4.0]])
+    got = group_advantages(rewards)
+    torch.testing.assert_close(got.mean(dim=1), torch.zeros(3))
+    torch.testing.assert_close(got.std(dim=1), torch.tensor([1.0, 0.0, 1.0]))
+    assert got[2, 3] > 0 > got[2, 0]
+
+
+def test_the_sampled_kl_is_the_kl_in_expectation():
+    generator = torch.Generator().manual_seed(3)
+    log_q, log_p = (torch.randn(7, generator=generator).log_softmax(-1) for _ in range(2))
+    estimate = sampled_kl(log_q, log_p)  # every token once; weighted by the student below
+    assert (estimate >= 0).all()
+    exact = (log_q.exp() * (log_q - log_p)).sum()
+    torch.testing.assert_close((log_q.exp() * estimate).sum(), exact)
