@@ -20,13 +20,14 @@ from read_env.capabilities import get_suite
 from read_env.config import Config
 from read_env.distillation.allocation import Quotas, normalise_allocation
 from read_env.distillation.budget import TokenBudget
+from read_env.distillation.completion import Completion
 from read_env.distillation.curriculum import tertile_shares
 from read_env.distillation.encoding import Encoder
 from read_env.distillation.evaluation import ProbeSet, exam, probe_profile
 from read_env.distillation.models import check_logits, check_same_vocabulary, load_model, weights_fingerprint
 from read_env.distillation.student import Student, UpdateStats
 from read_env.distillation.supply import Supply
-from read_env.distillation.teacher import Completion, LocalTeacher, TeacherCache
+from read_env.distillation.teacher import LocalTeacher, TeacherCache
 from read_env.errors import DivergedError, ReadEnvError
 
 

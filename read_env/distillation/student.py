@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from read_env.config import DistillConfig
+from read_env.distillation.completion import Completion
 from read_env.distillation.encoding import Encoder, collate, completion_logits
 from read_env.distillation.models import no_progress_bars
-from read_env.distillation.teacher import Completion
 from read_env.errors import DivergedError
 from read_env.losses import TeacherTargets, forward_kl, get_loss, reverse_kl
 

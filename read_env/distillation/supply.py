@@ -13,9 +13,10 @@ import numpy as np
 
 from read_env.capabilities.base import Suite
 from read_env.capabilities.stream import PromptStream
+from read_env.distillation.completion import Completion
 from read_env.distillation.curriculum import tertile_of
 from read_env.distillation.encoding import Encoder
-from read_env.distillation.teacher import Completion, TeacherCache
+from read_env.distillation.teacher import TeacherCache
 
 
 class Supply:

@@ -9,37 +9,23 @@ to the bit.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
+from read_env.distillation.completion import Completion
 from read_env.distillation.decoding import greedy
 from read_env.distillation.encoding import Encoder
+from read_env.distillation.store import BlockStore
 from read_env.losses.targets import TeacherTargets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-
-@dataclass(frozen=True)
-class Completion:
-    """A teacher's answer to one prompt.
-
-    Attributes:
-        prompt_ids: what was asked.
-        token_ids: what came back, with the end-of-sequence token unless it was cut.
-        targets: the teacher's likely tokens at every position of the completion.
-    """
-
-    prompt_ids: tuple[int, ...]
-    token_ids: tuple[int, ...]
-    targets: TeacherTargets
-
-    def __len__(self) -> int:
-        return len(self.token_ids)
+_LOG = logging.getLogger(__name__)
 
 
 class Teacher(Protocol):
@@ -99,16 +85,21 @@ class LocalTeacher:
 
 
 class TeacherCache:
-    """Wraps any teacher and keeps its answers in memory, block by block.
+    """Wraps any teacher and keeps its answers, block by block: in memory, and on disk if there is a store.
 
     Args:
         teacher: asked when a block isn't there.
-        max_completion_tokens: the oldest blocks go when more than this is held.
+        max_completion_tokens: the oldest blocks leave memory when more than this is held.
+        store: keeps blocks beyond this process. One that can't be written is left alone, with a warning.
     """
 
-    def __init__(self, teacher: Teacher, max_completion_tokens: int = 6_000_000) -> None:
+    def __init__(
+        self, teacher: Teacher, max_completion_tokens: int = 6_000_000, store: BlockStore | None = None
+    ) -> None:
         self.teacher = teacher
         self.max_completion_tokens = max_completion_tokens
+        self.store = store
+        self._writable = True
         self.asked_tokens = 0
         self._blocks: OrderedDict[bytes, tuple[Completion, ...]] = OrderedDict()
         self._held = 0
@@ -119,11 +110,22 @@ class TeacherCache:
         if key in self._blocks:
             self._blocks.move_to_end(key)
             return self._blocks[key]
-        block = self.teacher.complete(prompt_ids)
-        tokens = sum(len(c) for c in block)
-        self.asked_tokens += tokens
-        self._held += tokens
+        block = self.store.read(key) if self.store else None
+        if block is None:
+            block = self.teacher.complete(prompt_ids)
+            self.asked_tokens += sum(len(c) for c in block)
+            self._keep(key, block)
+        self._held += sum(len(c) for c in block)
         self._blocks[key] = block
         while self._held > self.max_completion_tokens and len(self._blocks) > 1:
             self._held -= sum(len(c) for c in self._blocks.popitem(last=False)[1])
         return block
+
+    def _keep(self, key: bytes, block: tuple[Completion, ...]) -> None:
+        if self.store is None or not self._writable:
+            return
+        try:
+            self.store.write(key, block)
+        except OSError as error:
+            self._writable = False
+            _LOG.warning("teacher answers are not kept on disk any more (%s): %s", self.store.directory, error)
