@@ -6,9 +6,11 @@ written beside every run.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from importlib import resources
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -85,6 +87,25 @@ class DistillConfig(_Settings):
         return self
 
 
+class CacheConfig(_Settings):
+    """Where the teacher's answers are kept between runs. No result depends on it, so it is no part of a run's identity."""
+
+    directory: str = ""
+    """Empty: $READ_ENV_CACHE, or read-env/teacher in the user's cache folder; ``none``: nowhere."""
+    max_gib: float = Field(20.0, gt=0)
+    """The answers used longest ago go when all together take more."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The directory itself; None for none."""
+        named = self.directory or os.environ.get("READ_ENV_CACHE", "")
+        if named == "none":
+            return None
+        if named:
+            return Path(named).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "read-env" / "teacher"
+
+
 class MeasureConfig(_Settings):
     """Prompts a capability in the three held-out splits."""
 
@@ -118,6 +139,7 @@ class Config(_Settings):
     models: ModelConfig = ModelConfig()
     budget: BudgetConfig = BudgetConfig()
     distill: DistillConfig = DistillConfig()
+    cache: CacheConfig = CacheConfig()
     measure: MeasureConfig = MeasureConfig()
     reward: RewardConfig = RewardConfig()
 

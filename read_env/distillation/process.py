@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from read_env.capabilities import get_suite
-from read_env.config import Config
+from read_env.config import CacheConfig, Config
 from read_env.distillation.allocation import Quotas, normalise_allocation
 from read_env.distillation.budget import TokenBudget
 from read_env.distillation.completion import Completion
@@ -25,6 +25,7 @@ from read_env.distillation.curriculum import tertile_shares
 from read_env.distillation.encoding import Encoder
 from read_env.distillation.evaluation import ProbeSet, exam, probe_profile
 from read_env.distillation.models import check_logits, check_same_vocabulary, load_model, weights_fingerprint
+from read_env.distillation.store import BlockStore
 from read_env.distillation.student import Student, UpdateStats
 from read_env.distillation.supply import Supply
 from read_env.distillation.teacher import LocalTeacher, TeacherCache
@@ -106,7 +107,7 @@ class Distillation:
             teacher, encoder, weights_fingerprint(teacher),
             max_completion_tokens=config.distill.max_completion_tokens, top_k=config.distill.top_k,
         )  # fmt: skip
-        return cls(config, Student(model, encoder, config.distill), TeacherCache(local))
+        return cls(config, Student(model, encoder, config.distill), TeacherCache(local, store=_store(config.cache)))
 
     def reset(self, seed: int) -> np.ndarray:
         """Starts a run: student S_0, full budget, the streams of this seed. Returns the profile s_0, (|C|,).
@@ -322,3 +323,7 @@ class Distillation:
 
 def _mean(values: list[float], weights: list[int]) -> float:
     return float(np.average(values, weights=weights)) if values else 0.0
+
+
+def _store(config: CacheConfig) -> BlockStore | None:
+    return BlockStore(config.folder, int(config.max_gib * 2**30)) if config.folder else None

@@ -7,7 +7,7 @@ those files lie does not, nor where the results go: a moved folder holds the sam
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.util import find_spec
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 _READ_BYTES = 64 * 2**20
 
 
-_OF_ONE_RUN = ("agent", "agent_options", "task", "seed")
+_OF_ONE_RUN = {"agent", "agent_options", "task", "seed"}
+# Where the teacher's answers are kept changes no result.
+_OF_NO_RUN = {"cache"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class RunIdentity:
             options: further JSON values that change the result.
         """
         shared = cls.of_many("run", config, **options)
-        settings = {**shared.settings, **config.model_dump(mode="json")}
+        settings = {**shared.settings, **settings_of(config)}
         contents = {**shared.contents, "task": card_fingerprint(config.task, config.suite)}
         if agent_path is not None:
             contents["agent"] = fingerprint(agent_path)
@@ -64,7 +66,7 @@ class RunIdentity:
 
         Agent, task and seed are left out: more of them may be asked for later.
         """
-        settings = {**config.model_dump(mode="json", exclude=set(_OF_ONE_RUN)), **options}
+        settings = {**settings_of(config, without=_OF_ONE_RUN), **options}
         contents = {}
         for role in ("teacher", "student"):
             folder = model_folder(getattr(config.models, role))
@@ -104,6 +106,11 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from _flatten(item, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", item
+
+
+def settings_of(config: Config, without: Collection[str] = ()) -> dict[str, Any]:
+    """The fields of a configuration that its results depend on, as JSON values."""
+    return config.model_dump(mode="json", exclude={*without, *_OF_NO_RUN})
 
 
 def model_folder(reference: str) -> Path | None:

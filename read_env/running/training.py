@@ -22,7 +22,7 @@ from read_env.running import files
 from read_env.running.agents import TRAINING_RECORD, AgentDriver, AgentSpec, build_agent
 from read_env.running.directory import RecordDirectory
 from read_env.running.display import Eta, duration
-from read_env.running.identity import RunIdentity, card_fingerprint, fingerprint
+from read_env.running.identity import RunIdentity, card_fingerprint, fingerprint, settings_of
 from read_env.running.records import plain
 from read_env.running.runner import CHECKPOINT_SHARE, make_env
 from read_env.running.tensorboard import open_writer, profile_scalars, reward_scalars
@@ -70,8 +70,7 @@ class TrainingRequest:
         """What a resumed training must agree with."""
         cards = {f"task {name}": card_fingerprint(name, self.config.suite) for name in self.tasks}
         shared = RunIdentity.of_many("training", self.config)
-        config = self.config.model_dump(mode="json", exclude={"task"})
-        settings = {**shared.settings, **config, "steps": self.steps}
+        settings = {**shared.settings, **settings_of(self.config, without={"task"}), "steps": self.steps}
         contents = {**shared.contents, **cards}
         if self.agent.path is not None:
             contents["agent"] = fingerprint(self.agent.path)

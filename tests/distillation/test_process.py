@@ -304,3 +304,17 @@ def test_weights_in_another_format_than_safetensors_are_refused(tmp_path):
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(ReadEnvError, match=r"could not be loaded .* \*\.safetensors weights"):
         load_model(str(tmp_path))
+
+
+def test_a_run_from_a_store_that_others_filled_is_the_cold_run(tmp_path):
+    """Cold, warm, and partly filled by a run that asked for other things: equal to the bit."""
+    kept = {**SMALL, "cache": {"directory": str(tmp_path)}}
+    allocations = [UNIFORM, np.eye(8)[3]]
+    cold = _play(Distillation.load(load_preset("micro", SMALL)), allocations)
+    _play(Distillation.load(load_preset("micro", kept)), [np.eye(8)[3], np.eye(8)[6]])
+    partly = Distillation.load(load_preset("micro", kept))
+    assert _same(_play(partly, allocations), cold)
+    assert partly.cache.store.stats.hits > 0 and partly.cache.asked_tokens > 0
+    warm = Distillation.load(load_preset("micro", kept))
+    assert _same(_play(warm, allocations), cold)
+    assert warm.cache.asked_tokens == 0

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from fake_runs import EVERY_STEP, contents, fake_env, kill_on_call, killed, stopping_env
 
-from read_env.config import BudgetConfig
+from read_env.config import BudgetConfig, CacheConfig
 from read_env.errors import ReadEnvError
 from read_env.running import files
 from read_env.running.runner import RunRequest, run
@@ -240,3 +240,8 @@ def test_a_moved_model_folder_is_the_same_run(small: Any, tmp_path: Path, reques
     assert one.identity.differences(two.identity) == []
     (tmp_path / "b" / "model.safetensors").write_bytes(b"others!")
     assert [line.partition(":")[0] for line in one.identity.differences(two.identity)] == ["models.student (content)"]
+
+
+def test_where_the_answers_of_the_teacher_are_kept_is_no_part_of_a_run(request_for, tmp_path):
+    kept = CacheConfig(directory=str(tmp_path), max_gib=1)
+    assert request_for("uniform").identity.differences(request_for("uniform", cache=kept).identity) == []
