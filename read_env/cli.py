@@ -245,8 +245,8 @@ class Report:
 
     def __call__(self, typed: str) -> int:
         from read_env import reporting
+        from read_env.files import read_json
         from read_env.running.directory import RecordDirectory
-        from read_env.running.files import read_json
 
         identity = RecordDirectory(self.directory).identity
         if not identity.exists():
@@ -365,7 +365,7 @@ def _check(
 
 def _remember(directory: Path, typed: str) -> None:
     """Adds the command to ``commands.txt``, once: the report says where it comes from."""
-    from read_env.running import files
+    from read_env import files
 
     path = directory / "commands.txt"
     known = path.read_text().splitlines() if path.exists() else []

@@ -36,6 +36,21 @@ class ModelConfig(_Settings):
     """Run code that comes with a model; off unless asked for."""
     threads: int = Field(1, ge=1)
     """Torch threads of this process. More than one makes micro models slower on a busy machine."""
+    device: str = "auto"
+    """``auto``: the GPU if there is one; else cpu, cuda, cuda:1, …"""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of matrix products. ``auto``: bf16 where the device is faster with it and the model is not small."""
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
+    gradient_checkpointing: bool = False
+    """Activations of the student are computed again in the backward pass: less memory, a third more time."""
+    student_layers: tuple[int, ...] = ()
+    """Layers of the student that are kept, by index from 0: a depth-pruned copy; empty: all of them."""
+    lora_rank: int = Field(0, ge=0)
+    """Rank of the LoRA adapters that are trained in place of the student's weights; 0: all weights are trained."""
+    lora_alpha: float = Field(0.0, ge=0)
+    """LoRA's scale is alpha / rank; 0: twice the rank."""
+    lora_targets: tuple[str, ...] = ("all-linear",)
+    """Names of the modules that get adapters."""
 
 
 class BudgetConfig(_Settings):
@@ -59,6 +74,9 @@ class DistillConfig(_Settings):
     weight_decay: float = Field(0.0, ge=0)
     tokens_per_update: int = Field(400, gt=0)
     """Completion tokens of one optimizer step: no capability gets more updates per token than another."""
+    micro_batch_tokens: int = Field(16_384, gt=0)
+    """Padded tokens that go through the student at once; an optimizer step of more is accumulated. Halved when
+    memory runs out."""
     grad_clip: float = Field(1.0, gt=0)
     top_k: int = Field(8, gt=0)
     """Teacher probabilities kept per token; the rest is one tail bin."""
@@ -104,6 +122,11 @@ class CacheConfig(_Settings):
         if named:
             return Path(named).expanduser()
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "read-env" / "teacher"
+
+    @property
+    def digests(self) -> Path | None:
+        """The file that remembers what large model files contain."""
+        return self.folder / "digests.json" if self.folder else None
 
 
 class MeasureConfig(_Settings):

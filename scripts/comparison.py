@@ -21,13 +21,13 @@ from allocation_gap import SEARCH_SEEDS, SETTINGS, Search, search
 from pages import publish
 from rich.console import Console
 
+from read_env import files
 from read_env.agents import make_agent
 from read_env.capabilities import get_suite
 from read_env.config import Config, load_preset
 from read_env.reporting import comparison_report, load_comparison
 from read_env.reporting.records import Comparison
 from read_env.reporting.tables import markdown_table, number
-from read_env.running import files
 from read_env.running.agents import TRAINING_RECORD, AgentSpec
 from read_env.running.comparison import ComparisonRequest, compare
 from read_env.running.training import TrainingRequest, train

@@ -13,9 +13,8 @@ import torch
 
 from read_env.capabilities.base import split_of
 from read_env.capabilities.micro import MICRO
-from read_env.distillation.encoding import Encoder
 from read_env.distillation.evaluation import ProbeSet, exam, probe_profile
-from read_env.distillation.models import load_model
+from read_env.distillation.loading import load
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "read_env" / "assets" / "micro"
@@ -37,7 +36,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_training_batches_hold_no_held_out_prompt(script: Any, tmp_path: Path) -> None:
     script.build_tokenizer(tmp_path)
-    encoder = Encoder(load_model("embedded:micro/student")[1])
+    encoder = load("embedded:micro/student").encoder
     seen = 0
     for batch in script.draw_batches(MICRO, script.RECIPES["student"], [1.0] * 8, random.Random(0), encoder, 20):
         for row, ids in enumerate(batch.input_ids.tolist()):
@@ -78,8 +77,8 @@ def test_an_interrupted_training_of_the_models_ends_with_the_same_weights(
 @pytest.mark.parametrize("name", ["teacher", "student"])
 def test_the_embedded_models_keep_their_bounds_and_their_cards_say_so(name: str) -> None:
     torch.set_num_threads(1)
-    model, tokenizer = load_model(f"embedded:micro/{name}")
-    encoder = Encoder(tokenizer)
+    loaded = load(f"embedded:micro/{name}")
+    model, encoder = loaded.model, loaded.encoder
     probes = probe_profile(model, ProbeSet.build(MICRO, encoder, "probes", 48))
     scores, _ = exam(model, encoder, MICRO, per_capability=128)
     parameters = sum(p.numel() for p in model.parameters())

@@ -1,22 +1,41 @@
-"""A teacher's answer, as it goes through the cache to the student."""
+"""What a teacher says, and what a student learns from it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from read_env.capabilities.base import Prompt
 from read_env.losses.targets import TeacherTargets
 
 
 @dataclass(frozen=True)
-class Completion:
-    """A teacher's answer to one prompt.
+class Answer:
+    """A teacher's answer to one prompt, in its own vocabulary.
 
     Attributes:
-        prompt_ids: what was asked.
-        token_ids: what came back, with the end-of-sequence token unless it was cut.
-        targets: the teacher's likely tokens at every position of the completion.
+        token_ids: with the end-of-sequence token unless it was cut.
+        targets: the teacher's likely tokens at every position.
     """
 
+    token_ids: tuple[int, ...]
+    targets: TeacherTargets
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt with its answer, in the student's vocabulary.
+
+    Attributes:
+        prompt: what was asked.
+        prompt_ids: the same as the student reads it.
+        token_ids: the answer, with the end-of-sequence token unless it was cut.
+        targets: the teacher's likely tokens at every position of the answer.
+    """
+
+    prompt: Prompt
     prompt_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
     targets: TeacherTargets

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @torch.inference_mode()
 def greedy(
     model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], *, max_new_tokens: int, eos_id: int, pad_id: int,
-    observe: Callable[[torch.Tensor], None] | None = None,
+    vocabulary: int | None = None, observe: Callable[[torch.Tensor], None] | None = None,
 ) -> list[list[int]]:  # fmt: skip
     """Greedy completions of a batch of prompts, whatever decoding the model's own settings ask for.
 
@@ -25,6 +25,7 @@ def greedy(
         max_new_tokens: completions are cut here.
         eos_id: ends a completion.
         pad_id: fills the left side of shorter prompts.
+        vocabulary: V, where the model has more rows of logits than there are tokens.
         observe: called at every step with the (n, V) logits from which the next tokens are chosen; those
             of a completion that has ended mean nothing.
 
@@ -36,7 +37,7 @@ def greedy(
     ids = torch.tensor([[pad_id] * (length - len(p)) + list(p) for p in prompt_ids], device=device)
     mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompt_ids], device=device)
     plain = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=eos_id, pad_token_id=pad_id)
-    processors = LogitsProcessorList([_Observer(observe)] if observe else [])
+    processors = LogitsProcessorList([_Watching(vocabulary, observe)])
     was_training, own = model.training, model.generation_config
     model.eval()
     # What a call leaves open is filled from the model's own settings, repetition penalties among them.
@@ -54,12 +55,17 @@ def greedy(
     return completions
 
 
-class _Observer(LogitsProcessor):
-    """Shows the logits of every step to a function; changes nothing."""
+class _Watching(LogitsProcessor):
+    """Rules out rows that are no tokens, and shows the logits of every step to a function."""
 
-    def __init__(self, observe: Callable[[torch.Tensor], None]) -> None:
+    def __init__(self, vocabulary: int | None, observe: Callable[[torch.Tensor], None] | None) -> None:
+        self._vocabulary = vocabulary
         self._observe = observe
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        self._observe(scores)
+        if self._observe is not None:
+            self._observe(scores[:, : self._vocabulary])
+        if self._vocabulary is not None and self._vocabulary < scores.shape[-1]:
+            scores = scores.clone()
+            scores[:, self._vocabulary :] = float("-inf")
         return scores

@@ -27,6 +27,9 @@ class Encoder:
 
     Args:
         tokenizer: any Hugging Face tokenizer with an end-of-sequence token.
+
+    Attributes:
+        vocabulary: token ids are below this; models may have rows of logits beyond it, which mean nothing.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -35,6 +38,7 @@ class Encoder:
                 "models: the tokenizer has no eos_token, so completions could not be ended; set one and save it again"
             )
         self.tokenizer = tokenizer
+        self.vocabulary = 1 + max(tokenizer.get_vocab().values())
         self.eos_id: int = int(tokenizer.eos_token_id)
         self.pad_id: int = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
         if tokenizer.chat_template:
@@ -105,11 +109,17 @@ def collate(prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequen
     return Batch(torch.tensor(input_ids), torch.tensor(rows), torch.tensor(columns), torch.tensor(targets))
 
 
-def completion_logits(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    """(m, V) logits at the completion positions only; the head never sees prompt positions."""
+def completion_logits(model: PreTrainedModel, batch: Batch, vocabulary: int | None = None) -> torch.Tensor:
+    """(m, V) logits at the completion positions only; the head never sees prompt positions.
+
+    Args:
+        model: a causal language model.
+        batch: on the model's device.
+        vocabulary: V, where the model has more rows of logits than there are tokens.
+    """
     hidden = model.base_model(input_ids=batch.input_ids, use_cache=False).last_hidden_state
     logits: torch.Tensor = model.get_output_embeddings()(hidden[batch.rows, batch.columns])
-    return logits
+    return logits[:, :vocabulary]
 
 
 def length_buckets(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:

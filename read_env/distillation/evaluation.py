@@ -32,12 +32,14 @@ class ProbeSet:
         owners: for every batch, (n,) capability index of every sequence.
         sizes: (|C|,) prompts a capability.
         scored_tokens: completion tokens scored in one measurement.
+        vocabulary: token ids are below this.
     """
 
     batches: tuple[Batch, ...]
     owners: tuple[torch.Tensor, ...]
     sizes: np.ndarray
     scored_tokens: int
+    vocabulary: int
 
     @classmethod
     def build(
@@ -57,7 +59,7 @@ class ProbeSet:
             )
             owners.append(torch.tensor([index[prompts[i].capability] for i in bucket]))
         sizes = np.full(len(suite), per_capability)
-        return cls(tuple(batches), tuple(owners), sizes, sum(len(c) for c in completion_ids))
+        return cls(tuple(batches), tuple(owners), sizes, sum(len(c) for c in completion_ids), encoder.vocabulary)
 
 
 @torch.inference_mode()
@@ -69,7 +71,7 @@ def probe_profile(model: PreTrainedModel, probes: ProbeSet) -> np.ndarray:
     totals = np.zeros(len(probes.sizes))
     for batch, owner in zip(probes.batches, probes.owners, strict=True):
         batch = batch.to(device)
-        logits = completion_logits(model, batch).float()
+        logits = completion_logits(model, batch, probes.vocabulary).float()
         log_p = -torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none")
         sequence = torch.zeros(len(owner), dtype=torch.float64).index_add_(0, batch.rows.cpu(), log_p.double().cpu())
         np.add.at(totals, owner.numpy(), sequence.exp().numpy())
@@ -95,7 +97,7 @@ def exam(
         group = prompts[start : start + batch_size]
         completions = greedy(
             model, encoder.prompts([p.text for p in group]), max_new_tokens=max_new_tokens,
-            eos_id=encoder.eos_id, pad_id=encoder.pad_id,
+            eos_id=encoder.eos_id, pad_id=encoder.pad_id, vocabulary=encoder.vocabulary,
         )  # fmt: skip
         for prompt, ids in zip(group, completions, strict=True):
             correct[prompt.capability] += suite[prompt.capability].verify(prompt, encoder.text(ids))

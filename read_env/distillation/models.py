@@ -1,17 +1,19 @@
-"""Loading teacher and student: embedded, from a folder, or from the hub."""
+"""Loading models, and changing them before they are trained: adapters, fewer layers."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from read_env.config import ModelConfig
+from read_env.digests import content_digest
+from read_env.distillation.placement import Placement
+from read_env.distillation.sources import ModelSource
 from read_env.errors import ReadEnvError
 
 if TYPE_CHECKING:
@@ -19,30 +21,14 @@ if TYPE_CHECKING:
 
     from read_env.distillation.encoding import Encoder
 
-EMBEDDED = "embedded:"
-
-
-def model_location(reference: str) -> str:
-    """The folder or hub id behind a model reference.
-
-    Raises:
-        ReadEnvError: an ``embedded:`` name that doesn't ship with the package.
-    """
-    if not reference.startswith(EMBEDDED):
-        return reference
-    folder = Path(str(resources.files("read_env") / "assets" / reference.removeprefix(EMBEDDED)))
-    if not (folder / "config.json").is_file():
-        raise ReadEnvError(
-            f"model {reference!r}: no such embedded model; there are embedded:micro/teacher and embedded:micro/student"
-        )
-    return str(folder)
-
 
 @contextmanager
-def no_progress_bars() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Keeps transformers from drawing bars for weights that are there in an instant."""
     from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
+    # "falling back to its reference implementation": true on every CPU, and nothing to be done about.
+    logging.getLogger("transformers.integrations.hub_kernels").setLevel("ERROR")
     shown = is_progress_bar_enabled()
     disable_progress_bar()
     try:
@@ -52,56 +38,125 @@ def no_progress_bars() -> Iterator[None]:
             enable_progress_bar()
 
 
-def load_model(reference: str, *, trust_remote_code: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal language model in fp32 with its tokenizer; weights come from safetensors only.
+@contextmanager
+def _explained(source: ModelSource) -> Iterator[None]:
+    """Turns what the libraries below raise into an error that says what was expected."""
+    try:
+        with quietly():
+            yield
+    except Exception as error:  # a dozen kinds, safetensors' own among them
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        expected = (
+            "the package gguf and a GGUF file of an architecture that transformers knows"
+            if source.gguf
+            else "a folder or hub id with config.json, tokenizer files and *.safetensors weights"
+        )
+        raise ReadEnvError(
+            f"model {source.reference!r} could not be loaded ({type(error).__name__}: {reason}); expected {expected}"
+        ) from error
 
-    Args:
-        reference: ``embedded:NAME``, a local folder or a hub id.
-        trust_remote_code: run code that comes with the model.
+
+def load_tokenizer(source: ModelSource, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model.
 
     Raises:
         ReadEnvError: nothing there, or the files can't be read.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    location = model_location(reference)
-    # "falling back to its reference implementation": true on every CPU, and nothing to be done about.
-    logging.getLogger("transformers.integrations.hub_kernels").setLevel("ERROR")
-    try:
-        with no_progress_bars():
-            tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
-            model = AutoModelForCausalLM.from_pretrained(
-                location, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust_remote_code
-            )
-    except Exception as error:  # the library below raises a dozen kinds, safetensors' own among them
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ReadEnvError(
-            f"model {reference!r} could not be loaded ({type(error).__name__}: {reason}); expected a folder or hub id "
-            "with config.json, tokenizer files and *.safetensors weights"
-        ) from error
-    model.eval()
-    return model, tokenizer
+    with _explained(source):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            source.location, trust_remote_code=trust_remote_code, **source.arguments
+        )
+    return tokenizer
 
 
-def check_same_vocabulary(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> None:
-    """Distilling token by token needs one vocabulary: compared by content, not by size.
+def empty_model(source: ModelSource, *, trust_remote_code: bool = False) -> PreTrainedModel:
+    """The model without its weights, on the meta device: shapes and sizes at no cost in memory.
 
     Raises:
-        ReadEnvError: naming the first token that differs.
+        ReadEnvError: no configuration there, or of an unknown architecture.
     """
-    ours, theirs = teacher.get_vocab(), student.get_vocab()
-    if ours == theirs and teacher.eos_token_id == student.eos_token_id:
-        return
-    differing = sorted(token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token))
-    example = (
-        f"token {differing[0]!r} has id {ours.get(differing[0])} in one and {theirs.get(differing[0])} in the other"
-        if differing
-        else (f"eos_token_id is {teacher.eos_token_id} in one and {student.eos_token_id} in the other")
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with _explained(source):
+        config = AutoConfig.from_pretrained(source.location, trust_remote_code=trust_remote_code, **source.arguments)
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    return model
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    """Parameters, tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def load_model(source: ModelSource, placement: Placement, *, trust_remote_code: bool = False) -> PreTrainedModel:
+    """A causal language model in evaluation mode; weights come from safetensors or GGUF only.
+
+    Raises:
+        ReadEnvError: nothing there, or the files can't be read.
+    """
+    from transformers import AutoModelForCausalLM
+
+    kind = source.arguments or {"use_safetensors": True}
+    with _explained(source):
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            source.location, dtype=placement.weights, attn_implementation=placement.attention,
+            trust_remote_code=trust_remote_code, **kind,
+        )  # fmt: skip
+        model.to(placement.device)
+    model.eval()
+    return model
+
+
+def prune_layers(model: PreTrainedModel, kept: Sequence[int]) -> None:
+    """Leaves a model these of its layers, in this order: a shallower model, to be healed by training.
+
+    Raises:
+        ReadEnvError: layers that aren't there, or a model whose layers are not where most have them.
+    """
+    body: Any = model.base_model
+    layers = getattr(body, "layers", None)
+    if not isinstance(layers, torch.nn.ModuleList):
+        raise ReadEnvError(f"models.student_layers: {type(model).__name__} keeps its layers in another way than most")
+    if bad := [index for index in kept if not 0 <= index < len(layers)]:
+        raise ReadEnvError(f"models.student_layers has {bad[0]}; the student's layers are 0 to {len(layers) - 1}")
+    if len(set(kept)) < len(kept):
+        raise ReadEnvError(f"models.student_layers names a layer twice: {list(kept)}")
+    body.layers = torch.nn.ModuleList(layers[index] for index in kept)
+    for position, layer in enumerate(body.layers):
+        for module in layer.modules():
+            if hasattr(module, "layer_idx"):
+                module.layer_idx = position
+    model.config.num_hidden_layers = len(kept)
+    if getattr(model.config, "layer_types", None):
+        model.config.layer_types = [model.config.layer_types[index] for index in kept]
+
+
+def add_adapters(model: PreTrainedModel, config: ModelConfig) -> Any:
+    """Puts LoRA adapters into a model, whose own weights are frozen; the peft model around it.
+
+    Raises:
+        ReadEnvError: peft isn't installed, or no module has one of the names.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise ReadEnvError(
+            f"models.lora_rank is {config.lora_rank}: LoRA needs peft ({error}); pip install 'read-env[lora]'"
+        ) from error
+    targets: Any = list(config.lora_targets)
+    lora = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha or 2 * config.lora_rank,  # type: ignore[arg-type]  # a float is fine
+        target_modules=targets[0] if targets == ["all-linear"] else targets,
+        task_type="CAUSAL_LM",
     )
-    raise ReadEnvError(
-        f"models.student: its tokenizer differs from the teacher's ({len(ours)} and {len(theirs)} tokens; {example}); "
-        "choose a student with the teacher's tokenizer"
-    )
+    try:
+        return get_peft_model(model, lora)
+    except ValueError as error:
+        raise ReadEnvError(f"models.lora_targets is {list(config.lora_targets)}: {error}") from error
 
 
 @torch.inference_mode()
@@ -116,17 +171,25 @@ def check_logits(model: PreTrainedModel, encoder: Encoder) -> None:
     prompt = encoder.prompts(["1 2 3"])[0]
     batch = collate([prompt], [[encoder.eos_id]], encoder.pad_id).to(next(model.parameters()).device)
     ours, own = completion_logits(model, batch)[0], model(input_ids=batch.input_ids).logits[0, len(prompt) - 1]
-    if not torch.allclose(ours, own, rtol=1e-3, atol=1e-3):
+    if not torch.allclose(ours.float(), own.float(), rtol=1e-2 if ours.dtype == torch.bfloat16 else 1e-3, atol=1e-3):
         raise ReadEnvError(
             f"models.student: {type(model).__name__} changes its logits after the head (by up to "
             f"{(ours - own).abs().max().item():.3g}), which this engine leaves out; choose a student of another architecture"
         )
 
 
-def weights_fingerprint(model: torch.nn.Module) -> str:
-    """Hex digest of all parameters and buffers by content: the identity of a set of weights."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def weights_identity(source: ModelSource, model: PreTrainedModel, memory: Path | None) -> str:
+    """What tells one set of weights from another: the digest of its files, or the commit of the hub.
+
+    Args:
+        source: where the model came from.
+        model: as it was loaded.
+        memory: where digests of large files are remembered.
+    """
+    path = Path(source.location)
+    commit = getattr(model.config, "_commit_hash", None)
+    if path.exists():
+        what = content_digest(path / source.gguf if source.gguf else path, memory)
+    else:
+        what = f"{source.location}/{source.gguf}@{commit}"
+    return f"{what}/{model.dtype}"

@@ -17,18 +17,17 @@ import numpy as np
 import torch
 
 from read_env.capabilities import get_suite
-from read_env.config import CacheConfig, Config
+from read_env.config import Config
+from read_env.distillation.alignment import Alignment, align
 from read_env.distillation.allocation import Quotas, normalise_allocation
 from read_env.distillation.budget import TokenBudget
-from read_env.distillation.completion import Completion
+from read_env.distillation.completion import Example
 from read_env.distillation.curriculum import tertile_shares
-from read_env.distillation.encoding import Encoder
 from read_env.distillation.evaluation import ProbeSet, exam, probe_profile
-from read_env.distillation.models import check_logits, check_same_vocabulary, load_model, weights_fingerprint
-from read_env.distillation.store import BlockStore
+from read_env.distillation.loading import cached, load_student, load_teacher
 from read_env.distillation.student import Student, UpdateStats
 from read_env.distillation.supply import Supply
-from read_env.distillation.teacher import LocalTeacher, TeacherCache
+from read_env.distillation.teacher import TeacherCache
 from read_env.errors import DivergedError, ReadEnvError
 
 
@@ -45,7 +44,7 @@ class ChunkReport:
         prompt_tokens: went through the student beside them.
         updates: optimizer steps.
         loss: mean objective, nats per completion token.
-        metrics: further means over the updates: ``grad_norm``, ``topk_mass``, ``fkl``, ``rkl``.
+        metrics: further means over the updates, as in ``UpdateStats``.
         profile_before, profile: (|C|,) capability profile before and after.
         exhausted: this was the last step.
         seconds: wall-clock by stage: prompts, teacher, student, probes, other.
@@ -78,10 +77,12 @@ class Distillation:
         config: the resolved configuration.
         student: the student, at S_0.
         cache: the teacher behind its cache; may be shared between runs.
+        alignment: the way from the teacher's vocabulary to the student's.
     """
 
-    def __init__(self, config: Config, student: Student, cache: TeacherCache) -> None:
+    def __init__(self, config: Config, student: Student, cache: TeacherCache, alignment: Alignment) -> None:
         self.config = config
+        self.alignment = alignment
         self.suite = get_suite(config.suite)
         self.student = student
         self.cache = cache
@@ -94,20 +95,13 @@ class Distillation:
         """Loads both models and encodes the probes.
 
         Raises:
-            ReadEnvError: a model can't be loaded, or the two don't share a vocabulary.
+            ReadEnvError: a model can't be loaded, or the objective can't cross from one vocabulary to the other.
         """
         torch.set_num_threads(config.models.threads)
-        trust = config.models.trust_remote_code
-        teacher, teacher_tokenizer = load_model(config.models.teacher, trust_remote_code=trust)
-        model, tokenizer = load_model(config.models.student, trust_remote_code=trust)
-        check_same_vocabulary(teacher_tokenizer, tokenizer)
-        encoder = Encoder(tokenizer)
-        check_logits(model, encoder)
-        local = LocalTeacher(
-            teacher, encoder, weights_fingerprint(teacher),
-            max_completion_tokens=config.distill.max_completion_tokens, top_k=config.distill.top_k,
-        )  # fmt: skip
-        return cls(config, Student(model, encoder, config.distill), TeacherCache(local, store=_store(config.cache)))
+        student = load_student(config)
+        teacher = load_teacher(config, student)
+        alignment = align(teacher.encoder, student.encoder, config.distill.loss)
+        return cls(config, student, cached(teacher, config.cache), alignment)
 
     def reset(self, seed: int) -> np.ndarray:
         """Starts a run: student S_0, full budget, the streams of this seed. Returns the profile s_0, (|C|,).
@@ -120,7 +114,7 @@ class Distillation:
         self.step_index = 0
         self.exhausted = False
         self.budget = TokenBudget(config.budget.total_tokens)
-        self._supply = Supply(self.suite, self.student.encoder, self.cache, seed, config.distill.block_size)
+        self._supply = self._new_supply()
         self._quotas = Quotas(len(self.suite))
         self._rng = random.Random(f"batches/{seed}")
         self.student.reset()
@@ -167,14 +161,16 @@ class Distillation:
     def dev_profile(self) -> np.ndarray:
         """(|C|,) the probe score on the dev split: for calibration at coarse checkpoints."""
         self.budget = self.budget.count(dev_tokens=self._dev.scored_tokens)
-        return probe_profile(self.student.model, self._dev)
+        return self._score(self._dev)
 
     def exam(self) -> np.ndarray:
         """(|C|,) exact match of greedily decoded answers on the exam. For final reports only."""
-        scores, generated = exam(
-            self.student.model, self.student.encoder, self.suite, split=self.config.measure.exam_split,
-            per_capability=self.config.measure.exam, max_new_tokens=self.config.distill.max_completion_tokens,
-        )  # fmt: skip
+        measure, student = self.config.measure, self.student
+        with student.placement.computing():
+            scores, generated = exam(
+                student.model, student.encoder, self.suite, split=measure.exam_split, per_capability=measure.exam,
+                max_new_tokens=self.config.distill.max_completion_tokens,
+            )  # fmt: skip
         self.budget = self.budget.count(generated_tokens=generated)
         return np.array([scores[name] for name in self.suite.names])
 
@@ -205,9 +201,7 @@ class Distillation:
             )
         if state["seed"] != self.seed:
             self.seed = state["seed"]
-            self._supply = Supply(
-                self.suite, self.student.encoder, self.cache, self.seed, self.config.distill.block_size
-            )
+            self._supply = self._new_supply()
         self.step_index = state["step_index"]
         self.exhausted = state["exhausted"]
         self.budget = TokenBudget(**state["budget"])
@@ -224,7 +218,7 @@ class Distillation:
 
     # --- the stages of a step, in order -------------------------------------------------------
 
-    def _gather(self, allocation: np.ndarray) -> tuple[list[Completion], list[int]]:
+    def _gather(self, allocation: np.ndarray) -> tuple[list[Example], list[int]]:
         """Whole examples for this step, by quota, and the capability of each; the ledger is charged."""
         steps = self.config.budget.steps
         last = self.step_index + 1 >= steps
@@ -235,7 +229,7 @@ class Distillation:
         left = self.budget.left
         open_ = allocation > 0
         lengths = [len(self._supply.peek(c)) if open_[c] else 0 for c in range(len(allocation))]
-        examples: list[Completion] = []
+        examples: list[Example] = []
         owners: list[int] = []
         while (choice := self._quotas.choose(open_, lengths, fill=last)) is not None:
             if lengths[choice] > left:
@@ -253,7 +247,7 @@ class Distillation:
         self.budget = self.budget.spend(completion_tokens, sum(len(e.prompt_ids) for e in examples))
         return examples, owners
 
-    def _train(self, examples: list[Completion]) -> list[UpdateStats]:
+    def _train(self, examples: list[Example]) -> list[UpdateStats]:
         """Optimizer steps of about ``tokens_per_update`` completion tokens, sequences of like length together."""
         if not examples:  # a step too small for one completion
             return []
@@ -262,7 +256,7 @@ class Distillation:
         shuffled = self._rng.sample(examples, len(examples))  # ties in length fall in random order
         by_length = sorted(shuffled, key=lambda e: len(e.prompt_ids) + len(e))
         ends = np.cumsum([len(e) for e in by_length])
-        groups: list[list[Completion]] = [[] for _ in range(count)]
+        groups: list[list[Example]] = [[] for _ in range(count)]
         for example, end in zip(by_length, ends, strict=True):
             groups[min(count - 1, int((end - 1) * count / tokens))].append(example)
         groups = [g for g in groups if g]
@@ -270,7 +264,7 @@ class Distillation:
         return [self.student.update(group) for group in groups]
 
     def _report(
-        self, allocation: np.ndarray, examples: list[Completion], owners: list[int], updates: list[UpdateStats],
+        self, allocation: np.ndarray, examples: list[Example], owners: list[int], updates: list[UpdateStats],
         profile_before: np.ndarray, seconds: dict[str, float],
     ) -> ChunkReport:  # fmt: skip
         lengths = np.array([len(e) for e in examples], dtype=np.int64)
@@ -287,10 +281,8 @@ class Distillation:
             updates=len(updates),
             loss=_mean([u.loss for u in updates], weights),
             metrics={
-                "grad_norm": _mean([u.grad_norm for u in updates], weights),
-                "topk_mass": _mean([u.top_mass for u in updates], weights),
-                "fkl": _mean([u.fkl for u in updates], weights),
-                "rkl": _mean([u.rkl for u in updates], weights),
+                name: _mean([u.metrics[name] for u in updates], weights)
+                for name in (updates[0].metrics if updates else ())
             },
             profile_before=profile_before.copy(),
             profile=self.profile.copy(),
@@ -300,11 +292,15 @@ class Distillation:
 
     # --- measuring ----------------------------------------------------------------------------
 
+    def _new_supply(self) -> Supply:
+        block_size = self.config.distill.block_size
+        return Supply(self.suite, self.student.encoder, self.cache, self.alignment, self.seed, block_size)
+
     def _measuring_set(self, split: Any, per_capability: int) -> ProbeSet:
         return ProbeSet.build(self.suite, self.student.encoder, split, per_capability)
 
     def _measure(self) -> np.ndarray:
-        profile = probe_profile(self.student.model, self._probes)
+        profile = self._score(self._probes)
         if not np.isfinite(profile).all():
             raise DivergedError(
                 f"the student's probe profile is not finite after the last update: {profile.tolist()}; "
@@ -312,6 +308,10 @@ class Distillation:
             )
         self.budget = self.budget.count(probe_tokens=self._probes.scored_tokens)
         return profile
+
+    def _score(self, probes: ProbeSet) -> np.ndarray:
+        with self.student.placement.computing():
+            return probe_profile(self.student.model, probes)
 
     def _check_affordable(self) -> None:
         shortest = min(len(self._supply.peek(c)) for c in range(len(self.suite)))
@@ -323,7 +323,3 @@ class Distillation:
 
 def _mean(values: list[float], weights: list[int]) -> float:
     return float(np.average(values, weights=weights)) if values else 0.0
-
-
-def _store(config: CacheConfig) -> BlockStore | None:
-    return BlockStore(config.folder, int(config.max_gib * 2**30)) if config.folder else None

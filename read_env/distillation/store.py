@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from read_env.distillation.completion import Completion
+from read_env.distillation.completion import Answer
 from read_env.losses.targets import TeacherTargets
 
 _DIGEST_BYTES = 16
@@ -64,7 +64,7 @@ class StoreStats:
 
 
 class BlockStore:
-    """Blocks of completions by key.
+    """Blocks of answers by key.
 
     Args:
         directory: made at the first write; several processes and machines may use it at once.
@@ -77,7 +77,7 @@ class BlockStore:
         self.stats = StoreStats()
         self._size: int | None = None  # of the directory, as far as this process knows
 
-    def read(self, key: bytes) -> tuple[Completion, ...] | None:
+    def read(self, key: bytes) -> tuple[Answer, ...] | None:
         """The block of that key, or None: there is none, or it is damaged."""
         path, started = self._path(key), time.perf_counter()
         try:
@@ -97,7 +97,7 @@ class BlockStore:
         self._count(hits=1, tokens=sum(map(len, block)), bytes=len(content), read_seconds=time.perf_counter() - started)
         return block
 
-    def write(self, key: bytes, block: Sequence[Completion]) -> None:
+    def write(self, key: bytes, block: Sequence[Answer]) -> None:
         """Keeps a block.
 
         Raises:
@@ -153,14 +153,12 @@ class BlockStore:
         self._size = size
 
 
-def _encode(key: bytes, block: Sequence[Completion]) -> bytes:
+def _encode(key: bytes, block: Sequence[Answer]) -> bytes:
     """Digest and tensors."""
-    targets = TeacherTargets.concatenate([completion.targets for completion in block])
+    targets = TeacherTargets.concatenate([answer.targets for answer in block])
     tensors = {
-        "prompt_ids": _narrow(torch.tensor([token for c in block for token in c.prompt_ids])),
-        "prompt_lengths": _narrow(torch.tensor([len(c.prompt_ids) for c in block])),
-        "token_ids": _narrow(torch.tensor([token for c in block for token in c.token_ids])),
-        "lengths": _narrow(torch.tensor([len(c) for c in block])),
+        "lengths": _narrow(torch.tensor([len(answer) for answer in block])),
+        "token_ids": _narrow(torch.tensor([token for answer in block for token in answer.token_ids])),
         "top_ids": _narrow(targets.top_ids),
         "top_log_probs": targets.top_log_probs.contiguous(),
         "log_tail": targets.log_tail.contiguous(),
@@ -175,7 +173,7 @@ def _narrow(ids: torch.Tensor) -> torch.Tensor:
     return ids.to(torch.int16 if largest < 2**15 else torch.int32).contiguous()
 
 
-def _decode(key: bytes, content: bytes) -> tuple[Completion, ...] | None:
+def _decode(key: bytes, content: bytes) -> tuple[Answer, ...] | None:
     digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if digest != _digest(key, content):
         return None
@@ -184,16 +182,10 @@ def _decode(key: bytes, content: bytes) -> tuple[Completion, ...] | None:
     except SafetensorError:
         return None
     lengths = tensors["lengths"].tolist()
-    prompts = tensors["prompt_ids"].split(tensors["prompt_lengths"].tolist())
-    tokens = tensors["token_ids"].long().split(lengths)
-    parts = zip(
-        prompts, tokens, tensors["top_ids"].long().split(lengths), tensors["top_log_probs"].split(lengths),
-        tensors["log_tail"].split(lengths), strict=True,
-    )  # fmt: skip
-    return tuple(
-        Completion(tuple(prompt.tolist()), tuple(token.tolist()), TeacherTargets(token, ids, values, tail))
-        for prompt, token, ids, values, tail in parts
-    )
+    names = ("token_ids", "top_ids", "top_log_probs", "log_tail")
+    tensors |= {name: tensors[name].long() for name in ("token_ids", "top_ids")}
+    parts = zip(*(tensors[name].split(lengths) for name in names), strict=True)
+    return tuple(Answer(tuple(part[0].tolist()), TeacherTargets(*part)) for part in parts)
 
 
 def _digest(key: bytes, content: bytes) -> bytes:

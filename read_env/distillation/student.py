@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from read_env.config import DistillConfig
-from read_env.distillation.completion import Completion
+from read_env.config import DistillConfig, ModelConfig
+from read_env.distillation.completion import Example
 from read_env.distillation.encoding import Encoder, collate, completion_logits
-from read_env.distillation.models import no_progress_bars
-from read_env.errors import DivergedError
+from read_env.distillation.models import add_adapters, count_parameters, quietly
+from read_env.distillation.placement import Placement
+from read_env.errors import DivergedError, ReadEnvError
 from read_env.losses import TeacherTargets, forward_kl, get_loss, reverse_kl
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,99 +30,198 @@ class UpdateStats:
 
     Attributes:
         loss: mean of the objective, nats per completion token.
-        grad_norm: before clipping.
-        top_mass: mean teacher probability covered by the kept tokens.
-        fkl, rkl: mean divergences from the teacher before the step, both ways, whatever the objective is.
         tokens: completion tokens.
+        metrics: ``grad_norm`` before clipping; where the teacher's probabilities are known, means over the
+            tokens before the step: ``topk_mass`` (of the teacher, on the kept tokens), ``fkl`` and ``rkl``
+            (divergences both ways, whatever the objective is).
     """
 
     loss: float
-    grad_norm: float
-    top_mass: float
-    fkl: float
-    rkl: float
     tokens: int
+    metrics: dict[str, float]
 
 
 class Student:
     """A Hugging Face model that learns from teacher completions.
 
     Args:
-        model: trained in place.
+        model: trained in place; with LoRA its own weights are frozen and adapters are trained.
         encoder: its tokenizer.
         config: objective, learning rate, clipping.
+        placement: where the model is and in which numbers it computes.
+        models: LoRA and gradient checkpointing.
+
+    Attributes:
+        adapted: the peft model around ``model``; None without LoRA.
+        micro_batch_tokens: padded tokens that go through the model at once; halved when memory runs out.
     """
 
-    def __init__(self, model: PreTrainedModel, encoder: Encoder, config: DistillConfig) -> None:
+    def __init__(
+        self, model: PreTrainedModel, encoder: Encoder, config: DistillConfig, placement: Placement,
+        models: ModelConfig | None = None,
+    ) -> None:  # fmt: skip
+        models = models or ModelConfig()
         self.model = model
         self.encoder = encoder
         self.config = config
+        self.placement = placement
+        self.micro_batch_tokens = config.micro_batch_tokens
+        self.adapted = add_adapters(model, models) if models.lora_rank else None
+        if models.gradient_checkpointing:
+            _checkpoint_gradients(model)
         self._loss = get_loss(config.loss, config)
-        self._initial = _clone(model.state_dict())
+        self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._initial = _copied(self._trained)
         self.optimizer = self._fresh_optimizer()
+
+    @property
+    def trained_parameters(self) -> int:
+        """Parameters that updates change."""
+        return sum(parameter.numel() for parameter in self._trained.values())
 
     def reset(self) -> None:
         """Back to the initial student S_0 with a fresh optimizer."""
-        self.model.load_state_dict(self._initial)
+        self._load(self._initial)
         self.optimizer = self._fresh_optimizer()
 
-    def update(self, examples: Sequence[Completion]) -> UpdateStats:
+    def update(self, examples: Sequence[Example]) -> UpdateStats:
         """One optimizer step on the completion tokens of ``examples``, every token weighted the same.
+
+        Where memory runs out the step is begun again in smaller pieces: same gradient, more time.
 
         Raises:
             DivergedError: the loss or gradient is not finite, or the loss exceeds ``max_loss``.
+            ReadEnvError: a single example doesn't fit into memory.
         """
-        batch = collate([e.prompt_ids for e in examples], [e.token_ids for e in examples], self.encoder.pad_id)
-        targets = TeacherTargets.concatenate([e.targets for e in examples])
-        # Never in train mode: dropout would draw from a generator that no snapshot holds.
-        logits = completion_logits(self.model, batch)
-        loss = self._loss(logits, targets).mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
-        value, grad_norm = loss.item(), norm.item()
-        if not (value <= self.config.max_loss and grad_norm < float("inf")):  # NaN fails both comparisons
+        while True:
+            self.optimizer.zero_grad(set_to_none=True)
+            try:
+                sums = self._accumulate(examples)
+                break
+            except torch.OutOfMemoryError as error:
+                self._halve(examples, error)
+        norm = torch.nn.utils.clip_grad_norm_(self._trained.values(), self.config.grad_clip).item()
+        tokens = sum(len(example) for example in examples)
+        means = {name: value / tokens for name, value in sums.items()}
+        loss = means.pop("loss")
+        if not (loss <= self.config.max_loss and norm < float("inf")):  # NaN fails both comparisons
             raise DivergedError(
-                f"the student update diverged: loss {value} nats per token (distill.max_loss is {self.config.max_loss}), "
-                f"gradient norm {grad_norm}; lower distill.learning_rate (now {self.config.learning_rate})"
+                f"the student update diverged: loss {loss} nats per token (distill.max_loss is {self.config.max_loss}), "
+                f"gradient norm {norm}; lower distill.learning_rate (now {self.config.learning_rate})"
             )
         self.optimizer.step()
-        with torch.no_grad():
-            # One of the two is the objective as a rule, and known already.
-            fkl, rkl = (
-                value if self._loss is divergence else divergence(logits, targets).mean().item()
-                for divergence in (forward_kl, reverse_kl)
-            )
-        return UpdateStats(value, grad_norm, targets.top_mass.mean().item(), fkl, rkl, len(batch.targets))
+        return UpdateStats(loss, tokens, {"grad_norm": norm, **means})
+
+    def _accumulate(self, examples: Sequence[Example]) -> dict[str, float]:
+        """Gradients of the mean loss over all tokens; sums over the tokens of what is reported."""
+        whole = TeacherTargets.concatenate([example.targets for example in examples])
+        # What an objective takes over the whole step must not depend on how the step is cut.
+        objective = self._loss.over(whole)
+        sums: dict[str, float] = {}
+        for part in self._parts(examples):
+            batch = collate([e.prompt_ids for e in part], [e.token_ids for e in part], self.encoder.pad_id)
+            batch = batch.to(self.placement.device)
+            targets = TeacherTargets.concatenate([e.targets for e in part]).to(self.placement.device)
+            # Dropout is off: it would draw from a generator that no snapshot holds.
+            with self.placement.computing():
+                logits = completion_logits(self.model, batch, self.encoder.vocabulary)
+            per_token = objective(logits, targets)
+            (per_token.sum() / len(whole.tokens)).backward()
+            for name, values in self._reported(logits, targets, per_token).items():
+                sums[name] = sums.get(name, 0.0) + values.sum().item()
+        return sums
+
+    @torch.no_grad()
+    def _reported(
+        self, logits: torch.Tensor, targets: TeacherTargets, per_token: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """What is reported of each token, (m,) each."""
+        reported = {"loss": per_token}
+        if targets.top_ids.shape[-1]:
+            reported["topk_mass"] = targets.top_mass
+            for name, divergence in (("fkl", forward_kl), ("rkl", reverse_kl)):
+                # One of the two is the objective as a rule, and known already.
+                reported[name] = per_token if self.config.loss == name else divergence(logits, targets)
+        return reported
+
+    def _parts(self, examples: Sequence[Example]) -> Iterator[list[Example]]:
+        """Consecutive examples of at most ``micro_batch_tokens`` padded tokens, one example at least."""
+        part: list[Example] = []
+        longest = 0
+        for example in examples:
+            length = len(example.prompt_ids) + len(example)
+            if part and max(longest, length) * (len(part) + 1) > self.micro_batch_tokens:
+                yield part
+                part, longest = [], 0
+            part.append(example)
+            longest = max(longest, length)
+        yield part
+
+    def _halve(self, examples: Sequence[Example], error: torch.OutOfMemoryError) -> None:
+        parts = list(self._parts(examples))
+        if all(len(part) == 1 for part in parts):
+            longest = max(len(e.prompt_ids) + len(e) for e in examples)
+            raise ReadEnvError(
+                f"out of memory with a single example of {longest} tokens on {self.placement.device}: try "
+                "models.gradient_checkpointing, models.lora_rank or a smaller distill.max_completion_tokens"
+            ) from error
+        padded = max(len(part) * max(len(e.prompt_ids) + len(e) for e in part) for part in parts)
+        self.micro_batch_tokens = max(1, padded // 2)
+        if self.placement.device.type == "cuda":
+            torch.cuda.empty_cache()
+        _LOG.warning(
+            "out of memory with %d tokens at once on %s: going on with %d", padded, self.placement.device,
+            self.micro_batch_tokens,
+        )  # fmt: skip
 
     def snapshot(self) -> dict[str, Any]:
-        """Weights and optimizer state, copied."""
-        return {"model": _clone(self.model.state_dict()), "optimizer": _clone(self.optimizer.state_dict())}
+        """Trained weights and optimizer state, copied to the CPU."""
+        return {"model": _copied(self._trained), "optimizer": _copied(self.optimizer.state_dict())}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Exactly the weights and optimizer state of a snapshot."""
-        self.model.load_state_dict(state["model"])
+        self._load(state["model"])
         self.optimizer = self._fresh_optimizer()
-        self.optimizer.load_state_dict(_clone(state["optimizer"]))
-        self.model.eval()
+        self.optimizer.load_state_dict(_copied(state["optimizer"]))
 
     def save(self, path: Path | str) -> None:
-        """Model and tokenizer in Hugging Face form."""
-        with no_progress_bars():
-            self.model.save_pretrained(path)
+        """Model (with LoRA: the adapters) and tokenizer in Hugging Face form."""
+        with quietly():
+            (self.adapted or self.model).save_pretrained(path)
             self.encoder.tokenizer.save_pretrained(path)
+
+    def __str__(self) -> str:
+        of = f"{count_parameters(self.model) / 1e6:,.1f} M parameters"
+        return f"{self.trained_parameters / 1e6:,.1f} M trained of {of}; {self.placement}"
+
+    @torch.no_grad()
+    def _load(self, weights: dict[str, torch.Tensor]) -> None:
+        for name, parameter in self._trained.items():
+            parameter.copy_(weights[name])
 
     def _fresh_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
-            self.model.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True
+            self._trained.values(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True
         )
 
 
-def _clone(value: Any) -> Any:
+def _checkpoint_gradients(model: PreTrainedModel) -> None:
+    """Gradient checkpointing, which transformers does in train mode alone; dropout is taken out for it."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name in ("attention_dropout", "dropout", "attn_dropout", "resid_dropout", "hidden_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.train()
+
+
+def _copied(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        return value.detach().clone()
+        return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
-        return {key: _clone(item) for key, item in value.items()}
+        return {key: _copied(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_clone(item) for item in value]
+        return [_copied(item) for item in value]
     return value

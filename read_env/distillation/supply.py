@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from read_env.capabilities.base import Suite
+from read_env.capabilities.base import Prompt, Suite
 from read_env.capabilities.stream import PromptStream
-from read_env.distillation.completion import Completion
+from read_env.distillation.alignment import Alignment
+from read_env.distillation.completion import Example
 from read_env.distillation.curriculum import tertile_of
 from read_env.distillation.encoding import Encoder
 from read_env.distillation.teacher import TeacherCache
@@ -24,25 +25,29 @@ class Supply:
 
     Args:
         suite: the capabilities.
-        encoder: turns prompts into ids.
+        encoder: turns prompts into the student's ids.
         cache: answers blocks of prompts.
+        alignment: makes the answers examples for the student.
         seed: of the streams.
         block_size: prompts the teacher answers at once.
     """
 
-    def __init__(self, suite: Suite, encoder: Encoder, cache: TeacherCache, seed: int, block_size: int) -> None:
+    def __init__(
+        self, suite: Suite, encoder: Encoder, cache: TeacherCache, alignment: Alignment, seed: int, block_size: int
+    ) -> None:
         self.encoder = encoder
         self.cache = cache
+        self.alignment = alignment
         self.block_size = block_size
         self.shares = np.full(3, 1 / 3)
         self.seconds = {"prompts": 0.0, "teacher": 0.0}
         self._streams = [PromptStream(capability, seed) for capability in suite]
         self._taken = [0] * len(suite)
         self._cursors = [[0, 0, 0] for _ in suite]
-        self._prompt_ids: dict[tuple[int, int, int], list[list[int]]] = {}
-        self._blocks: dict[tuple[int, int], tuple[int, tuple[Completion, ...]]] = {}
+        self._prompts: dict[tuple[int, int, int], tuple[tuple[Prompt, ...], list[list[int]]]] = {}
+        self._blocks: dict[tuple[int, int], tuple[int, tuple[Example, ...]]] = {}
 
-    def peek(self, capability: int) -> Completion:
+    def peek(self, capability: int) -> Example:
         """The next example of a capability, by index; the teacher is asked if it hasn't been."""
         tertile = tertile_of(self._taken[capability], self.shares)
         block, offset = divmod(self._cursors[capability][tertile], self.block_size)
@@ -52,7 +57,7 @@ class Supply:
             self._blocks[capability, tertile] = held
         return held[1][offset]
 
-    def take(self, capability: int) -> Completion:
+    def take(self, capability: int) -> Example:
         """The next example of a capability; the stream moves on."""
         example = self.peek(capability)
         tertile = tertile_of(self._taken[capability], self.shares)
@@ -69,15 +74,16 @@ class Supply:
         self._taken = list(state["taken"])
         self._cursors = [list(c) for c in state["cursors"]]
 
-    def _answer(self, capability: int, tertile: int, block: int) -> tuple[Completion, ...]:
+    def _answer(self, capability: int, tertile: int, block: int) -> tuple[Example, ...]:
         started = time.perf_counter()
         key = (capability, tertile, block)
-        if key not in self._prompt_ids:
+        if key not in self._prompts:
             start = block * self.block_size
             prompts = self._streams[capability].slice(tertile, start, start + self.block_size)
-            self._prompt_ids[key] = self.encoder.prompts([p.text for p in prompts])
+            self._prompts[key] = prompts, self.encoder.prompts([p.text for p in prompts])
+        prompts, prompt_ids = self._prompts[key]
         made = time.perf_counter()
-        completions = self.cache.complete(self._prompt_ids[key])
-        self.seconds["prompts"] += made - started
+        answers = self.cache.ask([p.text for p in prompts])
         self.seconds["teacher"] += time.perf_counter() - made
-        return completions
+        self.seconds["prompts"] += made - started
+        return tuple(map(self.alignment.example, prompts, prompt_ids, answers))

@@ -9,14 +9,16 @@ to the bit.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from read_env.distillation.completion import Completion
+from read_env.distillation.completion import Answer
 from read_env.distillation.decoding import greedy
 from read_env.distillation.encoding import Encoder
 from read_env.distillation.store import BlockStore
@@ -36,8 +38,8 @@ class Teacher(Protocol):
         """What determines an answer beside the prompts: weights, tokenizer, decoding settings."""
         ...
 
-    def complete(self, prompt_ids: Sequence[Sequence[int]]) -> tuple[Completion, ...]:
-        """Completions of a block of prompts, in order."""
+    def ask(self, texts: Sequence[str]) -> tuple[Answer, ...]:
+        """Answers to a block of prompts, in order."""
         ...
 
 
@@ -46,41 +48,45 @@ class LocalTeacher:
 
     Args:
         model: the teacher.
-        encoder: of the prompts: the student's, whose vocabulary is also the teacher's.
-        fingerprint: digest of the weights.
-        max_completion_tokens: completions are cut here.
+        encoder: of its own tokenizer, whose chat template wraps the prompts.
+        weights: digest of the weights.
+        max_completion_tokens: answers are cut here.
         top_k: probabilities kept a token.
+        around: a context to decode in, such as one with a student's adapters switched off.
     """
 
     def __init__(
-        self, model: PreTrainedModel, encoder: Encoder, fingerprint: str, *, max_completion_tokens: int, top_k: int
-    ) -> None:
+        self, model: PreTrainedModel, encoder: Encoder, weights: str, *, max_completion_tokens: int, top_k: int,
+        around: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:  # fmt: skip
         self.model = model
         self.encoder = encoder
         self.max_completion_tokens = max_completion_tokens
         self.top_k = top_k
-        self._fingerprint = fingerprint
+        self._around = around
+        self._weights = weights
         self._vocabulary = encoder.fingerprint
 
     @property
     def identity(self) -> str:
-        return f"{self._fingerprint}/{self._vocabulary}/greedy/{self.max_completion_tokens}/top{self.top_k}"
+        return f"{self._weights}/{self._vocabulary}/greedy/{self.max_completion_tokens}/top{self.top_k}"
 
     @torch.inference_mode()
-    def complete(self, prompt_ids: Sequence[Sequence[int]]) -> tuple[Completion, ...]:
+    def ask(self, texts: Sequence[str]) -> tuple[Answer, ...]:
         steps: list[TeacherTargets] = []
-        answers = greedy(
-            self.model,
-            prompt_ids,
-            max_new_tokens=self.max_completion_tokens,
-            eos_id=self.encoder.eos_id,
-            pad_id=self.encoder.pad_id,
-            observe=lambda logits: steps.append(TeacherTargets.from_logits(logits, logits.argmax(-1), self.top_k)),
-        )
+        with self._around():
+            answers = greedy(
+                self.model,
+                self.encoder.prompts(texts),
+                max_new_tokens=self.max_completion_tokens,
+                eos_id=self.encoder.eos_id,
+                pad_id=self.encoder.pad_id,
+                vocabulary=self.encoder.vocabulary,
+                observe=lambda logits: steps.append(TeacherTargets.from_logits(logits, logits.argmax(-1), self.top_k)),
+            )
         by_sequence = TeacherTargets.stack(steps)
         return tuple(
-            Completion(tuple(prompt), tuple(answer), by_sequence.part((row, slice(len(answer)))))
-            for row, (prompt, answer) in enumerate(zip(prompt_ids, answers, strict=True))
+            Answer(tuple(answer), by_sequence.part((row, slice(len(answer))))) for row, answer in enumerate(answers)
         )
 
 
@@ -99,29 +105,29 @@ class TeacherCache:
         self.teacher = teacher
         self.max_completion_tokens = max_completion_tokens
         self.store = store
-        self._writable = True
         self.asked_tokens = 0
-        self._blocks: OrderedDict[bytes, tuple[Completion, ...]] = OrderedDict()
+        self._writable = True
+        self._blocks: OrderedDict[bytes, tuple[Answer, ...]] = OrderedDict()
         self._held = 0
 
-    def complete(self, prompt_ids: Sequence[Sequence[int]]) -> tuple[Completion, ...]:
-        """Completions of one fixed block of prompts, in order."""
-        key = hashlib.blake2b(f"{self.teacher.identity}{prompt_ids}".encode(), digest_size=16).digest()
+    def ask(self, texts: Sequence[str]) -> tuple[Answer, ...]:
+        """Answers to one fixed block of prompts, in order."""
+        key = hashlib.blake2b(json.dumps([self.teacher.identity, *texts]).encode(), digest_size=16).digest()
         if key in self._blocks:
             self._blocks.move_to_end(key)
             return self._blocks[key]
         block = self.store.read(key) if self.store else None
         if block is None:
-            block = self.teacher.complete(prompt_ids)
-            self.asked_tokens += sum(len(c) for c in block)
+            block = self.teacher.ask(texts)
+            self.asked_tokens += sum(len(answer) for answer in block)
             self._keep(key, block)
-        self._held += sum(len(c) for c in block)
+        self._held += sum(len(answer) for answer in block)
         self._blocks[key] = block
         while self._held > self.max_completion_tokens and len(self._blocks) > 1:
-            self._held -= sum(len(c) for c in self._blocks.popitem(last=False)[1])
+            self._held -= sum(len(answer) for answer in self._blocks.popitem(last=False)[1])
         return block
 
-    def _keep(self, key: bytes, block: tuple[Completion, ...]) -> None:
+    def _keep(self, key: bytes, block: tuple[Answer, ...]) -> None:
         if self.store is None or not self._writable:
             return
         try:

@@ -6,7 +6,8 @@ completion tokens of a batch. What the teacher said about them is a :class:`Teac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,16 +20,18 @@ from read_env.losses.jensen_shannon import jensen_shannon
 from read_env.losses.reverse_kl import reverse_kl
 from read_env.losses.sft import sft
 from read_env.losses.skew_kl import skew_forward_kl, skew_reverse_kl
-from read_env.losses.tail_aware import tail_aware
+from read_env.losses.tail_aware import tail_aware, tail_mass
 from read_env.losses.targets import TeacherTargets
 
 __all__ = [
     "Loss",
+    "Objective",
     "TeacherTargets",
     "forward_kl",
     "get_loss",
     "jensen_shannon",
     "loss_names",
+    "needs_probabilities",
     "reverse_kl",
     "sft",
     "skew_forward_kl",
@@ -37,6 +40,31 @@ __all__ = [
 ]
 
 Loss = Callable[[torch.Tensor, TeacherTargets], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss with its parameters.
+
+    Attributes:
+        function: the loss.
+        parameters: keyword arguments of it.
+        whole: functions of all targets of an optimizer step, by the argument that takes their value.
+    """
+
+    function: Callable[..., torch.Tensor]
+    parameters: Mapping[str, Any]
+    whole: Mapping[str, Callable[[TeacherTargets], Any]]
+
+    def __call__(self, student_logits: torch.Tensor, targets: TeacherTargets) -> torch.Tensor:
+        """(m,) nats per token, where these targets are the whole step."""
+        return self.over(targets)(student_logits, targets)
+
+    def over(self, targets: TeacherTargets) -> Loss:
+        """The loss for pieces of an optimizer step whose tokens are ``targets``: the same however it is cut."""
+        measured = {name: measure(targets) for name, measure in self.whole.items()}
+        return partial(self.function, **self.parameters, **measured)
+
 
 #: Name -> function, and which field of the configuration fills which of its arguments.
 _LOSSES: dict[str, tuple[Callable[..., torch.Tensor], dict[str, str]]] = {
@@ -55,7 +83,7 @@ def loss_names() -> tuple[str, ...]:
     return tuple(_LOSSES)
 
 
-def get_loss(name: str, config: DistillConfig | None = None) -> Loss:
+def get_loss(name: str, config: DistillConfig | None = None) -> Objective:
     """The objective of that name, with its parameters from ``config``.
 
     Raises:
@@ -65,8 +93,14 @@ def get_loss(name: str, config: DistillConfig | None = None) -> Loss:
         raise unknown("loss", name, _LOSSES)
     function, fields = _LOSSES[name]
     config = config or DistillConfig()
-    given: dict[str, Any] = {argument: getattr(config, field) for argument, field in fields.items()}
-    return partial(function, **given) if given else function
+    given = {argument: getattr(config, field) for argument, field in fields.items()}
+    whole = {"mean_mass": partial(tail_mass, top=config.tad_top)} if function is tail_aware else {}
+    return Objective(function, given, whole)
+
+
+def needs_probabilities(name: str) -> bool:
+    """Whether an objective compares the teacher's probabilities, and not only its text."""
+    return name != "sft"
 
 
 def describe_loss(name: str) -> str:

@@ -9,7 +9,11 @@ from read_env.losses.targets import TeacherTargets
 
 
 def tail_aware(
-    student_logits: torch.Tensor, targets: TeacherTargets, top: int = 10, beta: float | None = 2.0
+    student_logits: torch.Tensor,
+    targets: TeacherTargets,
+    top: int = 10,
+    beta: float | None = 2.0,
+    mean_mass: float | None = None,
 ) -> torch.Tensor:
     """``D1 + (β / mean a) a D2``, a = the teacher's mass beyond its ``top`` tokens, the mean over the batch.
 
@@ -23,6 +27,7 @@ def tail_aware(
         targets: top-K log-probabilities and tail of the teacher, K > ``top``.
         top: tokens that count as the head.
         beta: weight of the tail; None takes 1 in place of the bracket, which makes the whole the forward KL.
+        mean_mass: the mean of a over the whole optimizer step, where this is a piece of one.
 
     Returns:
         (m,) nats per token.
@@ -45,5 +50,13 @@ def tail_aware(
     mass = log_tail_p[:, 0].exp()
     # A certain teacher has no tail: nothing to normalise there.
     inside = torch.where(mass > 0, kl(log_p[:, top:] - log_tail_p.clamp_min(-1e30), log_q[:, top:] - log_tail_q), 0.0)
-    bracket = 1.0 if beta is None else beta / mass.mean().clamp_min(torch.finfo(mass.dtype).tiny)
-    return first + bracket * mass * inside
+    if beta is None:
+        return first + mass * inside
+    mean = mass.mean().item() if mean_mass is None else mean_mass
+    return first + beta / max(mean, torch.finfo(mass.dtype).tiny) * mass * inside
+
+
+def tail_mass(targets: TeacherTargets, top: int) -> float:
+    """The teacher's mean probability beyond its ``top`` tokens."""
+    tail = torch.cat([targets.top_log_probs[:, top:], targets.log_tail[:, None]], dim=-1)
+    return float(tail.exp().sum(-1).mean())

@@ -33,6 +33,12 @@ class TeacherTargets:
         return cls(tokens, top.indices, top.values, tail)
 
     @classmethod
+    def of_text(cls, tokens: torch.Tensor) -> TeacherTargets:
+        """Tokens about whose probabilities nothing is known: K = 0, for objectives on the text alone."""
+        count = len(tokens)
+        return cls(tokens, torch.empty(count, 0, dtype=torch.int64), torch.empty(count, 0), torch.zeros(count))
+
+    @classmethod
     def concatenate(cls, parts: list[TeacherTargets]) -> TeacherTargets:
         """The targets of several sequences, in order."""
         return cls(*(torch.cat(values) for values in zip(*map(_fields, parts), strict=True)))
@@ -41,6 +47,10 @@ class TeacherTargets:
     def stack(cls, steps: list[TeacherTargets]) -> TeacherTargets:
         """(n, T, …) targets of n sequences from T decoding steps of (n, …)."""
         return cls(*(torch.stack(values, dim=1) for values in zip(*map(_fields, steps), strict=True)))
+
+    def to(self, device: torch.device | str) -> TeacherTargets:
+        """The same targets on another device."""
+        return TeacherTargets(*(values.to(device) for values in _fields(self)))
 
     def part(self, index: tuple[int | slice, ...]) -> TeacherTargets:
         """Own copy, on the CPU, of what ``index`` selects: a view would keep the whole block in memory."""

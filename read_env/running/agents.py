@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from read_env import files
 from read_env.errors import ReadEnvError
-from read_env.running import files
 from read_env.running.tensors import from_tensors, to_tensors
 
 if TYPE_CHECKING:

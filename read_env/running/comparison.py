@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from read_env import files
 from read_env.errors import ReadEnvError
-from read_env.running import files
 from read_env.running.agents import AgentSpec, build_agent
 from read_env.running.directory import RecordDirectory, RunDirectory
 from read_env.running.display import ManyRunsDisplay

@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from read_env import files
 from read_env.errors import ReadEnvError
-from read_env.running import files
 from read_env.running.identity import RunIdentity
 
 if TYPE_CHECKING:

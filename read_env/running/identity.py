@@ -14,13 +14,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from read_env.digests import content_digest
+
 if TYPE_CHECKING:
     from read_env.config import Config
-
-#: Of every file at most this much is read: the head of safetensors names every tensor, and reading
-#: a 70 B teacher in full would take longer than a micro run.
-_READ_BYTES = 64 * 2**20
-
 
 _OF_ONE_RUN = {"agent", "agent_options", "task", "seed"}
 # Where the teacher's answers are kept changes no result.
@@ -55,7 +52,7 @@ class RunIdentity:
         settings = {**shared.settings, **settings_of(config)}
         contents = {**shared.contents, "task": card_fingerprint(config.task, config.suite)}
         if agent_path is not None:
-            contents["agent"] = fingerprint(agent_path)
+            contents["agent"] = content_digest(agent_path)
         else:
             contents |= agent_code(config.agent)
         return cls("run", settings, contents)
@@ -69,9 +66,9 @@ class RunIdentity:
         settings = {**settings_of(config, without=_OF_ONE_RUN), **options}
         contents = {}
         for role in ("teacher", "student"):
-            folder = model_folder(getattr(config.models, role))
-            if folder is not None:
-                contents[f"models.{role}"] = fingerprint(folder)
+            path = model_path(getattr(config.models, role))
+            if path is not None:
+                contents[f"models.{role}"] = content_digest(path, config.cache.digests)
         return cls(kind, settings, contents)
 
     def to_json(self) -> dict[str, Any]:
@@ -113,14 +110,13 @@ def settings_of(config: Config, without: Collection[str] = ()) -> dict[str, Any]
     return config.model_dump(mode="json", exclude={*without, *_OF_NO_RUN})
 
 
-def model_folder(reference: str) -> Path | None:
+def model_path(reference: str) -> Path | None:
     """Where a model's files lie on this machine; None for a model of the hub, or where there is none."""
-    folder = Path(reference).expanduser()
-    if reference.startswith("embedded:"):
-        import read_env
+    from read_env.distillation.sources import find_model
 
-        folder = Path(read_env.__file__).parent / "assets" / reference.removeprefix("embedded:")
-    return folder if folder.is_dir() else None
+    source = find_model(reference)
+    path = Path(source.location) / source.gguf
+    return path if path.exists() else None
 
 
 def agent_code(name: str) -> dict[str, str]:
@@ -130,7 +126,7 @@ def agent_code(name: str) -> dict[str, str]:
     if name in BUILT_IN or ":" not in name:
         return {}
     spec = find_spec(name.partition(":")[0])
-    return {"agent code": fingerprint(Path(spec.origin))} if spec is not None and spec.origin else {}
+    return {"agent code": content_digest(Path(spec.origin))} if spec is not None and spec.origin else {}
 
 
 @lru_cache(maxsize=256)
@@ -140,21 +136,3 @@ def card_fingerprint(task: str, suite: str) -> str:
     from read_env.tasks import load_task
 
     return hashlib.sha256(load_task(task, get_suite(suite)).model_dump_json().encode()).hexdigest()[:16]
-
-
-def fingerprint(path: Path) -> str:
-    """16 hexadecimal digits of the names, sizes and first 64 MiB of the files under ``path``."""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    return _digest(path, tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
-
-
-# A comparison asks for each of its runs.
-@lru_cache(maxsize=64)
-def _digest(path: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
-    digest = hashlib.sha256()
-    for file, size, _ in files:
-        name = file.relative_to(path).as_posix() if file != path else file.suffix
-        digest.update(f"{name}\0{size}\0".encode())
-        with file.open("rb") as content:
-            digest.update(content.read(_READ_BYTES))
-    return digest.hexdigest()[:16]

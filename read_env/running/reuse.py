@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from read_env.running import files
+from read_env import files
 from read_env.running.directory import RunDirectory
 from read_env.running.records import judgement
 from read_env.running.runner import RunRequest, RunResult

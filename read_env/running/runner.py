@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from read_env import files
 from read_env.errors import ReadEnvError
-from read_env.running import files
 from read_env.running.agents import AgentDriver, AgentSpec, build_agent
 from read_env.running.directory import RunDirectory
 from read_env.running.identity import RunIdentity

@@ -35,7 +35,7 @@ def write_pictures(folder: Path, pictures: Mapping[str, Path]) -> None:
     import matplotlib.image
     from torch.utils.tensorboard import SummaryWriter
 
-    from read_env.running import files
+    from read_env import files
 
     files.remove(folder)
     with SummaryWriter(str(folder)) as writer:

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, SupportsFloat
 import gymnasium as gym
 import numpy as np
 
+from read_env import files
+from read_env.digests import content_digest
 from read_env.errors import ReadEnvError
-from read_env.running import files
 from read_env.running.agents import TRAINING_RECORD, AgentDriver, AgentSpec, build_agent
 from read_env.running.directory import RecordDirectory
 from read_env.running.display import Eta, duration
-from read_env.running.identity import RunIdentity, card_fingerprint, fingerprint, settings_of
+from read_env.running.identity import RunIdentity, card_fingerprint, settings_of
 from read_env.running.records import plain
 from read_env.running.runner import CHECKPOINT_SHARE, make_env
 from read_env.running.tensorboard import open_writer, profile_scalars, reward_scalars
@@ -73,7 +74,7 @@ class TrainingRequest:
         settings = {**shared.settings, **settings_of(self.config, without={"task"}), "steps": self.steps}
         contents = {**shared.contents, **cards}
         if self.agent.path is not None:
-            contents["agent"] = fingerprint(self.agent.path)
+            contents["agent"] = content_digest(self.agent.path)
         return RunIdentity("training", settings, contents)
 
 

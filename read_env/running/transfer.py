@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from read_env import files
 from read_env.errors import ReadEnvError
-from read_env.running import files
 from read_env.running.agents import AgentSpec
 from read_env.running.comparison import run_many
 from read_env.running.directory import RecordDirectory, RunDirectory

@@ -9,7 +9,7 @@ import torch
 from read_env.capabilities.stream import held_out
 from read_env.config import load_preset
 from read_env.distillation.evaluation import probe_profile
-from read_env.distillation.models import load_model
+from read_env.distillation.loading import load
 from read_env.distillation.process import Distillation
 from read_env.distillation.teacher import TeacherCache
 from read_env.errors import DivergedError, ReadEnvError
@@ -202,7 +202,7 @@ def test_a_bad_allocation_changes_nothing(distillation, weights):
 def test_the_saved_student_is_the_student(distillation, tmp_path):
     _play(distillation, [UNIFORM])
     distillation.save_student(tmp_path)
-    model, _ = load_model(str(tmp_path))
+    model = load(str(tmp_path)).model
     assert np.array_equal(probe_profile(model, distillation._probes), distillation.profile)
 
 
@@ -244,7 +244,8 @@ def test_a_budget_below_one_completion_is_refused():
 
 def test_a_student_with_another_tokenizer_is_refused(tmp_path):
     config = load_preset("micro", SMALL)
-    model, tokenizer = load_model(config.models.student)
+    loaded = load(config.models.student)
+    model, tokenizer = loaded.model, loaded.encoder.tokenizer
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     content = json.loads((tmp_path / "tokenizer.json").read_text())
@@ -257,16 +258,17 @@ def test_a_student_with_another_tokenizer_is_refused(tmp_path):
 
 def test_missing_and_corrupt_models_are_named(tmp_path):
     with pytest.raises(ReadEnvError, match="'embedded:micro/pupil': no such embedded model"):
-        load_model("embedded:micro/pupil")
+        load("embedded:micro/pupil")
     with pytest.raises(ReadEnvError, match="nowhere.* could not be loaded"):
-        load_model(str(tmp_path / "nowhere"))
-    model, tokenizer = load_model("embedded:micro/student")
+        load(str(tmp_path / "nowhere"))
+    loaded = load("embedded:micro/student")
+    model, tokenizer = loaded.model, loaded.encoder.tokenizer
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(ReadEnvError, match=r"could not be loaded .* \*\.safetensors weights"):
-        load_model(str(tmp_path))
+        load(str(tmp_path))
 
 
 def test_a_snapshot_of_another_budget_is_refused(distillation):
@@ -279,7 +281,7 @@ def test_a_student_that_changes_its_logits_after_the_head_is_refused(tmp_path):
     from transformers import GraniteConfig, GraniteForCausalLM
 
     config = load_preset("micro", SMALL)
-    _, tokenizer = load_model(config.models.student)
+    tokenizer = load(config.models.student).encoder.tokenizer
     for scaling in (1.0, 8.0):
         folder = tmp_path / str(scaling)
         shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -298,12 +300,13 @@ def test_a_student_that_changes_its_logits_after_the_head_is_refused(tmp_path):
 
 
 def test_weights_in_another_format_than_safetensors_are_refused(tmp_path):
-    model, tokenizer = load_model("embedded:micro/student")
+    loaded = load("embedded:micro/student")
+    model, tokenizer = loaded.model, loaded.encoder.tokenizer
     model.config.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(ReadEnvError, match=r"could not be loaded .* \*\.safetensors weights"):
-        load_model(str(tmp_path))
+        load(str(tmp_path))
 
 
 def test_a_run_from_a_store_that_others_filled_is_the_cold_run(tmp_path):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from read_env.distillation import store as store_module
-from read_env.distillation.completion import Completion
+from read_env.distillation.completion import Answer
 from read_env.distillation.store import BlockStore
 from read_env.distillation.teacher import TeacherCache
 from read_env.losses.targets import TeacherTargets
@@ -21,25 +21,25 @@ from read_env.losses.targets import TeacherTargets
 LARGE = 10**9
 
 
-def block_of(seed: int, vocabulary: int = 91, count: int = 4, kept: int = 5) -> tuple[Completion, ...]:
+def block_of(seed: int, vocabulary: int = 91, count: int = 4, kept: int = 5) -> tuple[Answer, ...]:
     rng = np.random.default_rng(seed)
-    completions = []
+    answers = []
     for _ in range(count):
-        prompt, answer = (rng.integers(vocabulary, size=rng.integers(1, 9)) for _ in range(2))
-        logits = torch.from_numpy(rng.normal(size=(len(answer), vocabulary)))
-        targets = TeacherTargets.from_logits(logits, torch.from_numpy(answer), kept)
-        completions.append(Completion(tuple(prompt.tolist()), tuple(answer.tolist()), targets))
-    return tuple(completions)
+        tokens = rng.integers(vocabulary, size=rng.integers(1, 9))
+        logits = torch.from_numpy(rng.normal(size=(len(tokens), vocabulary)))
+        answers.append(
+            Answer(tuple(tokens.tolist()), TeacherTargets.from_logits(logits, torch.from_numpy(tokens), kept))
+        )
+    return tuple(answers)
 
 
 def key_of(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
 
-def same(first: tuple[Completion, ...], second: tuple[Completion, ...]) -> bool:
+def same(first: tuple[Answer, ...], second: tuple[Answer, ...]) -> bool:
     return all(
-        a.prompt_ids == b.prompt_ids
-        and a.token_ids == b.token_ids
+        a.token_ids == b.token_ids
         and all(
             torch.equal(x, y) and x.dtype == y.dtype
             for x, y in zip(vars(a.targets).values(), vars(b.targets).values(), strict=True)
@@ -57,10 +57,7 @@ def test_a_block_comes_back_to_the_bit(tmp_path_factory, seed, vocabulary, count
 
 
 def test_text_without_probabilities_is_kept_too(tmp_path):
-    targets = TeacherTargets(
-        torch.tensor([4, 2]), torch.empty(2, 0, dtype=torch.int64), torch.empty(2, 0), torch.zeros(2)
-    )
-    store, block = BlockStore(tmp_path, LARGE), (Completion((7,), (4, 2), targets),)
+    store, block = BlockStore(tmp_path, LARGE), (Answer((4, 2), TeacherTargets.of_text(torch.tensor([4, 2]))),)
     store.write(key_of(1), block)
     assert same(store.read(key_of(1)), block)
 
@@ -164,15 +161,15 @@ class _CountingTeacher:
     def __init__(self) -> None:
         self.asked = 0
 
-    def complete(self, prompt_ids):
+    def ask(self, texts):
         self.asked += 1
-        return block_of(len(prompt_ids))
+        return block_of(len(texts))
 
 
 def test_a_teacher_is_asked_once_for_all_processes(tmp_path):
     first, second = _CountingTeacher(), _CountingTeacher()
-    block = TeacherCache(first, store=BlockStore(tmp_path, LARGE)).complete([[1], [2]])
-    assert same(TeacherCache(second, store=BlockStore(tmp_path, LARGE)).complete([[1], [2]]), block)
+    block = TeacherCache(first, store=BlockStore(tmp_path, LARGE)).ask(["a", "b"])
+    assert same(TeacherCache(second, store=BlockStore(tmp_path, LARGE)).ask(["a", "b"]), block)
     assert (first.asked, second.asked) == (1, 0)
 
 
@@ -180,5 +177,5 @@ def test_a_store_that_cannot_be_written_costs_nothing_but_a_warning(tmp_path, ca
     (tmp_path / "file").write_text("in the way")
     teacher = _CountingTeacher()
     cache = TeacherCache(teacher, store=BlockStore(tmp_path / "file", LARGE))
-    assert same(cache.complete([[1]]), block_of(1)) and same(cache.complete([[1], [2]]), block_of(2))
+    assert same(cache.ask(["a"]), block_of(1)) and same(cache.ask(["a", "b"]), block_of(2))
     assert len([record for record in caplog.records if "not kept on disk" in record.message]) == 1

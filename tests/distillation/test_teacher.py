@@ -1,4 +1,4 @@
-"""What the teacher says of its own completions."""
+"""What the teacher says of its own answers."""
 
 import pytest
 import torch
@@ -6,29 +6,28 @@ from transformers import GenerationConfig
 
 from read_env.capabilities import get_suite
 from read_env.capabilities.stream import PromptStream
-from read_env.distillation.encoding import Encoder, collate, completion_logits
-from read_env.distillation.models import load_model
+from read_env.distillation.encoding import collate, completion_logits
+from read_env.distillation.loading import load
 from read_env.distillation.teacher import LocalTeacher
 from read_env.losses.targets import TeacherTargets
 
 
 @pytest.fixture(scope="module")
 def block():
-    """A teacher, and its answers to prompts of different lengths from three capabilities."""
-    model, tokenizer = load_model("embedded:micro/teacher")
-    encoder, suite = Encoder(tokenizer), get_suite("micro")
+    """A teacher, prompts of different lengths from three capabilities, and its answers to them."""
+    loaded, suite = load("embedded:micro/teacher"), get_suite("micro")
     texts = [p.text for name in ("math", "code", "long_context") for p in PromptStream(suite[name], 1).slice(1, 0, 6)]
-    teacher = LocalTeacher(model, encoder, "weights", max_completion_tokens=40, top_k=5)
-    return teacher, teacher.complete(encoder.prompts(texts))
+    teacher = LocalTeacher(loaded.model, loaded.encoder, "weights", max_completion_tokens=40, top_k=5)
+    return teacher, texts, teacher.ask(texts)
 
 
 def test_the_probabilities_are_those_of_a_teacher_forced_pass(block):
-    teacher, completions = block
-    assert len({len(c) for c in completions}) > 3, "completions of one length would hide a wrong offset"
-    batch = collate([c.prompt_ids for c in completions], [c.token_ids for c in completions], teacher.encoder.pad_id)
+    teacher, texts, answers = block
+    assert len({len(c) for c in answers}) > 3, "answers of one length would hide a wrong offset"
+    batch = collate(teacher.encoder.prompts(texts), [c.token_ids for c in answers], teacher.encoder.pad_id)
     with torch.inference_mode():
         forced = TeacherTargets.from_logits(completion_logits(teacher.model, batch), batch.targets, teacher.top_k)
-    decoded = TeacherTargets.concatenate([c.targets for c in completions])
+    decoded = TeacherTargets.concatenate([c.targets for c in answers])
     assert torch.equal(decoded.tokens, batch.targets)
     torch.testing.assert_close(decoded.top_log_probs[:, 0], forced.top_log_probs[:, 0], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(decoded.top_mass, forced.top_mass, atol=1e-5, rtol=1e-5)
@@ -36,24 +35,24 @@ def test_the_probabilities_are_those_of_a_teacher_forced_pass(block):
 
 
 def test_a_completion_is_the_likeliest_token_at_every_position_and_ends(block):
-    teacher, completions = block
-    for completion in completions:
-        assert list(completion.token_ids) == completion.targets.tokens.tolist()
-        assert completion.targets.tokens.tolist() == completion.targets.top_ids[:, 0].tolist()
-        assert completion.token_ids[-1] == teacher.encoder.eos_id
+    teacher, _, answers = block
+    for answer in answers:
+        assert list(answer.token_ids) == answer.targets.tokens.tolist()
+        assert answer.targets.tokens.tolist() == answer.targets.top_ids[:, 0].tolist()
+        assert answer.token_ids[-1] == teacher.encoder.eos_id
 
 
 def test_decoding_is_plain_whatever_the_model_asks_for(block):
-    teacher, completions = block
+    teacher, texts, answers = block
     own = teacher.model.generation_config
     teacher.model.generation_config = GenerationConfig(repetition_penalty=3.0, num_beams=2, max_new_tokens=2)
     try:
         asked = teacher.model.generation_config
-        again = teacher.complete([c.prompt_ids for c in completions])
+        again = teacher.ask(texts)
         assert teacher.model.generation_config is asked
     finally:
         teacher.model.generation_config = own
-    assert [c.token_ids for c in again] == [c.token_ids for c in completions]
+    assert [c.token_ids for c in again] == [c.token_ids for c in answers]
     assert all(
-        torch.equal(a.targets.top_log_probs, b.targets.top_log_probs) for a, b in zip(again, completions, strict=True)
+        torch.equal(a.targets.top_log_probs, b.targets.top_log_probs) for a, b in zip(again, answers, strict=True)
     )

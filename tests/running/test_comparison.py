@@ -12,10 +12,10 @@ import pytest
 from fake_runs import EVERY_STEP, contents, fake_env
 from rich.console import Console
 
+from read_env import files
 from read_env.capabilities import get_suite
 from read_env.config import Config
 from read_env.errors import ReadEnvError
-from read_env.running import files
 from read_env.running.agents import AgentSpec
 from read_env.running.comparison import ComparisonRequest, compare
 from read_env.running.reuse import derive, shared_key

