@@ -99,13 +99,13 @@ def load_model(source: ModelSource, placement: Placement, *, trust_remote_code: 
     """
     from transformers import AutoModelForCausalLM
 
-    kind = source.arguments or {"use_safetensors": True}
+    kind: dict[str, Any] = source.arguments or {"use_safetensors": True}
     with _explained(source):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             source.location, dtype=placement.weights, attn_implementation=placement.attention,
             trust_remote_code=trust_remote_code, **kind,
         )  # fmt: skip
-        model.to(placement.device)
+        model.to(placement.device)  # type: ignore[arg-type]  # its decorator hides what it takes
     model.eval()
     return model
 
@@ -149,7 +149,7 @@ def add_adapters(model: PreTrainedModel, config: ModelConfig) -> Any:
     targets: Any = list(config.lora_targets)
     lora = LoraConfig(
         r=config.lora_rank,
-        lora_alpha=config.lora_alpha or 2 * config.lora_rank,  # type: ignore[arg-type]  # a float is fine
+        lora_alpha=config.lora_alpha or 2 * config.lora_rank,
         target_modules=targets[0] if targets == ["all-linear"] else targets,
         task_type="CAUSAL_LM",
     )
