@@ -88,6 +88,12 @@ class DistillConfig(_Settings):
     """Loss tad: tokens that count as the head; top_k must be larger."""
     tad_beta: float = Field(2.0, ge=0)
     """Loss tad: weight of the tail."""
+    mix_schedule: Literal["fixed", "linear", "greedy"] = "fixed"
+    """Loss mixed-kl: how the share of forward KL goes; greedy puts all on the smaller of the two."""
+    mix_start: float = Field(0.5, ge=0, le=1)
+    """Loss mixed-kl: the share of forward KL, at the beginning."""
+    mix_end: float = Field(0.5, ge=0, le=1)
+    """Loss mixed-kl: its share at the end of a linear schedule."""
     max_completion_tokens: int = Field(40, gt=0)
     block_size: int = Field(32, gt=0)
     """Prompts that the teacher answers at once: a fixed block of the stream."""

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from read_env.capabilities import get_suite
+from read_env.capabilities.stream import held_out
 from read_env.config import Config
 from read_env.distillation.alignment import Alignment, align
 from read_env.distillation.allocation import Quotas, normalise_allocation
@@ -29,6 +30,9 @@ from read_env.distillation.student import Student, UpdateStats
 from read_env.distillation.supply import Supply
 from read_env.distillation.teacher import TeacherCache
 from read_env.errors import DivergedError, ReadEnvError
+
+#: Dev prompts a capability that an objective may learn from.
+_VALIDATION_PROMPTS = 4
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,9 @@ class Distillation:
         self._supply = self._new_supply()
         self._quotas = Quotas(len(self.suite))
         self._rng = random.Random(f"batches/{seed}")
-        self.student.reset()
+        self.student.reset(seed)
+        if self.student.validates and not self.student.validation:
+            self.student.validation = self._validation()
         if self.budget.total < config.distill.max_completion_tokens:
             self._check_affordable()
         self.profile = self._measure()
@@ -261,7 +267,12 @@ class Distillation:
             groups[min(count - 1, int((end - 1) * count / tokens))].append(example)
         groups = [g for g in groups if g]
         self._rng.shuffle(groups)
-        return [self.student.update(group) for group in groups]
+        steps = self.config.budget.steps
+        # The step index has moved on: these updates lie between the one before and this.
+        return [
+            self.student.update(group, (self.step_index - 1 + i / len(groups)) / steps)
+            for i, group in enumerate(groups)
+        ]
 
     def _report(
         self, allocation: np.ndarray, examples: list[Example], owners: list[int], updates: list[UpdateStats],
@@ -291,6 +302,13 @@ class Distillation:
         )
 
     # --- measuring ----------------------------------------------------------------------------
+
+    def _validation(self) -> list[Example]:
+        """Dev prompts with the teacher's answers: for objectives that learn from held-out examples."""
+        prompts = [p for c in self.suite for p in held_out(c, "dev", _VALIDATION_PROMPTS)]
+        prompt_ids = self.student.encoder.prompts([p.text for p in prompts])
+        answers = self.cache.ask([p.text for p in prompts])
+        return list(map(self.alignment.example, prompts, prompt_ids, answers))
 
     def _new_supply(self) -> Supply:
         block_size = self.config.distill.block_size

@@ -16,12 +16,23 @@ from read_env.distillation.encoding import Encoder, collate, completion_logits
 from read_env.distillation.models import add_adapters, count_parameters, quietly
 from read_env.distillation.placement import Placement
 from read_env.errors import DivergedError, ReadEnvError
-from read_env.losses import TeacherTargets, forward_kl, get_loss, reverse_kl
+from read_env.losses import (
+    StepState,
+    TeacherTargets,
+    forward_kl,
+    get_loss,
+    jensen_shannon,
+    reverse_kl,
+    step_state,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _LOG = logging.getLogger(__name__)
+
+#: Names under which the parts of a step's state are summed.
+_STATE = tuple(f"state_{name}" for name in StepState.__dataclass_fields__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,7 @@ class Student:
     Attributes:
         adapted: the peft model around ``model``; None without LoRA.
         micro_batch_tokens: padded tokens that go through the model at once; halved when memory runs out.
+        validation: held-out examples for an objective that learns from them.
     """
 
     def __init__(
@@ -69,6 +81,7 @@ class Student:
         self.adapted = add_adapters(model, models) if models.lora_rank else None
         if models.gradient_checkpointing:
             _checkpoint_gradients(model)
+        self.validation: Sequence[Example] = ()
         self._loss = get_loss(config.loss, config)
         self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._initial = _copied(self._trained)
@@ -79,13 +92,23 @@ class Student:
         """Parameters that updates change."""
         return sum(parameter.numel() for parameter in self._trained.values())
 
-    def reset(self) -> None:
-        """Back to the initial student S_0 with a fresh optimizer."""
+    @property
+    def validates(self) -> bool:
+        """Whether the objective learns from held-out examples."""
+        return self._loss.controller is not None and self._loss.controller.validates
+
+    def reset(self, seed: int = 0) -> None:
+        """Back to the initial student S_0 with a fresh optimizer and objective; ``seed`` is the objective's."""
         self._load(self._initial)
         self.optimizer = self._fresh_optimizer()
+        self._loss = get_loss(self.config.loss, self.config, seed)
 
-    def update(self, examples: Sequence[Example]) -> UpdateStats:
+    def update(self, examples: Sequence[Example], progress: float = 0.0) -> UpdateStats:
         """One optimizer step on the completion tokens of ``examples``, every token weighted the same.
+
+        Args:
+            examples: one at least.
+            progress: share of the budget that is spent, in [0, 1]: some objectives change with it.
 
         Where memory runs out the step is begun again in smaller pieces: same gradient, more time.
 
@@ -96,35 +119,52 @@ class Student:
         while True:
             self.optimizer.zero_grad(set_to_none=True)
             try:
-                sums = self._accumulate(examples)
+                sums = self._accumulate(examples, progress)
                 break
             except torch.OutOfMemoryError as error:
                 self._halve(examples, error)
         norm = torch.nn.utils.clip_grad_norm_(self._trained.values(), self.config.grad_clip).item()
         tokens = sum(len(example) for example in examples)
         means = {name: value / tokens for name, value in sums.items()}
-        loss = means.pop("loss")
+        loss, state = means.pop("loss"), [means.pop(name) for name in _STATE if name in means]
         if not (loss <= self.config.max_loss and norm < float("inf")):  # NaN fails both comparisons
             raise DivergedError(
                 f"the student update diverged: loss {loss} nats per token (distill.max_loss is {self.config.max_loss}), "
                 f"gradient norm {norm}; lower distill.learning_rate (now {self.config.learning_rate})"
             )
         self.optimizer.step()
+        controller = self._loss.controller
+        if controller is not None:
+            means["alpha"] = controller.alpha(progress)
+            controller.learn(StepState(*state), self._validate)
         return UpdateStats(loss, tokens, {"grad_norm": norm, **means})
 
-    def _accumulate(self, examples: Sequence[Example]) -> dict[str, float]:
+    @torch.no_grad()
+    def _validate(self) -> float:
+        """Jensen-Shannon divergence from the teacher on the validation examples, nats per token."""
+        total = 0.0
+        for part in self._parts(self.validation):
+            logits, targets = self._forward(part)
+            total += jensen_shannon(logits, targets).sum().item()
+        return total / sum(len(example) for example in self.validation)
+
+    def _forward(self, part: Sequence[Example]) -> tuple[torch.Tensor, TeacherTargets]:
+        """Logits at the completion positions, (m, V), and what the teacher said there."""
+        batch = collate([e.prompt_ids for e in part], [e.token_ids for e in part], self.encoder.pad_id)
+        targets = TeacherTargets.concatenate([e.targets for e in part]).to(self.placement.device)
+        # Dropout is off: it would draw from a generator that no snapshot holds.
+        with self.placement.computing():
+            logits = completion_logits(self.model, batch.to(self.placement.device), self.encoder.vocabulary)
+        return logits, targets
+
+    def _accumulate(self, examples: Sequence[Example], progress: float) -> dict[str, float]:
         """Gradients of the mean loss over all tokens; sums over the tokens of what is reported."""
         whole = TeacherTargets.concatenate([example.targets for example in examples])
         # What an objective takes over the whole step must not depend on how the step is cut.
-        objective = self._loss.over(whole)
+        objective = self._loss.over(whole, progress)
         sums: dict[str, float] = {}
         for part in self._parts(examples):
-            batch = collate([e.prompt_ids for e in part], [e.token_ids for e in part], self.encoder.pad_id)
-            batch = batch.to(self.placement.device)
-            targets = TeacherTargets.concatenate([e.targets for e in part]).to(self.placement.device)
-            # Dropout is off: it would draw from a generator that no snapshot holds.
-            with self.placement.computing():
-                logits = completion_logits(self.model, batch, self.encoder.vocabulary)
+            logits, targets = self._forward(part)
             per_token = objective(logits, targets)
             (per_token.sum() / len(whole.tokens)).backward()
             for name, values in self._reported(logits, targets, per_token).items():
@@ -142,6 +182,8 @@ class Student:
             for name, divergence in (("fkl", forward_kl), ("rkl", reverse_kl)):
                 # One of the two is the objective as a rule, and known already.
                 reported[name] = per_token if self.config.loss == name else divergence(logits, targets)
+        if self._loss.controller is not None:
+            reported |= dict(zip(_STATE, step_state(logits, targets), strict=True))
         return reported
 
     def _parts(self, examples: Sequence[Example]) -> Iterator[list[Example]]:
@@ -175,14 +217,21 @@ class Student:
         )  # fmt: skip
 
     def snapshot(self) -> dict[str, Any]:
-        """Trained weights and optimizer state, copied to the CPU."""
-        return {"model": _copied(self._trained), "optimizer": _copied(self.optimizer.state_dict())}
+        """Trained weights, optimizer state and what the objective learned, copied to the CPU."""
+        controller = self._loss.controller
+        return {
+            "model": _copied(self._trained),
+            "optimizer": _copied(self.optimizer.state_dict()),
+            "objective": controller.state_dict() if controller is not None else {},
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Exactly the weights and optimizer state of a snapshot."""
+        """Exactly the weights, optimizer state and objective of a snapshot."""
         self._load(state["model"])
         self.optimizer = self._fresh_optimizer()
         self.optimizer.load_state_dict(_copied(state["optimizer"]))
+        if self._loss.controller is not None:
+            self._loss.controller.load_state_dict(state["objective"])
 
     def save(self, path: Path | str) -> None:
         """Model (with LoRA: the adapters) and tokenizer in Hugging Face form."""

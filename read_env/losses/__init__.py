@@ -7,7 +7,7 @@ completion tokens of a batch. What the teacher said about them is a :class:`Teac
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -15,8 +15,10 @@ import torch
 
 from read_env.config import DistillConfig
 from read_env.errors import unknown
+from read_env.losses.arkd import ARKD, PublishedARKD
 from read_env.losses.forward_kl import forward_kl
 from read_env.losses.jensen_shannon import jensen_shannon
+from read_env.losses.mixed_kl import Controller, Scheduled, StepState, mixed_kl, step_state
 from read_env.losses.reverse_kl import reverse_kl
 from read_env.losses.sft import sft
 from read_env.losses.skew_kl import skew_forward_kl, skew_reverse_kl
@@ -26,6 +28,7 @@ from read_env.losses.targets import TeacherTargets
 __all__ = [
     "Loss",
     "Objective",
+    "StepState",
     "TeacherTargets",
     "forward_kl",
     "get_loss",
@@ -36,6 +39,7 @@ __all__ = [
     "sft",
     "skew_forward_kl",
     "skew_reverse_kl",
+    "step_state",
     "tail_aware",
 ]
 
@@ -50,19 +54,28 @@ class Objective:
         function: the loss.
         parameters: keyword arguments of it.
         whole: functions of all targets of an optimizer step, by the argument that takes their value.
+        controller: decides about the argument ``alpha`` and learns from every step; None for most.
     """
 
     function: Callable[..., torch.Tensor]
     parameters: Mapping[str, Any]
-    whole: Mapping[str, Callable[[TeacherTargets], Any]]
+    whole: Mapping[str, Callable[[TeacherTargets], Any]] = field(default_factory=dict)
+    controller: Controller | None = None
 
     def __call__(self, student_logits: torch.Tensor, targets: TeacherTargets) -> torch.Tensor:
-        """(m,) nats per token, where these targets are the whole step."""
+        """(m,) nats per token, where these targets are the whole step and nothing is spent yet."""
         return self.over(targets)(student_logits, targets)
 
-    def over(self, targets: TeacherTargets) -> Loss:
-        """The loss for pieces of an optimizer step whose tokens are ``targets``: the same however it is cut."""
+    def over(self, targets: TeacherTargets, progress: float = 0.0) -> Loss:
+        """The loss for pieces of an optimizer step whose tokens are ``targets``: the same however it is cut.
+
+        Args:
+            targets: of the whole step.
+            progress: share of the budget that is spent, in [0, 1].
+        """
         measured = {name: measure(targets) for name, measure in self.whole.items()}
+        if self.controller is not None:
+            measured["alpha"] = self.controller.alpha(progress)
         return partial(self.function, **self.parameters, **measured)
 
 
@@ -75,6 +88,9 @@ _LOSSES: dict[str, tuple[Callable[..., torch.Tensor], dict[str, str]]] = {
     "skew-fkl": (skew_forward_kl, {"alpha": "skew_alpha"}),
     "skew-rkl": (skew_reverse_kl, {"alpha": "skew_alpha"}),
     "tad": (tail_aware, {"top": "tad_top", "beta": "tad_beta"}),
+    "mixed-kl": (mixed_kl, {}),
+    "arkd-published": (mixed_kl, {}),
+    "arkd": (mixed_kl, {}),
 }
 
 
@@ -83,8 +99,13 @@ def loss_names() -> tuple[str, ...]:
     return tuple(_LOSSES)
 
 
-def get_loss(name: str, config: DistillConfig | None = None) -> Objective:
+def get_loss(name: str, config: DistillConfig | None = None, seed: int = 0) -> Objective:
     """The objective of that name, with its parameters from ``config``.
+
+    Args:
+        name: one of ``loss_names()``.
+        config: the defaults if not given.
+        seed: of what an objective draws or learns.
 
     Raises:
         ReadEnvError: if there is none; the message lists the known ones.
@@ -93,9 +114,18 @@ def get_loss(name: str, config: DistillConfig | None = None) -> Objective:
         raise unknown("loss", name, _LOSSES)
     function, fields = _LOSSES[name]
     config = config or DistillConfig()
-    given = {argument: getattr(config, field) for argument, field in fields.items()}
-    whole = {"mean_mass": partial(tail_mass, top=config.tad_top)} if function is tail_aware else {}
-    return Objective(function, given, whole)
+    given = {argument: getattr(config, name_) for argument, name_ in fields.items()}
+    if name == "tad":
+        return Objective(function, given, whole={"mean_mass": partial(tail_mass, top=config.tad_top)})
+    return Objective(function, given, controller=_controller(name, config, seed))
+
+
+def _controller(name: str, config: DistillConfig, seed: int) -> Controller | None:
+    if name == "mixed-kl":
+        return Scheduled(config.mix_schedule, config.mix_start, config.mix_end)
+    if name == "arkd-published":
+        return PublishedARKD(seed)
+    return ARKD(seed) if name == "arkd" else None
 
 
 def needs_probabilities(name: str) -> bool:
@@ -105,4 +135,5 @@ def needs_probabilities(name: str) -> bool:
 
 def describe_loss(name: str) -> str:
     """What an objective is, in a line."""
-    return (_LOSSES[name][0].__doc__ or "").partition("\n")[0]
+    learned: dict[str, type] = {"arkd-published": PublishedARKD, "arkd": ARKD}
+    return (learned.get(name, _LOSSES[name][0]).__doc__ or "").partition("\n")[0]
