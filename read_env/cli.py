@@ -345,7 +345,7 @@ def _check(
 ) -> list[str]:
     """Names of the tasks; raises for whatever is unknown or can't act yet, before models are loaded."""
     from read_env.capabilities import get_suite
-    from read_env.losses import get_loss
+    from read_env.losses import check_loss
     from read_env.running.agents import build_agent
     from read_env.tasks import load_task
 
@@ -359,7 +359,7 @@ def _check(
             built.check_task(card.requirement_vector(suite))
         if agent.path is None and agent.name.startswith("sb3"):
             print(f"read-env: {agent.name} is untrained here; read-env train makes one that isn't", file=sys.stderr)
-    get_loss(config.distill.loss, config.distill)
+    check_loss(config.distill.loss)
     return [card.name for card in cards]
 
 

@@ -88,6 +88,18 @@ class DistillConfig(_Settings):
     """Loss tad: tokens that count as the head; top_k must be larger."""
     tad_beta: float = Field(2.0, ge=0)
     """Loss tad: weight of the tail."""
+    group_size: int = Field(4, ge=1)
+    """Losses on the student's own samples: completions of each prompt; grpo and rlad need at least 2."""
+    rollout_prompts: int = Field(8, gt=0)
+    """Losses on the student's own samples: prompts between two updates."""
+    clip_epsilon: float = Field(0.2, gt=0, lt=1)
+    """Losses grpo and rlad: half-width of the trust region of the ratio."""
+    ratio_bound: float = Field(10.0, gt=1)
+    """Losses grpo and rlad: the ratio counts as at most this where a sample did worse than its group (dual clipping)."""
+    rlad_alpha: float = Field(0.5, ge=0, le=1)
+    """Loss rlad: share of the old student in the ratio's denominator; the rest is the teacher's. 1 is grpo."""
+    kl_beta: float = Field(0.0, ge=0)
+    """Losses grpo and rlad: weight of the KL divergence to the teacher."""
     mix_schedule: Literal["fixed", "linear", "greedy"] = "fixed"
     """Loss mixed-kl: how the share of forward KL goes; greedy puts all on the smaller of the two."""
     mix_start: float = Field(0.5, ge=0, le=1)
@@ -102,12 +114,14 @@ class DistillConfig(_Settings):
     """Nats per token above which an update counts as exploded."""
 
     @model_validator(mode="after")
-    def _tail_has_an_inside(self) -> DistillConfig:
+    def _fits_the_loss(self) -> DistillConfig:
         if self.loss == "tad" and self.top_k <= self.tad_top:
             raise ValueError(
                 f"with loss 'tad', top_k must be above tad_top ({self.tad_top}), and is {self.top_k}: the tail beyond "
                 "the top tokens needs an inside"
             )
+        if self.loss in ("grpo", "rlad") and self.group_size < 2:
+            raise ValueError(f"with loss {self.loss!r}, group_size must be at least 2, and is {self.group_size}")
         return self
 
 

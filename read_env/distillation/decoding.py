@@ -1,4 +1,4 @@
-"""Greedy decoding: batched, left-padded, with a key-value cache."""
+"""Decoding, greedy and sampled: batched, left-padded, with a key-value cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-@torch.inference_mode()
 def greedy(
     model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], *, max_new_tokens: int, eos_id: int, pad_id: int,
     vocabulary: int | None = None, observe: Callable[[torch.Tensor], None] | None = None,
@@ -32,11 +31,38 @@ def greedy(
     Returns:
         Completion ids; each ends with ``eos_id`` unless it was cut at ``max_new_tokens``.
     """
+    return _generate(
+        model, prompt_ids, GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False), eos_id, pad_id,
+        vocabulary, observe,
+    )  # fmt: skip
+
+
+def sample(
+    model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], *, max_new_tokens: int, eos_id: int, pad_id: int,
+    seed: int, vocabulary: int | None = None,
+) -> list[list[int]]:  # fmt: skip
+    """One completion a prompt, drawn from the model's own distribution (temperature 1, nothing cut off).
+
+    Args and result are those of :func:`greedy`; ``seed`` is that of the draws, which neither read nor
+    move torch's own generator.
+    """
+    plain = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=True, temperature=1.0, top_k=0, top_p=1.0)
+    device = next(model.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        return _generate(model, prompt_ids, plain, eos_id, pad_id, vocabulary, None)
+
+
+@torch.inference_mode()
+def _generate(
+    model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], plain: GenerationConfig, eos_id: int, pad_id: int,
+    vocabulary: int | None, observe: Callable[[torch.Tensor], None] | None,
+) -> list[list[int]]:  # fmt: skip
     device = next(model.parameters()).device
     length = max(len(ids) for ids in prompt_ids)
     ids = torch.tensor([[pad_id] * (length - len(p)) + list(p) for p in prompt_ids], device=device)
     mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompt_ids], device=device)
-    plain = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=eos_id, pad_token_id=pad_id)
+    plain.eos_token_id, plain.pad_token_id = eos_id, pad_id
     processors = LogitsProcessorList([_Watching(vocabulary, observe)])
     was_training, own = model.training, model.generation_config
     model.eval()

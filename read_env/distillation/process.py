@@ -22,13 +22,14 @@ from read_env.config import Config
 from read_env.distillation.alignment import Alignment, align
 from read_env.distillation.allocation import Quotas, normalise_allocation
 from read_env.distillation.budget import TokenBudget
-from read_env.distillation.completion import Example
+from read_env.distillation.completion import Example, Sample
 from read_env.distillation.curriculum import tertile_shares
 from read_env.distillation.evaluation import ProbeSet, exam, probe_profile
 from read_env.distillation.loading import cached, load_student, load_teacher
+from read_env.distillation.practice import practise
 from read_env.distillation.student import Student, UpdateStats
 from read_env.distillation.supply import Supply
-from read_env.distillation.teacher import TeacherCache
+from read_env.distillation.teacher import LocalTeacher, TeacherCache
 from read_env.errors import DivergedError, ReadEnvError
 
 #: Dev prompts a capability that an objective may learn from.
@@ -147,10 +148,11 @@ class Distillation:
         started = time.perf_counter()
         before = self.snapshot()
         self._supply.seconds = dict.fromkeys(self._supply.seconds, 0.0)
-        examples, owners = self._gather(allocation)
-        gathered = time.perf_counter()
+        last = self._grant(allocation)
         try:
-            updates = self._train(examples)
+            learned, owners, updates, gathered = (
+                self._practise(allocation, last) if self.student.on_policy else (self._teach(allocation, last))
+            )
             trained = time.perf_counter()
             profile_before, self.profile = self.profile, self._measure()
         except DivergedError:
@@ -162,7 +164,7 @@ class Distillation:
             **stages, "student": trained - gathered, "probes": measured - trained,
             "other": gathered - started - sum(stages.values()),
         }  # fmt: skip
-        return self._report(allocation, examples, owners, updates, profile_before, seconds)
+        return self._report(allocation, learned, owners, updates, profile_before, seconds)
 
     def dev_profile(self) -> np.ndarray:
         """(|C|,) the probe score on the dev split: for calibration at coarse checkpoints."""
@@ -224,14 +226,42 @@ class Distillation:
 
     # --- the stages of a step, in order -------------------------------------------------------
 
-    def _gather(self, allocation: np.ndarray) -> tuple[list[Example], list[int]]:
-        """Whole examples for this step, by quota, and the capability of each; the ledger is charged."""
+    def _grant(self, allocation: np.ndarray) -> bool:
+        """Adds this step's tokens to the quotas; whether it is the last step."""
         steps = self.config.budget.steps
-        last = self.step_index + 1 >= steps
         # Shares of the whole, not of what is left: what one step leaves over stays owed to its capability.
         total = self.budget.total
         self._quotas.grant(allocation, (self.step_index + 1) * total // steps - self.step_index * total // steps)
         self._supply.shares = tertile_shares(self.step_index / max(1, steps - 1), self.config.distill.curriculum)
+        self.step_index += 1
+        self.exhausted = self.step_index >= steps
+        return self.exhausted
+
+    def _teach(self, allocation: np.ndarray, last: bool) -> tuple[list[Example], list[int], list[UpdateStats], float]:
+        """Examples of the teacher and updates on them, and when the examples were there."""
+        examples, owners = self._gather(allocation, last)
+        self._charge(examples)
+        gathered = time.perf_counter()
+        return examples, owners, self._train(examples), gathered
+
+    def _practise(self, allocation: np.ndarray, last: bool) -> tuple[list[Sample], list[int], list[UpdateStats], float]:
+        """Samples of the student's own and updates on them; the clock of the student's stage begins at once."""
+        began = time.perf_counter()
+        assert isinstance(self.cache.teacher, LocalTeacher), "load refuses others"
+        done = practise(
+            self.student, self.cache.teacher, self.suite, self._supply, self._quotas, self.config.distill,
+            open_=allocation > 0, left=self.budget.left, last=last,
+            progress=(self.step_index - 1) / self.config.budget.steps, seed=f"rollout/{self.seed}/{self.step_index}",
+        )  # fmt: skip
+        self._charge(done.samples)
+        self.budget = self.budget.count(generated_tokens=sum(map(len, done.samples)))
+        return done.samples, done.owners, done.updates, began
+
+    def _charge(self, learned: Sequence[Example | Sample]) -> None:
+        self.budget = self.budget.spend(sum(map(len, learned)), sum(len(one.prompt_ids) for one in learned))
+
+    def _gather(self, allocation: np.ndarray, last: bool) -> tuple[list[Example], list[int]]:
+        """Whole examples for this step, by quota, and the capability of each."""
         left = self.budget.left
         open_ = allocation > 0
         lengths = [len(self._supply.peek(c)) if open_[c] else 0 for c in range(len(allocation))]
@@ -247,10 +277,6 @@ class Distillation:
             owners.append(choice)
             left -= len(example)
             lengths[choice] = len(self._supply.peek(choice))
-        self.step_index += 1
-        self.exhausted = last
-        completion_tokens = sum(len(e) for e in examples)
-        self.budget = self.budget.spend(completion_tokens, sum(len(e.prompt_ids) for e in examples))
         return examples, owners
 
     def _train(self, examples: list[Example]) -> list[UpdateStats]:
@@ -275,7 +301,8 @@ class Distillation:
         ]
 
     def _report(
-        self, allocation: np.ndarray, examples: list[Example], owners: list[int], updates: list[UpdateStats],
+        self, allocation: np.ndarray, examples: Sequence[Example | Sample], owners: list[int],
+        updates: list[UpdateStats],
         profile_before: np.ndarray, seconds: dict[str, float],
     ) -> ChunkReport:  # fmt: skip
         lengths = np.array([len(e) for e in examples], dtype=np.int64)

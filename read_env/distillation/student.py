@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,17 +11,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from read_env.config import DistillConfig, ModelConfig
-from read_env.distillation.completion import Example
-from read_env.distillation.encoding import Encoder, collate, completion_logits
+from read_env.distillation.completion import Example, Sample
+from read_env.distillation.encoding import Encoder, collate, completion_logits, length_buckets
 from read_env.distillation.models import add_adapters, count_parameters, quietly
 from read_env.distillation.placement import Placement
 from read_env.errors import DivergedError, ReadEnvError
 from read_env.losses import (
+    ON_POLICY,
+    Controller,
+    Objective,
+    SampleTokens,
     StepState,
     TeacherTargets,
     forward_kl,
     get_loss,
     jensen_shannon,
+    on_policy_loss,
     reverse_kl,
     step_state,
 )
@@ -30,6 +35,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _LOG = logging.getLogger(__name__)
+
+#: Loss of every token of a part, (m,), and what else is reported of it, from its logits and the teacher's targets.
+_Judge = Callable[[Sequence[Any], torch.Tensor, TeacherTargets], tuple[torch.Tensor, dict[str, torch.Tensor]]]
 
 #: Names under which the parts of a step's state are summed.
 _STATE = tuple(f"state_{name}" for name in StepState.__dataclass_fields__)
@@ -43,8 +51,10 @@ class UpdateStats:
         loss: mean of the objective, nats per completion token.
         tokens: completion tokens.
         metrics: ``grad_norm`` before clipping; where the teacher's probabilities are known, means over the
-            tokens before the step: ``topk_mass`` (of the teacher, on the kept tokens), ``fkl`` and ``rkl``
-            (divergences both ways, whatever the objective is).
+            tokens before the step: ``topk_mass`` (of the teacher, on the kept tokens), ``overlap`` (share of the
+            teacher's kept tokens among as many of the student's likeliest), ``fkl`` and ``rkl`` (divergences both
+            ways, whatever the objective is). ``alpha``, ``clip_fraction``, ``ratio``, ``reward`` where the
+            objective has them.
     """
 
     loss: float
@@ -66,6 +76,7 @@ class Student:
         adapted: the peft model around ``model``; None without LoRA.
         micro_batch_tokens: padded tokens that go through the model at once; halved when memory runs out.
         validation: held-out examples for an objective that learns from them.
+        on_policy: the objective is for samples of the student's own.
     """
 
     def __init__(
@@ -82,7 +93,8 @@ class Student:
         if models.gradient_checkpointing:
             _checkpoint_gradients(model)
         self.validation: Sequence[Example] = ()
-        self._loss = get_loss(config.loss, config)
+        self.on_policy = config.loss in ON_POLICY
+        self._loss = self._fresh_loss(seed=0)
         self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._initial = _copied(self._trained)
         self.optimizer = self._fresh_optimizer()
@@ -95,31 +107,33 @@ class Student:
     @property
     def validates(self) -> bool:
         """Whether the objective learns from held-out examples."""
-        return self._loss.controller is not None and self._loss.controller.validates
+        return self._controller is not None and self._controller.validates
 
     def reset(self, seed: int = 0) -> None:
         """Back to the initial student S_0 with a fresh optimizer and objective; ``seed`` is the objective's."""
         self._load(self._initial)
         self.optimizer = self._fresh_optimizer()
-        self._loss = get_loss(self.config.loss, self.config, seed)
+        self._loss = self._fresh_loss(seed)
 
-    def update(self, examples: Sequence[Example], progress: float = 0.0) -> UpdateStats:
+    def update(self, examples: Sequence[Example | Sample], progress: float = 0.0) -> UpdateStats:
         """One optimizer step on the completion tokens of ``examples``, every token weighted the same.
 
-        Args:
-            examples: one at least.
-            progress: share of the budget that is spent, in [0, 1]: some objectives change with it.
-
         Where memory runs out the step is begun again in smaller pieces: same gradient, more time.
+
+        Args:
+            examples: one at least; samples of the student's own where the objective is for these.
+            progress: share of the budget that is spent, in [0, 1]: some objectives change with it.
 
         Raises:
             DivergedError: the loss or gradient is not finite, or the loss exceeds ``max_loss``.
             ReadEnvError: a single example doesn't fit into memory.
         """
+        # What an objective takes over the whole step must not depend on how the step is cut.
+        judge = self._judge_samples if self.on_policy else self._judge_examples(examples, progress)
         while True:
             self.optimizer.zero_grad(set_to_none=True)
             try:
-                sums = self._accumulate(examples, progress)
+                sums = self._accumulate(examples, judge)
                 break
             except torch.OutOfMemoryError as error:
                 self._halve(examples, error)
@@ -133,8 +147,7 @@ class Student:
                 f"gradient norm {norm}; lower distill.learning_rate (now {self.config.learning_rate})"
             )
         self.optimizer.step()
-        controller = self._loss.controller
-        if controller is not None:
+        if (controller := self._controller) is not None:
             means["alpha"] = controller.alpha(progress)
             controller.learn(StepState(*state), self._validate)
         return UpdateStats(loss, tokens, {"grad_norm": norm, **means})
@@ -148,7 +161,7 @@ class Student:
             total += jensen_shannon(logits, targets).sum().item()
         return total / sum(len(example) for example in self.validation)
 
-    def _forward(self, part: Sequence[Example]) -> tuple[torch.Tensor, TeacherTargets]:
+    def _forward(self, part: Sequence[Example | Sample]) -> tuple[torch.Tensor, TeacherTargets]:
         """Logits at the completion positions, (m, V), and what the teacher said there."""
         batch = collate([e.prompt_ids for e in part], [e.token_ids for e in part], self.encoder.pad_id)
         targets = TeacherTargets.concatenate([e.targets for e in part]).to(self.placement.device)
@@ -157,19 +170,52 @@ class Student:
             logits = completion_logits(self.model, batch.to(self.placement.device), self.encoder.vocabulary)
         return logits, targets
 
-    def _accumulate(self, examples: Sequence[Example], progress: float) -> dict[str, float]:
+    def _judge_examples(self, examples: Sequence[Any], progress: float) -> _Judge:
+        """The objective for parts of ``examples``."""
+        assert self._loss is not None
+        objective = self._loss.over(TeacherTargets.concatenate([example.targets for example in examples]), progress)
+        return lambda part, logits, targets: (objective(logits, targets), {})
+
+    def _judge_samples(
+        self, part: Sequence[Any], logits: torch.Tensor, targets: TeacherTargets
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        device = logits.device
+        lengths = torch.tensor([len(sample) for sample in part], device=device)
+        tokens = SampleTokens(
+            targets,
+            torch.cat([sample.log_old for sample in part]).to(device),
+            torch.cat([sample.log_teacher for sample in part]).to(device),
+            torch.tensor([sample.advantage for sample in part], device=device).repeat_interleave(lengths),
+        )
+        per_token, reported = on_policy_loss(self.config.loss, logits, tokens, self.config)
+        reward = torch.tensor([sample.reward for sample in part], device=device).repeat_interleave(lengths)
+        return per_token, {**reported, "reward": reward}
+
+    def _accumulate(self, examples: Sequence[Any], judge: _Judge) -> dict[str, float]:
         """Gradients of the mean loss over all tokens; sums over the tokens of what is reported."""
-        whole = TeacherTargets.concatenate([example.targets for example in examples])
-        # What an objective takes over the whole step must not depend on how the step is cut.
-        objective = self._loss.over(whole, progress)
+        tokens = sum(len(example) for example in examples)
         sums: dict[str, float] = {}
         for part in self._parts(examples):
             logits, targets = self._forward(part)
-            per_token = objective(logits, targets)
-            (per_token.sum() / len(whole.tokens)).backward()
-            for name, values in self._reported(logits, targets, per_token).items():
+            per_token, extras = judge(part, logits, targets)
+            (per_token.sum() / tokens).backward()
+            for name, values in {**self._reported(logits, targets, per_token), **extras}.items():
                 sums[name] = sums.get(name, 0.0) + values.sum().item()
         return sums
+
+    @torch.inference_mode()
+    def score(self, prompt_ids: Sequence[Sequence[int]], token_ids: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        """(m,) log-probabilities of each completion's tokens, on the CPU."""
+        found: dict[int, torch.Tensor] = {}
+        lengths = [len(p) + len(c) for p, c in zip(prompt_ids, token_ids, strict=True)]
+        for bucket in length_buckets(lengths, self.micro_batch_tokens):
+            said = [token_ids[i] for i in bucket]
+            batch = collate([prompt_ids[i] for i in bucket], said, self.encoder.pad_id).to(self.placement.device)
+            with self.placement.computing():
+                logits = completion_logits(self.model, batch, self.encoder.vocabulary)
+            own = torch.log_softmax(logits.float(), -1).gather(-1, batch.targets[:, None])[:, 0].cpu()
+            found |= dict(zip(bucket, own.split([len(tokens) for tokens in said]), strict=True))
+        return [found[i].clone() for i in range(len(found))]
 
     @torch.no_grad()
     def _reported(
@@ -177,18 +223,20 @@ class Student:
     ) -> dict[str, torch.Tensor]:
         """What is reported of each token, (m,) each."""
         reported = {"loss": per_token}
-        if targets.top_ids.shape[-1]:
+        if kept := targets.top_ids.shape[-1]:
             reported["topk_mass"] = targets.top_mass
+            mine = logits.topk(kept, dim=-1).indices
+            reported["overlap"] = (mine[:, :, None] == targets.top_ids[:, None]).any(-1).float().mean(-1)
             for name, divergence in (("fkl", forward_kl), ("rkl", reverse_kl)):
                 # One of the two is the objective as a rule, and known already.
                 reported[name] = per_token if self.config.loss == name else divergence(logits, targets)
-        if self._loss.controller is not None:
+        if self._controller is not None:
             reported |= dict(zip(_STATE, step_state(logits, targets), strict=True))
         return reported
 
-    def _parts(self, examples: Sequence[Example]) -> Iterator[list[Example]]:
+    def _parts(self, examples: Sequence[Example | Sample]) -> Iterator[list[Example | Sample]]:
         """Consecutive examples of at most ``micro_batch_tokens`` padded tokens, one example at least."""
-        part: list[Example] = []
+        part: list[Example | Sample] = []
         longest = 0
         for example in examples:
             length = len(example.prompt_ids) + len(example)
@@ -199,7 +247,7 @@ class Student:
             longest = max(longest, length)
         yield part
 
-    def _halve(self, examples: Sequence[Example], error: torch.OutOfMemoryError) -> None:
+    def _halve(self, examples: Sequence[Example | Sample], error: torch.OutOfMemoryError) -> None:
         parts = list(self._parts(examples))
         if all(len(part) == 1 for part in parts):
             longest = max(len(e.prompt_ids) + len(e) for e in examples)
@@ -218,7 +266,7 @@ class Student:
 
     def snapshot(self) -> dict[str, Any]:
         """Trained weights, optimizer state and what the objective learned, copied to the CPU."""
-        controller = self._loss.controller
+        controller = self._controller
         return {
             "model": _copied(self._trained),
             "optimizer": _copied(self.optimizer.state_dict()),
@@ -230,8 +278,8 @@ class Student:
         self._load(state["model"])
         self.optimizer = self._fresh_optimizer()
         self.optimizer.load_state_dict(_copied(state["optimizer"]))
-        if self._loss.controller is not None:
-            self._loss.controller.load_state_dict(state["objective"])
+        if self._controller is not None:
+            self._controller.load_state_dict(state["objective"])
 
     def save(self, path: Path | str) -> None:
         """Model (with LoRA: the adapters) and tokenizer in Hugging Face form."""
@@ -247,6 +295,13 @@ class Student:
     def _load(self, weights: dict[str, torch.Tensor]) -> None:
         for name, parameter in self._trained.items():
             parameter.copy_(weights[name])
+
+    @property
+    def _controller(self) -> Controller | None:
+        return self._loss.controller if self._loss is not None else None
+
+    def _fresh_loss(self, seed: int) -> Objective | None:
+        return None if self.on_policy else get_loss(self.config.loss, self.config, seed)
 
     def _fresh_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(

@@ -49,8 +49,7 @@ class Supply:
 
     def peek(self, capability: int) -> Example:
         """The next example of a capability, by index; the teacher is asked if it hasn't been."""
-        tertile = tertile_of(self._taken[capability], self.shares)
-        block, offset = divmod(self._cursors[capability][tertile], self.block_size)
+        tertile, block, offset = self._place(capability)
         held = self._blocks.get((capability, tertile))
         if held is None or held[0] != block:
             held = (block, self._answer(capability, tertile, block))
@@ -60,10 +59,29 @@ class Supply:
     def take(self, capability: int) -> Example:
         """The next example of a capability; the stream moves on."""
         example = self.peek(capability)
+        self._move_on(capability)
+        return example
+
+    def peek_prompt(self, capability: int) -> Prompt:
+        """The next prompt of a capability; no teacher is asked."""
+        tertile, block, offset = self._place(capability)
+        return self._block(capability, tertile, block)[0][offset]
+
+    def take_prompt(self, capability: int) -> Prompt:
+        """The next prompt of a capability; the stream moves on."""
+        prompt = self.peek_prompt(capability)
+        self._move_on(capability)
+        return prompt
+
+    def _place(self, capability: int) -> tuple[int, int, int]:
+        """Tertile of the next prompt, its block there, and its place in the block."""
         tertile = tertile_of(self._taken[capability], self.shares)
+        return (tertile, *divmod(self._cursors[capability][tertile], self.block_size))
+
+    def _move_on(self, capability: int) -> None:
+        tertile, _, _ = self._place(capability)
         self._taken[capability] += 1
         self._cursors[capability][tertile] += 1
-        return example
 
     def snapshot(self) -> dict[str, Any]:
         """The positions in all streams."""
@@ -75,15 +93,19 @@ class Supply:
         self._cursors = [list(c) for c in state["cursors"]]
 
     def _answer(self, capability: int, tertile: int, block: int) -> tuple[Example, ...]:
+        prompts, prompt_ids = self._block(capability, tertile, block)
         started = time.perf_counter()
+        answers = self.cache.ask([p.text for p in prompts])
+        self.seconds["teacher"] += time.perf_counter() - started
+        return tuple(map(self.alignment.example, prompts, prompt_ids, answers))
+
+    def _block(self, capability: int, tertile: int, block: int) -> tuple[tuple[Prompt, ...], list[list[int]]]:
+        """The prompts of a block and their ids."""
         key = (capability, tertile, block)
         if key not in self._prompts:
-            start = block * self.block_size
-            prompts = self._streams[capability].slice(tertile, start, start + self.block_size)
+            started = time.perf_counter()
+            first = block * self.block_size
+            prompts = self._streams[capability].slice(tertile, first, first + self.block_size)
             self._prompts[key] = prompts, self.encoder.prompts([p.text for p in prompts])
-        prompts, prompt_ids = self._prompts[key]
-        made = time.perf_counter()
-        answers = self.cache.ask([p.text for p in prompts])
-        self.seconds["teacher"] += time.perf_counter() - made
-        self.seconds["prompts"] += made - started
-        return tuple(map(self.alignment.example, prompts, prompt_ids, answers))
+            self.seconds["prompts"] += time.perf_counter() - started
+        return self._prompts[key]

@@ -20,7 +20,7 @@ import torch
 
 from read_env.distillation.completion import Answer
 from read_env.distillation.decoding import greedy
-from read_env.distillation.encoding import Encoder
+from read_env.distillation.encoding import Encoder, collate, completion_logits, length_buckets
 from read_env.distillation.store import BlockStore
 from read_env.losses.targets import TeacherTargets
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _LOG = logging.getLogger(__name__)
+
+#: Padded tokens that are scored at once.
+_SCORED_TOKENS = 16_384
 
 
 class Teacher(Protocol):
@@ -88,6 +91,33 @@ class LocalTeacher:
         return tuple(
             Answer(tuple(answer), by_sequence.part((row, slice(len(answer))))) for row, answer in enumerate(answers)
         )
+
+    @torch.inference_mode()
+    def score(
+        self, texts: Sequence[str], token_ids: Sequence[Sequence[int]]
+    ) -> list[tuple[TeacherTargets, torch.Tensor]]:
+        """What the teacher thinks of completions that somebody else wrote in its vocabulary.
+
+        Returns:
+            For each: its likely tokens at every position, and the (m,) log-probabilities of the given tokens.
+        """
+        prompt_ids = self.encoder.prompts(texts)
+        found: list[tuple[TeacherTargets, torch.Tensor] | None] = [None] * len(texts)
+        device = next(self.model.parameters()).device
+        lengths = [len(p) + len(c) for p, c in zip(prompt_ids, token_ids, strict=True)]
+        for bucket in length_buckets(lengths, _SCORED_TOKENS):
+            said = [token_ids[i] for i in bucket]
+            batch = collate([prompt_ids[i] for i in bucket], said, self.encoder.pad_id).to(device)
+            with self._around():
+                logits = completion_logits(self.model, batch, self.encoder.vocabulary)
+            targets = TeacherTargets.from_logits(logits, batch.targets, self.top_k)
+            own = torch.log_softmax(logits.float(), -1).gather(-1, batch.targets[:, None])[:, 0].cpu()
+            start = 0
+            for i, tokens in zip(bucket, said, strict=True):
+                rows = slice(start, start + len(tokens))
+                found[i] = targets.part((rows,)), own[rows].clone()
+                start = rows.stop
+        return [item for item in found if item is not None]
 
 
 class TeacherCache:

@@ -19,6 +19,7 @@ from read_env.losses.arkd import ARKD, PublishedARKD
 from read_env.losses.forward_kl import forward_kl
 from read_env.losses.jensen_shannon import jensen_shannon
 from read_env.losses.mixed_kl import Controller, Scheduled, StepState, mixed_kl, step_state
+from read_env.losses.on_policy import ON_POLICY, SampleTokens, on_policy_loss
 from read_env.losses.reverse_kl import reverse_kl
 from read_env.losses.sft import sft
 from read_env.losses.skew_kl import skew_forward_kl, skew_reverse_kl
@@ -26,15 +27,20 @@ from read_env.losses.tail_aware import tail_aware, tail_mass
 from read_env.losses.targets import TeacherTargets
 
 __all__ = [
+    "ON_POLICY",
+    "Controller",
     "Loss",
     "Objective",
+    "SampleTokens",
     "StepState",
     "TeacherTargets",
+    "check_loss",
     "forward_kl",
     "get_loss",
     "jensen_shannon",
     "loss_names",
     "needs_probabilities",
+    "on_policy_loss",
     "reverse_kl",
     "sft",
     "skew_forward_kl",
@@ -95,23 +101,32 @@ _LOSSES: dict[str, tuple[Callable[..., torch.Tensor], dict[str, str]]] = {
 
 
 def loss_names() -> tuple[str, ...]:
-    """Names that :func:`get_loss` knows."""
-    return tuple(_LOSSES)
+    """Names that ``distill.loss`` may have."""
+    return (*_LOSSES, *ON_POLICY)
+
+
+def check_loss(name: str) -> None:
+    """Whether there is an objective of that name.
+
+    Raises:
+        ReadEnvError: if there is none; the message lists the known ones.
+    """
+    if name not in loss_names():
+        raise unknown("loss", name, loss_names())
 
 
 def get_loss(name: str, config: DistillConfig | None = None, seed: int = 0) -> Objective:
     """The objective of that name, with its parameters from ``config``.
 
     Args:
-        name: one of ``loss_names()``.
+        name: one of ``loss_names()`` that is not in ``ON_POLICY``.
         config: the defaults if not given.
         seed: of what an objective draws or learns.
 
     Raises:
         ReadEnvError: if there is none; the message lists the known ones.
     """
-    if name not in _LOSSES:
-        raise unknown("loss", name, _LOSSES)
+    check_loss(name)
     function, fields = _LOSSES[name]
     config = config or DistillConfig()
     given = {argument: getattr(config, name_) for argument, name_ in fields.items()}
@@ -135,5 +150,7 @@ def needs_probabilities(name: str) -> bool:
 
 def describe_loss(name: str) -> str:
     """What an objective is, in a line."""
+    if name in ON_POLICY:
+        return ON_POLICY[name]
     learned: dict[str, type] = {"arkd-published": PublishedARKD, "arkd": ARKD}
     return (learned.get(name, _LOSSES[name][0]).__doc__ or "").partition("\n")[0]

@@ -16,14 +16,16 @@ def group_advantages(rewards: torch.Tensor) -> torch.Tensor:
     """``(R − mean) / s.d.`` inside each group.
 
     Args:
-        rewards: (groups, samples) of a group's completions; at least two samples.
+        rewards: (groups, samples) of a group's completions.
 
     Returns:
-        (groups, samples). A group whose rewards are all equal says nothing: 0, not 0/0. The s.d. is
+        (groups, samples). A group whose rewards are all equal, or of one, says nothing: 0, not 0/0. The s.d. is
         the sample's (divisor n − 1).
 
     Reference: Shao et al., DeepSeekMath (arXiv 2402.03300).
     """
+    if rewards.shape[1] < 2:
+        return torch.zeros_like(rewards)
     centred = rewards - rewards.mean(dim=1, keepdim=True)
     spread = rewards.std(dim=1, keepdim=True)
     return torch.where(spread > 1e-8, centred / spread.clamp_min(1e-8), torch.zeros_like(centred))
@@ -52,11 +54,14 @@ def policy_ratio_loss(
     log_teacher: torch.Tensor | None = None,
     alpha: float = 1.0,
     epsilon: float = 0.2,
+    bound: float = float("inf"),
 ) -> PolicyLoss:
     """``−min(r Â, clip(r, 1 − ε, 1 + ε) Â)`` with ``r = π_S / (π_old^α π_T^(1 − α))``.
 
     α = 1 is GRPO. With α < 1 (RLAD's trust region ratio) the ratio is not 1 at the first update, so
-    clipping acts from the start: log its share.
+    clipping acts from the start: log its share. The minimum bounds the loss only where Â > 0: a sampled
+    token with Â < 0 to which the teacher gives next to no probability has a ratio, and a loss, without
+    limit. ``bound`` is one (dual clipping).
 
     Args:
         log_student: (m,) log-probabilities of the sampled tokens under the student, with gradient.
@@ -65,6 +70,7 @@ def policy_ratio_loss(
         log_teacher: (m,) the same under the teacher; needed where α < 1.
         alpha: share of the old student in the denominator, in [0, 1].
         epsilon: half-width of the trust region.
+        bound: where Â < 0 the ratio counts as at most this; infinite as published.
 
     Returns:
         The loss of every token, the ratio and what was clipped.
@@ -73,6 +79,7 @@ def policy_ratio_loss(
         ValueError: α < 1 without a teacher.
 
     Reference: RLAD (arXiv 2602.22495); its α and ε were not found: 0.5 and 0.2 are this project's defaults.
+    Dual clipping: Ye et al., 2020 (arXiv 1912.09729).
     """
     anchor = alpha * log_old
     if alpha < 1:
@@ -81,7 +88,10 @@ def policy_ratio_loss(
         anchor = anchor + (1 - alpha) * log_teacher
     ratio = (log_student - anchor.detach()).exp()
     free, bounded = ratio * advantages, ratio.clamp(1 - epsilon, 1 + epsilon) * advantages
-    return PolicyLoss(-torch.minimum(free, bounded), ratio.detach(), bounded.detach() < free.detach())
+    objective = torch.minimum(free, bounded)
+    limited = torch.where(advantages < 0, torch.maximum(objective, bound * advantages), objective)
+    clipped = (bounded.detach() < free.detach()) | (limited.detach() > objective.detach())
+    return PolicyLoss(-limited, ratio.detach(), clipped)
 
 
 def sampled_kl(log_student: torch.Tensor, log_reference: torch.Tensor) -> torch.Tensor:

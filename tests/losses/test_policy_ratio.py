@@ -61,6 +61,17 @@ def test_a_clipped_token_gets_no_gradient():
     assert (student.grad == 0).tolist() == [True, False, False, True]
 
 
+def test_a_bad_token_that_the_teacher_would_never_say_has_a_bounded_loss():
+    student = torch.tensor([-0.1]).requires_grad_()
+    arguments = student, torch.tensor([-0.1]), torch.tensor([-1.0])
+    teacher = {"log_teacher": torch.tensor([-40.0]), "alpha": 0.5}
+    assert policy_ratio_loss(*arguments, **teacher).per_token.item() > 1e8
+    bounded = policy_ratio_loss(*arguments, **teacher, bound=10.0)
+    bounded.per_token.sum().backward()
+    assert bounded.per_token.item() == pytest.approx(10.0)
+    assert bounded.clipped.item() and student.grad.item() == 0
+
+
 def test_a_teacher_in_the_ratio_must_be_given():
     with pytest.raises(ValueError, match=r"alpha is 0\.5.*log_teacher is missing"):
         policy_ratio_loss(torch.zeros(2), torch.zeros(2), torch.ones(2), alpha=0.5)
