@@ -1,4 +1,4 @@
-"""The command line: ``read-env run``, ``train``, ``compare``, ``transfer``, ``report`` and ``list``.
+"""The command line: ``read-env run``, ``train``, ``compare``, ``transfer``, ``check``, ``report`` and ``list``.
 
 A preset fills the configuration first, options override it second::
 
@@ -236,6 +236,20 @@ class Transfer:
 
 
 @dataclass(frozen=True)
+class Check:
+    """Parameters, memory by part and seconds a chunk of a configuration; what is missing, and how to get it."""
+
+    config: Annotated[SharedConfig, _Flat]
+
+    def __call__(self, typed: str) -> int:
+        from read_env.running.check import check
+
+        found = check(_plain(self.config))
+        _table(found.rows)
+        return 0 if found.ready else 1
+
+
+@dataclass(frozen=True)
 class Report:
     """Make the report of a run, comparison, transfer matrix or training again, from its records."""
 
@@ -291,6 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     "train": functools.partial(Train, config=TrainingConfig(**base.model_dump())),
                     "compare": functools.partial(Compare, config=SharedConfig(**base.model_dump())),
                     "transfer": functools.partial(Transfer, config=SharedConfig(**base.model_dump())),
+                    "check": functools.partial(Check, config=SharedConfig(**base.model_dump())),
                     "report": Report,
                     "list": List,
                 },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import metadata, resources
+from importlib.util import find_spec
 from pathlib import Path
 
 from read_env.errors import ReadEnvError
@@ -83,3 +84,36 @@ def _in_package(reference: str) -> Path:
         there = ", ".join(sorted(file.name for file in files if file.name.endswith(_GGUF))) or "none"
         raise ReadEnvError(f"model {reference!r}: {distribution} has no such file; its GGUF files: {there}")
     return Path(str(found[0].locate()))
+
+
+def missing(source: ModelSource) -> str:
+    """What of a model isn't on this machine, and the command that gets it; empty if all is there."""
+    if source.gguf and find_spec("gguf") is None:
+        return "the package that reads GGUF files: pip install 'read-env[gguf]'"
+    folder = source.folder
+    if folder is not None:
+        there = (folder / source.gguf).is_file() if source.gguf else any(folder.glob("*.safetensors"))
+        return "" if there else f"weights: {folder} has no {source.gguf or '*.safetensors'}"
+    from huggingface_hub import try_to_load_from_cache
+
+    names = [source.gguf] if source.gguf else ["model.safetensors", "model.safetensors.index.json"]
+    if any(isinstance(try_to_load_from_cache(source.location, name), str) for name in names):
+        return ""
+    return f"weights: hf download {source.location}{f' {source.gguf}' if source.gguf else ''}"
+
+
+def architecture_of(source: ModelSource) -> ModelSource:
+    """A folder with the configuration of a well-known model of the hub, whose weights are elsewhere.
+
+    Raises:
+        ReadEnvError: a model whose shape isn't known here.
+    """
+    name = source.location.replace("/", "--")
+    folder = Path(str(resources.files("read_env") / "assets" / "architectures" / name))
+    if not folder.is_dir():
+        known = sorted(path.name.replace("--", "/", 1) for path in folder.parent.iterdir())
+        raise ReadEnvError(
+            f"model {source.reference!r} is not on this machine, and its shape isn't known without it; known are "
+            f"{', '.join(known)}; to get it: {missing(source)}"
+        )
+    return ModelSource(source.reference, str(folder))
