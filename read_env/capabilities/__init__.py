@@ -8,7 +8,7 @@ __all__ = ["Capability", "Prompt", "Suite", "get_suite", "split_of", "suite_name
 
 def suite_names() -> tuple[str, ...]:
     """Names that :func:`get_suite` knows."""
-    return ("micro",)
+    return ("micro", "instruct")
 
 
 def get_suite(name: str) -> Suite:
@@ -21,4 +21,8 @@ def get_suite(name: str) -> Suite:
         from read_env.capabilities.micro import MICRO
 
         return MICRO
+    if name == "instruct":
+        from read_env.capabilities.instruct import INSTRUCT
+
+        return INSTRUCT
     raise unknown("suite", name, suite_names())

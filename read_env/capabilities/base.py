@@ -9,11 +9,12 @@ of capabilities that fixes the index order of every vector in the library.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 Split = Literal["stream", "probes", "dev", "exam"]
 SPLITS: tuple[Split, ...] = ("stream", "probes", "dev", "exam")
@@ -50,10 +51,21 @@ class Filling:
     Attributes:
         slots: text of every slot named in the template's patterns.
         factors: control factors of this draw (any scale; scaled per capability).
+        check: what a verifier needs beside the reference: JSON values.
     """
 
     slots: Mapping[str, str]
     factors: Mapping[str, float]
+    check: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Draw(NamedTuple):
+    """What one draw of a template gave: prompt text, a correct completion, control factors, and ``Filling.check``."""
+
+    text: str
+    reference: str
+    factors: Mapping[str, float]
+    check: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -72,11 +84,11 @@ class Template:
     reference: str
     fill: Callable[[random.Random], Filling]
 
-    def draw(self, rng: random.Random) -> tuple[str, str, Mapping[str, float]]:
-        """Prompt text, reference completion and control factors of one draw."""
+    def draw(self, rng: random.Random) -> Draw:
+        """One draw of the slots, put into one of the patterns and into the reference."""
         filling = self.fill(rng)
         text = rng.choice(self.patterns).format(**filling.slots)
-        return text, self.reference.format(**filling.slots), filling.factors
+        return Draw(text, self.reference.format(**filling.slots), filling.factors, filling.check)
 
 
 @dataclass(frozen=True)
@@ -89,6 +101,7 @@ class Prompt:
         text: what teacher and student are asked.
         reference: a correct completion, worked steps included.
         difficulty: mean of the min-max scaled control factors, in [0, 1].
+        check: what the capability's verifier needs beside the reference.
     """
 
     capability: str
@@ -96,6 +109,11 @@ class Prompt:
     text: str
     reference: str
     difficulty: float
+    check: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+#: Whether a completion answers a prompt.
+Verifier = Callable[[Prompt, str], bool]
 
 
 @dataclass(frozen=True)
@@ -114,16 +132,27 @@ class Capability:
         templates: its scaffolds; prompts take them in turn.
         answer_marker: what stands before the final answer in a completion; a completion without
             it is an answer as a whole.
+        verifier: grades completions; without one the final answer must be the reference's.
     """
 
     name: str
     templates: tuple[Template, ...]
     answer_marker: str = " so "
+    verifier: Verifier | None = None
+
+    #: Whether the prompts run out, so that no set of them can be balanced over templates and tertiles.
+    finite: ClassVar[bool] = False
+
+    def draws(self, rng: random.Random) -> Iterator[Prompt]:
+        """One pass over the prompts in a seeded order: the templates in turn, without end."""
+        for template in itertools.cycle(self.templates):
+            yield self.draw(template, rng)
 
     def draw(self, template: Template, rng: random.Random) -> Prompt:
         """One prompt from ``template``, its difficulty measured."""
-        text, reference, factors = template.draw(rng)
-        return Prompt(self.name, template.name, text, reference, self._difficulty(text, reference, factors))
+        text, reference, factors, check = template.draw(rng)
+        difficulty = self._difficulty(text, reference, factors)
+        return Prompt(self.name, template.name, text, reference, difficulty, check)
 
     def tertile(self, difficulty: float) -> int:
         """0 (easy), 1 (medium) or 2 (hard), by the tertiles of the calibration pool."""
@@ -135,7 +164,9 @@ class Capability:
         return completion.rpartition(self.answer_marker)[2].strip()
 
     def verify(self, prompt: Prompt, completion: str) -> bool:
-        """Whether the completion's final answer equals the reference's (exact match)."""
+        """Whether a completion is right: the capability's own verifier, else exact match of the final answer."""
+        if self.verifier is not None:
+            return self.verifier(prompt, completion)
         return self.final_answer(completion) == self.final_answer(prompt.reference)
 
     def _difficulty(self, text: str, reference: str, factors: Mapping[str, float]) -> float:
@@ -151,7 +182,7 @@ class Capability:
         rng = random.Random(f"calibration/{self.name}")
         pool = []
         for i in range(_CALIBRATION_DRAWS):
-            text, reference, factors = self.templates[i % len(self.templates)].draw(rng)
+            text, reference, factors, _ = self.templates[i % len(self.templates)].draw(rng)
             pool.append(_with_length(text, reference, factors))
         low = {name: min(row[name] for row in pool) for name in pool[0]}
         high = {name: max(row[name] for row in pool) for name in pool[0]}

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 
 from read_env.capabilities.base import Capability, Prompt, Split, split_of
 from read_env.errors import ReadEnvError
@@ -22,6 +24,16 @@ _TEMPLATE_CAP = 1.5
 _DRAWS_PER_PROMPT = 400
 #: Draws without a new prompt after which a capability has no more of them.
 _DRAWS_IN_VAIN = 60_000
+
+
+def training_draws(capability: Capability, seed: int) -> Iterator[Prompt]:
+    """Every draw that a training stream of this seed looks at, held-out prompts and repetitions included.
+
+    Without end: a capability whose prompts run out begins again, in another order.
+    """
+    rng = random.Random(f"stream/{capability.name}/{seed}")
+    while True:
+        yield from capability.draws(rng)
 
 
 class PromptStream:
@@ -38,8 +50,7 @@ class PromptStream:
     def __init__(self, capability: Capability, seed: int) -> None:
         self.capability = capability
         self.seed = seed
-        self._rng = random.Random(f"stream/{capability.name}/{seed}")
-        self._drawn = 0
+        self._draws = training_draws(capability, seed)
         self._tertiles: tuple[list[Prompt], ...] = ([], [], [])
         self._used: tuple[Counter[str], ...] = (Counter(), Counter(), Counter())
 
@@ -47,9 +58,7 @@ class PromptStream:
         """Prompts ``start`` to ``stop - 1`` of a tertile (0 easy, 1 medium, 2 hard)."""
         prompts = self._tertiles[tertile]
         while len(prompts) < stop:
-            templates = self.capability.templates
-            prompt = self.capability.draw(templates[self._drawn % len(templates)], self._rng)
-            self._drawn += 1
+            prompt = next(self._draws)
             if split_of(prompt.text) == "stream":
                 self._admit(prompt)
         return tuple(prompts[start:stop])
@@ -57,14 +66,14 @@ class PromptStream:
     def _admit(self, prompt: Prompt) -> None:
         tertile = self.capability.tertile(prompt.difficulty)
         used = self._used[tertile]
-        if used[prompt.template] <= _STREAM_TEMPLATE_SHARE * (used.total() + 1):
+        if self.capability.finite or used[prompt.template] <= _STREAM_TEMPLATE_SHARE * (used.total() + 1):
             used[prompt.template] += 1
             self._tertiles[tertile].append(prompt)
 
 
 @lru_cache(maxsize=256)
 def held_out(capability: Capability, split: Split, count: int, seed: int = 0) -> tuple[Prompt, ...]:
-    """A fixed set of ``count`` distinct prompts of one held-out split, tertiles in equal parts.
+    """A fixed set of ``count`` distinct prompts of one held-out split, tertiles in equal parts (unless they run out).
 
     Args:
         capability: where the prompts come from.
@@ -86,14 +95,15 @@ def held_out(capability: Capability, split: Split, count: int, seed: int = 0) ->
     tertiles: Counter[int] = Counter()
     used: Counter[str] = Counter()
     found_at = 0
-    for i in range(int(_DRAWS_PER_PROMPT * count)):
+    limit = None if capability.finite else int(_DRAWS_PER_PROMPT * count)
+    for i, prompt in enumerate(islice(capability.draws(rng), limit)):
         if len(prompts) == count or i - found_at > _DRAWS_IN_VAIN:
             break
-        prompt = capability.draw(templates[i % len(templates)], rng)
         tertile = capability.tertile(prompt.difficulty)
         if split_of(prompt.text) != split or prompt.text in prompts:
             continue
-        if tertiles[tertile] < -(-count // 3) and used[prompt.template] < template_cap:
+        balanced = tertiles[tertile] < -(-count // 3) and used[prompt.template] < template_cap
+        if capability.finite or balanced:
             prompts[prompt.text] = prompt
             tertiles[tertile] += 1
             used[prompt.template] += 1

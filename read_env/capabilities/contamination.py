@@ -1,0 +1,86 @@
+"""Do training prompts occur in somebody's evaluation set? Compared by normalised hash."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from read_env.capabilities.base import Suite, normalised_hash, split_of
+from read_env.capabilities.stream import training_draws
+from read_env.errors import ReadEnvError
+
+_FIELDS = ("prompt", "question")
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """An evaluation prompt that is a training prompt too.
+
+    Attributes:
+        line: number of the line, from 1.
+        text: the evaluation prompt.
+        capability: whose training stream has it.
+        seed: of the first of the given streams that has it.
+    """
+
+    line: int
+    text: str
+    capability: str
+    seed: int
+
+
+def overlaps(suite: Suite, path: str | Path, draws: int = 20_000, seeds: Sequence[int] = (0,)) -> list[Overlap]:
+    """The lines of an evaluation file that a suite's training streams would draw.
+
+    Args:
+        suite: whose streams are looked at.
+        path: ``.txt``: every line is a prompt. Anything else: one JSON object a line, its prompt in
+            the field ``prompt`` or ``question``. Blank lines are skipped.
+        draws: first draws of every stream that are looked at.
+        seeds: of the streams.
+
+    Returns:
+        One entry for each colliding line, capability and text, by line.
+
+    Raises:
+        ReadEnvError: no such file, or a line that is malformed (file, line and value are named).
+        ValueError: ``draws`` is not positive or there is no seed.
+    """
+    if draws < 1 or not seeds:
+        raise ValueError(f"draws must be at least 1 and seeds not empty, got draws = {draws}, seeds = {list(seeds)}")
+    wanted: dict[int, list[tuple[int, str]]] = {}
+    for line, text in _prompts(Path(path)):
+        # A prompt that hashes into a held-out split is in no training stream.
+        if split_of(text) == "stream":
+            wanted.setdefault(normalised_hash(text), []).append((line, text))
+    found: dict[tuple[int, str], Overlap] = {}
+    for capability in suite if wanted else ():
+        for seed in seeds:
+            for prompt in islice(training_draws(capability, seed), draws):
+                for line, text in wanted.get(normalised_hash(prompt.text), ()):
+                    found.setdefault((line, capability.name), Overlap(line, text, capability.name, seed))
+    return [found[key] for key in sorted(found)]
+
+
+def _prompts(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReadEnvError(f"{path}: can't be read ({error}); give a UTF-8 file, .txt or JSON lines") from error
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield number, line if path.suffix == ".txt" else _field(line, f"{path}, line {number}")
+
+
+def _field(line: str, where: str) -> str:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ReadEnvError(f"{where}: {line[:60]!r} is no JSON ({error}); write one object a line") from error
+    values = [row[name] for name in _FIELDS if name in row] if isinstance(row, dict) else []
+    if not values or not isinstance(values[0], str):
+        raise ReadEnvError(f"{where}: {line[:60]!r} must be an object with a text in 'prompt' or 'question'")
+    return values[0]

@@ -1,0 +1,167 @@
+"""A capability from a user's own prompts: one JSON object a line with ``prompt``, ``answer`` and maybe ``difficulty``.
+
+A line's split follows from its prompt's normalised hash, as everywhere. The training stream goes
+through the stream prompts again and again, each time in another seeded order; held-out sets are
+the prompts of their split.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from read_env.capabilities.base import Capability, Filling, Prompt, Template, normalised_hash, split_of
+from read_env.capabilities.instruct.answers import is_number, is_text, marked, mentions, numbers, words
+from read_env.errors import ReadEnvError
+
+_FIELDS = ("prompt", "answer", "difficulty")
+
+
+@dataclass(frozen=True)
+class FileCapability(Capability):
+    """A capability whose prompts are given.
+
+    Attributes:
+        prompts: all of them, all splits, the easiest first. A prompt's difficulty is its place in
+            this order, scaled to [0, 1], so that each tertile has a third of the stream.
+    """
+
+    prompts: tuple[Prompt, ...] = ()
+    finite: ClassVar[bool] = True
+
+    def draws(self, rng: random.Random) -> Iterator[Prompt]:
+        """Every prompt once, in a seeded order."""
+        return iter(rng.sample(self.prompts, len(self.prompts)))
+
+    def draw(self, template: Template, rng: random.Random) -> Prompt:
+        """Any of the prompts."""
+        return rng.choice(self.prompts)
+
+    def tertile(self, difficulty: float) -> int:
+        """0 (easy), 1 (medium) or 2 (hard), by the tertiles of the stream prompts."""
+        below = bisect_right(self._stream, difficulty) - 1
+        return min(max(3 * below // len(self._stream), 0), 2)
+
+    @cached_property
+    def _stream(self) -> list[float]:
+        return [p.difficulty for p in self.prompts if split_of(p.text) == "stream"]
+
+
+def capability_from_jsonl(path: str | Path, name: str) -> FileCapability:
+    """Reads a capability from a JSON-lines file.
+
+    Each line is an object with ``prompt`` (text), ``answer`` (the accepted text, or a list of
+    accepted texts, the usual one first) and, if you like, ``difficulty`` (a number in [0, 1]; where
+    it is missing, length stands in for it). Blank lines are skipped. What is graded is the text
+    after the last ``Answer:``, or a whole short reply that mentions the answer; an answer that is a
+    number is compared as one.
+
+    Args:
+        path: of the file, UTF-8.
+        name: of the capability.
+
+    Raises:
+        ReadEnvError: no such file; a line that is malformed (file, line, field and value are
+            named); two lines with the same prompt; fewer than three training prompts.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise ReadEnvError(f"{path}: can't be read ({error.strerror}); give the path of a JSON-lines file") from error
+    except UnicodeDecodeError as error:
+        raise ReadEnvError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
+    seen: dict[int, int] = {}
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        row = _row(line, f"{path}, line {number}")
+        first = seen.setdefault(normalised_hash(row["prompt"]), number)
+        if first != number:
+            raise ReadEnvError(
+                f"{path}, lines {first} and {number}: prompt {_short(row['prompt'])} occurs twice (case and space aside); "
+                "keep one of the lines"
+            )
+        rows.append(row)
+    prompts = _ranked(rows, path.stem, name)
+    training = sum(split_of(prompt.text) == "stream" for prompt in prompts)
+    if training < 3:
+        raise ReadEnvError(
+            f"{path}: {len(prompts)} prompts, of which {training} fall into the training stream; at least 3 must, "
+            "so add lines (about 25 of 32 prompts are for training)"
+        )
+    # Its one template is there to be listed; draws give the prompts themselves.
+    template = Template(path.stem, ("{prompt}",), "{answer}", lambda rng: _filling(rng.choice(prompts)))
+    return FileCapability(name, (template,), "Answer:", _verify, prompts)
+
+
+def _row(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ReadEnvError(f"{where}: {_short(line)} is no JSON ({error}); write one object a line") from error
+    if not isinstance(row, dict):
+        raise ReadEnvError(f'{where}: {_short(row)} is no JSON object; write {{"prompt": ..., "answer": ...}}')
+    for key in row:
+        if key not in _FIELDS:
+            raise ReadEnvError(f"{where}: field {key!r} = {_short(row[key])} is unknown; known: {', '.join(_FIELDS)}")
+    for key in ("prompt", "answer"):
+        if key not in row:
+            raise ReadEnvError(f"{where}: field {key!r} is missing in {_short(row)}; it must be a text")
+    if not isinstance(row["prompt"], str) or not row["prompt"].strip():
+        raise ReadEnvError(f"{where}: prompt = {_short(row['prompt'])} must be a text that is not empty")
+    answers = row["answer"] if isinstance(row["answer"], list) else [row["answer"]]
+    if not answers or not all(isinstance(answer, str) and words(answer) for answer in answers):
+        raise ReadEnvError(
+            f"{where}: answer = {_short(row['answer'])} must be a text with a letter or digit in it, or a list of such texts"
+        )
+    difficulty = row.get("difficulty")
+    number = isinstance(difficulty, (int, float)) and not isinstance(difficulty, bool)
+    if "difficulty" in row and not (number and 0 <= row["difficulty"] <= 1):
+        raise ReadEnvError(f"{where}: difficulty = {_short(difficulty)} must be a number from 0 to 1")
+    return {"prompt": row["prompt"], "answers": answers, "difficulty": difficulty}
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _ranked(rows: list[dict[str, Any]], template: str, name: str) -> tuple[Prompt, ...]:
+    longest = max((len(row["prompt"]) for row in rows), default=1)
+
+    def key(row: dict[str, Any]) -> tuple[float, int, str]:
+        length = len(row["prompt"])
+        given = row["difficulty"]
+        return (math.sqrt(length / longest) if given is None else given, length, row["prompt"])
+
+    ranked = sorted(rows, key=key)
+    return tuple(
+        Prompt(name, template, row["prompt"], f"Answer: {row['answers'][0]}", i / max(1, len(ranked) - 1),
+               {"answers": row["answers"]})
+        for i, row in enumerate(ranked)
+    )  # fmt: skip
+
+
+def _filling(prompt: Prompt) -> Filling:
+    slots = {"prompt": prompt.text, "answer": prompt.reference}
+    return Filling(slots, {"difficulty": prompt.difficulty}, prompt.check)
+
+
+def _verify(prompt: Prompt, completion: str) -> bool:
+    accepted = prompt.check["answers"]
+    for answer in accepted:
+        found = numbers(answer)
+        # "42" or "$1,250" is a number; "42nd Street" is not.
+        if len(found) == 1 and not any(map(str.isalpha, answer)) and is_number(completion, found[0]):
+            return True
+    # After the marker the answer must stand alone; a short reply may hold it in a sentence.
+    return is_text(completion, accepted) if marked(completion) is not None else mentions(completion, accepted)
