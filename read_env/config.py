@@ -51,6 +51,16 @@ class ModelConfig(_Settings):
     """LoRA's scale is alpha / rank; 0: twice the rank."""
     lora_targets: tuple[str, ...] = ("all-linear",)
     """Names of the modules that get adapters."""
+    remote_url: str = ""
+    """Address of the OpenAI-compatible server for a teacher ``remote:NAME``; the key comes from $READ_ENV_API_KEY."""
+    remote_revision: str = ""
+    """What tells this model from another one of the same name at the same address: nobody else can know."""
+    remote_timeout_s: float = Field(120.0, gt=0)
+    """Seconds that a request may take."""
+    remote_retries: int = Field(6, ge=0)
+    """How often a request is made again, with growing pauses."""
+    remote_parallel: int = Field(8, gt=0)
+    """Requests at once."""
 
 
 class BudgetConfig(_Settings):

@@ -10,6 +10,7 @@ import torch
 from read_env.capabilities.base import Prompt
 from read_env.distillation.completion import Answer, Example
 from read_env.distillation.encoding import Encoder
+from read_env.distillation.teacher import AnswerText
 from read_env.errors import ReadEnvError
 from read_env.losses import needs_probabilities
 from read_env.losses.targets import TeacherTargets
@@ -43,7 +44,7 @@ class ThroughText:
         student: of the student's.
     """
 
-    def __init__(self, teacher: Encoder, student: Encoder) -> None:
+    def __init__(self, teacher: AnswerText, student: Encoder) -> None:
         self.teacher = teacher
         self.student = student
 
@@ -54,7 +55,7 @@ class ThroughText:
         return Example(prompt, tuple(prompt_ids), tuple(ids), TeacherTargets.of_text(torch.tensor(ids)))
 
 
-def align(teacher: Encoder, student: Encoder, loss: str) -> Alignment:
+def align(teacher: AnswerText, student: Encoder, loss: str) -> Alignment:
     """The way from one to the other for an objective.
 
     Vocabularies are compared by content: tables of logits that are padded to different sizes count as equal.
@@ -63,7 +64,10 @@ def align(teacher: Encoder, student: Encoder, loss: str) -> Alignment:
         ReadEnvError: they differ and the objective needs the teacher's probabilities; names the first
             token that differs.
     """
-    difference = first_difference(teacher.tokenizer, student.tokenizer)
+    if isinstance(teacher, Encoder):
+        difference = first_difference(teacher.tokenizer, student.tokenizer)
+    else:
+        difference = "of a remote teacher nothing but the text is known"
     if not difference:
         return SameVocabulary()
     if needs_probabilities(loss):

@@ -18,10 +18,11 @@ from read_env.distillation.models import (
     weights_identity,
 )
 from read_env.distillation.placement import Placement, place
+from read_env.distillation.remote import REMOTE, RemoteTeacher
 from read_env.distillation.sources import ModelSource, find_model
 from read_env.distillation.store import BlockStore
 from read_env.distillation.student import Student
-from read_env.distillation.teacher import LocalTeacher, TeacherCache
+from read_env.distillation.teacher import LocalTeacher, Teacher, TeacherCache
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -81,7 +82,7 @@ def load_student(config: Config) -> Student:
     return student
 
 
-def load_teacher(config: Config, student: Student) -> LocalTeacher:
+def load_teacher(config: Config, student: Student) -> LocalTeacher | RemoteTeacher:
     """The teacher; where it is the student's own base, that one with the adapters switched off.
 
     Raises:
@@ -89,6 +90,8 @@ def load_teacher(config: Config, student: Student) -> LocalTeacher:
     """
     models, memory = config.models, config.cache.digests
     cut, top_k = config.distill.max_completion_tokens, config.distill.top_k
+    if models.teacher.startswith(REMOTE):
+        return RemoteTeacher(models.teacher.removeprefix(REMOTE), models, max_completion_tokens=cut)
     if student.adapted is not None and not models.student_layers:
         source = find_model(models.teacher)
         if source == find_model(models.student):
@@ -104,7 +107,7 @@ def load_teacher(config: Config, student: Student) -> LocalTeacher:
     return LocalTeacher(loaded.model, loaded.encoder, weights, max_completion_tokens=cut, top_k=top_k)
 
 
-def cached(teacher: LocalTeacher, config: CacheConfig) -> TeacherCache:
+def cached(teacher: Teacher, config: CacheConfig) -> TeacherCache:
     """The teacher behind a cache, on disk if the configuration names a place."""
     store = BlockStore(config.folder, int(config.max_gib * 2**30)) if config.folder else None
     return TeacherCache(teacher, store=store)

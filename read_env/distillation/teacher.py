@@ -33,16 +33,39 @@ _LOG = logging.getLogger(__name__)
 _SCORED_TOKENS = 16_384
 
 
+class AnswerText(Protocol):
+    """The vocabulary of answers, as far as their text goes."""
+
+    @property
+    def eos_id(self) -> int:
+        """Ends an answer that wasn't cut."""
+        ...
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of an answer's ids."""
+        ...
+
+
 class Teacher(Protocol):
     """Anything that answers a block of prompts."""
+
+    @property
+    def batched(self) -> bool:
+        """Whether an answer depends in its last digits on what was asked beside it."""
+        ...
+
+    @property
+    def encoder(self) -> AnswerText:
+        """The vocabulary of its answers."""
+        ...
 
     @property
     def identity(self) -> str:
         """What determines an answer beside the prompts: weights, tokenizer, decoding settings."""
         ...
 
-    def ask(self, texts: Sequence[str]) -> tuple[Answer, ...]:
-        """Answers to a block of prompts, in order."""
+    def ask(self, texts: Sequence[str], arrived: Callable[[int, Answer], None] | None = None) -> tuple[Answer, ...]:
+        """Answers to a block of prompts, in order; ``arrived`` may be told of each one as soon as it is there."""
         ...
 
 
@@ -57,6 +80,8 @@ class LocalTeacher:
         top_k: probabilities kept a token.
         around: a context to decode in, such as one with a student's adapters switched off.
     """
+
+    batched = True
 
     def __init__(
         self, model: PreTrainedModel, encoder: Encoder, weights: str, *, max_completion_tokens: int, top_k: int,
@@ -75,7 +100,7 @@ class LocalTeacher:
         return f"{self._weights}/{self._vocabulary}/greedy/{self.max_completion_tokens}/top{self.top_k}"
 
     @torch.inference_mode()
-    def ask(self, texts: Sequence[str]) -> tuple[Answer, ...]:
+    def ask(self, texts: Sequence[str], arrived: Callable[[int, Answer], None] | None = None) -> tuple[Answer, ...]:
         steps: list[TeacherTargets] = []
         with self._around():
             answers = greedy(
@@ -142,20 +167,52 @@ class TeacherCache:
 
     def ask(self, texts: Sequence[str]) -> tuple[Answer, ...]:
         """Answers to one fixed block of prompts, in order."""
-        key = hashlib.blake2b(json.dumps([self.teacher.identity, *texts]).encode(), digest_size=16).digest()
-        if key in self._blocks:
-            self._blocks.move_to_end(key)
-            return self._blocks[key]
-        block = self.store.read(key) if self.store else None
+        return self._ask_block(texts) if self.teacher.batched else self._ask_each(texts)
+
+    def _ask_each(self, texts: Sequence[str]) -> tuple[Answer, ...]:
+        """Prompt by prompt: what has arrived stays when a later one fails."""
+        keys = [self._key([text]) for text in texts]
+        found = {key: self._held_block(key) for key in dict.fromkeys(keys)}
+        unknown = [place for place, key in enumerate(keys) if found[key] is None and keys.index(key) == place]
+
+        def arrived(place: int, answer: Answer) -> None:
+            found[keys[unknown[place]]] = (answer,)
+            self.asked_tokens += len(answer)
+            self._keep(keys[unknown[place]], (answer,))
+            self._hold(keys[unknown[place]], (answer,))
+
+        if unknown:
+            self.teacher.ask([texts[place] for place in unknown], arrived)
+        return tuple(block[0] for key in keys if (block := found[key]) is not None)
+
+    def _ask_block(self, texts: Sequence[str]) -> tuple[Answer, ...]:
+        key = self._key(texts)
+        block = self._held_block(key)
         if block is None:
             block = self.teacher.ask(texts)
             self.asked_tokens += sum(len(answer) for answer in block)
             self._keep(key, block)
+            self._hold(key, block)
+        return block
+
+    def _key(self, texts: Sequence[str]) -> bytes:
+        return hashlib.blake2b(json.dumps([self.teacher.identity, *texts]).encode(), digest_size=16).digest()
+
+    def _held_block(self, key: bytes) -> tuple[Answer, ...] | None:
+        """From memory, else from disk."""
+        if key in self._blocks:
+            self._blocks.move_to_end(key)
+            return self._blocks[key]
+        block = self.store.read(key) if self.store else None
+        if block is not None:
+            self._hold(key, block)
+        return block
+
+    def _hold(self, key: bytes, block: tuple[Answer, ...]) -> None:
         self._held += sum(len(answer) for answer in block)
         self._blocks[key] = block
         while self._held > self.max_completion_tokens and len(self._blocks) > 1:
             self._held -= sum(len(answer) for answer in self._blocks.popitem(last=False)[1])
-        return block
 
     def _keep(self, key: bytes, block: tuple[Answer, ...]) -> None:
         if self.store is None or not self._writable:

@@ -114,6 +114,8 @@ def model_path(reference: str) -> Path | None:
     """Where a model's files lie on this machine; None for a model of the hub, or where there is none."""
     from read_env.distillation.sources import find_model
 
+    if reference.startswith("remote:"):
+        return None
     source = find_model(reference)
     path = Path(source.location) / source.gguf
     return path if path.exists() else None

@@ -1,0 +1,174 @@
+"""A teacher behind an OpenAI-compatible endpoint: text only, asked prompt by prompt."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import torch
+
+from read_env.config import ModelConfig
+from read_env.distillation.completion import Answer
+from read_env.errors import ReadEnvError
+from read_env.losses.targets import TeacherTargets
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+_LOG = logging.getLogger(__name__)
+
+#: The environment variables that may hold the key, in this order. Nowhere else is one read from.
+KEY_VARIABLES = ("READ_ENV_API_KEY", "OPENAI_API_KEY")
+REMOTE = "remote:"
+
+
+class Utf8:
+    """Text as its UTF-8 bytes: the vocabulary of a teacher of whom nothing but the text is known."""
+
+    eos_id = 256
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of an answer."""
+        return bytes(i for i in ids if i < self.eos_id).decode("utf-8", "replace")
+
+    def answer(self, text: str, *, ended: bool) -> Answer:
+        """An answer of that text; ``ended`` unless it was cut."""
+        ids = [*text.encode(), *([self.eos_id] if ended else [])]
+        return Answer(tuple(ids), TeacherTargets.of_text(torch.tensor(ids)))
+
+
+class RemoteTeacher:
+    """A model that answers chat requests over HTTP.
+
+    Every prompt is asked on its own, so an answer doesn't depend on its neighbours, and what has
+    arrived is kept when a later one fails. Requests that time out, are refused for their rate or
+    meet a server that is down are made again with growing pauses.
+
+    Args:
+        name: of the model, as the server knows it.
+        models: address, time-out, retries, requests at once, and the revision that the user vouches for.
+        max_completion_tokens: answers are cut here, in the server's own tokens.
+
+    Raises:
+        ReadEnvError: no address, one with a password in it, or the client's package isn't installed.
+    """
+
+    batched = False
+
+    def __init__(self, name: str, models: ModelConfig, *, max_completion_tokens: int) -> None:
+        self.name = name
+        self.encoder = Utf8()
+        self.max_completion_tokens = max_completion_tokens
+        self._models = models
+        self._client = _client(models)
+
+    @property
+    def identity(self) -> str:
+        address = f"{self._models.remote_url}/{self.name}@{self._models.remote_revision}"
+        return f"remote/{address}/greedy/{self.max_completion_tokens}"
+
+    def ask(self, texts: Sequence[str], arrived: Callable[[int, Answer], None] | None = None) -> tuple[Answer, ...]:
+        """Answers in order; ``arrived`` is told of each one with its place as soon as it is there.
+
+        Raises:
+            ReadEnvError: an answer that is none, or a server that stays away or refuses.
+        """
+        answers: dict[int, Answer] = {}
+        with ThreadPoolExecutor(min(len(texts), self._models.remote_parallel) or 1) as pool:
+            waiting = {pool.submit(self._one, text): place for place, text in enumerate(texts)}
+            try:
+                for done in as_completed(waiting):
+                    answers[waiting[done]] = done.result()
+                    if arrived is not None:
+                        arrived(waiting[done], answers[waiting[done]])
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                # Those that were on their way when one failed are there by now.
+                for done, place in waiting.items():
+                    if arrived is not None and place not in answers and not done.cancelled() and not done.exception():
+                        arrived(place, done.result())
+                raise
+        return tuple(answers[place] for place in range(len(texts)))
+
+    def _one(self, text: str) -> Answer:
+        import openai
+
+        try:
+            found = self._client.chat.completions.create(
+                model=self.name, messages=[{"role": "user", "content": text}], temperature=0.0,
+                max_tokens=self.max_completion_tokens,
+            )  # fmt: skip
+        except openai.APIStatusError as error:
+            raise ReadEnvError(
+                f"{self._where} refused a prompt: HTTP {error.status_code} {_first_line(error)}"
+            ) from None
+        except openai.APITimeoutError:
+            raise ReadEnvError(
+                f"{self._where} did not answer within models.remote_timeout_s = {self._models.remote_timeout_s:g}, "
+                f"{self._models.remote_retries + 1} times; answers so far are kept: the same command goes on"
+            ) from None
+        except openai.APIConnectionError as error:
+            raise ReadEnvError(
+                f"{self._where} can't be reached ({_first_line(error.__cause__ or error)}); answers so far are kept: the "
+                "same command goes on"
+            ) from None
+        except (openai.OpenAIError, ValueError) as error:
+            raise ReadEnvError(f"{self._where} sent something that is no answer ({_first_line(error)})") from None
+        return self._read(found)
+
+    def _read(self, found: Any) -> Answer:
+        choices = getattr(found, "choices", None)
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        content = getattr(getattr(choice, "message", None), "content", None)
+        if choice is None or not isinstance(content, str):
+            raise ReadEnvError(
+                f"{self._where} sent an answer without text in choices[0].message.content, got {str(found)[:80]!r}"
+            )
+        if not content:
+            _LOG.warning("%s answered a prompt with nothing", self._where)
+        return self.encoder.answer(content, ended=choice.finish_reason != "length")
+
+    @property
+    def _where(self) -> str:
+        return f"teacher {self.name!r} at {self._models.remote_url}"
+
+
+def _client(models: ModelConfig) -> OpenAI:
+    if not models.remote_url:
+        raise ReadEnvError(
+            "models.remote_url is empty; right would be the address of an OpenAI-compatible server, such as "
+            "http://localhost:8000/v1"
+        )
+    parts = urlsplit(models.remote_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ReadEnvError(
+            f"models.remote_url is {parts.hostname or models.remote_url!r}; right would be http(s)://HOST/v1"
+        )
+    if parts.username or parts.password or parts.query:
+        raise ReadEnvError(
+            f"models.remote_url for {parts.hostname} has a user, a password or a query in it, which would be written into "
+            f"every run's directory; put the key into ${KEY_VARIABLES[0]}"
+        )
+    try:
+        from openai import OpenAI
+    except ImportError as error:
+        raise ReadEnvError(
+            f"a remote teacher needs the package openai ({error}); pip install 'read-env[remote]'"
+        ) from None
+    key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), "none")
+    return OpenAI(
+        base_url=models.remote_url, api_key=key, timeout=models.remote_timeout_s, max_retries=models.remote_retries
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    """What an error says, without anything that might be the key."""
+    text = str(error).strip().partition("\n")[0][:200]
+    for name in KEY_VARIABLES:
+        if key := os.environ.get(name):
+            text = text.replace(key, f"${name}")
+    return text

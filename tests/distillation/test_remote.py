@@ -1,0 +1,219 @@
+"""A teacher over HTTP: what it says, what goes wrong on the way, and what must never be written down."""
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+from chat_server import answer, serving
+
+from read_env.config import ModelConfig, load_preset
+from read_env.distillation.alignment import ThroughText, align
+from read_env.distillation.loading import load, load_student, load_teacher
+from read_env.distillation.process import Distillation
+from read_env.distillation.remote import RemoteTeacher, Utf8
+from read_env.distillation.store import BlockStore
+from read_env.distillation.teacher import TeacherCache
+from read_env.errors import ReadEnvError
+
+pytest.importorskip("openai")
+
+SMALL = {"budget": {"total_tokens": 600, "step_tokens": 300}, "measure": {"probes": 2, "dev": 2, "exam": 2}}
+SECRET = "sk-very-secret-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Pauses between retries of milliseconds."""
+    from openai._base_client import BaseClient
+
+    monkeypatch.setattr(BaseClient, "_calculate_retry_timeout", lambda *_, **__: 0.01)
+    monkeypatch.setenv("READ_ENV_API_KEY", SECRET)
+
+
+def teacher_at(server, **changes):
+    settings = {"remote_url": server.url, "remote_retries": 3, "remote_timeout_s": 1.0, **changes}
+    return RemoteTeacher("m", ModelConfig(**settings), max_completion_tokens=24)
+
+
+def texts_of(answers):
+    return [Utf8().text(a.token_ids) for a in answers]
+
+
+def test_answers_come_in_order_and_cut_ones_stay_open():
+    with serving(lambda n, prompt: (200, answer(f"so {prompt} é", "length" if prompt == "b" else "stop"))) as server:
+        answers = teacher_at(server).ask(["a", "b", "c"])
+        assert texts_of(answers) == ["so a é", "so b é", "so c é"]
+        assert [a.token_ids[-1] == Utf8.eos_id for a in answers] == [True, False, True]
+        assert server.requests[0]["temperature"] == 0 and server.requests[0]["max_tokens"] == 24
+
+
+@pytest.mark.parametrize("trouble", [(429, {"error": {"message": "slow down"}}), (503, b"down"), "drop", "hang"])
+def test_passing_trouble_is_waited_out(trouble):
+    with serving(lambda n, prompt: trouble if n <= 2 else (200, answer("fine"))) as server:
+        assert texts_of(teacher_at(server, remote_parallel=1).ask(["a"])) == ["fine"]
+        assert len(server.prompts) == 3
+
+
+@pytest.mark.parametrize(
+    ("trouble", "message"),
+    [
+        (
+            (401, {"error": {"message": f"wrong key {SECRET}"}}),
+            r"teacher 'm' at http://127.* refused a prompt: HTTP 401",
+        ),
+        ((404, {"error": {"message": "no such model"}}), "HTTP 404 .*no such model"),
+        ((429, {"error": {"message": "slow down"}}), "HTTP 429"),
+        ("drop", "can't be reached .* the same command goes on"),
+        ("hang", "did not answer within models.remote_timeout_s = 0.2, 2 times"),
+        ((200, b"{"), "sent something that is no answer|sent an answer without text"),
+        ((200, {"choices": []}), "without text in choices"),
+        ((200, answer(None)), "without text in choices"),
+        ((200, b"<html>"), "sent"),
+    ],
+)
+def test_lasting_trouble_ends_with_an_error_that_names_it_and_not_the_key(trouble, message, caplog):
+    caplog.set_level(logging.DEBUG)
+    with (
+        serving(lambda n, prompt: trouble) as server,
+        pytest.raises(ReadEnvError, match=message) as error,
+    ):
+        teacher_at(server, remote_retries=1, remote_timeout_s=0.2).ask(["a"])
+    assert SECRET not in str(error.value)
+    assert all(SECRET not in record.getMessage() for record in caplog.records if record.name.startswith("read_env"))
+
+
+def test_what_arrived_before_a_server_died_is_not_asked_again(tmp_path):
+    prompts = [f"prompt {i}" for i in range(12)]
+    with serving(lambda n, prompt: (200, answer(prompt.upper())) if n <= 7 else "drop") as server:
+        cache = TeacherCache(teacher_at(server, remote_retries=0, remote_parallel=2), store=BlockStore(tmp_path, 10**9))
+        with pytest.raises(ReadEnvError, match="can't be reached"):
+            cache.ask(prompts)
+        url = server.url
+    with serving(lambda n, prompt: (200, answer(prompt.upper()))) as server:
+        again = teacher_at(server)
+        identity = f"remote/{url}/m@/greedy/24"
+        type(again).identity = property(lambda self: identity)  # another port is another address
+        try:
+            answers = TeacherCache(again, store=BlockStore(tmp_path, 10**9)).ask(prompts)
+        finally:
+            type(again).identity = ORIGINAL_IDENTITY
+        assert texts_of(answers) == [prompt.upper() for prompt in prompts]
+        assert len(server.prompts) == 12 - 7
+
+
+ORIGINAL_IDENTITY = RemoteTeacher.identity
+
+
+def test_a_prompt_that_occurs_twice_is_asked_once():
+    with serving(lambda n, prompt: (200, answer(f"{n}"))) as server:
+        answers = TeacherCache(teacher_at(server)).ask(["a", "b", "a"])
+        assert len(server.prompts) == 2 and answers[0] == answers[2] and len(answers) == 3
+
+
+def test_another_revision_is_another_teacher(tmp_path):
+    with serving(lambda n, prompt: (200, answer(f"{n}"))) as server:
+        first, second = (
+            TeacherCache(teacher_at(server, remote_revision=r), store=BlockStore(tmp_path, 10**9)).ask(["a"])
+            for r in ("1", "2")
+        )
+        assert texts_of(first) == ["1"] and texts_of(second) == ["2"]
+
+
+def test_the_key_comes_from_the_environment_and_goes_nowhere_else(tmp_path, monkeypatch):
+    monkeypatch.setenv("READ_ENV_CACHE", str(tmp_path / "cache"))
+    models = {"teacher": "remote:m"}
+    with serving(lambda n, prompt: (200, answer("2+2=4 so 4"))) as server:
+        from read_env.cli import main
+
+        arguments = ["run", "--agent", "uniform", "--out", str(tmp_path / "run"), "--distill.loss", "sft"]
+        arguments += ["--models.teacher", models["teacher"], "--models.remote-url", server.url]
+        arguments += [
+            f"--{part}.{field.replace('_', '-')}={value}"
+            for part, fields in SMALL.items()
+            for field, value in fields.items()
+        ]
+        assert main(arguments) == 0
+        assert server.keys == {f"Bearer {SECRET}"}
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) > 8
+    assert all(SECRET.encode() not in path.read_bytes() for path in written)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("", "models.remote_url is empty"),
+        ("localhost:8000", r"right would be http\(s\)://HOST/v1"),
+        (
+            f"https://user:{SECRET}@host/v1",
+            r"has a user, a password or a query in it.*put the key into \$READ_ENV_API_KEY",
+        ),
+    ],
+)
+def test_addresses_that_make_no_sense(url, message):
+    with pytest.raises(ReadEnvError, match=message) as error:
+        RemoteTeacher("m", ModelConfig(remote_url=url), max_completion_tokens=8)
+    assert SECRET not in str(error.value)
+
+
+def test_without_the_client_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(ReadEnvError, match=r"pip install 'read-env\[remote\]'"):
+        RemoteTeacher("m", ModelConfig(remote_url="http://localhost:1/v1"), max_completion_tokens=8)
+
+
+def test_probabilities_of_a_remote_teacher_are_not_to_be_had():
+    student = load("embedded:micro/student").encoder
+    assert isinstance(align(Utf8(), student, "sft"), ThroughText)
+    with pytest.raises(ReadEnvError, match=r"of a remote teacher nothing but the text is known.*distill.loss 'fkl'"):
+        align(Utf8(), student, "fkl")
+
+
+@pytest.mark.slow
+def test_a_real_server_with_the_micro_teacher_teaches_as_the_teacher_in_process(tmp_path):
+    pytest.importorskip("fastapi")
+    pytest.importorskip("uvicorn")
+    pytest.importorskip("accelerate")
+    loaded = load("embedded:micro/teacher")
+    loaded.model.save_pretrained(tmp_path / "teacher")
+    tokenizer = loaded.encoder.tokenizer
+    # The prompt format of the embedded models, as a chat template for the server.
+    tokenizer.chat_template = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% endfor %}\n"
+    tokenizer.save_pretrained(tmp_path / "teacher")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(tmp_path / "teacher")]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
+    with (tmp_path / "server.log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{url}/health", timeout=1).read()
+                break
+            except OSError:
+                assert server.poll() is None, (tmp_path / "server.log").read_text()[-2000:]
+                time.sleep(0.5)
+        models = {"teacher": f"remote:{tmp_path / 'teacher'}", "remote_url": f"{url}/v1", "remote_parallel": 2}
+        config = load_preset("micro", {**SMALL, "models": models, "distill": {"loss": "sft", "block_size": 4}})
+        local = load_preset("micro", {**SMALL, "distill": {"loss": "sft", "block_size": 4}})
+        asked = ["2+3+4", "say big fish in spanish", "spell box with /"]
+        said = texts_of(load_teacher(config, load_student(config)).ask(asked))
+        here = load_teacher(local, load_student(local))
+        assert said == [here.encoder.text(a.token_ids) for a in here.ask(asked)]
+        remote, inside = (Distillation.load(one).step(np.ones(8)) for one in (config, local))
+        assert remote.completion_tokens == inside.completion_tokens
+        np.testing.assert_allclose(remote.profile, inside.profile, atol=1e-6)
+    finally:
+        server.terminate()
+        server.wait(20)
+        print(json.dumps((tmp_path / "server.log").read_text()[-1500:]))

@@ -1,0 +1,81 @@
+"""An OpenAI-compatible server on loopback that does what a test wants it to do wrong."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+def answer(text: Any, finish: str = "stop") -> dict[str, Any]:
+    """A well-formed reply."""
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "finish_reason": finish}
+    return {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+
+
+class ChatServer:
+    """Counts requests and answers each with what ``reply(number, prompt)`` says.
+
+    A reply is (status, JSON value or bytes), or ``"hang"`` or ``"drop"`` (the connection is closed).
+    """
+
+    def __init__(self, reply: Callable[[int, str], Any]) -> None:
+        self.reply = reply
+        self.prompts: list[str] = []
+        self.requests: list[dict[str, Any]] = []
+        self.keys: set[str] = set()
+        self.lock = threading.Lock()
+        self.url = ""
+
+
+@contextmanager
+def serving(reply: Callable[[int, str], Any]) -> Iterator[ChatServer]:
+    """A server for the time of a test."""
+    state = ChatServer(reply)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            prompt = request["messages"][-1]["content"]
+            with state.lock:
+                state.prompts.append(prompt)
+                state.requests.append(request)
+                state.keys.add(self.headers.get("Authorization", ""))
+                number = len(state.prompts)
+            found = state.reply(number, prompt)
+            if found == "hang":
+                time.sleep(3)
+                return
+            if found == "drop":
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
+                return
+            status, value = found
+            body = value if isinstance(value, bytes) else json.dumps(value).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    state.url = f"http://127.0.0.1:{server.server_port}/v1"
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        server.server_close()
