@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from read_env.capabilities import get_suite
+from read_env.capabilities.base import Split
 from read_env.capabilities.stream import held_out
 from read_env.config import Config
 from read_env.distillation.alignment import Alignment, align
@@ -91,8 +92,7 @@ class Distillation:
         self.suite = get_suite(config.suite)
         self.student = student
         self.cache = cache
-        self._probes = self._measuring_set("probes", config.measure.probes)
-        self._dev = self._measuring_set("dev", config.measure.dev)
+        self._probe_sets: dict[Split, ProbeSet] = {}
         self.reset(config.seed)
 
     @classmethod
@@ -168,19 +168,15 @@ class Distillation:
 
     def dev_profile(self) -> np.ndarray:
         """(|C|,) the probe score on the dev split: for calibration at coarse checkpoints."""
-        self.budget = self.budget.count(dev_tokens=self._dev.scored_tokens)
-        return self._score(self._dev)
+        profile, tokens = self._score("dev", self.config.measure.dev)
+        self.budget = self.budget.count(dev_tokens=tokens)
+        return profile
 
     def exam(self) -> np.ndarray:
         """(|C|,) exact match of greedily decoded answers on the exam. For final reports only."""
-        measure, student = self.config.measure, self.student
-        with student.placement.computing():
-            scores, generated = exam(
-                student.model, student.encoder, self.suite, split=measure.exam_split, per_capability=measure.exam,
-                max_new_tokens=self.config.distill.max_completion_tokens,
-            )  # fmt: skip
+        profile, generated = self._exact_match(self.config.measure.exam_split, self.config.measure.exam)
         self.budget = self.budget.count(generated_tokens=generated)
-        return np.array([scores[name] for name in self.suite.names])
+        return profile
 
     def snapshot(self) -> dict[str, Any]:
         """The whole state of the run as tensors, numbers, strings and lists."""
@@ -341,22 +337,35 @@ class Distillation:
         block_size = self.config.distill.block_size
         return Supply(self.suite, self.student.encoder, self.cache, self.alignment, self.seed, block_size)
 
-    def _measuring_set(self, split: Any, per_capability: int) -> ProbeSet:
-        return ProbeSet.build(self.suite, self.student.encoder, split, per_capability)
-
     def _measure(self) -> np.ndarray:
-        profile = self._score(self._probes)
+        profile, tokens = self._score("probes", self.config.measure.probes)
         if not np.isfinite(profile).all():
             raise DivergedError(
                 f"the student's probe profile is not finite after the last update: {profile.tolist()}; "
                 f"lower distill.learning_rate (now {self.config.distill.learning_rate})"
             )
-        self.budget = self.budget.count(probe_tokens=self._probes.scored_tokens)
+        self.budget = self.budget.count(probe_tokens=tokens)
         return profile
 
-    def _score(self, probes: ProbeSet) -> np.ndarray:
+    def _score(self, split: Split, per_capability: int) -> tuple[np.ndarray, int]:
+        """(|C|,) probe score on a split, and the completion tokens that it took."""
+        if self.config.measure.score == "exact-match":
+            return self._exact_match(split, per_capability)
+        if split not in self._probe_sets:
+            self._probe_sets[split] = ProbeSet.build(self.suite, self.student.encoder, split, per_capability)
+        probes = self._probe_sets[split]
         with self.student.placement.computing():
-            return probe_profile(self.student.model, probes)
+            return probe_profile(self.student.model, probes), probes.scored_tokens
+
+    def _exact_match(self, split: Split, per_capability: int) -> tuple[np.ndarray, int]:
+        """(|C|,) exact match of greedily decoded answers on a split, and the tokens that were generated."""
+        with self.student.placement.computing():
+            scores, generated = exam(
+                self.student.model, self.student.encoder, self.suite, split=split, per_capability=per_capability,
+                max_new_tokens=self.config.distill.max_completion_tokens,
+                batch_size=self.config.measure.decoded_at_once,
+            )  # fmt: skip
+        return np.array([scores[name] for name in self.suite.names]), generated
 
     def _check_affordable(self) -> None:
         shortest = min(len(self._supply.peek(c)) for c in range(len(self.suite)))

@@ -6,7 +6,7 @@ import torch
 
 from read_env.capabilities.stream import held_out
 from read_env.config import load_preset
-from read_env.distillation.evaluation import probe_profile
+from read_env.distillation.evaluation import exam, probe_profile
 from read_env.distillation.loading import load
 from read_env.distillation.process import Distillation
 from read_env.distillation.teacher import TeacherCache
@@ -216,7 +216,7 @@ def test_the_saved_student_is_the_student(distillation, tmp_path):
     _play(distillation, [UNIFORM])
     distillation.save_student(tmp_path)
     model = load(str(tmp_path)).model
-    assert np.array_equal(probe_profile(model, distillation._probes), distillation.profile)
+    assert np.array_equal(probe_profile(model, distillation._probe_sets["probes"]), distillation.profile)
 
 
 def test_the_profile_is_the_likelihood_of_the_references(distillation):
@@ -320,3 +320,19 @@ def test_a_run_from_a_store_that_others_filled_is_the_cold_run(tmp_path):
     warm = Distillation.load(load_preset("micro", kept))
     assert _same(_play(warm, allocations), cold)
     assert warm.cache.asked_tokens == 0
+
+
+def test_probes_by_exact_match_are_what_the_verifiers_accept():
+    measure = {**SMALL["measure"], "score": "exact-match", "decoded_at_once": 16}
+    distillation = Distillation.load(load_preset("micro", {**SMALL, "measure": measure}))
+    expected, generated = exam(
+        distillation.student.model,
+        distillation.student.encoder,
+        distillation.suite,
+        split="probes",
+        per_capability=6,
+        max_new_tokens=40,
+    )
+    assert distillation.profile.tolist() == list(expected.values())
+    assert distillation.budget.probe_tokens == generated > 0
+    assert distillation.step(UNIFORM).profile.max() <= 1
