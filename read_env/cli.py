@@ -1,4 +1,5 @@
-"""The command line: ``read-env run``, ``train``, ``compare``, ``transfer``, ``check``, ``report`` and ``list``.
+"""The command line: ``read-env run``, ``train``, ``compare``, ``transfer``, ``check``, ``contaminate``, ``report``
+and ``list``.
 
 A preset fills the configuration first, options override it second::
 
@@ -250,6 +251,29 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Contaminate:
+    """Whether training prompts stand in a file of evaluation prompts; --evaluation FILE keeps them out of a run."""
+
+    file: tyro.conf.Positional[Path]
+    """JSON lines with a prompt or question, or a .txt with one a line."""
+    suite: str = "micro"
+    """Whose training prompts."""
+    seeds: tuple[int, ...] = (0,)
+    """Of the training streams."""
+    draws: int = 20_000
+    """First draws of every stream that are looked at."""
+
+    def __call__(self, typed: str) -> int:
+        from read_env.capabilities import get_suite
+        from read_env.capabilities.contamination import overlaps
+
+        found = overlaps(get_suite(self.suite), self.file, self.draws, self.seeds)
+        _table([(f"line {one.line}", f"{one.capability}, seed {one.seed}: {one.text[:80]!r}") for one in found])
+        print(f"{len(found)} overlaps in the first {self.draws:,} draws of every stream")
+        return 1 if found else 0
+
+
+@dataclass(frozen=True)
 class Report:
     """Make the report of a run, comparison, transfer matrix or training again, from its records."""
 
@@ -306,6 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     "compare": functools.partial(Compare, config=SharedConfig(**base.model_dump())),
                     "transfer": functools.partial(Transfer, config=SharedConfig(**base.model_dump())),
                     "check": functools.partial(Check, config=SharedConfig(**base.model_dump())),
+                    "contaminate": Contaminate,
                     "report": Report,
                     "list": List,
                 },

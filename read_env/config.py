@@ -190,6 +190,9 @@ class Config(_Settings):
 
     preset: str = "micro"
     suite: str = "micro"
+    """``NAME``, or ``NAME,capability=FILE.jsonl,…`` with prompts of your own."""
+    evaluation: tuple[str, ...] = ()
+    """Files of evaluation prompts (JSON lines or text): what stands there is never trained on."""
     task: str = "bookkeeper"
     agent: str = "read-bandit"
     agent_options: dict[str, str | int | float | bool] = {}

@@ -32,6 +32,15 @@ class Overlap:
     seed: int
 
 
+def evaluation_hashes(paths: Sequence[str | Path]) -> frozenset[int]:
+    """Normalised hashes of all prompts in evaluation files: what a training stream must leave out.
+
+    Raises:
+        ReadEnvError: no such file, or a line that is malformed.
+    """
+    return frozenset(normalised_hash(text) for path in paths for _, text in _prompts(Path(path)))
+
+
 def overlaps(suite: Suite, path: str | Path, draws: int = 20_000, seeds: Sequence[int] = (0,)) -> list[Overlap]:
     """The lines of an evaluation file that a suite's training streams would draw.
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
 
-from read_env.capabilities.base import Capability, Prompt, Split, split_of
+from read_env.capabilities.base import Capability, Prompt, Split, normalised_hash, split_of
 from read_env.errors import ReadEnvError
 
 #: Share of a tertile's prompts that one template may fill: no scaffold dominates.
@@ -45,11 +45,13 @@ class PromptStream:
     Args:
         capability: where the prompts come from.
         seed: streams of different seeds are different.
+        refused: normalised hashes of prompts that must not be trained on.
     """
 
-    def __init__(self, capability: Capability, seed: int) -> None:
+    def __init__(self, capability: Capability, seed: int, refused: frozenset[int] = frozenset()) -> None:
         self.capability = capability
         self.seed = seed
+        self.refused = refused
         self._draws = training_draws(capability, seed)
         self._tertiles: tuple[list[Prompt], ...] = ([], [], [])
         self._used: tuple[Counter[str], ...] = (Counter(), Counter(), Counter())
@@ -57,11 +59,21 @@ class PromptStream:
     def slice(self, tertile: int, start: int, stop: int) -> tuple[Prompt, ...]:
         """Prompts ``start`` to ``stop - 1`` of a tertile (0 easy, 1 medium, 2 hard)."""
         prompts = self._tertiles[tertile]
+        in_vain = 0
         while len(prompts) < stop:
-            prompt = next(self._draws)
-            if split_of(prompt.text) == "stream":
+            before, prompt = len(prompts), next(self._draws)
+            if split_of(prompt.text) == "stream" and not self._is_refused(prompt):
                 self._admit(prompt)
+            in_vain = 0 if len(prompts) > before else in_vain + 1
+            if in_vain > _DRAWS_IN_VAIN:
+                raise ReadEnvError(
+                    f"{self.capability.name} has no {('easy', 'medium', 'hard')[tertile]} training prompts beside those of "
+                    "the held-out splits and of the files in `evaluation`; add prompts, or take some out of these files"
+                )
         return tuple(prompts[start:stop])
+
+    def _is_refused(self, prompt: Prompt) -> bool:
+        return bool(self.refused) and normalised_hash(prompt.text) in self.refused
 
     def _admit(self, prompt: Prompt) -> None:
         tertile = self.capability.tertile(prompt.difficulty)

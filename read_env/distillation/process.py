@@ -18,6 +18,7 @@ import torch
 
 from read_env.capabilities import get_suite
 from read_env.capabilities.base import Split
+from read_env.capabilities.contamination import evaluation_hashes
 from read_env.capabilities.stream import held_out
 from read_env.config import Config
 from read_env.distillation.alignment import Alignment, align
@@ -92,6 +93,7 @@ class Distillation:
         self.suite = get_suite(config.suite)
         self.student = student
         self.cache = cache
+        self._refused = evaluation_hashes(config.evaluation)
         self._probe_sets: dict[Split, ProbeSet] = {}
         self.reset(config.seed)
 
@@ -335,7 +337,9 @@ class Distillation:
 
     def _new_supply(self) -> Supply:
         block_size = self.config.distill.block_size
-        return Supply(self.suite, self.student.encoder, self.cache, self.alignment, self.seed, block_size)
+        return Supply(
+            self.suite, self.student.encoder, self.cache, self.alignment, self.seed, block_size, self._refused
+        )
 
     def _measure(self) -> np.ndarray:
         profile, tokens = self._score("probes", self.config.measure.probes)

@@ -29,11 +29,19 @@ class Supply:
         cache: answers blocks of prompts.
         alignment: makes the answers examples for the student.
         seed: of the streams.
+        refused: normalised hashes of prompts that are left out.
         block_size: prompts the teacher answers at once.
     """
 
     def __init__(
-        self, suite: Suite, encoder: Encoder, cache: TeacherCache, alignment: Alignment, seed: int, block_size: int
+        self,
+        suite: Suite,
+        encoder: Encoder,
+        cache: TeacherCache,
+        alignment: Alignment,
+        seed: int,
+        block_size: int,
+        refused: frozenset[int] = frozenset(),
     ) -> None:
         self.encoder = encoder
         self.cache = cache
@@ -41,7 +49,7 @@ class Supply:
         self.block_size = block_size
         self.shares = np.full(3, 1 / 3)
         self.seconds = {"prompts": 0.0, "teacher": 0.0}
-        self._streams = [PromptStream(capability, seed) for capability in suite]
+        self._streams = [PromptStream(capability, seed, refused) for capability in suite]
         self._taken = [0] * len(suite)
         self._cursors = [[0, 0, 0] for _ in suite]
         self._prompts: dict[tuple[int, int, int], tuple[tuple[Prompt, ...], list[list[int]]]] = {}

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from read_env.capabilities import own_files
 from read_env.digests import content_digest
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ class RunIdentity:
         Agent, task and seed are left out: more of them may be asked for later.
         """
         settings = {**settings_of(config, without=_OF_ONE_RUN), **options}
-        contents = {}
+        files = {f"suite {name}": path for name, path in own_files(config.suite).items()}
+        files |= {f"evaluation {number}": path for number, path in enumerate(config.evaluation, start=1)}
+        contents = {name: content_digest(Path(path)) for name, path in files.items() if Path(path).exists()}
         for role in ("teacher", "student"):
             path = model_path(getattr(config.models, role))
             if path is not None:

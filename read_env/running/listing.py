@@ -6,6 +6,9 @@ import ast
 from importlib.util import find_spec
 from pathlib import Path
 
+#: Prompts of each capability that are drawn to describe it.
+_DRAWN = 400
+
 
 def describe(kind: str, suite: str) -> list[tuple[str, str]]:
     """Name and first line of description of everything of that kind.
@@ -66,10 +69,27 @@ def _losses() -> list[tuple[str, str]]:
 
 
 def _capabilities(suite_name: str) -> list[tuple[str, str]]:
+    """Difficulty and variety of what a few hundred draws of each capability give."""
     from read_env.capabilities import get_suite
+    from read_env.capabilities.diversity import diversity
 
     suite = get_suite(suite_name)
-    return [(c.name, ", ".join(template.name for template in c.templates)) for c in suite]
+    rows = []
+    for capability in suite:
+        report = diversity(capability, _DRAWN)
+        easy, medium, hard = (
+            sum(t.tertiles[k] * t.drawn for t in report.templates.values())
+            / sum(t.drawn for t in report.templates.values())
+            for k in range(3)
+        )
+        templates = ", ".join(f"{name} {t.distinct_share:.0%}" for name, t in report.templates.items())
+        rows.append(
+            (
+                capability.name,
+                f"easy {easy:.0%}, medium {medium:.0%}, hard {hard:.0%}; distinct of each template: {templates}",
+            )
+        )
+    return [*rows, ("NAME=FILE.jsonl", "your own, behind a suite's name and a comma")]
 
 
 def _class_line(where: str) -> str:

@@ -1,0 +1,90 @@
+"""Suites with a user's own prompts, and evaluation prompts that are never trained on."""
+
+import json
+
+import numpy as np
+import pytest
+
+from read_env.capabilities import get_suite
+from read_env.capabilities.contamination import evaluation_hashes
+from read_env.capabilities.stream import PromptStream
+from read_env.cli import main
+from read_env.config import load_preset
+from read_env.distillation.process import Distillation
+from read_env.errors import ReadEnvError
+
+SMALL = {"budget": {"total_tokens": 600, "step_tokens": 300}, "measure": {"probes": 2, "dev": 2, "exam": 2}}
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A file of two hundred sums in words."""
+    rows = [
+        {"prompt": f"what is {a} and {b}", "answer": str(a + b), "difficulty": a / 20}
+        for a in range(14)
+        for b in range(15)
+    ]
+    path = tmp_path / "sums.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def test_own_capabilities_come_after_those_of_the_suite_or_in_their_place(own):
+    assert get_suite(f"micro,sums={own}").names == (*get_suite("micro").names, "sums")
+    replaced = get_suite(f"micro,math={own}")
+    assert replaced.names == get_suite("micro").names and replaced["math"].finite
+    assert get_suite(f"sums={own},more={own}").names == ("sums", "more")
+
+
+@pytest.mark.parametrize("name", ["micro,sums", "micro,=x.jsonl", "micro,sums="])
+def test_a_part_that_is_no_file_is_named(name):
+    with pytest.raises(ReadEnvError, match=r"should read capability=FILE\.jsonl"):
+        get_suite(name)
+
+
+def test_a_run_on_own_prompts(own):
+    distillation = Distillation.load(load_preset("micro", {**SMALL, "suite": f"micro,sums={own}"}))
+    report = distillation.step(np.eye(9)[8])
+    assert report.tokens_by_capability[8] == report.completion_tokens > 200 and report.profile.shape == (9,)
+
+
+def test_another_content_of_the_file_is_another_run(own, tmp_path):
+    from read_env.running.identity import RunIdentity
+
+    config = load_preset("micro", {"suite": f"micro,sums={own}", "evaluation": [str(own)]})
+    before = RunIdentity.of_run(config)
+    own.write_text(own.read_text() + json.dumps({"prompt": "\none more", "answer": "1"}))
+    changed = [line.partition(" (content)")[0] for line in before.differences(RunIdentity.of_run(config))]
+    assert changed == ["suite sums", "evaluation 1"]
+
+
+def test_evaluation_prompts_are_never_trained_on(tmp_path):
+    math = get_suite("micro")["math"]
+    first = PromptStream(math, 0).slice(0, 0, 40)
+    path = tmp_path / "exam.jsonl"
+    path.write_text("\n".join(json.dumps({"prompt": p.text.upper()}) for p in first[::2]))
+    kept = PromptStream(math, 0, evaluation_hashes([path])).slice(0, 0, 40)
+    assert not {p.text for p in first[::2]} & {p.text for p in kept}
+    assert [p.text for p in kept][:15] == [p.text for p in first if p.text not in {q.text for q in first[::2]}][:15]
+
+
+def test_a_stream_that_runs_dry_says_so(own):
+    sums = get_suite(f"sums={own}")["sums"]
+    with pytest.raises(ReadEnvError, match="sums has no easy training prompts beside those of the held-out splits"):
+        PromptStream(sums, 0, evaluation_hashes([own])).slice(0, 0, 1)
+
+
+def test_the_command_finds_overlaps_and_says_how_many(tmp_path, capsys):
+    prompt = PromptStream(get_suite("micro")["code"], 0).slice(1, 0, 1)[0].text
+    path = tmp_path / "exam.txt"
+    path.write_text(f"hello\n{prompt}\n")
+    assert main(["contaminate", str(path), "--draws", "3000"]) == 1
+    assert "line 2" in (shown := capsys.readouterr().out) and "1 overlaps" in shown
+    path.write_text("hello\n")
+    assert main(["contaminate", str(path), "--draws", "100"]) == 0
+
+
+def test_capabilities_are_listed_with_their_difficulty(capsys):
+    assert main(["list", "capabilities", "--suite", "instruct"]) == 0
+    shown = capsys.readouterr().out
+    assert "steerability" in shown and "easy" in shown and "NAME=FILE.jsonl" in shown
