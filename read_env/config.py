@@ -169,9 +169,10 @@ class MeasureConfig(_Settings):
     exam: int = Field(128, gt=0)
     exam_split: Literal["exam", "dev"] = "exam"
     """What exact match is measured on: a search that chooses by it takes dev and leaves the exam unseen."""
-    score: Literal["likelihood", "exact-match"] = "likelihood"
-    """The probe and dev score: mean likelihood of the reference, one forward pass and no jumps; or the share of greedily
-    decoded answers that the verifiers accept, for suites whose references are only one of many right answers."""
+    score: Literal["likelihood", "token-likelihood", "exact-match"] = "likelihood"
+    """The probe and dev score. ``likelihood`` of the reference: one forward pass and no jumps. ``token-likelihood``, its
+    geometric mean over the reference's tokens: for references of many tokens. ``exact-match``: the share of greedily
+    decoded answers that the verifiers accept, where a reference is only one of many right answers."""
     decoded_at_once: int = Field(256, gt=0)
     """Prompts whose answers are decoded in one batch."""
 

@@ -63,8 +63,14 @@ class ProbeSet:
 
 
 @torch.inference_mode()
-def probe_profile(model: PreTrainedModel, probes: ProbeSet) -> np.ndarray:
-    """(|C|,) float64 capability profile: mean likelihood of the reference completion, in [0, 1]."""
+def probe_profile(model: PreTrainedModel, probes: ProbeSet, *, per_token: bool = False) -> np.ndarray:
+    """(|C|,) float64 capability profile: mean likelihood of the reference completion, in [0, 1].
+
+    Args:
+        model: the student.
+        probes: what is measured.
+        per_token: take the geometric mean over a reference's tokens in place of their product.
+    """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
@@ -74,6 +80,8 @@ def probe_profile(model: PreTrainedModel, probes: ProbeSet) -> np.ndarray:
         logits = completion_logits(model, batch, probes.vocabulary).float()
         log_p = -torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none")
         sequence = torch.zeros(len(owner), dtype=torch.float64).index_add_(0, batch.rows.cpu(), log_p.double().cpu())
+        if per_token:
+            sequence /= torch.bincount(batch.rows.cpu(), minlength=len(owner))
         np.add.at(totals, owner.numpy(), sequence.exp().numpy())
     model.train(was_training)
     return totals / probes.sizes

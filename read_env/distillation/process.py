@@ -359,7 +359,8 @@ class Distillation:
             self._probe_sets[split] = ProbeSet.build(self.suite, self.student.encoder, split, per_capability)
         probes = self._probe_sets[split]
         with self.student.placement.computing():
-            return probe_profile(self.student.model, probes), probes.scored_tokens
+            per_token = self.config.measure.score == "token-likelihood"
+            return probe_profile(self.student.model, probes, per_token=per_token), probes.scored_tokens
 
     def _exact_match(self, split: Split, per_capability: int) -> tuple[np.ndarray, int]:
         """(|C|,) exact match of greedily decoded answers on a split, and the tokens that were generated."""

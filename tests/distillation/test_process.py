@@ -336,3 +336,16 @@ def test_probes_by_exact_match_are_what_the_verifiers_accept():
     assert distillation.profile.tolist() == list(expected.values())
     assert distillation.budget.probe_tokens == generated > 0
     assert distillation.step(UNIFORM).profile.max() <= 1
+
+
+def test_probes_by_token_are_geometric_means():
+    measure = {**SMALL["measure"], "score": "token-likelihood"}
+    distillation = Distillation.load(load_preset("micro", {**SMALL, "measure": measure}))
+    encoder, model = distillation.student.encoder, distillation.student.model
+    means = []
+    for p in held_out(distillation.suite["code"], "probes", 6):
+        prompt, completion = encoder.prompts([p.text])[0], encoder.completions([p.reference])[0]
+        with torch.no_grad():
+            log_p = torch.log_softmax(model(torch.tensor([prompt + completion])).logits[0].double(), -1)
+        means.append(np.exp(np.mean([log_p[len(prompt) - 1 + i, t].item() for i, t in enumerate(completion)])))
+    assert distillation.profile[4] == pytest.approx(np.mean(means), rel=1e-4)

@@ -59,3 +59,11 @@ def test_a_model_of_unknown_shape_is_named_with_those_that_are_known(capsys):
     assert main(["check", "--models.teacher", "somebody/something"]) == 2
     message = capsys.readouterr().err
     assert "'somebody/something' is not on this machine" in message and "Qwen/Qwen2.5-14B-Instruct" in message
+
+
+@pytest.mark.parametrize(("preset", "size"), [("qwen2.5", "14,770.0 M"), ("llama3", "8,030.3 M")])
+def test_the_presets_of_the_paper_are_checked_as_far_as_their_weights_are_elsewhere(preset, size):
+    found = check(load_preset(preset))
+    shown = dict(found.rows)
+    assert not found.ready and size in shown["student"]
+    assert {"missing (teacher)", "missing (student)", "optimizer", "activations"} <= set(shown)
