@@ -33,10 +33,10 @@ from read_env.running.comparison import ComparisonRequest, compare
 from read_env.running.training import TrainingRequest, train
 from read_env.tasks import load_task
 
-TASKS = ("agent", "bookkeeper", "copy-editor", "document-assistant", "travel-desk", "tutor")
+TASKS = ("agent", "bookkeeper", "copy-editor", "personal-assistant", "travel-desk", "tutor")
 TRAINING_TASKS = (
-    "code", "dispatcher", "librarian", "math", "order-desk", "personal-assistant", "polyglot-cashier", "translator",
-    "world-guide",
+    "code", "dispatcher", "document-assistant", "hotel-desk", "librarian", "math", "order-desk", "polyglot-cashier",
+    "tour-guide", "translator", "world-guide",
 )  # fmt: skip
 SEEDS = tuple(range(9101, 9111))
 TRAINING_SEED = 4001
