@@ -17,7 +17,7 @@ import os
 from pathlib import Path
 
 import numpy as np
-from allocation_gap import SEARCH_SEEDS, SETTINGS, Search, search
+from fixed_allocations import SEARCH_SEEDS, SETTINGS, Search, search
 from pages import publish
 from rich.console import Console
 
@@ -75,7 +75,7 @@ def train_all(out: Path, processes: int) -> dict[str, Path]:
 
 
 def grid_searched(found: Search, config: Config, directory: Path) -> Path:
-    """The agent that knows the best fixed allocation of every task from the search of allocation_gap.py."""
+    """The agent that knows the best fixed allocation of every task from the search of fixed_allocations.py."""
     suite = get_suite(config.suite)
     agent = make_agent("grid-searched", capabilities=suite.names)
     for label, utilities in found.utilities.items():

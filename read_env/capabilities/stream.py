@@ -123,6 +123,6 @@ def held_out(capability: Capability, split: Split, count: int, seed: int = 0) ->
     if len(prompts) == count:
         return tuple(prompts.values())
     raise ReadEnvError(
-        f"measure.{split} is {count}, but {capability.name} has only {len(prompts)} distinct prompts for that split; "
-        "ask for fewer, or give its templates more slots"
+        f"{count} prompts of {capability.name} were asked for its {split} split, which has only {len(prompts)} distinct "
+        "ones; lower the numbers under `measure`, or give its templates more slots"
     )

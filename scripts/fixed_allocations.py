@@ -1,0 +1,199 @@
+"""The search for the best fixed allocation of every task, used by allocation_gap.py and comparison.py.
+
+A fixed allocation's final profile does not depend on the task: each is run once a seed and used for
+all tasks. The search plays all allocations on one seed and the best few of each task on more, and
+measures exact match on the dev split, never on the exam. The winner is not the luckiest run but the best
+allocation according to a surface fitted to all runs: the scores of one run depend on its seed by more
+than most allocations differ.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from read_env.capabilities import get_suite
+from read_env.config import Config
+from read_env.reporting.records import load_run
+from read_env.running.agents import AgentSpec
+from read_env.running.comparison import run_many
+from read_env.running.runner import RunRequest, make_env
+from read_env.tasks import load_task, task_names
+
+#: Budget of all runs of this search and of what is compared with it.
+SETTINGS = {
+    "budget": {"total_tokens": 30_000, "step_tokens": 3_000},
+    "distill": {"block_size": 96},  # many runs share the teacher's answers
+}
+SEARCH_SEEDS = [5001, 5002, 5003]
+#: The search looks at dev alone; 144 prompts a capability are nearly all that some have there.
+SEARCH_MEASURE = {"exam_split": "dev", "exam": 144}
+#: Penalties that the surface chooses from.
+PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+#: Allocations of each task that go on to the second and third search seed.
+FINALISTS = 3
+#: Random shares of each task's needs.
+DRAWS = 4
+
+
+def shares_of(allocation: np.ndarray, names: tuple[str, ...]) -> str:
+    """An allocation as the ``fixed`` agent's option: ``"math=0.5 code=0.5"``."""
+    return " ".join(f"{name}={share:.3f}" for name, share in zip(names, allocation, strict=True) if share > 0)
+
+
+def search_space(tasks, suite) -> dict[str, np.ndarray]:
+    """Named allocations, each once: static rules of every task, other shares of its needs, helpers, corners, pairs.
+
+    The first name of an allocation stands; ``task-NAME`` comes first, so every task has its own.
+    """
+    size = len(suite)
+    space = {f"task-{task.name}": task.requirement_vector(suite) for task in tasks}
+    more = {"uniform": np.full(size, 1 / size)}
+    more |= {f"only-{name}": row for name, row in zip(suite.names, np.eye(size), strict=True)}
+    for task in tasks:
+        requirement = task.requirement_vector(suite)
+        more[f"safe-{task.name}"] = 0.85 * requirement + 0.15 / size
+        needs = np.flatnonzero(requirement)
+        if len(needs) == 1:
+            continue
+        rng = np.random.default_rng(zlib.crc32(task.name.encode()))  # a new card changes no other card's draws
+        more[f"sqrt-{task.name}"] = np.sqrt(requirement) / np.sqrt(requirement).sum()
+        for i in range(DRAWS):
+            shares = np.zeros(size)
+            shares[needs] = rng.dirichlet(np.ones(len(needs)))
+            helper = np.eye(size)[rng.integers(size)]
+            more[f"mix{i}-{task.name}"] = shares if i % 2 else 0.8 * shares + 0.2 * helper
+    for first, second in itertools.combinations(range(size), 2):
+        names = suite.names[first], suite.names[second]
+        more["half-" + "-".join(names)] = 0.5 * (np.eye(size)[first] + np.eye(size)[second])
+    for name, allocation in more.items():
+        if not any(np.allclose(allocation, known, atol=1e-6) for known in space.values()):
+            space[name] = allocation
+    return space
+
+
+def requests(space: dict[str, np.ndarray], seeds: list[int], config: Config, directory: Path) -> dict[str, RunRequest]:
+    """A run for each allocation and seed."""
+    names = get_suite(config.suite).names
+    found = {}
+    for seed, (label, allocation) in itertools.product(seeds, space.items()):
+        options = {"shares": shares_of(allocation, names)}
+        agent = AgentSpec("fixed", options, label=label)
+        run_config = config.model_copy(update={"agent": "fixed", "agent_options": options, "seed": seed})
+        found[f"{label}__seed{seed}"] = RunRequest(run_config, agent, directory / "runs" / f"{label}__seed{seed}")
+    return found
+
+
+def run_all(title: str, runs: dict[str, RunRequest], processes: int) -> None:
+    """Runs what is missing; students are not kept."""
+    failures = run_many(title, runs, processes, Console(), make_env)
+    for run in runs.values():
+        shutil.rmtree(run.directory / "student", ignore_errors=True)
+        shutil.rmtree(run.directory / "tensorboard", ignore_errors=True)
+    if failures:
+        raise SystemExit("\n".join(f"{name}: {error}" for name, error in failures.items()))
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Final scores as a smooth function of the allocation, pooled over all runs of a search.
+
+    Ridge regression on w, √w and w², which makes gains diminish or not, with a level of its own for each seed.
+
+    Attributes:
+        slopes: (3·|C|, |C|), of the features.
+        level: (|C|,), the seeds' levels on average.
+        penalty: of the squared slopes, the one of ``PENALTIES`` with the least ``error``.
+        error: root mean squared error of a score when all runs of its allocation are left out of the fit.
+    """
+
+    slopes: np.ndarray
+    level: np.ndarray
+    penalty: float
+    error: float
+
+    @classmethod
+    def fit(cls, allocations: np.ndarray, scores: np.ndarray, seeds: np.ndarray) -> Surface:
+        """A surface through runs: allocations and scores (runs, |C|), seeds (runs,)."""
+        levels = (seeds[:, None] == np.unique(seeds)).astype(float)
+        design = np.concatenate([_features(allocations), levels], axis=1)
+        groups = np.unique(allocations, axis=0, return_inverse=True)[1].ravel()
+
+        def solve(penalty: float, rows: np.ndarray) -> np.ndarray:
+            weight = penalty * np.array([1.0] * (design.shape[1] - levels.shape[1]) + [1e-3] * levels.shape[1])
+            x = design[rows]
+            return np.linalg.solve(x.T @ x + np.diag(weight), x.T @ scores[rows])
+
+        def error(penalty: float) -> float:
+            left_out = [groups == group for group in np.unique(groups)]
+            misses = [design[rows] @ solve(penalty, ~rows) - scores[rows] for rows in left_out]
+            return float(np.sqrt((np.concatenate(misses) ** 2).mean()))
+
+        errors = {penalty: error(penalty) for penalty in PENALTIES}
+        penalty = min(PENALTIES, key=lambda penalty: errors[penalty])
+        weights = solve(penalty, np.ones(len(design), bool))
+        count = levels.shape[1]
+        return cls(weights[:-count], weights[-count:].mean(axis=0), penalty, errors[penalty])
+
+    def __call__(self, allocations: np.ndarray) -> np.ndarray:
+        """Scores in [0, 1], (n, |C|), of allocations (n, |C|)."""
+        return np.clip(_features(allocations) @ self.slopes + self.level, 0.0, 1.0)
+
+
+def _features(allocations: np.ndarray) -> np.ndarray:
+    return np.concatenate([allocations, np.sqrt(allocations), allocations**2], axis=1)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search for the best fixed allocation of every task found.
+
+    Attributes:
+        space: all allocations, by name.
+        best: task -> the best one by utility of the fitted surface.
+        utilities: allocation -> task -> that utility.
+        surface: what the utilities come from.
+        tokens: completion tokens of all its runs.
+    """
+
+    space: dict[str, np.ndarray]
+    best: dict[str, str]
+    utilities: dict[str, dict[str, float]]
+    surface: Surface
+    tokens: int
+
+
+def search(config: Config, seeds: list[int], directory: Path, processes: int) -> Search:
+    """All allocations on the first seed, the best ``FINALISTS`` of each task and its task-static on the others."""
+    config = config.model_copy(update={"measure": config.measure.model_copy(update=SEARCH_MEASURE)})
+    suite = get_suite(config.suite)
+    tasks = [load_task(name, suite) for name in task_names()]
+    space = search_space(tasks, suite)
+    first, *others = seeds
+    runs = requests(space, [first], config, directory)
+    run_all("searching fixed allocations", runs, processes)
+
+    exams = {name: load_run(run.directory).ended.exam for name, run in runs.items()}
+    left: dict[str, None] = {}
+    for task in tasks:
+        ranked = sorted(space, key=lambda label: -task.utility(exams[f"{label}__seed{first}"], suite))
+        left |= dict.fromkeys([*ranked[:FINALISTS], f"task-{task.name}"])
+    finals = requests({label: space[label] for label in left}, others, config, directory)
+    run_all("searching among the finalists", finals, processes)
+
+    for name, run in finals.items():
+        exams[name] = load_run(run.directory).ended.exam
+    labels, at = zip(*(name.rsplit("__seed", 1) for name in exams), strict=True)
+    fitted = Surface.fit(np.array([space[label] for label in labels]), np.array(list(exams.values())), np.array(at))
+    utilities = {
+        label: {task.name: task.utility(profile, suite) for task in tasks}
+        for label, profile in zip(space, fitted(np.array(list(space.values()))), strict=True)
+    }
+    best = {task.name: max(space, key=lambda label: utilities[label][task.name]) for task in tasks}
+    return Search(space, best, utilities, fitted, config.budget.total_tokens * len(exams))
