@@ -1,0 +1,302 @@
+"""Remake docs/objectives.md: every objective at one budget, from the first student and from one that is half-way.
+
+    python scripts/objectives.py                 # pilot, runs and page; interrupted, the same command goes on
+    python scripts/objectives.py --processes 1
+
+Named before the first run: objectives with their parameters, budgets, seeds, and the two families of
+contrasts. Learning rates alone are chosen, for each objective from the same three, by exact match on dev
+over the pilot's own seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pages import DOCS
+from rich.console import Console
+
+from read_env.capabilities import get_suite
+from read_env.config import Config, load_preset
+from read_env.reporting.records import Run, load_run
+from read_env.reporting.statistics import holm, mean_interval, paired
+from read_env.reporting.tables import interval, markdown_table, number, p_value, plus_minus
+from read_env.running.agents import AgentSpec
+from read_env.running.comparison import run_many
+from read_env.running.runner import RunRequest, make_env
+
+BUDGET = {"total_tokens": 30_000, "step_tokens": 3_000}
+#: A batch of the teacher's answers; more than one of them needs the tail among the top tokens.
+SETTINGS = {"block_size": 96, "top_k": 16}
+SEEDS = (7201, 7202, 7203, 7204, 7205)
+PILOT_SEEDS = (7101, 7102)
+RATES = (1e-4, 3e-4, 1e-3)
+
+_KL = 0.05
+#: Label -> settings of ``distill``, from the first student. Parameters that aren't named are the defaults.
+FROM_START: dict[str, dict[str, Any]] = {
+    "sft": {"loss": "sft"},
+    "fkl": {"loss": "fkl"},
+    "rkl": {"loss": "rkl"},
+    "jsd": {"loss": "jsd"},
+    "skew-fkl": {"loss": "skew-fkl"},
+    "skew-rkl": {"loss": "skew-rkl"},
+    "tad": {"loss": "tad"},
+    "tad, β = 0.1": {"loss": "tad", "tad_beta": 0.1},
+    "mixed, fixed at ½": {"loss": "mixed-kl"},
+    "mixed, linear to rkl": {"loss": "mixed-kl", "mix_schedule": "linear", "mix_start": 1.0, "mix_end": 0.0},
+    "mixed, greedy": {"loss": "mixed-kl", "mix_schedule": "greedy"},
+    "arkd-published": {"loss": "arkd-published"},
+    "arkd": {"loss": "arkd"},
+    "gkd": {"loss": "gkd"},
+    "grpo": {"loss": "grpo"},
+    "grpo + KL": {"loss": "grpo", "kl_beta": _KL},
+    "rlad": {"loss": "rlad"},
+}
+#: The same from a student that has been distilled already: where sampling from the student is said to pay.
+FROM_HALFWAY = {name: FROM_START[name] for name in ("sft", "fkl", "gkd", "grpo", "grpo + KL", "rlad")}
+HALFWAY_TOKENS = 300_000
+HALFWAY_SEED = 7001
+
+#: (first, second) pairs of each family, Holm-adjusted together.
+ARKD_FAMILY = [
+    ("arkd", name)
+    for name in ("arkd-published", "mixed, fixed at ½", "mixed, linear to rkl", "mixed, greedy")
+]  # fmt: skip
+RLAD_FAMILY = [("rlad", name) for name in ("fkl", "grpo", "grpo + KL")]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One table: objectives from one student.
+
+    Attributes:
+        name: of its folder.
+        student: source of the student.
+        variants: label -> settings of ``distill``.
+    """
+
+    name: str
+    student: str
+    variants: Mapping[str, Mapping[str, Any]]
+
+    def config(self, label: str, rate: float, seed: int, **measure: Any) -> Config:
+        """Of one run: tokens in equal parts to all capabilities."""
+        return load_preset(
+            "micro",
+            {
+                "models": {"student": self.student},
+                "budget": BUDGET,
+                "distill": {**SETTINGS, **self.variants[label], "learning_rate": rate},
+                "measure": measure,
+                "agent": "uniform",
+                "seed": seed,
+            },
+        )
+
+
+def run_all(title: str, configs: Mapping[str, Config], directory: Path, processes: int) -> dict[str, Run]:
+    """Runs what is missing; students are not kept.
+
+    An objective that diverges at a learning rate has no run: it is absent from the result.
+    """
+    runs = {name: RunRequest(config, AgentSpec("uniform"), directory / name) for name, config in configs.items()}
+    failures = run_many(title, runs, processes, Console(), make_env)
+    for name, error in failures.items():
+        print(f"{name}: {error}")
+    for run in runs.values():
+        for folder in ("student", "tensorboard"):
+            shutil.rmtree(run.directory / folder, ignore_errors=True)
+    return {name: load_run(run.directory) for name, run in runs.items() if name not in failures}
+
+
+def chosen_rates(setting: Setting, out: Path, processes: int) -> dict[str, tuple[float, list[float]]]:
+    """Label -> the learning rate of the best exact match on dev, and what each of ``RATES`` reached."""
+
+    def name(label: str, rate: float, seed: int) -> str:
+        return f"{_folder(label)}__lr{rate:g}__seed{seed}"
+
+    configs = {
+        name(label, rate, seed): setting.config(label, rate, seed, exam_split="dev")
+        for seed, label, rate in itertools.product(PILOT_SEEDS, setting.variants, RATES)
+    }
+    runs = run_all(f"learning rates, {setting.name}", configs, out / f"{setting.name}-pilot", processes)
+    found = {}
+    for label in setting.variants:
+        reached = [
+            float(
+                np.mean(
+                    [_exam(runs[key]).mean() if (key := name(label, rate, s)) in runs else 0.0 for s in PILOT_SEEDS]
+                )
+            )
+            for rate in RATES
+        ]
+        found[label] = (RATES[int(np.argmax(reached))], reached)
+    return found
+
+
+def measured(setting: Setting, rates: Mapping[str, float], out: Path, processes: int) -> dict[str, list[Run]]:
+    """Label -> its runs, one for each of ``SEEDS``."""
+    configs = {
+        f"{_folder(label)}__seed{seed}": setting.config(label, rates[label], seed)
+        for seed, label in itertools.product(SEEDS, setting.variants)
+    }
+    runs = run_all(f"objectives, {setting.name}", configs, out / setting.name, processes)
+    if len(runs) < len(configs):
+        raise SystemExit(f"{len(configs) - len(runs)} runs failed: see above")
+    return {label: [runs[f"{_folder(label)}__seed{seed}"] for seed in SEEDS] for label in setting.variants}
+
+
+def halfway_student(out: Path) -> Path:
+    """A student that learned ``HALFWAY_TOKENS`` from the teacher, evenly; made once."""
+    directory = out / "halfway-student"
+    config = Setting("halfway-student", "embedded:micro/student", FROM_START).config("fkl", 3e-4, HALFWAY_SEED)
+    config = config.model_copy(
+        update={"budget": config.budget.model_copy(update={"total_tokens": HALFWAY_TOKENS, "step_tokens": 15_000})}
+    )
+    failures = run_many(
+        "a student half-way", {"halfway": RunRequest(config, AgentSpec("uniform"), directory)}, 1, Console(), make_env
+    )
+    if failures:
+        raise SystemExit("\n".join(failures.values()))
+    return directory / "student"
+
+
+def scores_table(
+    runs: Mapping[str, list[Run]], rates: Mapping[str, tuple[float, list[float]]], names: Iterable[str]
+) -> str:
+    """A row for each objective: exams on average, difference to fkl, and by capability."""
+    reference = np.array([_exam(run).mean() for run in runs["fkl"]])
+    rows = []
+    for label, entries in runs.items():
+        exams = np.array([_exam(run) for run in entries])
+        mean = exams.mean(axis=1)
+        against = paired(mean, reference)
+        probes = np.array([run.ended.profile.mean() for run in entries])
+        rows.append(
+            [
+                label,
+                f"{rates[label][0]:g}",
+                plus_minus(mean_interval(mean)),
+                "" if label == "fkl" else interval(against.difference.low, against.difference.high),
+                number(float(probes.mean())),
+                *(number(score, 2) for score in exams.mean(axis=0)),
+            ]
+        )
+    header = ["objective", "learning rate", "exam, mean", "against fkl, 95 %", "probes, mean", *names]
+    return markdown_table(header, rows)
+
+
+def contrast_table(families: Mapping[str, Mapping[str, list[Run]]], pairs: list[tuple[str, str]]) -> str:
+    """Differences of mean exams, paired by seed; all rows are one family for Holm's adjustment."""
+    rows, p_values = [], []
+    for (where, runs), (first, second) in itertools.product(families.items(), pairs):
+        a, b = (np.array([_exam(run).mean() for run in runs[label]]) for label in (first, second))
+        test = paired(a, b)
+        d = test.difference
+        rows.append([f"{first} − {second}", where, number(d.mean, 3, True), interval(d.low, d.high)])
+        p_values.append(test.p_t)
+    header = ["contrast", "from", "difference", "95 % (paired t)", "p", "p (Holm)"]
+    body = [
+        [*row, p_value(p), p_value(float(adjusted))]
+        for row, p, adjusted in zip(rows, p_values, holm(p_values), strict=True)
+    ]
+    return markdown_table(header, body)
+
+
+def courses(runs: Mapping[str, list[Run]]) -> str:
+    """What the objectives saw in their first and last step: means over seeds."""
+    columns = ("fkl", "rkl", "overlap", "topk_mass", "alpha", "clip_fraction", "reward")
+    rows = []
+    for label, entries in runs.items():
+        cells = []
+        for column in columns:
+            ends = [[run.steps[i].metrics.get(column, float("nan")) for i in (0, -1)] for run in entries]
+            first, last = np.mean(ends, axis=0)
+            cells.append("" if np.isnan(first) else f"{first:.3f} → {last:.3f}")
+        rows.append([label, *cells])
+    return markdown_table(["objective", *columns], rows)
+
+
+def _exam(run: Run) -> np.ndarray:
+    exam = run.ended.exam
+    assert exam is not None, f"{run.path} was run without an exam"
+    return exam
+
+
+def _folder(label: str) -> str:
+    return "".join(c if c.isalnum() or c in "-." else "_" for c in label)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("runs/objectives"))
+    args = parser.parse_args()
+
+    suite = get_suite("micro")
+    settings = [
+        Setting("from-start", "embedded:micro/student", FROM_START),
+        Setting("from-halfway", str(halfway_student(args.out)), FROM_HALFWAY),
+    ]
+    runs, rates = {}, {}
+    for setting in settings:
+        rates[setting.name] = chosen_rates(setting, args.out, args.processes)
+        best = {label: rate for label, (rate, _) in rates[setting.name].items()}
+        runs[setting.name] = measured(setting, best, args.out, args.processes)
+    (DOCS / "objectives.md").write_text(page(runs, rates, suite.names))
+    print((DOCS / "objectives.md").read_text())
+
+
+def page(
+    runs: Mapping[str, Mapping[str, list[Run]]], rates: Mapping[str, Mapping[str, tuple[float, list[float]]]],
+    names: tuple[str, ...],
+) -> str:  # fmt: skip
+    """docs/objectives.md."""
+    start, halfway = runs["from-start"], runs["from-halfway"]
+    before = {name: _start_exam(entries["fkl"][0]).mean() for name, entries in runs.items()}
+    pilot = [
+        [label, where, *(number(score) for score in reached)]
+        for where, found in rates.items()
+        for label, (_, reached) in found.items()
+    ]
+    both = {"the start": start, "half-way": halfway}
+    return (
+        f"# The objectives compared\n\nMade by `python scripts/objectives.py`: the micro world, "
+        f"{BUDGET['total_tokens']:,} completion tokens in equal parts to all capabilities (teacher's tokens, or for gkd, "
+        f"grpo and rlad the student's own), {len(SEEDS)} seeds {list(SEEDS)}. Exam: exact match of greedy answers, mean "
+        "over capabilities, ± half the 95 % t interval over seeds. Contrasts were named before the first run. The "
+        "learning rate of each objective is the best of three by exact match on dev, on other seeds (last table); all "
+        f"other parameters are the defaults of `distill`, {SETTINGS['top_k']} teacher probabilities a token.\n\n"
+        f"## From the first student\n\nIts mean exam is {before['from-start']:.3f}.\n\n"
+        f"{scores_table(start, rates['from-start'], names)}\n\n"
+        f"## From a student half-way\n\nDistilled with fkl on {HALFWAY_TOKENS:,} tokens of another seed; its mean exam "
+        f"is {before['from-halfway']:.3f}. Samples of a better student earn more reward.\n\n"
+        f"{scores_table(halfway, rates['from-halfway'], names)}\n\n"
+        f"## ARKD against its schedules\n\n{contrast_table({'the start': start}, ARKD_FAMILY)}\n\n"
+        "## RLAD against offline distillation and GRPO\n\nEvery capability here has a verifier, whose verdict is the "
+        f"reward. grpo + KL: weight {_KL} of the divergence to the teacher.\n\n{contrast_table(both, RLAD_FAMILY)}\n\n"
+        "## What the objectives saw\n\nMeans over the tokens of the first and of the last step: both divergences in "
+        "nats per token, teacher mass within the top tokens, overlap of teacher and student, share of forward KL (alpha), "
+        f"share of clipped ratios, mean reward.\n\nFrom the first student:\n\n{courses(start)}\n\n"
+        f"From a student half-way:\n\n{courses(halfway)}\n\n"
+        f"## The pilot\n\nMean exact match on dev, seeds {list(PILOT_SEEDS)}.\n\n"
+        + markdown_table(["objective", "from", *(f"{rate:g}" for rate in RATES)], pilot, text_columns=2)
+        + "\n"
+    )
+
+
+def _start_exam(run: Run) -> np.ndarray:
+    exam = run.begun.exam
+    assert exam is not None, f"{run.path} was run without an exam"
+    return exam
+
+
+if __name__ == "__main__":
+    main()
