@@ -178,11 +178,11 @@ def _share(runs: Mapping[str, RunRequest]) -> tuple[dict[str, RunRequest], dict[
 
     real: dict[str, RunRequest] = {}
     copies: dict[str, str] = {}
-    first: dict[tuple[str, int, str], str] = {}
+    first: dict[tuple[str, str, tuple[int, ...], str], str] = {}
     for name, run in runs.items():
         suite = get_suite(run.config.suite)
         shared = shared_key(run.agent, load_task(run.config.task, suite), suite)
-        key = (run.agent.label, run.config.seed, shared or "")
+        key = (run.agent.label, run.config.model_dump_json(exclude={"task"}), run.exam_at, shared or "")
         if shared is not None and first.setdefault(key, name) != name:
             copies[name] = first[key]
         else:

@@ -17,7 +17,7 @@ from read_env.capabilities import get_suite
 from read_env.config import Config
 from read_env.errors import ReadEnvError
 from read_env.running.agents import AgentSpec
-from read_env.running.comparison import ComparisonRequest, compare
+from read_env.running.comparison import ComparisonRequest, compare, run_many
 from read_env.running.reuse import derive, shared_key
 from read_env.running.runner import RunRequest, run
 from read_env.running.transfer import TransferRequest, step_tokens, transfer
@@ -223,3 +223,15 @@ def test_a_budget_between_two_steps_is_measured_when_it_is_passed(small: Config,
     steps = files.read_lines(tmp_path / "transfer" / "runs" / "one-hot-math__seed0" / "steps.jsonl")
     measured = [record["budget_spent"] for record in steps if "exam" in record]
     assert measured == [200, 600]
+
+
+def test_only_runs_of_one_configuration_share_a_run(small: Config, tmp_path: Path) -> None:
+    faster = small.model_copy(update={"distill": small.distill.model_copy(update={"learning_rate": 1e-3})})
+    configs = {"slow": small, "slow-elsewhere": small.model_copy(update={"task": "travel-desk"}), "fast": faster}
+    requests = {
+        name: RunRequest(config.model_copy(update={"agent": "uniform"}), AgentSpec("uniform"), tmp_path / name)
+        for name, config in configs.items()
+    }
+    assert run_many("settings", requests, 1, QUIET, fake_env) == {}
+    derived = {name: files.read_json(tmp_path / name / "summary.json").get("derived_from") for name in requests}
+    assert derived == {"slow": None, "slow-elsewhere": "slow", "fast": None}
