@@ -5,6 +5,7 @@
 #                a local version such as torch==2.13.0+cpu, or a path to a wheel
 #   PIP_ARGS     extra arguments for every pip call, for example the index that
 #                holds that build:  make test TORCH=torch==2.13.0+cpu PIP_ARGS='--extra-index-url …'
+#   EXTRAS       the package's extras that .venv gets; CI adds those that only some tests need
 #   PYTHON       the interpreter that .venv is made with
 #   PYTEST_ARGS  extra arguments for pytest; `make test PYTEST_ARGS="-m ''"` runs the slow tests too
 #
@@ -12,13 +13,15 @@
 
 TORCH ?= torch==2.13.0
 PIP_ARGS ?=
+EXTRAS ?= sb3,lora,gguf,remote,dev
 PYTHON ?= python3
 PYTEST_ARGS ?=
 
 SHELL := bash
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-READY := .venv/.ready
+COMMA := ,
+READY := .venv/.ready-$(subst $(COMMA),-,$(EXTRAS))
 
 .PHONY: help demo test lint types format wheel clean clean-venv
 .DEFAULT_GOAL := help
@@ -66,5 +69,5 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) install $(PIP_ARGS) -c .venv/constraints.txt 'pip>=23.1' setuptools
 	$(PIP) install $(PIP_ARGS) -c .venv/constraints.txt '$(TORCH)'
 	$(PIP) list --format=freeze | grep '^torch==' >> .venv/constraints.txt
-	$(PIP) install $(PIP_ARGS) -c .venv/constraints.txt --no-build-isolation --editable '.[sb3,dev]'
+	$(PIP) install $(PIP_ARGS) -c .venv/constraints.txt --no-build-isolation --editable '.[$(EXTRAS)]'
 	touch $@
