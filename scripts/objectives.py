@@ -24,6 +24,7 @@ from rich.console import Console
 
 from read_env.capabilities import get_suite
 from read_env.config import Config, load_preset
+from read_env.losses import ON_POLICY
 from read_env.reporting.records import Run, load_run
 from read_env.reporting.statistics import holm, mean_interval, paired
 from read_env.reporting.tables import interval, markdown_table, number, p_value, plus_minus
@@ -36,7 +37,9 @@ BUDGET = {"total_tokens": 30_000, "step_tokens": 3_000}
 SETTINGS = {"block_size": 96, "top_k": 16}
 SEEDS = (7201, 7202, 7203, 7204, 7205)
 PILOT_SEEDS = (7101, 7102)
+#: Learning rates to choose from; rewards of a few samples are a louder signal than the teacher's probabilities.
 RATES = (1e-4, 3e-4, 1e-3)
+ON_POLICY_RATES = (3e-5, 1e-4, 3e-4)
 
 _KL = 0.05
 #: Label -> settings of ``distill``, from the first student. Parameters that aren't named are the defaults.
@@ -124,7 +127,8 @@ def chosen_rates(setting: Setting, out: Path, processes: int) -> dict[str, tuple
 
     configs = {
         name(label, rate, seed): setting.config(label, rate, seed, exam_split="dev")
-        for seed, label, rate in itertools.product(PILOT_SEEDS, setting.variants, RATES)
+        for seed, label in itertools.product(PILOT_SEEDS, setting.variants)
+        for rate in _rates(label)
     }
     runs = run_all(f"learning rates, {setting.name}", configs, out / f"{setting.name}-pilot", processes)
     found = {}
@@ -135,9 +139,9 @@ def chosen_rates(setting: Setting, out: Path, processes: int) -> dict[str, tuple
                     [_exam(runs[key]).mean() if (key := name(label, rate, s)) in runs else 0.0 for s in PILOT_SEEDS]
                 )
             )
-            for rate in RATES
+            for rate in _rates(label)
         ]
-        found[label] = (RATES[int(np.argmax(reached))], reached)
+        found[label] = (_rates(label)[int(np.argmax(reached))], reached)
     return found
 
 
@@ -230,6 +234,10 @@ def _exam(run: Run) -> np.ndarray:
     return exam
 
 
+def _rates(label: str) -> tuple[float, ...]:
+    return ON_POLICY_RATES if FROM_START[label]["loss"] in ON_POLICY else RATES
+
+
 def _folder(label: str) -> str:
     return "".join(c if c.isalnum() or c in "-." else "_" for c in label)
 
@@ -262,7 +270,7 @@ def page(
     start, halfway = runs["from-start"], runs["from-halfway"]
     before = {name: _start_exam(entries["fkl"][0]).mean() for name, entries in runs.items()}
     pilot = [
-        [label, where, *(number(score) for score in reached)]
+        [label, where, *(f"{number(score)} ({rate:g})" for score, rate in zip(reached, _rates(label), strict=True))]
         for where, found in rates.items()
         for label, (_, reached) in found.items()
     ]
@@ -286,8 +294,8 @@ def page(
         "nats per token, teacher mass within the top tokens, overlap of teacher and student, share of forward KL (alpha), "
         f"share of clipped ratios, mean reward.\n\nFrom the first student:\n\n{courses(start)}\n\n"
         f"From a student half-way:\n\n{courses(halfway)}\n\n"
-        f"## The pilot\n\nMean exact match on dev, seeds {list(PILOT_SEEDS)}.\n\n"
-        + markdown_table(["objective", "from", *(f"{rate:g}" for rate in RATES)], pilot, text_columns=2)
+        f"## The pilot\n\nMean exact match on dev, seeds {list(PILOT_SEEDS)}, and the learning rate in parentheses.\n\n"
+        + markdown_table(["objective", "from", "low", "middle", "high"], pilot, text_columns=2)
         + "\n"
     )
 

@@ -62,8 +62,8 @@ def practise(
             break
         limit = min(config.rollout_prompts, left // (group * longest))
         chosen = _choose(supply, quotas, open_, student, group, limit, last)
-        if not chosen:
-            break
+        if not chosen or (done.updates and not last and len(chosen) < limit / 2):
+            break  # what is owed waits for the next chunk: an update on one or two prompts is mostly noise
         prompts = [supply.take_prompt(capability) for capability in chosen]
         samples = roll_out(
             prompts,

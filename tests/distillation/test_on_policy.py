@@ -7,6 +7,7 @@ import torch
 from read_env.capabilities import get_suite
 from read_env.capabilities.stream import PromptStream
 from read_env.config import load_preset
+from read_env.distillation import practice
 from read_env.distillation.decoding import greedy, sample
 from read_env.distillation.loading import load_student, load_teacher
 from read_env.distillation.process import Distillation
@@ -110,6 +111,20 @@ def test_tokens_follow_the_allocation():
     report = distillation.step(wanted)
     assert report.tokens_by_capability[[0, 2, 4, 5, 6, 7]].sum() == 0
     assert report.tokens_by_capability[3] / report.completion_tokens == pytest.approx(0.75, abs=0.06)
+
+
+def test_no_update_before_the_last_chunk_is_on_a_few_prompts(monkeypatch):
+    prompts = []
+    monkeypatch.setattr(
+        practice,
+        "roll_out",
+        lambda chosen, *rest, **named: prompts.append(len(chosen)) or roll_out(chosen, *rest, **named),
+    )
+    distillation = Distillation.load(config(total=2400, step=800, rollout_prompts=6))
+    reports = [distillation.step(UNIFORM) for _ in range(2)]
+    assert len(prompts) == sum(report.updates for report in reports) >= 4
+    assert min(prompts) >= 3
+    assert reports[1].completion_tokens > 400, "what the first chunk left over is owed in the second"
 
 
 def test_a_run_repeats_and_goes_on_from_a_snapshot():
