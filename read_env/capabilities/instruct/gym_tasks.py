@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import import_module, metadata
 from typing import Any
 
@@ -186,7 +186,7 @@ def _is_right(check: Mapping[str, Any], completion: str) -> bool:
     return False
 
 
-@lru_cache(maxsize=None)
+@cache
 def _dataset(task: str, level: int) -> Any:
     """All entries of a task at a level; each is a function of its index."""
     return _package().create_dataset(task, seed=0, size=_ENTRIES, **_TASKS[task][level])
