@@ -2,20 +2,12 @@
 
 import re
 import sys
-from pathlib import Path
 
 import gymnasium as gym
 import pytest
+from documents import ROOT, blocks
 
-ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"budget": {"total_tokens": 600, "step_tokens": 300}, "measure": {"probes": 4, "dev": 4, "exam": 4}}
-
-
-def _block(name: str) -> str:
-    text = (ROOT / "README.md").read_text()
-    match = re.search(rf"<!-- test: {name} -->\n```python\n(.*?)```", text, re.DOTALL)
-    assert match, f"README.md has no block marked 'test: {name}'"
-    return match[1]
 
 
 @pytest.fixture
@@ -25,7 +17,7 @@ def small_budget(monkeypatch):
 
 
 def test_the_ten_lines_of_python(small_budget, capsys):
-    code = _block("python")
+    code = blocks("README.md", "python")[0]
     assert len(code.strip().splitlines()) <= 12
     exec(compile(code, "README.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
@@ -36,7 +28,7 @@ def test_the_ten_lines_of_python(small_budget, capsys):
 def test_the_custom_agent_runs_beside_the_others(small_budget, tmp_path, monkeypatch):
     from read_env.agents import make_agent
 
-    code = _block("agent")
+    code = blocks("README.md", "agent")[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
     (tmp_path / "my_agent.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))

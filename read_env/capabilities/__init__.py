@@ -5,12 +5,15 @@ from functools import lru_cache
 from read_env.capabilities.base import Capability, Prompt, Suite, split_of
 from read_env.errors import ReadEnvError, unknown
 
-__all__ = ["Capability", "Prompt", "Suite", "get_suite", "own_files", "split_of", "suite_names"]
+__all__ = ["Capability", "Prompt", "Suite", "get_suite", "own_files", "split_of", "suite_names", "task_package"]
+
+#: Math and reasoning get the tasks of an optional package. Only the name brings them in, never what is installed.
+_WITH_TASKS = "instruct+reasoning-gym"
 
 
 def suite_names() -> tuple[str, ...]:
     """Names that :func:`get_suite` knows."""
-    return ("micro", "instruct")
+    return ("micro", "instruct", _WITH_TASKS)
 
 
 @lru_cache(maxsize=16)
@@ -22,8 +25,8 @@ def get_suite(name: str) -> Suite:
             named suite has is replaced in its place, others come after it; see ``capability_from_jsonl``.
 
     Raises:
-        ReadEnvError: if there is no suite of that name (the message lists the known ones), or a file
-            can't be used.
+        ReadEnvError: if there is no suite of that name (the message lists the known ones), a package that
+            the suite takes prompts from is not installed, or a file can't be used.
     """
     capabilities = {capability.name: capability for capability in _named(name.partition(",")[0])}
     files = own_files(name)
@@ -50,6 +53,15 @@ def own_files(name: str) -> dict[str, str]:
     return files
 
 
+def task_package(name: str) -> str:
+    """The version of the package that a suite takes prompts from; empty for a suite that takes none."""
+    if name.partition(",")[0] != _WITH_TASKS:
+        return ""
+    from read_env.capabilities.instruct.gym_tasks import version
+
+    return f"reasoning-gym {version()}"
+
+
 def _named(name: str) -> tuple[Capability, ...]:
     if name == "micro":
         from read_env.capabilities.micro import MICRO
@@ -59,6 +71,11 @@ def _named(name: str) -> tuple[Capability, ...]:
         from read_env.capabilities.instruct import INSTRUCT
 
         return INSTRUCT.capabilities
+    if name == _WITH_TASKS:
+        from read_env.capabilities.instruct import INSTRUCT
+        from read_env.capabilities.instruct.gym_tasks import extended
+
+        return extended(INSTRUCT).capabilities
     if "=" in name:
         return ()
     raise unknown("suite", name, suite_names())

@@ -27,6 +27,7 @@ from read_env.distillation.budget import TokenBudget
 from read_env.distillation.completion import Example, Sample
 from read_env.distillation.curriculum import tertile_shares
 from read_env.distillation.evaluation import ProbeSet, exam, probe_profile
+from read_env.distillation.lengths import check_lengths, measure_lengths
 from read_env.distillation.loading import cached, load_student, load_teacher
 from read_env.distillation.practice import practise
 from read_env.distillation.student import Student, UpdateStats
@@ -102,11 +103,15 @@ class Distillation:
         """Loads both models and encodes the probes.
 
         Raises:
-            ReadEnvError: a model can't be loaded, or the objective can't cross from one vocabulary to the other.
+            ReadEnvError: a model can't be loaded, its context is too short for the prompts, or the objective can't
+                cross from one vocabulary to the other.
         """
         torch.set_num_threads(config.models.threads)
         student = load_student(config)
         teacher = load_teacher(config, student)
+        check_lengths("student", measure_lengths(config, student.encoder, student.model))
+        if isinstance(teacher, LocalTeacher):  # a server doesn't say what its model can read
+            check_lengths("teacher", measure_lengths(config, teacher.encoder, teacher.model))
         alignment = align(teacher.encoder, student.encoder, config.distill.loss)
         return cls(config, student, cached(teacher, config.cache), alignment)
 

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from read_env.config import Config
+from read_env.distillation.encoding import Encoder
+from read_env.distillation.lengths import Lengths, measure_lengths
 from read_env.distillation.loading import load_student, load_teacher
-from read_env.distillation.models import count_parameters, empty_model
+from read_env.distillation.models import count_parameters, empty_model, load_tokenizer
 from read_env.distillation.placement import Placement, place
 from read_env.distillation.sources import ModelSource, architecture_of, find_model, missing
 
@@ -98,6 +100,7 @@ def check(config: Config) -> Check:
     if lacking:
         rows += [("a chunk", "not measured: something is missing"), *lacking]
     else:
+        rows += [(f"lengths ({side.role})", str(_lengths(config, side))) for side in sides]
         rows.append(("a chunk", _measure(config)))
     return Check(rows, not lacking)
 
@@ -112,6 +115,11 @@ def _side(config: Config, role: str) -> Side:
     if role == "student" and models.lora_rank:
         lacking = lacking or ("" if find_spec("peft") else "LoRA's package: pip install 'read-env[lora]'")
     return Side(role, source, model, place(models, size, trained=role == "student" and not models.lora_rank), lacking)
+
+
+def _lengths(config: Config, side: Side) -> Lengths:
+    tokenizer = load_tokenizer(side.source, trust_remote_code=config.models.trust_remote_code)
+    return measure_lengths(config, Encoder(tokenizer), side.model)
 
 
 def memory(config: Config, teacher: Side, student: Side) -> list[Part]:

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from read_env.capabilities import own_files
+from read_env.capabilities import own_files, task_package
 from read_env.digests import content_digest
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class RunIdentity:
         files = {f"suite {name}": path for name, path in own_files(config.suite).items()}
         files |= {f"evaluation {number}": path for number, path in enumerate(config.evaluation, start=1)}
         contents = {name: content_digest(Path(path)) for name, path in files.items() if Path(path).exists()}
+        if package := task_package(config.suite):
+            contents["suite tasks"] = package
         for role in ("teacher", "student"):
             path = model_path(getattr(config.models, role))
             if path is not None:

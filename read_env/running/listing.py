@@ -47,7 +47,7 @@ def _tasks(suite_name: str) -> list[tuple[str, str]]:
         card = load_task(name, suite)
         needs = ", ".join(f"{c} {weight:.2g}" for c, weight in card.requirement.items() if weight > 0)
         rows.append((name, f"{needs}; {card.utility_form}"))
-    return [*rows, ("PATH.toml", "your own")]
+    return [*rows, ("CAPABILITY", "needs that one alone: the name of any of the suite's"), ("PATH.toml", "your own")]
 
 
 def _presets() -> list[tuple[str, str]]:

@@ -1,10 +1,12 @@
 """Task cards: what a task looks like, which abilities it needs, and how useful a student is for it.
 
 A card is a TOML file. Those that ship lie in ``read_env/tasks/cards`` and go by their name; any
-other is loaded by its path::
+other is loaded by its path. The name of a capability, one of the user's own included, is a task
+too: the one that needs nothing else::
 
     card = load_task("math", suite)
     card = load_task("my_tasks/chess.toml", suite)
+    card = load_task("tool_use", suite)
     card.utility(profile, suite)          # U_τ(S) in [0, 1]
 """
 
@@ -12,6 +14,8 @@ from __future__ import annotations
 
 import math
 import os
+import random
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +24,7 @@ from typing import Annotated, Any, Literal, get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from read_env.capabilities.base import Suite
+from read_env.capabilities.base import Capability, Suite, split_of
 from read_env.errors import ReadEnvError, unknown
 
 if sys.version_info >= (3, 11):
@@ -132,13 +136,15 @@ def task_names() -> tuple[str, ...]:
 
 
 def load_task(name_or_path: str | os.PathLike[str], suite: Suite) -> TaskCard:
-    """The card of this name, or in this ``.toml`` file.
+    """The card of this name, or in this ``.toml`` file, or of the capability of this name alone.
 
     Raises:
         ReadEnvError: for an unknown name, a missing file, invalid TOML, or a field that is missing,
             unknown or wrong, naming file and field; for a capability that ``suite`` lacks.
     """
-    path = _locate(name_or_path)
+    if name_or_path in suite.names and name_or_path not in task_names():
+        return _of_capability(suite[str(name_or_path)])
+    path = _locate(name_or_path, suite)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         card = TaskCard.model_validate(data)
@@ -191,10 +197,26 @@ def _short(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _locate(name_or_path: str | os.PathLike[str]) -> Path:
+def _of_capability(capability: Capability) -> TaskCard:
+    """The task that needs this capability and no other; its exemplar is a training prompt."""
+    draws = capability.draws(random.Random(f"exemplar/{capability.name}"))
+    shown = next(prompt for prompt in draws if split_of(prompt.text) == "stream")
+    name = re.sub(r"[^A-Za-z0-9._-]+|(?<=[_-])[_-]+", "-", capability.name).strip("-_") or "own"
+    return TaskCard(
+        name=name,
+        description=f"One need: {capability.name}.",
+        input_format=f"Prompts of {capability.name}.",
+        output_format="Answers that its verifier accepts.",
+        metric="share of answers that the verifier accepts",
+        exemplars=(Exemplar(prompt=shown.text, completion=shown.reference),),
+        requirement={capability.name: 1.0},
+    )
+
+
+def _locate(name_or_path: str | os.PathLike[str], suite: Suite) -> Path:
     text = os.fspath(name_or_path)
     if text.endswith(".toml") or os.sep in text:
         return Path(text)
     if text not in task_names():
-        raise unknown("task", text, task_names())
+        raise unknown("task", text, dict.fromkeys([*task_names(), *suite.names]))
     return _CARDS / f"{text}.toml"

@@ -182,6 +182,18 @@ def test_unknown_task_lists_the_known_ones_closest_first() -> None:
     assert all(name in str(error.value) for name in task_names())
 
 
+def test_the_name_of_a_capability_is_the_task_that_needs_it_alone() -> None:
+    for capability in SUITE:
+        task = load_task(capability.name, SUITE)
+        np.testing.assert_array_equal(
+            task.requirement_vector(SUITE), np.eye(len(SUITE))[SUITE.names.index(capability.name)]
+        )
+        assert split_of(task.exemplars[0].prompt) == "stream"
+    assert load_task("tool_use", SUITE).name == "tool_use"
+    with pytest.raises(ReadEnvError, match="unknown task 'tool_us': did you mean 'tool_use'"):
+        load_task("tool_us", SUITE)
+
+
 def test_missing_file() -> None:
     with pytest.raises(ReadEnvError, match=r"nowhere/chess\.toml can't be read: No such file"):
         load_task("nowhere/chess.toml", SUITE)

@@ -93,7 +93,7 @@ def _walk(rng: random.Random) -> Filling:
 
 def _date(rng: random.Random) -> Filling:
     day = datetime.date(rng.randint(1990, 2030), 1, 1) + datetime.timedelta(rng.randrange(365))
-    months = rng.randint(0, 5)
+    months = rng.randint(0, 4)
     left = days = rng.randint(30 * months + 5, 30 * months + 30)
     reached, work = day, []
     while True:
@@ -102,9 +102,11 @@ def _date(rng: random.Random) -> Filling:
         if left < step:
             break
         left, reached = left - step, first
-        work.append(f"{step} days later it is {first.isoformat()}, {left} days are left.")
+        # Every digit of a date is a token of its own in many vocabularies: few words beside them.
+        work.append(f"+{step}: {first.isoformat()}, {left} left")
     end = day + datetime.timedelta(days)
-    work.append(f"{left} days after {reached.isoformat()} it is {end.isoformat()}.")
+    if left:
+        work.append(f"+{left}: {end.isoformat()}")
     slots = {
         "day": day.isoformat(), "days": days, "work": "\n".join(work), "answer": end.isoformat(),
         "ending": ending(rng, "the date as YYYY-MM-DD"),
@@ -122,7 +124,7 @@ def _swaps(rng: random.Random) -> Filling:
         a, b = rng.sample(names, 2)
         holds[a], holds[b] = holds[b], holds[a]
         orders.append(f"{a} and {b} swap.")
-        work.append(f"{a} and {b} swap: {a} has {holds[a]}, {b} has {holds[b]}.")
+        work.append(f"{a} has {holds[a]}, {b} has {holds[b]}.")
     asked = rng.choice(names)
     slots = {
         "start": start, "orders": " ".join(orders), "asked": asked, "work": "\n".join(work), "answer": holds[asked],

@@ -1,0 +1,207 @@
+"""More math and reasoning prompts, from tasks of the package reasoning-gym, which also grades them.
+
+A prompt is known by its task, level and index alone: the task makes the same entry of them again
+whenever an answer is graded. Only tasks are taken whose scorers compare text and evaluate none of it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
+from importlib import import_module, metadata
+from typing import Any
+
+import numpy as np
+
+from read_env.capabilities.base import Capability, Filling, Prompt, Suite, Template
+from read_env.capabilities.instruct.answers import marked
+from read_env.capabilities.instruct.words import ending, filling
+from read_env.errors import ReadEnvError
+
+#: Entries of a task and level; which one a prompt shows is drawn.
+_ENTRIES = 2**31
+#: An answer that has more characters is none; the longest right one has about a hundred.
+_LONGEST_ANSWER = 300
+
+Level = Mapping[str, int]
+
+#: Task -> its own settings when it is easy, medium and hard. Tasks with few possible answers are left out.
+_MATH: Mapping[str, tuple[Level, Level, Level]] = {
+    "chain_sum": (
+        {"min_terms": 2, "max_terms": 3, "min_digits": 2, "max_digits": 2},
+        {"min_terms": 4, "max_terms": 5, "min_digits": 2, "max_digits": 3},
+        {"min_terms": 5, "max_terms": 7, "min_digits": 4, "max_digits": 5},
+    ),
+    "products": (
+        {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 2},
+        {"min_terms": 2, "max_terms": 2, "min_digits": 3, "max_digits": 3},
+        {"min_terms": 3, "max_terms": 3, "min_digits": 3, "max_digits": 3},
+    ),
+    "lcm": (
+        {"min_numbers": 2, "max_numbers": 2, "min_value": 2, "max_value": 50},
+        {"min_numbers": 2, "max_numbers": 2, "min_value": 51, "max_value": 150},
+        {"min_numbers": 3, "max_numbers": 3, "min_value": 20, "max_value": 150},
+    ),
+    "fraction_simplification": (
+        {"min_value": 1, "max_value": 20, "min_factor": 2, "max_factor": 6},
+        {"min_value": 20, "max_value": 60, "min_factor": 7, "max_factor": 20},
+        {"min_value": 61, "max_value": 400, "min_factor": 21, "max_factor": 100},
+    ),
+    "simple_equations": (
+        {"min_terms": 2, "max_terms": 2, "max_value": 20},
+        {"min_terms": 3, "max_terms": 3, "max_value": 50},
+        {"min_terms": 4, "max_terms": 5, "max_value": 200},
+    ),
+    "leg_counting": (
+        {"min_animals": 2, "max_animals": 3, "max_instances": 5},
+        {"min_animals": 4, "max_animals": 5, "max_instances": 10},
+        {"min_animals": 6, "max_animals": 9, "max_instances": 20},
+    ),
+    "prime_factorization": (
+        {"min_value": 4, "max_value": 500},
+        {"min_value": 501, "max_value": 2_000},
+        {"min_value": 2_001, "max_value": 20_000},
+    ),
+}
+_REASONING: Mapping[str, tuple[Level, Level, Level]] = {
+    "knights_knaves": ({"n_people": 2}, {"n_people": 3}, {"n_people": 4}),
+    "word_sorting": (
+        {"min_words": 3, "max_words": 4},
+        {"min_words": 5, "max_words": 6},
+        {"min_words": 7, "max_words": 10},
+    ),
+    "needle_haystack": (
+        {"min_num_statements": 5, "max_num_statements": 10},
+        {"min_num_statements": 15, "max_num_statements": 25},
+        {"min_num_statements": 30, "max_num_statements": 40},
+    ),
+    "color_cube_rotation": (
+        {"min_rotations": 1, "max_rotations": 2},
+        {"min_rotations": 3, "max_rotations": 4},
+        {"min_rotations": 5, "max_rotations": 7},
+    ),
+    "path_star": (
+        {"degree": 2, "min_path_length": 2, "max_path_length": 2},
+        {"degree": 3, "min_path_length": 3, "max_path_length": 3},
+        {"degree": 4, "min_path_length": 4, "max_path_length": 5},
+    ),
+}
+_TASKS = {**_MATH, **_REASONING}
+
+
+@dataclass(frozen=True)
+class ExtendedCapability(Capability):
+    """A capability with templates of reasoning-gym beside its own.
+
+    Difficulty is on a scale of which every tertile has a third. A prompt of the capability's own
+    keeps its tertile and its place in it; one of a task stands in the middle of the tertile that its
+    level names.
+
+    Attributes:
+        own: the capability without the tasks.
+    """
+
+    own: Capability = field(kw_only=True)
+
+    def draw(self, template: Template, rng: random.Random) -> Prompt:
+        """One prompt from ``template``, its difficulty measured."""
+        if template in self.own.templates:
+            prompt = self.own.draw(template, rng)
+            place = np.interp(prompt.difficulty, (0, *self.own._calibration.edges, 1), (0, 1 / 3, 2 / 3, 1))
+            return replace(prompt, difficulty=float(place))
+        text, reference, factors, check = template.draw(rng)
+        return Prompt(self.name, template.name, text, reference, (factors["level"] + 0.5) / 3, check)
+
+    def tertile(self, difficulty: float) -> int:
+        """0 (easy), 1 (medium) or 2 (hard), by thirds of the scale."""
+        return int(difficulty > 1 / 3) + int(difficulty > 2 / 3)
+
+
+def extended(suite: Suite) -> Suite:
+    """The instruct suite with the tasks added to math and reasoning.
+
+    Raises:
+        ReadEnvError: reasoning-gym is not installed.
+    """
+    _package()
+    tasks = {"math": _MATH, "reasoning": _REASONING}
+    return Suite(
+        f"{suite.name}+reasoning-gym",
+        tuple(_extend(one, tuple(tasks[one.name])) if one.name in tasks else one for one in suite),
+    )
+
+
+def version() -> str:
+    """The installed version of reasoning-gym: another one may make other prompts. Empty without it."""
+    try:
+        return metadata.version("reasoning-gym")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _extend(own: Capability, tasks: tuple[str, ...]) -> ExtendedCapability:
+    def verify(prompt: Prompt, completion: str) -> bool:
+        return _is_right(prompt.check, completion) if "task" in prompt.check else own.verify(prompt, completion)
+
+    templates = (*own.templates, *(Template(name, _PATTERNS, "Answer: {answer}", _entry(name)) for name in tasks))
+    return ExtendedCapability(own.name, templates, own.answer_marker, verify, own=own)
+
+
+_PATTERNS = ("{question}\n\n{ending}", "{question} {ending}", "{ending}\n\n{question}")
+
+
+def _entry(task: str) -> Callable[[random.Random], Filling]:
+    """Draws a level and one of the task's entries."""
+
+    def fill(rng: random.Random) -> Filling:
+        level, index = rng.randrange(3), rng.randrange(_ENTRIES)
+        entry = _dataset(task, level)[index]
+        slots = {
+            "question": entry["question"].strip(), "answer": entry["answer"],
+            "ending": ending(rng, "the final answer"),
+        }  # fmt: skip
+        return filling(slots, {"task": task, "level": level, "index": index}, level=level)
+
+    return fill
+
+
+def _is_right(check: Mapping[str, Any], completion: str) -> bool:
+    """Whether the task's own scorer gives the final answer all points."""
+    answer = marked(completion)
+    given = (completion if answer is None else answer).strip()
+    if not 0 < len(given) <= _LONGEST_ANSWER:
+        return False
+    dataset = _dataset(check["task"], check["level"])
+    entry = dataset[check["index"]]
+    # As written, without what models put around an answer, and what stands behind an equals sign.
+    bare = given.strip("*`$ ")
+    for text in dict.fromkeys((given, bare, bare.removesuffix("."), bare.removesuffix(".").rpartition("=")[2].strip())):
+        try:
+            if dataset.score_answer(text, entry) == 1:
+                return True
+        except Exception:  # some scorers choke on what they can't read
+            continue
+    return False
+
+
+@cache
+def _dataset(task: str, level: int) -> Any:
+    """All entries of a task at a level; each is a function of its index."""
+    return _package().create_dataset(task, seed=0, size=_ENTRIES, **_TASKS[task][level])
+
+
+@lru_cache(maxsize=1)
+def _package() -> Any:
+    # The package draws from the global generator while it is imported; nobody else's draws may depend on that.
+    state = random.getstate()
+    try:
+        return import_module("reasoning_gym")
+    except ImportError as error:
+        raise ReadEnvError(
+            f"suite 'instruct+reasoning-gym' needs reasoning-gym ({error}); pip install 'read-env[reasoning-gym]', or "
+            "take suite 'instruct', which has math and reasoning prompts of its own"
+        ) from error
+    finally:
+        random.setstate(state)

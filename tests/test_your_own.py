@@ -1,0 +1,83 @@
+"""docs/your_own.md: its example runs as it stands there, and its tables name what there is."""
+
+import json
+import re
+import shlex
+import shutil
+from importlib import resources
+
+import pytest
+from documents import ROOT, blocks
+
+from read_env.cli import main
+from read_env.config import load_preset, preset_names
+from read_env.losses import loss_names
+
+DOCUMENT = "docs/your_own.md"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with the document's files, and with the micro models for a pair of one's own."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(str(resources.files("read_env") / "assets" / "micro"), tmp_path / "models")
+    exec(compile(blocks(DOCUMENT, "python")[0], DOCUMENT, "exec"), {})
+    (tmp_path / "own.toml").write_text(blocks(DOCUMENT, "own.toml")[0])
+    return tmp_path
+
+
+def test_the_example_runs_from_prompts_to_a_student(place, capsys):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    commands = [shlex.split(line) for block in blocks(DOCUMENT, "commands") for line in block.splitlines()]
+    assert [command[:2] for command in commands] == [["read-env", verb] for verb in ("check", "contaminate", "run")]
+    check, contaminate, run = (command[1:] for command in commands)
+    assert main(check) == 0
+    shown = capsys.readouterr().out
+    assert "models/teacher" in shown and "prompts up to" in shown and "TOO" not in shown
+    assert main(contaminate) == 1
+    overlaps = re.findall(r"sums, seed 0: '(WHAT IS [\d+]+)'", capsys.readouterr().out)
+    assert overlaps
+    assert main(run) == 0
+    shown = capsys.readouterr().out
+    assert "exam" in shown and "3 steps" in shown
+    # What the table says comes out, came out.
+    table = re.search(r"there are\n\n(.*?)\n\n", (ROOT / DOCUMENT).read_text(), re.DOTALL)[1]
+    for pattern in re.findall(r"`([^` ]+)`", "\n".join(row.split("|")[1] for row in table.splitlines())):
+        assert list((place / "runs" / "own").glob(pattern.rstrip("/"))), pattern
+    summary = json.loads((place / "runs" / "own" / "summary.json").read_text())
+    assert summary["task"] == "sums" and len(summary["exam"]) == 9 and 2_000 < summary["spent"] <= 3_000
+    student = AutoModelForCausalLM.from_pretrained("runs/own/student")
+    ids = AutoTokenizer.from_pretrained("runs/own/student")("what is 2+2\n", return_tensors="pt")
+    assert student.generate(ids["input_ids"], max_new_tokens=3).shape[1] > ids["input_ids"].shape[1]
+
+
+def test_the_configuration_has_five_lines_and_says_what_the_text_says(place):
+    assert len((place / "own.toml").read_text().strip().splitlines()) == 5
+    config = load_preset("own.toml")
+    assert config.task == "sums" and config.budget.steps == 3 and config.models.teacher == "models/teacher"
+
+
+def test_what_the_evaluation_file_has_is_never_trained_on(place):
+    from read_env.capabilities import get_suite
+    from read_env.capabilities.base import normalised_hash
+    from read_env.capabilities.contamination import evaluation_hashes
+    from read_env.capabilities.stream import PromptStream
+
+    refused = evaluation_hashes(["evaluation.jsonl"])
+    stream = PromptStream(get_suite("sums=sums.jsonl")["sums"], 0, refused)
+    drawn = {normalised_hash(prompt.text) for tertile in range(3) for prompt in stream.slice(tertile, 0, 200)}
+    assert refused and not drawn & refused
+
+
+def test_the_tables_name_every_objective_and_every_preset():
+    text = (ROOT / DOCUMENT).read_text()
+    objectives = text.partition("## Objectives")[2]
+    named = [
+        name
+        for row in re.findall(r"^\| (`.*?) \|", objectives, re.MULTILINE)
+        for name in re.findall(r"`([\w-]+)`", row)
+    ]
+    assert sorted(named) == sorted(loss_names())
+    rows = re.findall(r"^\| (.*?) \|", text.partition("## Presets")[2].partition("## Teachers")[0], re.MULTILINE)
+    assert sorted(n for row in rows for n in re.findall(r"`([\w.-]+)`", row)) == sorted([*preset_names(), "PATH.toml"])
