@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="micro")
     parser.add_argument("--search-seeds", type=int, nargs="*", default=SEARCH_SEEDS)
-    parser.add_argument("--seeds", type=int, nargs="*", default=list(range(6201, 6211)))
+    parser.add_argument("--seeds", type=int, nargs="*", default=list(range(6301, 6311)))
     parser.add_argument("--search-only", action="store_true", help="stop before the fresh seeds")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs/gap"))

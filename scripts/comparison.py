@@ -33,9 +33,9 @@ from read_env.running.comparison import ComparisonRequest, compare
 from read_env.running.training import TrainingRequest, train
 from read_env.tasks import load_task
 
-TASKS = ("agent", "bookkeeper", "copy-editor", "personal-assistant", "travel-desk", "tutor")
+TASKS = ("agent", "bookkeeper", "hotel-desk", "personal-assistant", "travel-desk", "tutor")
 TRAINING_TASKS = (
-    "code", "dispatcher", "document-assistant", "hotel-desk", "librarian", "math", "order-desk", "polyglot-cashier",
+    "code", "data-journalist", "dispatcher", "document-assistant", "librarian", "math", "order-desk", "polyglot-cashier",
     "tour-guide", "translator", "world-guide",
 )  # fmt: skip
 SEEDS = tuple(range(9101, 9111))
