@@ -96,8 +96,8 @@ def test_projection_finds_the_fixed_and_the_growing_part(script: Callable[[str],
 
 def test_a_section_replaces_the_one_of_its_pair_and_hardware(script: Callable[[str], ModuleType]) -> None:
     merge = script("throughput_page").merge
-    page = merge("", "## micro on a CPU\n\nfirst\n")
+    page = merge("", "## micro on a CPU\n\n1,000 tokens\n")
     page = merge(page, "## micro on a GPU\n\nother\n")
-    page = merge(page, "## micro on a CPU\n\nsecond\n")
+    page = merge(page, "## micro on a CPU\n\n2,000 tokens\n")
     assert page.count("# Throughput beside TRL") == 1 and page.count("\n## ") == 2
-    assert "first" not in page and page.index("second") < page.index("other")
+    assert "1,000 tokens" not in page and page.index("2,000 tokens") < page.index("other")
