@@ -5,7 +5,8 @@
 
 All figures come from one process on one thread, side by side: a cold run of the first steps of an
 episode, then the same steps with a warm cache. Reported are medians over the steps, the share of
-each stage, tokens per second, the bandit's refit and choice, and the import time of the package.
+each stage, tokens per second, the bandit's refit and choice, the import time of the package, and what
+the stages come to at a million completion tokens a step.
 """
 
 from __future__ import annotations
@@ -23,8 +24,14 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from scipy.optimize import nnls
 
 STAGES = ("prompts", "teacher", "student", "probes", "other")
+
+#: Completion tokens of the projected step: the paper's at a budget of 20M (arXiv 2605.11290).
+PROJECTED_TOKENS = 1_000_000
+#: Share of a projected step that is aimed at, and the paper's.
+BARS = {"probes": (0.03, 0.0312), "everything else": (0.05, 0.0563)}
 
 
 def measure_steps(distillation, steps: int) -> list[dict[str, float]]:
@@ -56,14 +63,58 @@ def stage_table(title: str, rows: list[dict[str, float]]) -> list[str]:
     return lines
 
 
-def measure_bandits(steps: int) -> list[str]:
-    """Milliseconds that each bandit takes to refit and choose, on random observations."""
+def projection(measured: dict[str, dict[int, list[dict[str, float]]]], choice: float) -> list[str]:
+    """A Markdown table of a step of ``PROJECTED_TOKENS``, extrapolated from smaller ones.
+
+    Args:
+        measured: rows of ``measure_steps`` by step size, cold and warm; three sizes at least.
+        choice: seconds of the agent's refit and choice, once a step.
+    """
+    lines = [
+        f"### Projected to {PROJECTED_TOKENS:,} completion tokens a step", "",
+        "Assumed: teacher and student take the same time for each token as in the steps above, so that both grow with the "
+        "step; probes and everything else (prompts, bookkeeping, snapshot, and the bandit's refit and choice) are a fixed "
+        f"part and a part that grows with the tokens, neither below zero, fitted to the medians at {len(measured['cold'])} "
+        "step sizes. The probe set stays as large as it is. Measured at a hundredth of the size: read the orders of "
+        "magnitude.", "",
+        "| cache | stage | fixed s | s for each 1,000 tokens | projected s | share of the step | aimed at | the paper |",
+        "|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for cache, by_size in measured.items():
+        sizes = np.array(sorted(by_size), dtype=float)
+
+        def medians(*stages: str, by_size=by_size, sizes=sizes) -> np.ndarray:
+            return np.array([statistics.median(sum(r[s] for s in stages) for r in by_size[size]) for size in sizes])
+
+        work = medians("teacher", "student")
+        parts = {"teacher and student": (0.0, float(sizes @ work / (sizes @ sizes)))}
+        for stage, seconds in (
+            ("probes", medians("probes")),
+            ("everything else", medians("prompts", "other") + choice),
+        ):
+            fixed, slope = nnls(np.stack([np.ones_like(sizes), sizes / sizes.max()], axis=1), seconds)[0]
+            parts[stage] = (fixed, slope / sizes.max())
+        projected = {stage: fixed + slope * PROJECTED_TOKENS for stage, (fixed, slope) in parts.items()}
+        for stage, (fixed, slope) in parts.items():
+            share = projected[stage] / sum(projected.values())
+            aim, paper = BARS.get(stage, (None, None))
+            verdict = "" if aim is None else f"≤ {aim:.0%}: {'met' if share <= aim else 'missed'} | {paper:.2%}"
+            lines.append(
+                f"| {cache} | {stage} | {fixed:.4f} | {1000 * slope:.5f} | {projected[stage]:.2f} | {share:.2%} | "
+                f"{verdict or ' | '} |"
+            )
+    return [*lines, ""]
+
+
+def measure_bandits(steps: int) -> tuple[list[str], float]:
+    """Milliseconds that each bandit takes to refit and choose, on random observations; seconds of the slowest."""
     from read_env.agents import make_agent
     from read_env.capabilities import get_suite
 
     names = get_suite("micro").names
     rng = np.random.default_rng(0)
     lines = ["### Refit and choice", "", "| agent | median ms | max ms |", "|---|---|---|"]
+    slowest = 0.0
     for agent_name in ("read-bandit", "read-bandit-published"):
         agent = make_agent(agent_name, capabilities=names, options={}, seed=0)
         observation = _random_observation(rng, len(names), 1.0)
@@ -78,7 +129,8 @@ def measure_bandits(steps: int) -> list[str]:
             observation = following
         late = durations[steps // 2 :]  # past the warm-up, with a full history
         lines.append(f"| {agent_name} | {statistics.median(late):.2f} | {max(late):.2f} |")
-    return [*lines, ""]
+        slowest = max(slowest, statistics.median(late) / 1e3)
+    return [*lines, ""], slowest
 
 
 def _random_observation(rng, size: int, budget: float, action=None) -> dict[str, np.ndarray]:
@@ -106,7 +158,11 @@ def main() -> None:
     parser.add_argument("--preset", default="micro")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument(
-        "--step-tokens", type=int, nargs="*", default=[4_000, 6_000, 10_000], help="completion tokens a step"
+        "--step-tokens",
+        type=int,
+        nargs="*",
+        default=[4_000, 6_000, 10_000],
+        help="completion tokens a step; three sizes at least give a projection",
     )
     parser.add_argument("--out", type=Path, help="also write the tables here")
     args = parser.parse_args()
@@ -115,16 +171,18 @@ def main() -> None:
     from read_env.distillation.process import Distillation
 
     lines = [f"`{shlex.join(['python', *sys.argv])}`, one thread of a {platform.machine()} CPU.", ""]
+    measured: dict[str, dict[int, list[dict[str, float]]]] = {"cold": {}, "warm": {}}
     for step_tokens in args.step_tokens:
         budget = {"total_tokens": step_tokens * args.steps, "step_tokens": step_tokens}
-        distillation = Distillation.load(load_preset(args.preset, {"budget": budget}))
-        lines += stage_table(
-            f"{step_tokens:,} completion tokens a step, cold cache", measure_steps(distillation, args.steps)
-        )
-        lines += stage_table(
-            f"{step_tokens:,} completion tokens a step, warm cache", measure_steps(distillation, args.steps)
-        )
-    lines += measure_bandits(20)
+        # Nothing on disk: a cold cache must not know what an earlier run asked.
+        distillation = Distillation.load(load_preset(args.preset, {"budget": budget, "cache": {"directory": "none"}}))
+        for cache, by_size in measured.items():  # the second run finds in memory what the first one asked
+            by_size[step_tokens] = measure_steps(distillation, args.steps)
+            lines += stage_table(f"{step_tokens:,} completion tokens a step, {cache} cache", by_size[step_tokens])
+    bandits, choice = measure_bandits(20)
+    lines += bandits
+    if len(measured["cold"]) >= 3:
+        lines += projection(measured, choice)
     lines += [f"`import read_env`: {measure_import():.3f} s", ""]
     text = "\n".join(lines)
     print(text)

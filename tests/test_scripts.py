@@ -1,6 +1,7 @@
-"""The search behind docs/allocation_gap.md: its surface, and the allocations that it plays."""
+"""What scripts compute: the search behind docs/allocation_gap.md, the projected step, the page of throughputs."""
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -12,9 +13,14 @@ from read_env.tasks import load_task, task_names
 
 
 @pytest.fixture
-def fixed_allocations(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
-    return importlib.import_module("fixed_allocations")
+    return importlib.import_module
+
+
+@pytest.fixture
+def fixed_allocations(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("fixed_allocations")
 
 
 def runs_of_a_known_world(rng: np.random.Generator, noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -67,3 +73,31 @@ def test_a_new_card_changes_no_other_cards_draws(fixed_allocations: ModuleType) 
     tasks = [load_task(name, suite) for name in task_names()]
     whole, part = (fixed_allocations.search_space(some, suite) for some in (tasks, tasks[1:]))
     assert all(np.array_equal(whole[name], part[name]) for name in part if name in whole)
+
+
+def test_projection_finds_the_fixed_and_the_growing_part(script: Callable[[str], ModuleType]) -> None:
+    def steps(tokens: int) -> list[dict[str, float]]:
+        row = {
+            "teacher": 4e-4 * tokens,
+            "student": 1e-4 * tokens,
+            "probes": 0.5,
+            "prompts": 2e-6 * tokens,
+            "other": 0.1,
+        }
+        return [row, row, {stage: 10 * seconds for stage, seconds in row.items()}]  # one step was disturbed
+
+    measured = {"cold": {tokens: steps(tokens) for tokens in (4_000, 6_000, 10_000)}}
+    lines = script("benchmark_chunk").projection(measured, choice=0.04)
+    rows = {cells[1].strip(): [c.strip() for c in cells[2:]] for line in lines if (cells := line.split("|")[1:-1])}
+    assert rows["teacher and student"][:3] == ["0.0000", "0.50000", "500.00"]
+    assert rows["probes"] == ["0.5000", "0.00000", "0.50", "0.10%", "≤ 3%: met", "3.12%"]
+    assert rows["everything else"][:3] == ["0.1400", "0.00200", "2.14"]
+
+
+def test_a_section_replaces_the_one_of_its_pair_and_hardware(script: Callable[[str], ModuleType]) -> None:
+    merge = script("throughput_page").merge
+    page = merge("", "## micro on a CPU\n\n1,000 tokens\n")
+    page = merge(page, "## micro on a GPU\n\nother\n")
+    page = merge(page, "## micro on a CPU\n\n2,000 tokens\n")
+    assert page.count("# Throughput beside TRL") == 1 and page.count("\n## ") == 2
+    assert "1,000 tokens" not in page and page.index("2,000 tokens") < page.index("other")

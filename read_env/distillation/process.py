@@ -33,6 +33,7 @@ from read_env.distillation.practice import practise
 from read_env.distillation.student import Student, UpdateStats
 from read_env.distillation.supply import Supply
 from read_env.distillation.teacher import LocalTeacher, TeacherCache
+from read_env.distillation.updates import update_groups
 from read_env.errors import DivergedError, ReadEnvError
 
 #: Dev prompts a capability that an objective may learn from.
@@ -284,18 +285,7 @@ class Distillation:
 
     def _train(self, examples: list[Example]) -> list[UpdateStats]:
         """Optimizer steps of about ``tokens_per_update`` completion tokens, sequences of like length together."""
-        if not examples:  # a step too small for one completion
-            return []
-        tokens = sum(len(e) for e in examples)
-        count = min(len(examples), max(1, round(tokens / self.config.distill.tokens_per_update)))
-        shuffled = self._rng.sample(examples, len(examples))  # ties in length fall in random order
-        by_length = sorted(shuffled, key=lambda e: len(e.prompt_ids) + len(e))
-        ends = np.cumsum([len(e) for e in by_length])
-        groups: list[list[Example]] = [[] for _ in range(count)]
-        for example, end in zip(by_length, ends, strict=True):
-            groups[min(count - 1, int((end - 1) * count / tokens))].append(example)
-        groups = [g for g in groups if g]
-        self._rng.shuffle(groups)
+        groups = update_groups(examples, self.config.distill.tokens_per_update, self._rng)
         steps = self.config.budget.steps
         # The step index has moved on: these updates lie between the one before and this.
         return [

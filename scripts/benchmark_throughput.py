@@ -1,0 +1,180 @@
+"""This engine and TRL side by side: the same models, prompts, completions, optimizer settings and precision.
+
+    python scripts/benchmark_throughput.py --pair micro --out docs/benchmark_throughput.md
+    python scripts/benchmark_throughput.py --pair smollm2 --threads 2 --out docs/benchmark_throughput.md
+    python scripts/benchmark_throughput.py --pair random-1b-8b --out docs/benchmark_throughput.md   # a CUDA machine
+    python scripts/benchmark_throughput.py --pair random-tiny --rounds 2                            # seconds: does it run?
+
+First both train on the same batches, and must get the same losses and weights. Then they take turns in rounds, each
+with its own batches; speeds and ratios are medians over the rounds. Memory comes from one more pass each, in a process
+of its own. Needs trl (its GKD trainer moves between releases; this was written for 1.16).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import shlex
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+import trl
+from throughput_engines import batching, held_out_loss, run, scored, train_theirs_in_order
+from throughput_memory import added_memory
+from throughput_page import Measured, merge, section
+from throughput_pairs import PRESETS, SHAPES, TOKENS, Pair, Work, load_pair, prepare
+from throughput_variants import COLD, SHUFFLED, VARIANTS, Run
+
+#: Updates on the same batches that are compared.
+CHECKED_UPDATES = 3
+#: Teacher probabilities that are kept for this: the whole of a small vocabulary.
+CHECKED_K = 512
+#: How much the losses of these, and the weights after them, may differ: relative, and as a share of the way from the
+#: initial weights. The second for bf16, which has three digits, and where part of the vocabulary is in the tail.
+EXACT, ROUGH = (1e-3, 0.02), (2e-2, 0.3)
+
+
+@dataclass(frozen=True)
+class Check:
+    """How far the two engines were apart after the same batches."""
+
+    losses: list[tuple[float, float]]
+    loss_gap: float
+    weight_gap: float
+    limits: tuple[float, float]
+    kept: str
+
+    @property
+    def passed(self) -> bool:
+        return self.loss_gap <= self.limits[0] and self.weight_gap <= self.limits[1]
+
+    def __str__(self) -> str:
+        ours, theirs = (", ".join(f"{value:.4f}" for value in side) for side in zip(*self.losses, strict=True))
+        return (
+            f"Same batches, {self.kept}: losses {ours} here and {theirs} with TRL (apart by {self.loss_gap:.1e}, allowed "
+            f"{self.limits[0]:.0e}); weights apart by {self.weight_gap:.1%} of the way they went (allowed "
+            f"{self.limits[1]:.0%}): {'the same' if self.passed else 'NOT the same'}."
+        )
+
+
+def same_batches(pair: Pair, work: Work) -> Check:
+    """Both engines on the first batches, in order, with as much as possible of the teacher's distribution."""
+    size, student, top_k, vocabulary = (
+        batching(pair, work),
+        pair.student,
+        pair.teacher.top_k,
+        pair.teacher.encoder.vocabulary,
+    )
+    a_step = size.sequences * size.passes
+    if work.trained < CHECKED_UPDATES * a_step:
+        sys.exit(f"{work.trained} examples: the check needs {CHECKED_UPDATES * a_step}; choose a larger --tokens")
+    student.reset()
+    start = _weights(student.model)
+    pair.teacher.top_k = min(CHECKED_K, vocabulary)
+    batches = (scored(pair, work, index * a_step, (index + 1) * a_step) for index in range(CHECKED_UPDATES))
+    ours = [student.update(batch).loss for batch in batches]
+    pair.teacher.top_k = top_k
+    mine = _weights(student.model)
+    pieces = train_theirs_in_order(pair, work, CHECKED_UPDATES).losses
+    theirs = [sum(pieces[i * size.passes : (i + 1) * size.passes]) for i in range(CHECKED_UPDATES)]
+    losses = list(zip(ours, theirs, strict=True))
+    dense = vocabulary <= CHECKED_K
+    return Check(
+        losses,
+        max(abs(a - b) / b for a, b in losses),
+        ((mine - _weights(student.model)).norm() / (mine - start).norm()).item(),
+        EXACT if dense and student.placement.compute == torch.float32 else ROUGH,
+        "K = V" if dense else f"K = {CHECKED_K} and the whole vocabulary",
+    )
+
+
+def _weights(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten().double().cpu() for p in model.parameters()])
+
+
+def measure(pair: Pair, work: Work, rounds: int) -> tuple[dict[str, list[Run]], dict[str, float]]:
+    """Runs of every variant, round by round in turning order after one that isn't counted; losses after the last."""
+    runs: dict[str, list[Run]] = {variant: [] for variant in VARIANTS}
+    losses = {}
+    for index in range(rounds + 1):
+        for place in range(len(VARIANTS)):
+            variant = VARIANTS[(index + place) % len(VARIANTS)]
+            done = run(variant, pair, work)
+            losses[variant] = held_out_loss(pair, work)
+            print(f"round {index}: {variant:45} {done.speed:10,.0f} tokens/s", flush=True)
+            if index:
+                runs[variant].append(done)
+    return runs, losses
+
+
+def in_own_process(variant: str, args: argparse.Namespace, folder: Path) -> float:
+    """GiB that one pass adds to the loaded models."""
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_one_pass, variant, args.pair, args.threads, args.device, folder).result()
+
+
+def _one_pass(variant: str, name: str, threads: int, device: str, folder: Path) -> float:
+    pair = load_pair(name, threads, device)
+    work: Work = pickle.loads((folder / "work.pkl").read_bytes())
+    return added_memory(lambda: run(variant, pair, work))
+
+
+def settings(pair: Pair, work: Work, runs: dict[str, list[Run]], threads: int) -> str:
+    """Those of both engines, in words."""
+    size = batching(pair, work)
+    return (
+        f"{threads} thread{'s' * (threads > 1)}; student: {pair.student.placement}; K = {pair.config.distill.top_k}; TRL "
+        f"{trl.__version__} with {size.sequences} sequences at once and {size.passes} forward pass{'es' * (size.passes > 1)} "
+        f"a step; {runs[COLD][0].updates} steps here, {runs[SHUFFLED][0].updates} there."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pair", default="micro", choices=[*PRESETS, *SHAPES])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, help=f"completion tokens of a round; {TOKENS} if not given")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, help="page whose section of this pair and hardware is written anew")
+    args = parser.parse_args()
+
+    pair = load_pair(args.pair, args.threads, args.device)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        work = prepare(pair, args.tokens or TOKENS[args.pair], folder / "store")
+        (folder / "work.pkl").write_bytes(pickle.dumps(work))
+        pair.student.reset()
+        start = held_out_loss(pair, work)
+        check = same_batches(pair, work)
+        print(check, flush=True)
+        if not check.passed:
+            sys.exit("the engines don't train the same: their speeds can't be compared")
+        runs, losses = measure(pair, work, args.rounds)
+        memory = {variant: in_own_process(variant, args, folder) for variant in VARIANTS}
+    measured = Measured(
+        shlex.join(["python", *sys.argv]),
+        settings(pair, work, runs, args.threads),
+        str(check),
+        runs,
+        losses,
+        start,
+        memory,
+    )
+    text = section(pair, work, measured)
+    print(text)
+    if args.out:
+        args.out.write_text(merge(args.out.read_text() if args.out.exists() else "", text))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""The two engines of scripts/benchmark_throughput.py, each of which trains the same student on the same examples."""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from datasets import Dataset
+from throughput_pairs import Pair, Work, block_key
+from throughput_variants import COLD, GIVEN, GROUPED, SHUFFLED, WARM, Run
+from transformers import PrinterCallback, TrainerCallback
+from trl import DistillationConfig, DistillationTrainer
+from trl.experimental.gkd import GKDConfig, GKDTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+from read_env.distillation.completion import Answer, Example
+from read_env.distillation.encoding import collate, completion_logits
+from read_env.distillation.store import BlockStore
+from read_env.distillation.updates import update_groups
+
+#: TRL's sampling strategy of each row.
+_SAMPLING = {SHUFFLED: "random", GROUPED: "group_by_length", GIVEN: "given"}
+
+
+def run(variant: str, pair: Pair, work: Work) -> Run:
+    """Trains the student, from its initial weights, on all of the work."""
+    pair.student.reset()
+    if variant in (COLD, WARM):
+        return _train_ours(pair, work, warm=variant == WARM)
+    return _train_theirs(pair, work, _SAMPLING[variant])
+
+
+def now() -> float:
+    """The clock, when the device has done all that it was told."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+# --- this engine ----------------------------------------------------------------------------------
+
+
+def _train_ours(pair: Pair, work: Work, *, warm: bool) -> Run:
+    """As an environment step does it: a chunk of targets, from the teacher or from disk, then updates on it."""
+    store = BlockStore(work.store, max_bytes=2**40)
+    updates, rng, started = 0, random.Random(0), now()
+    for blocks in _chunks(work, pair.config.budget.step_tokens):
+        examples: list[Example] = []
+        if warm:
+            for index, start in blocks:
+                block = store.read(block_key(index))
+                assert block is not None, "written when the work was prepared"
+                examples += _examples(work, start, block)
+        else:
+            first, last = blocks[0][1], blocks[-1][1] + work.blocks[blocks[-1][0]]
+            examples = scored(pair, work, first, last)
+        for group in update_groups(examples, pair.config.distill.tokens_per_update, rng):
+            pair.student.update(group)
+            updates += 1
+    return Run(now() - started, sum(work.lengths), updates)
+
+
+def _chunks(work: Work, step_tokens: int) -> list[list[tuple[int, int]]]:
+    """(index, first example) of the blocks in each chunk of about ``step_tokens`` completion tokens."""
+    chunks: list[list[tuple[int, int]]] = [[]]
+    held = start = 0
+    for index, size in enumerate(work.blocks):
+        if held >= step_tokens:
+            chunks.append([])
+            held = 0
+        chunks[-1].append((index, start))
+        held += sum(map(len, work.token_ids[start : start + size]))
+        start += size
+    return chunks
+
+
+def scored(pair: Pair, work: Work, first: int, last: int) -> list[Example]:
+    """Examples with targets from a forward pass of the teacher."""
+    part = slice(first, last)
+    found = pair.teacher.score(work.texts[part], work.token_ids[part])
+    return _examples(
+        work, first, [Answer(ids, targets) for ids, (targets, _) in zip(work.token_ids[part], found, strict=True)]
+    )
+
+
+def _examples(work: Work, start: int, block: Sequence[Answer]) -> list[Example]:
+    prompts = work.prompt_ids[start : start + len(block)]
+    # Training never looks at a prompt's text.
+    return [Example(None, ids, a.token_ids, a.targets) for ids, a in zip(prompts, block, strict=True)]  # type: ignore
+
+
+# --- TRL ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Batching:
+    """Sequences that TRL puts into one forward pass, and passes that it puts into one optimizer step."""
+
+    sequences: int
+    passes: int
+
+
+def batching(pair: Pair, work: Work) -> Batching:
+    """As many optimizer steps as this engine takes, and no fewer tokens at once."""
+    settings = pair.config.distill
+    said = sum(map(len, work.token_ids[: work.trained]))
+    a_step = max(1, round(work.trained * settings.tokens_per_update / said))
+    padded = a_step * sum(work.lengths) / work.trained
+    passes = max(1, round(padded / settings.micro_batch_tokens))
+    return Batching(-(-a_step // passes), passes)
+
+
+class _Clock(TrainerCallback):
+    """From the first batch's loading to the end of the last step: models, data set and optimizer are there before."""
+
+    started = ended = 0.0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.started = now()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step >= state.max_steps:
+            self.ended = now()
+
+
+class _Recording(GKDTrainer):
+    """Keeps the loss of every batch."""
+
+    def training_step(self, *args, **kwargs):
+        loss = super().training_step(*args, **kwargs)
+        self.__dict__.setdefault("losses", []).append(loss.item())
+        return loss
+
+
+class _Given(DistillationTrainer):
+    """Takes completions from a table where the trainer samples them from the student."""
+
+    work: Work
+    tokens = 0
+
+    def _generate(self, prompts):
+        prompt_ids, said = ([list(ids[int(i)]) for i in prompts] for ids in (self.work.prompt_ids, self.work.token_ids))
+        self.tokens += sum(map(len, prompt_ids)) + sum(map(len, said))
+        return prompt_ids, said, None, None, []
+
+
+def train_theirs_in_order(pair: Pair, work: Work, updates: int) -> Run:
+    """The first updates with the examples in their order, and the losses."""
+    pair.student.reset()
+    return _train_theirs(pair, work, "sequential", updates)
+
+
+def _train_theirs(pair: Pair, work: Work, sampling: str, updates: int = -1) -> Run:
+    size, settings, placement = batching(pair, work), pair.config.distill, pair.student.placement
+    common: dict[str, Any] = {
+        "output_dir": str(work.store.parent / "trl"),
+        "num_train_epochs": 1,
+        "max_steps": updates,
+        "per_device_train_batch_size": size.sequences,
+        "gradient_accumulation_steps": size.passes,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": "constant",
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.grad_clip,
+        "optim": "adamw_torch_fused",
+        "bf16": placement.compute == torch.bfloat16,
+        "use_cpu": placement.device.type == "cpu",
+        "dataloader_pin_memory": placement.device.type != "cpu",
+        "gradient_checkpointing": pair.config.models.gradient_checkpointing,
+        "beta": 0.0,
+        "report_to": "none",
+        "logging_strategy": "no",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+    }
+    clock, tokenizer = _Clock(), pair.student.encoder.tokenizer
+    models = {"model": pair.student.model, "teacher_model": pair.teacher.model, "processing_class": tokenizer}
+    if sampling == "given":
+        rows = Dataset.from_dict({"prompt": [str(i) for i in range(work.trained)]})
+        trainer: Any = _Given(**models, args=DistillationConfig(**common), train_dataset=rows, callbacks=[clock])
+        trainer.work = work
+    else:
+        trainer = (_Recording if sampling == "sequential" else GKDTrainer)(
+            **models,
+            args=GKDConfig(**common, lmbda=0.0, max_length=None, train_sampling_strategy=sampling),
+            train_dataset=_tokenized(work),
+            data_collator=DataCollatorForLanguageModeling(pad_token_id=pair.student.encoder.pad_id),
+            callbacks=[clock],
+        )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    steps = trainer.state.global_step
+    tokens = trainer.tokens if sampling == "given" else sum(work.lengths)
+    result = Run(clock.ended - clock.started, tokens, steps, tuple(getattr(trainer, "losses", ())))
+    # What was wrapped around the models comes off again: it would pile up from run to run.
+    for model in (pair.student.model, pair.teacher.model):
+        for name in ("forward", "_original_forward"):
+            model.__dict__.pop(name, None)
+        model.eval()
+    del trainer
+    gc.collect()
+    return result
+
+
+def _tokenized(work: Work) -> Dataset:
+    """What TRL's own preparation makes of prompts and completions: ids, and labels on the completion alone."""
+    rows = []
+    for prompt, said in list(zip(work.prompt_ids, work.token_ids, strict=True))[: work.trained]:
+        labels = [-100] * len(prompt) + list(said)
+        rows.append({"input_ids": [*prompt, *said], "labels": labels, "length": len(labels)})
+    return Dataset.from_list(rows)
+
+
+# --- both -----------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def held_out_loss(pair: Pair, work: Work) -> float:
+    """Forward KL over the whole vocabulary on the held-out examples, by TRL's function: nats per completion token."""
+    total = count = 0.0
+    for index in range(work.trained, len(work.texts), 8):
+        part = slice(index, index + 8)
+        batch = collate(work.prompt_ids[part], work.token_ids[part], pair.student.encoder.pad_id)
+        batch = batch.to(pair.student.placement.device)
+        logits = []
+        for model in (pair.student.model, pair.teacher.model):
+            with pair.student.placement.computing():
+                logits.append(completion_logits(model, batch, pair.student.encoder.vocabulary).float())
+        total += GKDTrainer.generalized_jsd_loss(*logits, beta=0.0, reduction="sum").item()
+        count += len(batch.targets)
+    return total / count

@@ -1,0 +1,35 @@
+"""How much memory a piece of work adds at its peak."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+
+def added_memory(work: Callable[[], object]) -> float:
+    """GiB between the memory held before and the most that was held during ``work``.
+
+    Torch's allocations where there is a GPU, else this process's resident memory (Linux only: the kernel forgets its
+    high-water mark when 5 is written to ``clear_refs``).
+    """
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        return (torch.cuda.max_memory_allocated() - before) / 2**30
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
+    work()
+    return (_status("VmHWM") - before) / 2**30
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return 1024 * int(line.split()[1])
+    raise RuntimeError(f"/proc/self/status has no {field}: this kernel doesn't tell how much memory a process takes")

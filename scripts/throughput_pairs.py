@@ -1,0 +1,183 @@
+"""What scripts/benchmark_throughput.py trains on: a teacher, a student, prompts with completions, cached targets."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from read_env.capabilities import get_suite
+from read_env.config import Config, load_preset, make_config
+from read_env.distillation.alignment import SameVocabulary
+from read_env.distillation.completion import Answer
+from read_env.distillation.encoding import Encoder
+from read_env.distillation.loading import cached, load_student, load_teacher
+from read_env.distillation.models import count_parameters
+from read_env.distillation.placement import place
+from read_env.distillation.store import BlockStore
+from read_env.distillation.student import Student
+from read_env.distillation.supply import Supply
+from read_env.distillation.teacher import LocalTeacher
+
+#: Random weights in the shape of Llama models: (hidden, intermediate, layers, heads, key-value heads), the student
+#: first; its embeddings are tied. ``random-tiny`` is there to try the script out.
+SHAPES = {
+    "random-1b-8b": (128_256, (2048, 8192, 16, 32, 8), (4096, 14_336, 32, 32, 8)),
+    "random-tiny": (512, (64, 128, 2, 4, 2), (96, 256, 2, 4, 2)),
+}
+#: Preset of each pair of real models.
+PRESETS = {"micro": "micro", "smollm2": "smollm2"}
+#: Completion tokens that are trained on, unless the command line says otherwise.
+TOKENS = {"micro": 12_000, "smollm2": 4_000, "random-1b-8b": 65_536, "random-tiny": 2_000}
+#: Examples that nobody trains on.
+HELD_OUT = 64
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A teacher and a student in memory, and the settings of both engines."""
+
+    name: str
+    config: Config
+    teacher: LocalTeacher
+    student: Student
+
+
+@dataclass(frozen=True)
+class Work:
+    """Prompts with completions; the last ``HELD_OUT`` are not trained on.
+
+    Attributes:
+        texts: the prompts.
+        prompt_ids: the same as the student reads them.
+        token_ids: the completions.
+        blocks: how many examples are in each block of the store, in order; the store has the training examples.
+        store: folder of the teacher's targets, in the format of the teacher cache.
+    """
+
+    texts: list[str]
+    prompt_ids: list[tuple[int, ...]]
+    token_ids: list[tuple[int, ...]]
+    blocks: list[int]
+    store: Path
+
+    @property
+    def trained(self) -> int:
+        """How many examples are trained on."""
+        return len(self.texts) - HELD_OUT
+
+    @property
+    def lengths(self) -> list[int]:
+        """Prompt and completion tokens of every example that is trained on."""
+        return [len(p) + len(c) for p, c in zip(self.prompt_ids, self.token_ids, strict=True)][: self.trained]
+
+
+def load_pair(name: str, threads: int, device: str = "auto") -> Pair:
+    """Both models; forward KL, so that the other engine's β is 0."""
+    torch.set_num_threads(threads)
+    models = {"threads": threads, "device": device}
+    if name in PRESETS:
+        config = load_preset(PRESETS[name], {"models": models, "distill": {"loss": "fkl"}})
+        student = load_student(config)
+        teacher = load_teacher(config, student)
+        assert isinstance(teacher, LocalTeacher)
+        return Pair(name, config, teacher, student)
+    tokens = 8_192 if name == "random-1b-8b" else 400
+    distill = {"loss": "fkl", "top_k": 32, "tokens_per_update": tokens, "micro_batch_tokens": 2 * tokens}
+    budget = {"step_tokens": 4 * tokens, "total_tokens": 40 * tokens}
+    config = make_config({"models": models, "distill": distill, "budget": budget}, name)
+    vocabulary, *shapes = SHAPES[name]
+    encoder = _numbers(vocabulary)
+    (model, placement), (taught, _) = (_random_model(config, vocabulary, shapes[i], i == 0) for i in (0, 1))
+    # As peaked as a language model's answers; plain random weights are next to uniform over the vocabulary.
+    taught.get_output_embeddings().weight.data.mul_(5.0)
+    teacher = LocalTeacher(taught, encoder, name, max_completion_tokens=1, top_k=config.distill.top_k)
+    return Pair(name, config, teacher, Student(model, encoder, config.distill, placement, config.models))
+
+
+def prepare(pair: Pair, tokens: int, folder: Path) -> Work:
+    """Prompts, completions and the teacher's targets for them.
+
+    Args:
+        pair: whose teacher answers.
+        tokens: completion tokens to train on.
+        folder: for the store of the targets.
+    """
+    drawn = _of_the_suite(pair, tokens) if pair.name in PRESETS else _random_examples(pair, tokens)
+    texts = [text for text, _, _ in drawn]
+    count, size = len(texts) - HELD_OUT, pair.config.distill.block_size
+    work = Work(
+        texts, [prompt for _, prompt, _ in drawn], [said for _, _, said in drawn],
+        [min(size, count - start) for start in range(0, count, size)], folder,
+    )  # fmt: skip
+    store = BlockStore(folder, max_bytes=2**40)
+    for index, start in enumerate(range(0, count, size)):
+        block = slice(start, start + work.blocks[index])
+        targets = [targets for targets, _ in pair.teacher.score(texts[block], work.token_ids[block])]
+        store.write(block_key(index), [Answer(*pieces) for pieces in zip(work.token_ids[block], targets, strict=True)])
+    return work
+
+
+def block_key(index: int) -> bytes:
+    """Key of a block in the store."""
+    return index.to_bytes(16, "big")
+
+
+def _of_the_suite(pair: Pair, tokens: int) -> list[tuple[str, tuple[int, ...], tuple[int, ...]]]:
+    """Stream prompts of every capability in turn, answered by the teacher; then as many more as are held out."""
+    config, suite = pair.config, get_suite(pair.config.suite)
+    supply = Supply(
+        suite, pair.student.encoder, cached(pair.teacher, config.cache), SameVocabulary(), config.seed,
+        config.distill.block_size,
+    )  # fmt: skip
+    found, enough = [], None
+    while enough is None or len(found) < enough:
+        example = supply.take(len(found) % len(suite))
+        found.append((example.prompt.text, example.prompt_ids, example.token_ids))
+        if enough is None and sum(len(said) for _, _, said in found) >= tokens:
+            enough = len(found) + HELD_OUT
+    return found
+
+
+def _random_examples(pair: Pair, tokens: int) -> list[tuple[str, tuple[int, ...], tuple[int, ...]]]:
+    """Random ids, lengths spread over a factor of eight, as in a mixture of short answers and long ones."""
+    rng, vocabulary = random.Random(0), pair.teacher.encoder.vocabulary
+    long = 448 if pair.name == "random-1b-8b" else 40
+    found, said = [], 0
+    while len(found) < HELD_OUT + 1 or said < tokens:
+        prompt, completion = (rng.choices(range(2, vocabulary), k=rng.randint(long // 8, long)) for _ in range(2))
+        found.append((" ".join(map(str, prompt)), tuple(prompt), tuple(completion)))
+        said += len(completion) if len(found) > HELD_OUT else 0
+    return found
+
+
+def _numbers(vocabulary: int) -> Encoder:
+    """A vocabulary of numbers: the text ``17 4`` has the ids 17 and 4."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    table = {"<pad>": 0, "<eos>": 1, **{str(i): i for i in range(2, vocabulary)}}
+    words = Tokenizer(models.WordLevel(table, unk_token="<pad>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return Encoder(PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<eos>"))
+
+
+def _random_model(config: Config, vocabulary: int, shape: tuple[int, ...], trained: bool):
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    sizes = LlamaConfig(
+        vocab_size=vocabulary, **dict(zip(names, shape, strict=True)), max_position_embeddings=4_096,
+        tie_word_embeddings=trained, bos_token_id=None, eos_token_id=1, pad_token_id=0,
+    )  # fmt: skip
+    with torch.device("meta"):
+        parameters = count_parameters(AutoModelForCausalLM.from_config(sizes))
+    placement = place(config.models, parameters, trained=trained)
+    torch.manual_seed(int(trained))
+    with placement.device:
+        model = AutoModelForCausalLM.from_config(
+            sizes, dtype=placement.weights, attn_implementation=placement.attention
+        )
+    return model.eval(), placement
