@@ -225,8 +225,8 @@ class Student:
         reported = {"loss": per_token}
         if kept := targets.top_ids.shape[-1]:
             reported["topk_mass"] = targets.top_mass
-            mine = logits.topk(kept, dim=-1).indices
-            reported["overlap"] = (mine[:, :, None] == targets.top_ids[:, None]).any(-1).float().mean(-1)
+            theirs = torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, targets.top_ids, True)
+            reported["overlap"] = theirs.gather(-1, logits.topk(kept, dim=-1).indices).float().mean(-1)
             for name, divergence in (("fkl", forward_kl), ("rkl", reverse_kl)):
                 # One of the two is the objective as a rule, and known already.
                 reported[name] = per_token if self.config.loss == name else divergence(logits, targets)
