@@ -17,7 +17,6 @@ from read_env.running.runner import RunRequest, run
 from read_env.running.tensorboard import TensorBoardWatcher
 
 TINY = {
-    "agent": "uniform",
     "budget": {"total_tokens": 480, "step_tokens": 240},
     "measure": {"probes": 2, "dev": 2, "exam": 2},
 }
@@ -32,11 +31,13 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"read_env.reporting.report_run.{name}", lambda run: None)
 
 
-def played(directory: Path, **changes: Any) -> list[dict[str, Any]]:
-    """The step records of a run with TensorBoard and a report."""
-    config = load_preset("micro", {**TINY, "distill": DISTILL, **changes})
+def played(directory: Path, agent: str = "one-hot,capability=math", **changes: Any) -> list[dict[str, Any]]:
+    """The step records of a run with TensorBoard and a report. One capability: few blocks for the teacher to answer."""
+    spec = AgentSpec.parse(agent)
+    named = {"agent": spec.name, "agent_options": dict(spec.options)}
+    config = load_preset("micro", {**TINY, "distill": DISTILL, **named, **changes})
     watcher = TensorBoardWatcher(directory / "tensorboard", config.budget.total_tokens)
-    run(RunRequest(config, AgentSpec.parse("uniform"), directory), watchers=[watcher])
+    run(RunRequest(config, spec, directory), watchers=[watcher])
     run_report(directory)
     return list(files.read_lines(directory / "steps.jsonl"))
 
@@ -152,7 +153,8 @@ def test_without_a_disk_there_are_no_bytes(tmp_path: Path) -> None:
 
 def test_evictions_are_counted(tmp_path: Path) -> None:
     """A bound of a few blocks: what is written pushes out what came before."""
-    steps = played(tmp_path / "run", cache={"directory": str(tmp_path / "answers"), "max_gib": 30_000 / 2**30})
+    bound = {"directory": str(tmp_path / "answers"), "max_gib": 30_000 / 2**30}
+    steps = played(tmp_path / "run", "uniform", cache=bound)
     written = sum(step["cache"]["blocks_asked"] for step in steps)
     left = len(list((tmp_path / "answers").glob("??/*.block")))
     assert sum(step["cache"]["evictions"] for step in steps) == written - left > 0
