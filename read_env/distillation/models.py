@@ -170,10 +170,12 @@ def weights_identity(source: ModelSource, model: PreTrainedModel, memory: Path |
         model: as it was loaded.
         memory: where digests of large files are remembered.
     """
+    return f"{files_identity(source, model.config, memory)}/{model.dtype}"
+
+
+def files_identity(source: ModelSource, config: Any, memory: Path | None) -> str:
+    """The same for files that somebody else loads, in numbers of their choice; ``config`` is the model's."""
     path = Path(source.location)
-    commit = getattr(model.config, "_commit_hash", None)
     if path.exists():
-        what = content_digest(path / source.gguf if source.gguf else path, memory)
-    else:
-        what = f"{source.location}/{source.gguf}@{commit}"
-    return f"{what}/{model.dtype}"
+        return content_digest(path / source.gguf if source.gguf else path, memory)
+    return f"{source.location}/{source.gguf}@{getattr(config, '_commit_hash', None)}"

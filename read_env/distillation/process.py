@@ -32,7 +32,7 @@ from read_env.distillation.loading import cached, load_student, load_teacher
 from read_env.distillation.practice import practise
 from read_env.distillation.student import Student, UpdateStats
 from read_env.distillation.supply import Supply
-from read_env.distillation.teacher import LocalTeacher, TeacherCache
+from read_env.distillation.teacher import ScoringTeacher, TeacherCache
 from read_env.errors import DivergedError, ReadEnvError
 
 #: Dev prompts a capability that an objective may learn from.
@@ -251,7 +251,7 @@ class Distillation:
     def _practise(self, allocation: np.ndarray, last: bool) -> tuple[list[Sample], list[int], list[UpdateStats], float]:
         """Samples of the student's own and updates on them; the clock of the student's stage begins at once."""
         began = time.perf_counter()
-        assert isinstance(self.cache.teacher, LocalTeacher), "load refuses others"
+        assert isinstance(self.cache.teacher, ScoringTeacher), "load refuses others"
         done = practise(
             self.student, self.cache.teacher, self.suite, self._supply, self._quotas, self.config.distill,
             open_=allocation > 0, left=self.budget.left, last=last,

@@ -14,7 +14,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 
@@ -67,6 +67,17 @@ class Teacher(Protocol):
 
     def ask(self, texts: Sequence[str], arrived: Callable[[int, Answer], None] | None = None) -> tuple[Answer, ...]:
         """Answers to a block of prompts, in order; ``arrived`` may be told of each one as soon as it is there."""
+        ...
+
+
+@runtime_checkable
+class ScoringTeacher(Teacher, Protocol):
+    """A teacher whose probabilities of other people's tokens can be had: what on-policy objectives need."""
+
+    def score(
+        self, texts: Sequence[str], token_ids: Sequence[Sequence[int]]
+    ) -> list[tuple[TeacherTargets, torch.Tensor]]:
+        """For each completion its likely tokens at every position, and the (m,) log-probabilities of the given ones."""
         ...
 
 
