@@ -30,7 +30,9 @@ def vllm():
 
 def configured(teacher=f"vllm:{FOLDER}", models=None, **distill):
     settings = {"top_k": 6, "max_completion_tokens": 12, "block_size": 4, "rollout_prompts": 2, **distill}
-    return load_preset("micro", {**SMALL, "models": {"teacher": teacher, "dtype": "float32", **(models or {})}, "distill": settings})
+    return load_preset(
+        "micro", {**SMALL, "models": {"teacher": teacher, "dtype": "float32", **(models or {})}, "distill": settings}
+    )
 
 
 @pytest.fixture(scope="module")
