@@ -119,7 +119,11 @@ def _metrics(run: Run) -> str:
     # A step too small for one completion has no updates, and so no metrics.
     columns |= {name: [step.metrics[name] for step in run.steps if name in step.metrics] for name in names}
     rows = [
-        [f"`{name}`", _METRICS.get(name, ""), *(number(value, 4) for value in (values[0], np.mean(values), values[-1]))]
+        [
+            f"`{name}`",
+            _METRICS.get(name, ""),
+            *(number(value, 4) for value in (values[0], float(np.mean(values)), values[-1])),
+        ]
         for name, values in columns.items()
     ]
     return markdown_table(["metric", "what", "first step", "mean", "last step"], rows, text_columns=2)
