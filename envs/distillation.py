@@ -205,6 +205,17 @@ class DistillationEnv(gym.Env):
         """Δs of the last step, zeros at the start, (|C|,) float64."""
         return self.profile - np.array(self._trace[-2].profile) if self._step else np.zeros(len(self.suite))
 
+    @property
+    def devices(self) -> dict[str, str]:
+        """Where the models are, such as ``{"student": "cuda:0", "teacher": "cuda:0"}``; empty before the first reset.
+
+        For worker processes too: ``envs.call("devices")``. A teacher elsewhere (remote, vLLM) isn't named.
+        """
+        if self.distillation is None:
+            return {}
+        models = {"student": self.distillation.student, "teacher": self.distillation.cache.teacher}
+        return {name: str(next(one.model.parameters()).device) for name, one in models.items() if hasattr(one, "model")}
+
     # -- Gymnasium's interface ------------------------------------------------------------------
 
     def reset(

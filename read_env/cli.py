@@ -238,7 +238,10 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Check:
-    """Parameters, memory by part and seconds a chunk of a configuration; what is missing, and how to get it."""
+    """Parameters, memory by part and seconds a chunk of a configuration; what is missing, and how to get it.
+
+    The exit code is 0 if all is there, 1 if something is missing, 2 for a mistake. Needs no network.
+    """
 
     config: Annotated[SharedConfig, _Flat]
 
@@ -318,7 +321,11 @@ class List:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; the exit code is 0, 1 if some of many runs failed, 2 for a mistake, 130 after Ctrl-C."""
+    """Runs a command.
+
+    The exit code is 0; 1 if some of many runs failed, something that ``check`` looked for is missing or ``contaminate``
+    found an overlap; 2 for a mistake; 130 after Ctrl-C.
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         base = load_preset(_preset(arguments))

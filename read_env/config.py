@@ -28,7 +28,10 @@ class _Settings(BaseModel):
 
 
 class ModelConfig(_Settings):
-    """Which models: ``embedded:NAME`` (ships with the package), a local folder or a hub id."""
+    """Which models: ``embedded:NAME`` (ships with the package), a local folder or a hub id.
+
+    The teacher may also be ``vllm:FOLDER-OR-HUB-ID`` (in vLLM) or ``remote:NAME`` (behind an OpenAI-compatible server).
+    """
 
     teacher: str = "embedded:micro/teacher"
     student: str = "embedded:micro/student"
@@ -51,6 +54,10 @@ class ModelConfig(_Settings):
     """LoRA's scale is alpha / rank; 0: twice the rank."""
     lora_targets: tuple[str, ...] = ("all-linear",)
     """Names of the modules that get adapters."""
+    vllm_memory: float = Field(0.5, gt=0, le=1)
+    """Share of a GPU's memory that vLLM takes for a teacher ``vllm:NAME``; the rest is left to the student."""
+    vllm_gpus: int = Field(1, gt=0)
+    """GPUs that such a teacher is spread over."""
     remote_url: str = ""
     """Address of the OpenAI-compatible server for a teacher ``remote:NAME``; the key comes from $READ_ENV_API_KEY."""
     remote_revision: str = ""

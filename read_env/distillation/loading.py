@@ -12,6 +12,7 @@ from read_env.distillation.models import (
     check_logits,
     count_parameters,
     empty_model,
+    files_identity,
     load_model,
     load_tokenizer,
     prune_layers,
@@ -23,6 +24,8 @@ from read_env.distillation.sources import ModelSource, find_model
 from read_env.distillation.store import BlockStore
 from read_env.distillation.student import Student
 from read_env.distillation.teacher import LocalTeacher, Teacher, TeacherCache
+from read_env.distillation.vllm_teacher import VLLM, VllmTeacher, import_vllm
+from read_env.errors import ReadEnvError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -82,12 +85,14 @@ def load_student(config: Config) -> Student:
     return student
 
 
-def load_teacher(config: Config, student: Student) -> LocalTeacher | RemoteTeacher:
+def load_teacher(config: Config, student: Student) -> LocalTeacher | RemoteTeacher | VllmTeacher:
     """The teacher; where it is the student's own base, that one with the adapters switched off.
 
     Raises:
         ReadEnvError: the model can't be loaded.
     """
+    if config.models.teacher.startswith(VLLM):
+        return _in_vllm(config)
     models, memory = config.models, config.cache.digests
     cut, top_k = config.distill.max_completion_tokens, config.distill.top_k
     if models.teacher.startswith(REMOTE):
@@ -105,6 +110,22 @@ def load_teacher(config: Config, student: Student) -> LocalTeacher | RemoteTeach
     _LOG.info("teacher %s: %.1f M parameters; %s", models.teacher, size, loaded.placement)
     weights = weights_identity(loaded.source, loaded.model, memory)
     return LocalTeacher(loaded.model, loaded.encoder, weights, max_completion_tokens=cut, top_k=top_k)
+
+
+def _in_vllm(config: Config) -> VllmTeacher:
+    import_vllm()  # an error about the extra comes before one about the model
+    models = config.models
+    source, trust = find_model(models.teacher.removeprefix(VLLM)), models.trust_remote_code
+    if source.gguf:
+        raise ReadEnvError(
+            f"models.teacher is {models.teacher!r}; a teacher in vLLM is a folder or hub id with *.safetensors, not a GGUF file"
+        )
+    shape = empty_model(source, trust_remote_code=trust).config
+    encoder = Encoder(load_tokenizer(source, trust_remote_code=trust))
+    return VllmTeacher(
+        source.location, models, encoder, files_identity(source, shape, config.cache.digests),
+        max_completion_tokens=config.distill.max_completion_tokens, top_k=config.distill.top_k,
+    )  # fmt: skip
 
 
 def cached(teacher: Teacher, config: CacheConfig) -> TeacherCache:

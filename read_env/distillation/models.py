@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from read_env.config import ModelConfig
 from read_env.digests import content_digest
 from read_env.distillation.placement import Placement
+from read_env.distillation.quiet import quietly
 from read_env.distillation.sources import ModelSource
 from read_env.errors import ReadEnvError
 
@@ -20,22 +20,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from read_env.distillation.encoding import Encoder
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Keeps transformers from drawing bars for weights that are there in an instant."""
-    from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
-
-    # "falling back to its reference implementation": true on every CPU, and nothing to be done about.
-    logging.getLogger("transformers.integrations.hub_kernels").setLevel("ERROR")
-    shown = is_progress_bar_enabled()
-    disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            enable_progress_bar()
 
 
 @contextmanager
@@ -186,10 +170,12 @@ def weights_identity(source: ModelSource, model: PreTrainedModel, memory: Path |
         model: as it was loaded.
         memory: where digests of large files are remembered.
     """
+    return f"{files_identity(source, model.config, memory)}/{model.dtype}"
+
+
+def files_identity(source: ModelSource, config: Any, memory: Path | None) -> str:
+    """The same for files that somebody else loads, in numbers of their choice; ``config`` is the model's."""
     path = Path(source.location)
-    commit = getattr(model.config, "_commit_hash", None)
     if path.exists():
-        what = content_digest(path / source.gguf if source.gguf else path, memory)
-    else:
-        what = f"{source.location}/{source.gguf}@{commit}"
-    return f"{what}/{model.dtype}"
+        return content_digest(path / source.gguf if source.gguf else path, memory)
+    return f"{source.location}/{source.gguf}@{getattr(config, '_commit_hash', None)}"

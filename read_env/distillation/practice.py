@@ -20,7 +20,7 @@ from read_env.distillation.completion import Sample
 from read_env.distillation.rollouts import roll_out
 from read_env.distillation.student import Student, UpdateStats
 from read_env.distillation.supply import Supply
-from read_env.distillation.teacher import LocalTeacher
+from read_env.distillation.teacher import ScoringTeacher
 
 #: A rollout whose samples could have fewer tokens isn't worth beginning.
 _SHORTEST = 4
@@ -36,7 +36,7 @@ class Practice:
 
 
 def practise(
-    student: Student, teacher: LocalTeacher, suite: Suite, supply: Supply, quotas: Quotas, config: DistillConfig, *,
+    student: Student, teacher: ScoringTeacher, suite: Suite, supply: Supply, quotas: Quotas, config: DistillConfig, *,
     open_: np.ndarray, left: int, last: bool, progress: float, seed: str,
 ) -> Practice:  # fmt: skip
     """Rollouts and updates until the quotas are met, or in the last chunk until the budget is.

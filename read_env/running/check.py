@@ -1,7 +1,8 @@
 """What a configuration would need, and what of it is there: parameters, memory by part, seconds a chunk.
 
 Loads what this machine has and measures it; of models whose weights are elsewhere the sizes are
-computed from their configuration alone.
+computed from their configuration alone, which needs no network. A remote teacher's server is asked
+whether it is there, and nothing else.
 """
 
 from __future__ import annotations
@@ -16,12 +17,17 @@ from typing import TYPE_CHECKING
 import torch
 
 from read_env.config import Config
+from read_env.distillation.completion import Example
 from read_env.distillation.encoding import Encoder
 from read_env.distillation.lengths import Lengths, measure_lengths
 from read_env.distillation.loading import load_student, load_teacher
 from read_env.distillation.models import count_parameters, empty_model, load_tokenizer
 from read_env.distillation.placement import Placement, place
-from read_env.distillation.sources import ModelSource, architecture_of, find_model, missing
+from read_env.distillation.remote import REMOTE
+from read_env.distillation.sources import ModelSource, architecture_of, find_model, missing, not_installed
+from read_env.distillation.vllm_teacher import VLLM
+from read_env.losses.targets import TeacherTargets
+from read_env.running.check_remote import check_remote
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -79,42 +85,54 @@ def check(config: Config) -> Check:
     Raises:
         ReadEnvError: a reference that means nothing, or a device that isn't there.
     """
-    sides = [_side(config, role) for role in ("teacher", "student")]
-    teacher, student = sides
-    rows: list[tuple[str, str]] = []
-    for side in sides:
-        rows.append(
-            (side.role, f"{side.source.reference}: {side.parameters / 1e6:,.1f} M parameters; {side.placement}")
-        )
+    remote = config.models.teacher.startswith(REMOTE)
+    rows, lacking = check_remote(config) if remote else ([], [])
+    teacher = None if remote else _side(config, "teacher")
+    student = _side(config, "student")
+    for side in (teacher, student):
+        if side is None:
+            continue
+        where = str(side.placement)
+        if side is teacher and config.models.teacher.startswith(VLLM):
+            where = f"in vLLM, {config.models.vllm_memory:.0%} of the memory of {config.models.vllm_gpus} GPUs"
+        rows.append((side.role, f"{side.source.reference}: {side.parameters / 1e6:,.1f} M parameters; {where}"))
+        if side.missing:
+            lacking.append((side.role, side.missing))
     parts = memory(config, teacher, student)
     rows += [(part.name, f"{part.bytes / _GIB:10.3f} GiB on the {part.where}") for part in parts]
-    for where, room in _room(teacher.placement.device).items():
-        needed = sum(part.bytes for part in parts if part.where == where or teacher.placement.device.type == "cpu")
+    device = student.placement.device
+    for where, room in _room(device).items():
+        needed = sum(part.bytes for part in parts if part.where == where or device.type == "cpu")
         rows.append(
             (
                 f"{where} in all",
                 f"{needed / _GIB:10.3f} GiB of {room / _GIB:,.1f}{'' if needed <= room else ': TOO MUCH'}",
             )
         )
-    lacking = [(f"missing ({side.role})", side.missing) for side in sides if side.missing]
     if lacking:
-        rows += [("a chunk", "not measured: something is missing"), *lacking]
+        rows.append(("a chunk", "not measured: something is missing"))
+        rows += [(f"missing ({whose})", what) for whose, what in lacking]
     else:
-        rows += [(f"lengths ({side.role})", str(_lengths(config, side))) for side in sides]
+        rows += [(f"lengths ({side.role})", str(_lengths(config, side))) for side in (teacher, student) if side]
         rows.append(("a chunk", _measure(config)))
     return Check(rows, not lacking)
 
 
 def _side(config: Config, role: str) -> Side:
     models = config.models
-    source = find_model(models.teacher if role == "teacher" else models.student)
-    lacking = missing(source)
+    reference = models.student if role == "student" else models.teacher.removeprefix(VLLM)
+    absent = not_installed(reference)
+    source = ModelSource(reference, reference) if absent else find_model(reference)
+    absent = absent or missing(source)
     # Without the files the shapes of well-known models are known all the same.
-    model = empty_model(architecture_of(source) if lacking else source, trust_remote_code=models.trust_remote_code)
-    size = count_parameters(model)
-    if role == "student" and models.lora_rank:
-        lacking = lacking or ("" if find_spec("peft") else "LoRA's package: pip install 'read-env[lora]'")
-    return Side(role, source, model, place(models, size, trained=role == "student" and not models.lora_rank), lacking)
+    model = empty_model(architecture_of(source) if absent else source, trust_remote_code=models.trust_remote_code)
+    lacking = [absent] if absent else []
+    if role == "teacher" and models.teacher.startswith(VLLM) and find_spec("vllm") is None:
+        lacking.append("vLLM, on a machine with a GPU: pip install 'read-env[vllm]'")
+    if role == "student" and models.lora_rank and find_spec("peft") is None:
+        lacking.append("LoRA's package: pip install 'read-env[lora]'")
+    placement = place(models, count_parameters(model), trained=role == "student" and not models.lora_rank)
+    return Side(role, source, model, placement, "; ".join(lacking))
 
 
 def _lengths(config: Config, side: Side) -> Lengths:
@@ -122,8 +140,8 @@ def _lengths(config: Config, side: Side) -> Lengths:
     return measure_lengths(config, Encoder(tokenizer), side.model)
 
 
-def memory(config: Config, teacher: Side, student: Side) -> list[Part]:
-    """Estimates, part by part.
+def memory(config: Config, teacher: Side | None, student: Side) -> list[Part]:
+    """Estimates, part by part; ``teacher`` is None where a server has it.
 
     Activations: 34 values of the hidden size a token and layer (Korthikanti et al., 2022, without the
     attention matrix, which fused attention doesn't keep), one layer's with checkpointing beside one
@@ -140,25 +158,31 @@ def memory(config: Config, teacher: Side, student: Side) -> list[Part]:
         activations = tokens * hidden * width * (34 + layers)
     else:
         activations = tokens * hidden * width * 34 * layers
-    theirs = teacher.model.config
-    heads = getattr(theirs, "num_key_value_heads", None) or theirs.num_attention_heads
-    head = getattr(theirs, "head_dim", None) or theirs.hidden_size // theirs.num_attention_heads
-    # Prompts as long as completions: nobody knows before the prompts are there.
-    cached = distill.block_size * 2 * distill.max_completion_tokens * theirs.num_hidden_layers * 2 * heads * head
-    shared = models.lora_rank and teacher.source == student.source
     return [
-        *(
-            []
-            if shared
-            else [Part("teacher's weights", teacher.parameters * _width(teacher.placement.weights), "device")]
-        ),
-        Part("teacher's keys and values", cached * _width(teacher.placement.compute), "device"),
+        *_teachers(config, teacher, student),
         Part("student's weights", size * _width(student.placement.weights), "device"),
         Part("gradients", 4 * trained, "device"),
         Part("optimizer", 8 * trained, "device"),
         Part("activations", activations, "device"),
         Part("logits", 3 * 4 * tokens * shape.vocab_size, "device"),
         Part("S_0 and a step's snapshot", 16 * trained, "host"),
+    ]
+
+
+def _teachers(config: Config, teacher: Side | None, student: Side) -> list[Part]:
+    """A teacher's parts: none where it is on a server; no weights of its own where they are the student's."""
+    if teacher is None:
+        return []
+    shape, distill, models = teacher.model.config, config.distill, config.models
+    shared = models.lora_rank and teacher.source == student.source and not models.teacher.startswith(VLLM)
+    heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
+    head = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
+    # Prompts as long as completions: nobody knows before the prompts are there.
+    cached = distill.block_size * 2 * distill.max_completion_tokens * shape.num_hidden_layers * 2 * heads * head
+    weights = teacher.parameters * _width(teacher.placement.weights)
+    return [
+        *([] if shared else [Part("teacher's weights", weights, "device")]),
+        Part("teacher's keys and values", cached * _width(teacher.placement.compute), "device"),
     ]
 
 
@@ -189,23 +213,32 @@ def _measure(config: Config) -> str:
 
     torch.set_num_threads(config.models.threads)
     student = load_student(config)
-    teacher = load_teacher(config, student)
+    if student.on_policy:
+        return f"not measured: with loss {config.distill.loss!r} it depends on what the student says"
     suite = get_suite(config.suite)
     each = max(1, config.distill.block_size // len(suite))
     prompts = [p for c in suite for p in PromptStream(c, 0).slice(0, 0, each)]
-    texts = [p.text for p in prompts]
-    asked = _seconds(lambda: teacher.ask(texts))
-    answers = teacher.ask(texts)
-    alignment = align(teacher.encoder, student.encoder, config.distill.loss)
-    examples = list(map(alignment.example, prompts, student.encoder.prompts(texts), answers))
-    if student.on_policy:
-        return f"not measured: with loss {config.distill.loss!r} it depends on what the student says"
+    texts, prompt_ids = [p.text for p in prompts], student.encoder.prompts([p.text for p in prompts])
+    if config.models.teacher.startswith(REMOTE):
+        # The student learns from the references: an answer of the server's may cost money.
+        asked = None
+        said = student.encoder.completions([p.reference for p in prompts])
+        examples = [
+            Example(prompt, tuple(ids), tuple(tokens), TeacherTargets.of_text(torch.tensor(tokens)))
+            for prompt, ids, tokens in zip(prompts, prompt_ids, said, strict=True)
+        ]
+    else:
+        teacher = load_teacher(config, student)
+        asked = _seconds(lambda: teacher.ask(texts))
+        alignment = align(teacher.encoder, student.encoder, config.distill.loss)
+        examples = list(map(alignment.example, prompts, prompt_ids, teacher.ask(texts)))
     learned = _seconds(lambda: student.update(examples))
     tokens = sum(len(example) for example in examples)
     scale = config.budget.step_tokens / tokens
+    of_teacher = f"teacher {asked * scale:,.1f} s (once a prompt)" if asked is not None else "teacher not asked"
     return (
-        f"{config.budget.step_tokens:,} completion tokens: teacher {asked * scale:,.1f} s (once a prompt), student "
-        f"{learned * scale:,.1f} s, beside probes; from {tokens} tokens"
+        f"{config.budget.step_tokens:,} completion tokens: {of_teacher}, student {learned * scale:,.1f} s, beside probes; "
+        f"from {tokens} tokens"
     )
 
 

@@ -121,7 +121,7 @@ def model_path(reference: str) -> Path | None:
 
     if reference.startswith("remote:"):
         return None
-    source = find_model(reference)
+    source = find_model(reference.removeprefix("vllm:"))
     path = Path(source.location) / source.gguf
     return path if path.exists() else None
 

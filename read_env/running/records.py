@@ -56,7 +56,9 @@ def step_record(
         record["exam"] = plain(exam)
     record["metrics"] = plain(report.metrics)
     record["agent"] = plain(scalars)
+    # What follows tells two runs of the same bits apart.
     record["seconds"] = plain(report.seconds)
+    record["cache"] = report.cache.counts()
     return record
 
 

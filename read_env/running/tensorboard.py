@@ -108,6 +108,24 @@ def reward_scalars(names: Sequence[str], step: Mapping[str, Any], reward: float)
     }
 
 
+def cache_scalars(counts: Mapping[str, int]) -> dict[str, float]:
+    """``cache/*`` of a step: hit rates in blocks and tokens, evictions, and bytes a token where a disk was used.
+
+    Args:
+        counts: as in ``CacheUse``; empty in the records of a run from before they were kept.
+    """
+    if not counts.get("blocks_asked"):
+        return {}  # an objective on the student's own samples asks for no answers
+    scalars = {
+        "cache/block_hit_rate": counts["blocks_served"] / counts["blocks_asked"],
+        "cache/token_hit_rate": counts["tokens_served"] / max(1, counts["tokens_asked"]),
+        "cache/evictions": float(counts["evictions"]),
+    }
+    if counts["disk_tokens"]:
+        scalars["cache/bytes_per_token"] = counts["disk_bytes"] / counts["disk_tokens"]
+    return scalars
+
+
 def step_scalars(names: Sequence[str], record: Mapping[str, Any], budget: int) -> dict[str, float]:
     """Every tag of one step and its value.
 
@@ -126,6 +144,7 @@ def step_scalars(names: Sequence[str], record: Mapping[str, Any], budget: int) -
         **{f"distill/{name}": value for name, value in record["metrics"].items()},
         **{(name if "/" in name else f"bandit/{name}"): value for name, value in record["agent"].items()},
         **{f"time/{stage}_seconds": value for stage, value in record["seconds"].items()},
+        **cache_scalars(record.get("cache", {})),
     }
     if seconds > 0:
         scalars["distill/tokens_per_second"] = record["trained_tokens"] / seconds

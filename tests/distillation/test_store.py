@@ -157,6 +157,7 @@ def test_the_numbers_say_what_happened(tmp_path):
 
 class _CountingTeacher:
     identity = "a teacher"
+    batched = True
 
     def __init__(self) -> None:
         self.asked = 0

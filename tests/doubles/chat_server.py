@@ -23,10 +23,12 @@ class ChatServer:
     """Counts requests and answers each with what ``reply(number, prompt)`` says.
 
     A reply is (status, JSON value or bytes), or ``"hang"`` or ``"drop"`` (the connection is closed).
+    ``listing`` is the reply to whoever asks for the models.
     """
 
-    def __init__(self, reply: Callable[[int, str], Any]) -> None:
+    def __init__(self, reply: Callable[[int, str], Any], listing: Any) -> None:
         self.reply = reply
+        self.listing = listing
         self.prompts: list[str] = []
         self.requests: list[dict[str, Any]] = []
         self.keys: set[str] = set()
@@ -35,9 +37,9 @@ class ChatServer:
 
 
 @contextmanager
-def serving(reply: Callable[[int, str], Any]) -> Iterator[ChatServer]:
+def serving(reply: Callable[[int, str], Any], listing: Any = (404, b"")) -> Iterator[ChatServer]:
     """A server for the time of a test."""
-    state = ChatServer(reply)
+    state = ChatServer(reply, listing)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -50,7 +52,14 @@ def serving(reply: Callable[[int, str], Any]) -> Iterator[ChatServer]:
                 state.requests.append(request)
                 state.keys.add(self.headers.get("Authorization", ""))
                 number = len(state.prompts)
-            found = state.reply(number, prompt)
+            self.send(state.reply(number, prompt))
+
+        def do_GET(self) -> None:
+            with state.lock:
+                state.keys.add(self.headers.get("Authorization", ""))
+            self.send(state.listing if self.path == "/v1/models" else (404, b""))
+
+        def send(self, found: Any) -> None:
             if found == "hang":
                 time.sleep(3)
                 return

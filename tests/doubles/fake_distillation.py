@@ -16,6 +16,7 @@ from read_env.capabilities import get_suite
 from read_env.config import Config
 from read_env.distillation.allocation import normalise_allocation
 from read_env.distillation.budget import TokenBudget
+from read_env.distillation.cache_use import CacheUse
 from read_env.distillation.process import ChunkReport
 from read_env.envs.distillation import DistillationEnv
 from read_env.errors import ReadEnvError
@@ -75,7 +76,8 @@ class FakeDistillation:
             profile_before=before.copy(),
             profile=self.profile.copy(),
             exhausted=self.exhausted,
-            seconds=dict.fromkeys(("prompts", "teacher", "student", "probes", "other"), 0.0),
+            seconds=dict.fromkeys(("prompts", "teacher", "cache", "student", "probes", "other"), 0.0),
+            cache=CacheUse(blocks_asked=2, blocks_served=1, tokens_asked=80, tokens_served=40),
         )
 
     def dev_profile(self) -> np.ndarray:

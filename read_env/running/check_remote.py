@@ -1,0 +1,51 @@
+"""A remote teacher as far as ``read-env check`` may look: its endpoint, its key, whether it answers.
+
+No prompt is asked, since an answer may cost money.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from read_env.config import Config
+from read_env.distillation.remote import KEY_VARIABLES, REMOTE, address_of, key_variable, look
+from read_env.losses import needs_probabilities
+
+Rows = list[tuple[str, str]]
+
+
+def check_remote(config: Config) -> tuple[Rows, Rows]:
+    """What is to be shown of the teacher, and what is missing with the command that gets it.
+
+    Raises:
+        ReadEnvError: an address that makes no sense, or with a user or password in it.
+    """
+    models = config.models
+    name = models.teacher.removeprefix(REMOTE)
+    held = key_variable()
+    shown = [
+        ("teacher", f"{name!r}, remote: text only, parameters and memory are the server's"),
+        ("key", f"${held} is set" if held else f"not set ({' or '.join(f'${one}' for one in KEY_VARIABLES)})"),
+    ]
+    lacking: Rows = []
+    if find_spec("openai") is None:
+        lacking.append(("teacher", "the client's package: pip install 'read-env[remote]'"))
+    if not models.remote_url:
+        shown.insert(1, ("endpoint", "none"))
+        lacking.append(("teacher", f"an address: --models.remote-url http://localhost:8000/v1 after vllm serve {name}"))
+    else:
+        shown.insert(1, ("endpoint", address_of(models)))
+    if not lacking:
+        found = look(models)
+        shown.append(("answers", found.text(name)))
+        if found.refused:
+            lacking.append(("teacher", f"a key that the server takes: export {KEY_VARIABLES[0]}=…"))
+        elif not found.reached:
+            lacking.append(
+                ("teacher", f"a server at {address_of(models)}: vllm serve {name}, or another --models.remote-url")
+            )
+    if needs_probabilities(config.distill.loss):
+        lacking.append(
+            ("objective", f"probabilities for {config.distill.loss!r}, where there is only text: --distill.loss sft")
+        )
+    return shown, lacking

@@ -1,0 +1,97 @@
+"""No bars while a model is loaded, and everybody else's as they were."""
+
+import threading
+
+import numpy as np
+import pytest
+from huggingface_hub.utils import are_progress_bars_disabled
+from transformers import modeling_gguf_pytorch_utils as gguf_files
+from transformers.utils import logging as transformers_logging
+
+from read_env.config import ModelConfig
+from read_env.distillation.loading import load
+from read_env.distillation.models import load_model
+from read_env.distillation.placement import place
+from read_env.distillation.quiet import quietly
+from read_env.distillation.sources import find_model
+
+
+def drawn(capsys, draw):
+    """What is on the terminal after ``draw()``."""
+    capsys.readouterr()
+    draw()
+    return capsys.readouterr().err
+
+
+@pytest.fixture(params=[gguf_files, transformers_logging], ids=["gguf", "safetensors"])
+def bars(request):
+    """A module whose ``tqdm`` draws while files are read, and a bar of it."""
+    return request.param, lambda: list(request.param.tqdm([1, 2, 3], desc="Converting"))
+
+
+def test_bars_are_drawn_outside_and_not_inside(bars, capsys):
+    _, bar = bars
+    assert "Converting" in drawn(capsys, bar), "or this test shows nothing"
+    with quietly():
+        assert drawn(capsys, bar) == ""
+        with quietly():
+            assert drawn(capsys, bar) == ""
+        assert drawn(capsys, bar) == ""
+    assert "Converting" in drawn(capsys, bar)
+
+
+def test_another_thread_keeps_its_bars(bars, capsys):
+    _, bar = bars
+
+    def elsewhere():
+        thread = threading.Thread(target=bar)
+        thread.start()
+        thread.join()
+
+    with quietly():
+        assert "Converting" in drawn(capsys, elsewhere)
+
+
+def test_nothing_is_left_behind_when_loading_fails(bars):
+    module, _ = bars
+    before = module.tqdm, transformers_logging.is_progress_bar_enabled(), are_progress_bars_disabled()
+    with pytest.raises(RuntimeError), quietly():
+        raise RuntimeError
+    assert (module.tqdm, transformers_logging.is_progress_bar_enabled(), are_progress_bars_disabled()) == before
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_the_users_switches_are_not_touched(shown, monkeypatch, capsys):
+    monkeypatch.setattr(transformers_logging, "_tqdm_active", shown)
+    with quietly():
+        assert transformers_logging.is_progress_bar_enabled() is shown
+        assert drawn(capsys, lambda: load("embedded:micro/student")) == ""
+    assert transformers_logging.is_progress_bar_enabled() is shown
+
+
+def test_a_gguf_file_is_read_without_a_bar(capsys, tmp_path):
+    gguf = pytest.importorskip("gguf")
+    writer = gguf.GGUFWriter(str(tmp_path / "tiny.gguf"), "llama")
+    writer.add_context_length(64)
+    writer.add_embedding_length(32)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(48)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(40)
+    shapes = {"token_embd": (40, 32), "output": (40, 32), "output_norm": (32,)}
+    shapes |= {f"blk.0.{name}": (32, 32) for name in ("attn_q", "attn_k", "attn_v", "attn_output")}
+    shapes |= {"blk.0.ffn_gate": (48, 32), "blk.0.ffn_up": (48, 32), "blk.0.ffn_down": (32, 48)}
+    shapes |= {f"blk.0.{name}": (32,) for name in ("attn_norm", "ffn_norm")}
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", np.full(shape, 0.5, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    source = find_model(str(tmp_path / "tiny.gguf"))
+    placement = place(ModelConfig(), 1000, trained=False)
+    read = []
+    assert drawn(capsys, lambda: read.append(load_model(source, placement))) == ""
+    assert read[0].get_input_embeddings().weight[3, 4].item() == 0.5
