@@ -33,7 +33,7 @@ from read_env.distillation.loading import cached, load_student, load_teacher
 from read_env.distillation.practice import practise
 from read_env.distillation.student import Student, UpdateStats
 from read_env.distillation.supply import Supply
-from read_env.distillation.teacher import ScoringTeacher, TeacherCache
+from read_env.distillation.teacher import LocalTeacher, ScoringTeacher, TeacherCache
 from read_env.distillation.updates import update_groups
 from read_env.errors import DivergedError, ReadEnvError
 
