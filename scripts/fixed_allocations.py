@@ -74,7 +74,8 @@ def search_space(tasks, suite) -> dict[str, np.ndarray]:
         more["half-" + "-".join(names)] = 0.5 * (np.eye(size)[first] + np.eye(size)[second])
     for task in tasks:
         requirement = task.requirement_vector(suite)
-        for need in np.flatnonzero(requirement) if np.count_nonzero(requirement) > 1 else []:
+        needs = np.flatnonzero(requirement)
+        for need in needs if len(needs) > 1 else []:
             rest = np.where(np.arange(size) == need, 0.0, requirement)
             more[f"without-{suite.names[need]}-{task.name}"] = rest / rest.sum()
     for name, allocation in more.items():

@@ -122,7 +122,8 @@ def held_out(capability: Capability, split: Split, count: int, seed: int = 0) ->
             found_at = i
     if len(prompts) == count:
         return tuple(prompts.values())
+    field = "measure.dev (or measure.exam, where measure.exam_split is 'dev')" if split == "dev" else f"measure.{split}"
     raise ReadEnvError(
-        f"{count} prompts of {capability.name} were asked for its {split} split, which has only {len(prompts)} distinct "
-        "ones; lower the numbers under `measure`, or give its templates more slots"
+        f"{field} is {count}, but {capability.name} has only {len(prompts)} distinct prompts in its {split} split; "
+        "lower it or give the templates more slots"
     )
