@@ -13,9 +13,10 @@ class TokenBudget:
         total: B, completion tokens.
         spent: completion tokens trained on so far.
         prompt_tokens: prompt tokens that went through the student beside them.
-        generated_tokens: completion tokens that the student's own decoding produced (exams).
+        generated_tokens: completion tokens that the student's own decoding produced: exams, on-policy samples.
         probe_tokens: completion tokens scored by the monitoring probes.
-        dev_tokens: completion tokens scored by the dev checkpoints.
+        dev_tokens: completion tokens scored on the dev split, by checkpoints and by objectives that validate; for
+            the latter the teacher's answers there as well.
     """
 
     total: int

@@ -55,8 +55,7 @@ class Sample:
         prompt_ids: the same as the student reads it.
         token_ids: what the student said, with the end-of-sequence token unless it was cut.
         targets: the teacher's likely tokens at the same positions.
-        log_old: (m,) log-probabilities of the tokens under the student that said them.
-        log_teacher: (m,) the same under the teacher.
+        log_teacher: (m,) log-probabilities of the tokens under the teacher.
         advantage: how much better than its group, in standard deviations.
         reward: 1 if the verifier accepts it, else 0.
     """
@@ -65,7 +64,6 @@ class Sample:
     prompt_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
     targets: TeacherTargets
-    log_old: torch.Tensor
     log_teacher: torch.Tensor
     advantage: float
     reward: float

@@ -138,7 +138,10 @@ def add_adapters(model: PreTrainedModel, config: ModelConfig) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, lora)
+        # The first adapters must not depend on what else drew from torch's generator.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            return get_peft_model(model, lora)
     except ValueError as error:
         raise ReadEnvError(f"models.lora_targets is {list(config.lora_targets)}: {error}") from error
 

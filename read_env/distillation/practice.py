@@ -2,7 +2,9 @@
 
 On-policy methods train on what the student says now, so rollouts and updates take turns, and how many
 tokens a prompt takes is known only afterwards. The ledger stays exact all the same: no rollout is begun
-that could cost more than what is left, and what was sampled is charged as it is.
+that could cost more than what is left, and what was sampled is charged as it is. Samples are never cut
+to fit, since a verifier takes a cut answer for a wrong one. Where the budget ends, rollouts become
+small; they go into one last update together.
 """
 
 from __future__ import annotations
@@ -21,9 +23,6 @@ from read_env.distillation.rollouts import roll_out
 from read_env.distillation.student import Student, UpdateStats
 from read_env.distillation.supply import Supply
 from read_env.distillation.teacher import ScoringTeacher
-
-#: A rollout whose samples could have fewer tokens isn't worth beginning.
-_SHORTEST = 4
 
 
 @dataclass(frozen=True)
@@ -55,18 +54,22 @@ def practise(
         seed: of the draws in this chunk.
     """
     done = Practice([], [], [])
-    group = config.group_size
+    group, longest = config.group_size, config.max_completion_tokens
+    few = config.rollout_prompts / 2
+    waiting: list[Sample] = []  # for an update; the student has not changed since they were sampled
+
+    def learn() -> None:
+        if waiting:
+            done.updates.append(student.update(waiting, progress))
+            waiting.clear()
+
     for number in itertools.count():
-        longest = min(config.max_completion_tokens, left // group)
-        if longest < min(_SHORTEST, config.max_completion_tokens):
-            break
         limit = min(config.rollout_prompts, left // (group * longest))
         chosen = _choose(supply, quotas, open_, student, group, limit, last)
         if not chosen or (done.updates and not last and len(chosen) < limit / 2):
             break  # what is owed waits for the next chunk: an update on one or two prompts is mostly noise
-        prompts = [supply.take_prompt(capability) for capability in chosen]
         samples = roll_out(
-            prompts,
+            [supply.take_prompt(capability) for capability in chosen],
             student,
             teacher,
             suite,
@@ -80,7 +83,10 @@ def practise(
             left -= len(sample)
         done.samples.extend(samples)
         done.owners.extend(owners)
-        done.updates.append(student.update(samples, progress))
+        waiting.extend(samples)
+        if left // (group * longest) >= few:
+            learn()
+    learn()
     return done
 
 

@@ -124,7 +124,7 @@ class Distillation:
         """Starts a run: student S_0, full budget, the streams of this seed. Returns the profile s_0, (|C|,).
 
         Raises:
-            ReadEnvError: the budget is below one completion.
+            ReadEnvError: the budget is below one completion, or on-policy below one group of samples.
         """
         config = self.config
         self.seed = seed
@@ -135,10 +135,10 @@ class Distillation:
         self._quotas = Quotas(len(self.suite))
         self._rng = random.Random(f"batches/{seed}")
         self.student.reset(seed)
-        if self.student.validates and not self.student.validation:
-            self.student.validation = self._validation()
-        if self.budget.total < config.distill.max_completion_tokens:
-            self._check_affordable()
+        if self.student.validates:
+            self.student.validation = self.student.validation or self._validation()
+            self.budget = self.budget.count(dev_tokens=sum(map(len, self.student.validation)))
+        self._check_affordable()
         self.profile = self._measure()
         return self.profile.copy()
 
@@ -150,7 +150,7 @@ class Distillation:
 
         Raises:
             ReadEnvError: bad weights, or the budget is spent.
-            DivergedError: the update exploded; everything is as it was before the step.
+            DivergedError: the update exploded. After this error, or any other, everything is as before the step.
         """
         allocation = normalise_allocation(weights, len(self.suite))
         if self.exhausted:
@@ -160,14 +160,14 @@ class Distillation:
         started, used = time.perf_counter(), self.cache.use
         before = self.snapshot()
         self._supply.seconds = dict.fromkeys(self._supply.seconds, 0.0)
-        last = self._grant(allocation)
         try:
+            last = self._grant(allocation)
             learned, owners, updates, gathered = (
                 self._practise(allocation, last) if self.student.on_policy else (self._teach(allocation, last))
             )
             trained = time.perf_counter()
             profile_before, self.profile = self.profile, self._measure()
-        except DivergedError:
+        except BaseException:  # a teacher that gave up, an interrupt: a step is taken or it isn't
             self.restore(before)
             raise
         measured = time.perf_counter()
@@ -251,8 +251,10 @@ class Distillation:
         """Examples of the teacher and updates on them, and when the examples were there."""
         examples, owners = self._gather(allocation, last)
         self._charge(examples)
-        gathered = time.perf_counter()
-        return examples, owners, self._train(examples), gathered
+        gathered, validated = time.perf_counter(), self.student.validated_tokens
+        updates = self._train(examples)
+        self.budget = self.budget.count(dev_tokens=self.student.validated_tokens - validated)
+        return examples, owners, updates, gathered
 
     def _practise(self, allocation: np.ndarray, last: bool) -> tuple[list[Sample], list[int], list[UpdateStats], float]:
         """Samples of the student's own and updates on them; the clock of the student's stage begins at once."""
@@ -281,6 +283,8 @@ class Distillation:
             if lengths[choice] > left:
                 open_[choice] = False
                 continue
+            if not lengths[choice]:  # no quota would ever be met
+                raise ReadEnvError(f"an answer to a prompt of {self.suite.names[choice]} has no tokens for the student")
             example = self._supply.take(choice)
             self._quotas.take(choice, len(example))
             examples.append(example)
@@ -347,7 +351,7 @@ class Distillation:
         profile, tokens = self._score("probes", self.config.measure.probes)
         if not np.isfinite(profile).all():
             raise DivergedError(
-                f"the student's probe profile is not finite after the last update: {profile.tolist()}; "
+                f"the student update diverged: the probe profile is not finite, {profile.tolist()}; "
                 f"lower distill.learning_rate (now {self.config.distill.learning_rate})"
             )
         self.budget = self.budget.count(probe_tokens=tokens)
@@ -375,6 +379,17 @@ class Distillation:
         return np.array([scores[name] for name in self.suite.names]), generated
 
     def _check_affordable(self) -> None:
+        distill = self.config.distill
+        if self.student.on_policy:
+            if self.budget.total < distill.group_size * distill.max_completion_tokens:
+                raise ReadEnvError(
+                    f"budget.total_tokens is {self.budget.total}, below one group of samples, which may take "
+                    f"distill.group_size ({distill.group_size}) times distill.max_completion_tokens "
+                    f"({distill.max_completion_tokens}) tokens"
+                )
+            return
+        if self.budget.total >= distill.max_completion_tokens:
+            return  # whatever the prompts are
         shortest = min(len(self._supply.peek(c)) for c in range(len(self.suite)))
         if self.budget.total < shortest:
             raise ReadEnvError(

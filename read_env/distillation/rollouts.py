@@ -12,7 +12,7 @@ from read_env.distillation.decoding import sample
 from read_env.distillation.encoding import Encoder
 from read_env.distillation.student import Student
 from read_env.distillation.teacher import ScoringTeacher
-from read_env.losses.policy_ratio import group_advantages
+from read_env.losses.grpo import group_advantages
 
 
 def roll_out(
@@ -41,12 +41,11 @@ def roll_out(
         )  # fmt: skip
     rewards = grade(repeated, said, encoder, suite)
     advantages = group_advantages(torch.tensor(rewards).view(len(prompts), group)).flatten().tolist()
-    old = student.score(prompt_ids, said)
     scored = teacher.score(texts, said)
     return [
-        Sample(prompt, tuple(ids), tuple(tokens), targets, before, theirs, advantage, reward)
-        for prompt, ids, tokens, (targets, theirs), before, advantage, reward in zip(
-            repeated, prompt_ids, said, scored, old, advantages, rewards, strict=True
+        Sample(prompt, tuple(ids), tuple(tokens), targets, theirs, advantage, reward)
+        for prompt, ids, tokens, (targets, theirs), advantage, reward in zip(
+            repeated, prompt_ids, said, scored, advantages, rewards, strict=True
         )
     ]
 

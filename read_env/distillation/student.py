@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from read_env.config import DistillConfig, ModelConfig
 from read_env.distillation.completion import Example, Sample
-from read_env.distillation.encoding import Encoder, collate, completion_logits, length_buckets
+from read_env.distillation.encoding import Encoder, collate, completion_logits
 from read_env.distillation.models import add_adapters, count_parameters
 from read_env.distillation.placement import Placement
 from read_env.distillation.quiet import quietly
@@ -27,7 +27,6 @@ from read_env.losses import (
     forward_kl,
     get_loss,
     jensen_shannon,
-    on_policy_loss,
     reverse_kl,
     step_state,
 )
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _LOG = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 #: Loss of every token of a part, (m,), and what else is reported of it, from its logits and the teacher's targets.
 _Judge = Callable[[Sequence[Any], torch.Tensor, TeacherTargets], tuple[torch.Tensor, dict[str, torch.Tensor]]]
@@ -77,6 +78,7 @@ class Student:
         adapted: the peft model around ``model``; None without LoRA.
         micro_batch_tokens: padded tokens that go through the model at once; halved when memory runs out.
         validation: held-out examples for an objective that learns from them.
+        validated_tokens: of these, completion tokens scored so far.
         on_policy: the objective is for samples of the student's own.
     """
 
@@ -94,6 +96,7 @@ class Student:
         if models.gradient_checkpointing:
             _checkpoint_gradients(model)
         self.validation: Sequence[Example] = ()
+        self.validated_tokens = 0
         self.on_policy = config.loss in ON_POLICY
         self._loss = self._fresh_loss(seed=0)
         self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -115,6 +118,7 @@ class Student:
         self._load(self._initial)
         self.optimizer = self._fresh_optimizer()
         self._loss = self._fresh_loss(seed)
+        self.micro_batch_tokens = self.config.micro_batch_tokens
 
     def update(self, examples: Sequence[Example | Sample], progress: float = 0.0) -> UpdateStats:
         """One optimizer step on the completion tokens of ``examples``, every token weighted the same.
@@ -131,13 +135,7 @@ class Student:
         """
         # What an objective takes over the whole step must not depend on how the step is cut.
         judge = self._judge_samples if self.on_policy else self._judge_examples(examples, progress)
-        while True:
-            self.optimizer.zero_grad(set_to_none=True)
-            try:
-                sums = self._accumulate(examples, judge)
-                break
-            except torch.OutOfMemoryError as error:
-                self._halve(examples, error)
+        sums = self._fitting(examples, lambda: self._accumulate(examples, judge))
         norm = torch.nn.utils.clip_grad_norm_(self._trained.values(), self.config.grad_clip).item()
         tokens = sum(len(example) for example in examples)
         means = {name: value / tokens for name, value in sums.items()}
@@ -147,10 +145,11 @@ class Student:
                 f"the student update diverged: loss {loss} nats per token (distill.max_loss is {self.config.max_loss}), "
                 f"gradient norm {norm}; lower distill.learning_rate (now {self.config.learning_rate})"
             )
-        self.optimizer.step()
+        if norm > 0:  # without a gradient, Adam would go on in the direction of the steps before
+            self.optimizer.step()
         if (controller := self._controller) is not None:
             means["alpha"] = controller.alpha(progress)
-            controller.learn(StepState(*state), self._validate)
+            controller.learn(StepState(*state), lambda: self._fitting(self.validation, self._validate))
         return UpdateStats(loss, tokens, {"grad_norm": norm, **means})
 
     @torch.no_grad()
@@ -160,7 +159,9 @@ class Student:
         for part in self._parts(self.validation):
             logits, targets = self._forward(part)
             total += jensen_shannon(logits, targets).sum().item()
-        return total / sum(len(example) for example in self.validation)
+        tokens = sum(len(example) for example in self.validation)
+        self.validated_tokens += tokens
+        return total / tokens
 
     def _forward(self, part: Sequence[Example | Sample]) -> tuple[torch.Tensor, TeacherTargets]:
         """Logits at the completion positions, (m, V), and what the teacher said there."""
@@ -184,16 +185,16 @@ class Student:
         lengths = torch.tensor([len(sample) for sample in part], device=device)
         tokens = SampleTokens(
             targets,
-            torch.cat([sample.log_old for sample in part]).to(device),
             torch.cat([sample.log_teacher for sample in part]).to(device),
             torch.tensor([sample.advantage for sample in part], device=device).repeat_interleave(lengths),
         )
-        per_token, reported = on_policy_loss(self.config.loss, logits, tokens, self.config)
+        per_token, reported = ON_POLICY[self.config.loss](logits, tokens, self.config)
         reward = torch.tensor([sample.reward for sample in part], device=device).repeat_interleave(lengths)
         return per_token, {**reported, "reward": reward}
 
     def _accumulate(self, examples: Sequence[Any], judge: _Judge) -> dict[str, float]:
         """Gradients of the mean loss over all tokens; sums over the tokens of what is reported."""
+        self.optimizer.zero_grad(set_to_none=True)
         tokens = sum(len(example) for example in examples)
         sums: dict[str, float] = {}
         for part in self._parts(examples):
@@ -203,20 +204,6 @@ class Student:
             for name, values in {**self._reported(logits, targets, per_token), **extras}.items():
                 sums[name] = sums.get(name, 0.0) + values.sum().item()
         return sums
-
-    @torch.inference_mode()
-    def score(self, prompt_ids: Sequence[Sequence[int]], token_ids: Sequence[Sequence[int]]) -> list[torch.Tensor]:
-        """(m,) log-probabilities of each completion's tokens, on the CPU."""
-        found: dict[int, torch.Tensor] = {}
-        lengths = [len(p) + len(c) for p, c in zip(prompt_ids, token_ids, strict=True)]
-        for bucket in length_buckets(lengths, self.micro_batch_tokens):
-            said = [token_ids[i] for i in bucket]
-            batch = collate([prompt_ids[i] for i in bucket], said, self.encoder.pad_id).to(self.placement.device)
-            with self.placement.computing():
-                logits = completion_logits(self.model, batch, self.encoder.vocabulary)
-            own = torch.log_softmax(logits.float(), -1).gather(-1, batch.targets[:, None])[:, 0].cpu()
-            found |= dict(zip(bucket, own.split([len(tokens) for tokens in said]), strict=True))
-        return [found[i].clone() for i in range(len(found))]
 
     @torch.no_grad()
     def _reported(
@@ -248,6 +235,16 @@ class Student:
             longest = max(longest, length)
         yield part
 
+    def _fitting(self, examples: Sequence[Example | Sample], attempt: Callable[[], _Result]) -> _Result:
+        """``attempt`` on ``examples``, begun again in smaller pieces as long as memory runs out."""
+        while True:
+            try:
+                return attempt()
+            except torch.OutOfMemoryError as error:
+                self._halve(examples, error)
+            if self.placement.device.type == "cuda":  # out here nothing holds the tensors of the attempt any more
+                torch.cuda.empty_cache()
+
     def _halve(self, examples: Sequence[Example | Sample], error: torch.OutOfMemoryError) -> None:
         parts = list(self._parts(examples))
         if all(len(part) == 1 for part in parts):
@@ -258,20 +255,19 @@ class Student:
             ) from error
         padded = max(len(part) * max(len(e.prompt_ids) + len(e) for e in part) for part in parts)
         self.micro_batch_tokens = max(1, padded // 2)
-        if self.placement.device.type == "cuda":
-            torch.cuda.empty_cache()
         _LOG.warning(
             "out of memory with %d tokens at once on %s: going on with %d", padded, self.placement.device,
             self.micro_batch_tokens,
         )  # fmt: skip
 
     def snapshot(self) -> dict[str, Any]:
-        """Trained weights, optimizer state and what the objective learned, copied to the CPU."""
+        """Trained weights, optimizer state, what the objective learned and the size of pieces, copied to the CPU."""
         controller = self._controller
         return {
             "model": _copied(self._trained),
             "optimizer": _copied(self.optimizer.state_dict()),
             "objective": controller.state_dict() if controller is not None else {},
+            "micro_batch_tokens": self.micro_batch_tokens,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -281,6 +277,7 @@ class Student:
         self.optimizer.load_state_dict(_copied(state["optimizer"]))
         if self._controller is not None:
             self._controller.load_state_dict(state["objective"])
+        self.micro_batch_tokens = state["micro_batch_tokens"]
 
     def save(self, path: Path | str) -> None:
         """Model (with LoRA: the adapters) and tokenizer in Hugging Face form."""

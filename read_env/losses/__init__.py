@@ -15,12 +15,16 @@ import torch
 
 from read_env.config import DistillConfig
 from read_env.errors import unknown
-from read_env.losses.arkd import ARKD, PublishedARKD
+from read_env.losses.arkd import ARKD
+from read_env.losses.arkd_published import PublishedARKD
 from read_env.losses.forward_kl import forward_kl
+from read_env.losses.gkd import gkd
+from read_env.losses.grpo import grpo
 from read_env.losses.jensen_shannon import jensen_shannon
 from read_env.losses.mixed_kl import Controller, Scheduled, StepState, mixed_kl, step_state
-from read_env.losses.on_policy import ON_POLICY, SampleTokens, on_policy_loss
 from read_env.losses.reverse_kl import reverse_kl
+from read_env.losses.rlad import rlad
+from read_env.losses.sampled import SampleTokens
 from read_env.losses.sft import sft
 from read_env.losses.skew_kl import skew_forward_kl, skew_reverse_kl
 from read_env.losses.tail_aware import tail_aware, tail_mass
@@ -40,7 +44,6 @@ __all__ = [
     "jensen_shannon",
     "loss_names",
     "needs_probabilities",
-    "on_policy_loss",
     "reverse_kl",
     "sft",
     "skew_forward_kl",
@@ -50,6 +53,11 @@ __all__ = [
 ]
 
 Loss = Callable[[torch.Tensor, TeacherTargets], torch.Tensor]
+OnPolicyLoss = Callable[[torch.Tensor, SampleTokens, DistillConfig], tuple[torch.Tensor, dict[str, torch.Tensor]]]
+
+#: Name -> objective on the student's own samples: (m, V) logits, the samples and the parameters in; (m,) out, and
+#: what is reported of it.
+ON_POLICY: dict[str, OnPolicyLoss] = {"gkd": gkd, "grpo": grpo, "rlad": rlad}
 
 
 @dataclass(frozen=True)
@@ -150,7 +158,6 @@ def needs_probabilities(name: str) -> bool:
 
 def describe_loss(name: str) -> str:
     """What an objective is, in a line."""
-    if name in ON_POLICY:
-        return ON_POLICY[name]
     learned: dict[str, type] = {"arkd-published": PublishedARKD, "arkd": ARKD}
-    return (learned.get(name, _LOSSES[name][0]).__doc__ or "").partition("\n")[0]
+    described: Any = learned.get(name) or ON_POLICY.get(name) or _LOSSES[name][0]
+    return (described.__doc__ or "").partition("\n")[0]

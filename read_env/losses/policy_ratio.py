@@ -1,8 +1,6 @@
-"""On-policy objectives: GRPO, and RLAD, which puts the teacher inside the ratio.
+"""The clipped policy ratio of GRPO and RLAD, and the divergence estimated beside it.
 
-The student samples a group of completions for each prompt, a verifier scores them, and tokens of
-completions that did better than their group are made likelier. Everything here is about the sampled
-tokens alone: no distribution over the vocabulary is needed.
+Everything here is about the sampled tokens alone: no distribution over the vocabulary is needed.
 """
 
 from __future__ import annotations
@@ -11,24 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-
-def group_advantages(rewards: torch.Tensor) -> torch.Tensor:
-    """``(R − mean) / s.d.`` inside each group.
-
-    Args:
-        rewards: (groups, samples) of a group's completions.
-
-    Returns:
-        (groups, samples). A group whose rewards are all equal, or of one, says nothing: 0, not 0/0. The s.d. is
-        the sample's (divisor n − 1).
-
-    Reference: Shao et al., DeepSeekMath (arXiv 2402.03300).
-    """
-    if rewards.shape[1] < 2:
-        return torch.zeros_like(rewards)
-    centred = rewards - rewards.mean(dim=1, keepdim=True)
-    spread = rewards.std(dim=1, keepdim=True)
-    return torch.where(spread > 1e-8, centred / spread.clamp_min(1e-8), torch.zeros_like(centred))
+#: Log of the largest ratio that is computed: beyond it a float32 overflows, and 0 · inf is not a number.
+_LARGEST_LOG_RATIO = 60.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +68,7 @@ def policy_ratio_loss(
         if log_teacher is None:
             raise ValueError(f"alpha is {alpha}, so the teacher is in the ratio: log_teacher is missing")
         anchor = anchor + (1 - alpha) * log_teacher
-    ratio = (log_student - anchor.detach()).exp()
+    ratio = (log_student - anchor.detach()).clamp(max=_LARGEST_LOG_RATIO).exp()
     free, bounded = ratio * advantages, ratio.clamp(1 - epsilon, 1 + epsilon) * advantages
     objective = torch.minimum(free, bounded)
     limited = torch.where(advantages < 0, torch.maximum(objective, bound * advantages), objective)
@@ -97,7 +79,9 @@ def policy_ratio_loss(
 def sampled_kl(log_student: torch.Tensor, log_reference: torch.Tensor) -> torch.Tensor:
     """An unbiased, never negative estimate of KL(π_S ‖ π_ref) from the student's own tokens, (m,) nats.
 
-    ``ρ − log ρ − 1`` with ``ρ = π_ref / π_S`` at the sampled token; its expectation under π_S is the KL.
+    ``ρ − log ρ − 1`` with ``ρ = π_ref / π_S`` at the sampled token; its expectation under π_S is the KL. The
+    expectation of its gradient is that of the other direction, KL(π_ref ‖ π_S), as in GRPO as published: the value
+    measures one divergence and the pull is along the other; both vanish at π_S = π_ref.
 
     Reference: Schulman, Approximating KL divergence, 2020 (his k3); used by GRPO.
     """

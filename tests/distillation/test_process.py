@@ -116,6 +116,18 @@ def test_what_an_objective_learned_is_in_the_snapshot():
     assert _same(first, _play(distillation, [UNIFORM] * 3)[1:]), "a reset begins a new objective"
 
 
+def test_what_an_objective_asks_of_the_dev_split_is_in_the_ledger():
+    distill = {"loss": "arkd", "tokens_per_update": 50}
+    distillation = Distillation.load(load_preset("micro", {**SMALL, "distill": distill}))
+    once = sum(map(len, distillation.student.validation))
+    for _ in range(2):
+        distillation.reset(0)
+        assert distillation.budget.dev_tokens == once > 0, "the teacher's answers"
+        report = distillation.step(UNIFORM)
+        # The first update and every fifth after it.
+        assert distillation.budget.dev_tokens == once * (1 + 1 + (report.updates - 1) // 5) > 2 * once
+
+
 def test_another_process_gets_the_same_bits_from_a_snapshot(distillation):
     _play(distillation, [UNIFORM])
     state = distillation.snapshot()

@@ -78,6 +78,11 @@ def test_out_of_memory_halves_the_pieces_and_keeps_the_gradient(monkeypatch):
     failures = sum(tokens > 200 for tokens in asked)
     student.update(batch)
     assert sum(tokens > 200 for tokens in asked) == failures, "what was learned about the memory is kept"
+    state = student.snapshot()
+    student.reset()
+    assert student.micro_batch_tokens > 200, "another run doesn't begin where this one ended"
+    student.restore(state)
+    assert student.micro_batch_tokens <= 200
 
 
 def test_out_of_memory_with_a_single_example_says_what_may_help(monkeypatch):
@@ -153,6 +158,19 @@ def test_adapters_learn_and_the_base_stays():
     assert [student.update(batch).loss for _ in range(2)] == after
     student.reset()
     assert student.update(batch).loss == losses[0]
+
+
+def test_the_first_adapters_depend_on_nothing_that_was_drawn_before():
+    pytest.importorskip("peft")
+    first = load_student(config(models={"lora_rank": 4})).snapshot()["model"]
+    torch.manual_seed(11)
+    drawn = torch.rand(1)
+    again = load_student(config(models={"lora_rank": 4})).snapshot()["model"]
+    assert any(weights.count_nonzero() for weights in first.values())
+    assert all(torch.equal(again[name], weights) for name, weights in first.items())
+    after = torch.rand(1)
+    torch.manual_seed(11)
+    assert torch.equal(drawn, torch.rand(1)) and torch.equal(after, torch.rand(1)), "torch's generator is left alone"
 
 
 def test_a_teacher_that_is_the_base_is_loaded_once_and_never_sees_the_adapters():

@@ -8,7 +8,8 @@ import torch
 
 from read_env.config import load_preset
 from read_env.losses import TeacherTargets, forward_kl, get_loss, reverse_kl
-from read_env.losses.arkd import ARKD, PublishedARKD
+from read_env.losses.arkd import ARKD
+from read_env.losses.arkd_published import PublishedARKD
 from read_env.losses.mixed_kl import StepState, mixed_kl, step_state
 
 

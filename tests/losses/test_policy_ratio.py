@@ -7,7 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from read_env.losses.policy_ratio import group_advantages, policy_ratio_loss, sampled_kl
+from read_env.config import DistillConfig
+from read_env.losses import ON_POLICY, SampleTokens, TeacherTargets, jensen_shannon
+from read_env.losses.grpo import group_advantages
+from read_env.losses.policy_ratio import policy_ratio_loss, sampled_kl
 
 
 def _logs(seed, count=6, size=9):
@@ -70,6 +73,70 @@ def test_a_bad_token_that_the_teacher_would_never_say_has_a_bounded_loss():
     bounded.per_token.sum().backward()
     assert bounded.per_token.item() == pytest.approx(10.0)
     assert bounded.clipped.item() and student.grad.item() == 0
+
+
+@pytest.mark.parametrize("advantage", [-1.0, 0.0, 1.0])
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_a_ratio_beyond_all_numbers_is_still_one(advantage, alpha):
+    student = torch.tensor([-0.1]).requires_grad_()
+    loss = policy_ratio_loss(
+        student,
+        torch.tensor([-0.1]),
+        torch.tensor([advantage]),
+        log_teacher=torch.tensor([-400.0]),
+        alpha=alpha,
+        bound=10.0,
+    )
+    loss.per_token.sum().backward()
+    assert loss.per_token.item() == pytest.approx({-1.0: 10.0, 0.0: 0.0, 1.0: -1.2}[advantage])
+    assert student.grad.item() == 0
+
+
+def _samples(seed=0, count=6, size=9):
+    """Student logits with gradient, and what was sampled from them."""
+    generator = torch.Generator().manual_seed(seed)
+    logits, theirs = torch.randn(2, count, size, generator=generator)
+    targets = TeacherTargets.from_logits(theirs, torch.randint(size, (count,), generator=generator), top_k=4)
+    log_teacher = theirs.log_softmax(-1).gather(1, targets.tokens[:, None])[:, 0]
+    return logits.requires_grad_(), SampleTokens(targets, log_teacher, torch.linspace(-1, 1, count))
+
+
+def _gradient(name, **settings):
+    logits, tokens = _samples()
+    per_token, _ = ON_POLICY[name](logits, tokens, DistillConfig(loss=name, **settings))
+    per_token.sum().backward()
+    return logits.grad, logits.detach(), tokens
+
+
+def test_grpo_on_samples_is_the_policy_gradient():
+    got, logits, tokens = _gradient("grpo")
+    one_hot = torch.nn.functional.one_hot(tokens.targets.tokens, logits.shape[-1])
+    torch.testing.assert_close(got, -tokens.advantages[:, None] * (one_hot - logits.softmax(-1)))
+
+
+def test_rlad_scales_that_gradient_by_the_ratio_where_it_does_not_clip():
+    plain, logits, tokens = _gradient("grpo")
+    got, *_ = _gradient("rlad", rlad_alpha=0.5, clip_epsilon=0.99)
+    log_student = logits.log_softmax(-1).gather(1, tokens.targets.tokens[:, None])[:, 0]
+    ratio = (0.5 * (log_student - tokens.log_teacher)).exp()
+    inside = (ratio < 1.99) & (ratio > 0.01)
+    assert inside.sum() >= 3
+    torch.testing.assert_close(got[inside], (ratio[:, None] * plain)[inside])
+
+
+def test_the_divergence_to_the_teacher_pulls_the_sampled_token_towards_it():
+    plain, *_ = _gradient("grpo")
+    anchored, logits, tokens = _gradient("grpo", kl_beta=0.3)
+    log_student = logits.log_softmax(-1).gather(1, tokens.targets.tokens[:, None])[:, 0]
+    one_hot = torch.nn.functional.one_hot(tokens.targets.tokens, logits.shape[-1])
+    pull = (1 - (tokens.log_teacher - log_student).exp())[:, None] * (one_hot - logits.softmax(-1))
+    torch.testing.assert_close(anchored - plain, 0.3 * pull)
+
+
+def test_gkd_on_samples_is_the_divergence_at_their_positions():
+    logits, tokens = _samples()
+    per_token, reported = ON_POLICY["gkd"](logits, tokens, DistillConfig(loss="gkd", jsd_beta=0.3))
+    assert torch.equal(per_token, jensen_shannon(logits, tokens.targets, 0.3)) and reported == {}
 
 
 def test_a_teacher_in_the_ratio_must_be_given():

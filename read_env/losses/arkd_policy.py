@@ -1,0 +1,21 @@
+"""The small network that both forms of ARKD decide with."""
+
+from __future__ import annotations
+
+import torch
+
+_INPUTS = 6
+_HIDDEN = 16
+
+
+def policy_network(outputs: int, generator: torch.Generator) -> torch.nn.Sequential:
+    """Three layers. The paper counts 525 parameters and names no widths; these are 401 with one output."""
+    network = torch.nn.Sequential(
+        torch.nn.Linear(_INPUTS, _HIDDEN), torch.nn.Tanh(), torch.nn.Linear(_HIDDEN, _HIDDEN), torch.nn.Tanh(),
+        torch.nn.Linear(_HIDDEN, outputs),
+    )  # fmt: skip
+    with torch.no_grad():
+        for parameter in network.parameters():
+            bound = parameter.shape[-1] ** -0.5 if parameter.dim() == 2 else 0.0
+            parameter.uniform_(-bound, bound, generator=generator)
+    return network
