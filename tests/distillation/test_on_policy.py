@@ -247,6 +247,20 @@ def test_a_student_gets_better_on_what_it_practises():
     assert second.metrics["rkl"] < first.metrics["rkl"] and second.metrics["reward"] > first.metrics["reward"]
 
 
+@pytest.mark.parametrize("loss", ["grpo", "rlad"])
+def test_rewards_rise_on_what_is_practised(loss):
+    settings = config(loss=loss, learning_rate=1e-3)
+    student = load_student(settings)
+    teacher = load_teacher(settings, student)
+    prompts = [p for name in ("math", "code") for p in PromptStream(SUITE[name], 3).slice(0, 0, 4)]
+    rewards = []
+    for number in range(14):
+        samples = roll_out(prompts, student, teacher, SUITE, group=6, max_new_tokens=24, seed=number)
+        rewards.append(np.mean([one.reward for one in samples]))
+        student.update(samples)
+    assert np.mean(rewards[-3:]) > np.mean(rewards[:3]) + 0.1
+
+
 def test_a_group_of_one_says_nothing_about_its_group():
     with pytest.raises(ReadEnvError, match="distill: with loss 'grpo', group_size must be at least 2, and is 1"):
         config(group_size=1)
