@@ -35,6 +35,11 @@ def normalised_hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(folded.encode(), digest_size=8).digest(), "big")
 
 
+def is_writable(text: str) -> bool:
+    """Whether a file could hold this text: JSON's escapes can name halves of a character, which no encoding has."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def split_of(text: str) -> Split:
     """The only split that may contain this prompt.
 

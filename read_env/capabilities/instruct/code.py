@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from read_env.capabilities.base import Capability, Filling, Prompt, Template
+from read_env.capabilities.base import Capability, Filling, Prompt, Template, is_writable
 from read_env.capabilities.instruct.answers import is_number
 from read_env.capabilities.instruct.operations import (
     SAMPLE_WORDS,
@@ -190,8 +190,8 @@ def _verify(prompt: Prompt, completion: str) -> bool:
     if "number" in prompt.check:
         return is_number(completion, prompt.check["number"])
     code = python_block(completion)
-    # A lone surrogate or a null byte is no Python source, and no file could hold it.
-    if not code.strip() or "\0" in code or any("\ud800" <= c <= "\udfff" for c in code):
+    # What no file could hold is no Python source, nor is a null byte.
+    if not code.strip() or "\0" in code or not is_writable(code):
         return False
     from read_env.capabilities.execution import run_python
 
