@@ -38,6 +38,13 @@ def marked(completion: str) -> str | None:
     return next((line.strip() for line in tail.splitlines() if any(map(str.isalnum, line))), "")
 
 
+def reply(completion: str) -> str:
+    """What is graded where one answer is asked for: the final answer, or a whole short reply; empty if it is long."""
+    answer = marked(completion)
+    text = completion if answer is None else answer
+    return text if len(words(text)) <= LONGEST_REPLY else ""
+
+
 def numbers(text: str) -> list[Decimal]:
     """All numbers in a text, thousands separators and LaTeX boxes undone."""
     plain = _undressed(text.translate(_EMPHASIS)).replace("{,}", ",").replace(r"\,", "")
@@ -88,10 +95,7 @@ def is_set(completion: str, names: Iterable[str]) -> bool:
 
 def mentions(completion: str, accepted: Iterable[str], rivals: Iterable[str] = ()) -> bool:
     """Whether the final answer, or a short reply, holds an accepted text as whole words and no rival."""
-    answer = marked(completion)
-    given = words(completion if answer is None else answer)
-    if not 0 < len(given) <= LONGEST_REPLY:
-        return False
+    given = words(reply(completion))
     hits = [words(text) for text in accepted if _holds(given, words(text))]
     return bool(hits) and not any(
         _holds(given, words(r)) and not any(_holds(h, words(r)) for h in hits) for r in rivals
