@@ -159,9 +159,14 @@ class Capability:
         difficulty = self._difficulty(text, reference, factors)
         return Prompt(self.name, template.name, text, reference, difficulty, check)
 
+    @property
+    def edges(self) -> tuple[float, float]:
+        """The highest difficulty that is easy, and the highest that is medium: tertiles of the calibration pool."""
+        return self._calibration.edges
+
     def tertile(self, difficulty: float) -> int:
-        """0 (easy), 1 (medium) or 2 (hard), by the tertiles of the calibration pool."""
-        first, second = self._calibration.edges
+        """0 (easy), 1 (medium) or 2 (hard)."""
+        first, second = self.edges
         return int(difficulty > first) + int(difficulty > second)
 
     def final_answer(self, completion: str) -> str:

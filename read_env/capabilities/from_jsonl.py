@@ -13,7 +13,7 @@ import random
 import string
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,6 +27,7 @@ from read_env.capabilities.base import (
     normalised_hash,
     split_of,
 )
+from read_env.capabilities.extension import extend
 from read_env.capabilities.instruct.answers import (
     has_signs,
     is_number,
@@ -120,6 +121,23 @@ def capability_from_jsonl(path: str | Path, name: str) -> FileCapability:
     # Its one template is there to be listed; draws give the prompts themselves.
     template = Template(path.stem, ("{prompt}",), "{answer}", lambda rng: _filling(rng.choice(prompts)))
     return FileCapability(name, (template,), "Answer:", _verify, prompts)
+
+
+def extended_by_jsonl(own: Capability, path: str | Path) -> Capability:
+    """A capability that draws from a file too: the file is one template more, beside those of the capability.
+
+    Args:
+        own: a capability that makes its prompts.
+        path: as in :func:`capability_from_jsonl`, which says what it raises.
+    """
+    file = capability_from_jsonl(path, own.name)
+
+    def fill(rng: random.Random) -> Filling:
+        prompt = rng.choice(file.prompts)
+        return replace(_filling(prompt), factors={"level": file.tertile(prompt.difficulty)})
+
+    # With its ending, the file's name is no other template's.
+    return extend(own, (Template(Path(path).name, ("{prompt}",), "{answer}", fill),), _verify)
 
 
 def _row(line: str, where: str) -> dict[str, Any]:

@@ -22,9 +22,12 @@ _ENDINGS = (
 )  # fmt: skip
 
 #: Plurals that aren't made with an s.
-_PLURALS = {"puppy": "puppies", "calf": "calves", "fry": "fry", "henry": "henries"} | {
-    unit: unit for unit in ("hertz", "lux", "siemens")
-}
+_PLURALS = {
+    "puppy": "puppies", "calf": "calves", "fry": "fry", "henry": "henries", "hertz": "hertz", "lux": "lux",
+    "siemens": "siemens",
+}  # fmt: skip
+_YEAR = re.compile(r"(?<![0-9])[0-9]{3,4}(?![0-9])")
+_ARTICLE = re.compile(r"\ban?\b")
 
 
 def _with_plurals(known: tuple[facts.Fact, ...]) -> tuple[facts.Fact, ...]:
@@ -84,10 +87,6 @@ _RELATIONS: dict[str, tuple[tuple[facts.Fact, ...], tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-_YEAR = re.compile(r"(?<![0-9])[0-9]{3,4}(?![0-9])")
-_ARTICLE = re.compile(r"\ban?\b")
-
-
 def _fill(relation: str) -> Callable[[random.Random], Filling]:
     known, questions = _RELATIONS[relation]
 
@@ -108,7 +107,6 @@ def _fill(relation: str) -> Callable[[random.Random], Filling]:
 def _verify(prompt: Prompt, completion: str) -> bool:
     """A reply that names another answer of the relation too is a guess."""
     relation = prompt.check["relation"]
-    known, _ = _RELATIONS[relation]
     right, subject = prompt.check["answers"], prompt.check["subject"].casefold()
     if relation == "year":
         return set(_YEAR.findall(reply(completion))) == set(right)
@@ -116,6 +114,7 @@ def _verify(prompt: Prompt, completion: str) -> bool:
         # A number of the question may come again; "an hour" is "one hour".
         asked = values(_ARTICLE.sub("one", subject))
         return values(reply(completion).rpartition("=")[2]) - asked == values(right[0])
+    known, _ = _RELATIONS[relation]
     rivals = [
         text for _, accepted in known for text in accepted if text not in right and text.casefold() not in subject
     ]
