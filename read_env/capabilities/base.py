@@ -35,6 +35,11 @@ def normalised_hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(folded.encode(), digest_size=8).digest(), "big")
 
 
+def is_writable(text: str) -> bool:
+    """Whether a file could hold this text: JSON's escapes can name halves of a character, which no encoding has."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def split_of(text: str) -> Split:
     """The only split that may contain this prompt.
 
@@ -154,9 +159,14 @@ class Capability:
         difficulty = self._difficulty(text, reference, factors)
         return Prompt(self.name, template.name, text, reference, difficulty, check)
 
+    @property
+    def edges(self) -> tuple[float, float]:
+        """The highest difficulty that is easy, and the highest that is medium: tertiles of the calibration pool."""
+        return self._calibration.edges
+
     def tertile(self, difficulty: float) -> int:
-        """0 (easy), 1 (medium) or 2 (hard), by the tertiles of the calibration pool."""
-        first, second = self._calibration.edges
+        """0 (easy), 1 (medium) or 2 (hard)."""
+        first, second = self.edges
         return int(difficulty > first) + int(difficulty > second)
 
     def final_answer(self, completion: str) -> str:

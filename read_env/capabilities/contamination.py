@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from read_env.capabilities.base import Suite, normalised_hash, split_of
+from read_env.capabilities.base import Capability, Prompt, Suite, is_writable, normalised_hash, split_of
 from read_env.capabilities.stream import training_draws
 from read_env.errors import ReadEnvError
 
@@ -48,7 +49,7 @@ def overlaps(suite: Suite, path: str | Path, draws: int = 20_000, seeds: Sequenc
         suite: whose streams are looked at.
         path: ``.txt``: every line is a prompt. Anything else: one JSON object a line, its prompt in
             the field ``prompt`` or ``question``. Blank lines are skipped.
-        draws: first draws of every stream that are looked at.
+        draws: first draws of every stream that are looked at; of a capability whose prompts run out, all are.
         seeds: of the streams.
 
     Returns:
@@ -68,15 +69,21 @@ def overlaps(suite: Suite, path: str | Path, draws: int = 20_000, seeds: Sequenc
     found: dict[tuple[int, str], Overlap] = {}
     for capability in suite if wanted else ():
         for seed in seeds:
-            for prompt in islice(training_draws(capability, seed), draws):
+            for prompt in _drawn(capability, seed, draws):
                 for line, text in wanted.get(normalised_hash(prompt.text), ()):
                     found.setdefault((line, capability.name), Overlap(line, text, capability.name, seed))
     return [found[key] for key in sorted(found)]
 
 
+def _drawn(capability: Capability, seed: int, draws: int) -> Iterator[Prompt]:
+    if capability.finite:  # one pass has every prompt, and any stream comes to each of them
+        return capability.draws(random.Random(seed))
+    return islice(training_draws(capability, seed), draws)
+
+
 def _prompts(path: Path) -> Iterator[tuple[int, str]]:
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ReadEnvError(f"{path}: can't be read ({error}); give a UTF-8 file, .txt or JSON lines") from error
     for number, line in enumerate(lines, 1):
@@ -90,6 +97,8 @@ def _field(line: str, where: str) -> str:
     except (ValueError, RecursionError) as error:
         raise ReadEnvError(f"{where}: {line[:60]!r} is no JSON ({error}); write one object a line") from error
     values = [row[name] for name in _FIELDS if name in row] if isinstance(row, dict) else []
-    if not values or not isinstance(values[0], str):
-        raise ReadEnvError(f"{where}: {line[:60]!r} must be an object with a text in 'prompt' or 'question'")
+    if not values or not isinstance(values[0], str) or not is_writable(values[0]):
+        raise ReadEnvError(
+            f"{where}: {line[:60]!r} must be an object with a text in 'prompt' or 'question', without lone surrogates"
+        )
     return values[0]

@@ -10,15 +10,34 @@ from __future__ import annotations
 import json
 import math
 import random
+import string
 from bisect import bisect_right
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from read_env.capabilities.base import Capability, Filling, Prompt, Template, normalised_hash, split_of
-from read_env.capabilities.instruct.answers import is_number, is_text, marked, mentions, numbers, words
+from read_env.capabilities.base import (
+    Capability,
+    Filling,
+    Prompt,
+    Template,
+    is_writable,
+    normalised_hash,
+    split_of,
+)
+from read_env.capabilities.extension import extend
+from read_env.capabilities.instruct.answers import (
+    has_signs,
+    is_number,
+    is_text,
+    is_written,
+    marked,
+    mentions,
+    numbers,
+    words,
+)
 from read_env.errors import ReadEnvError
 
 _FIELDS = ("prompt", "answer", "difficulty")
@@ -59,9 +78,10 @@ def capability_from_jsonl(path: str | Path, name: str) -> FileCapability:
 
     Each line is an object with ``prompt`` (text), ``answer`` (the accepted text, or a list of
     accepted texts, the usual one first) and, if you like, ``difficulty`` (a number in [0, 1]; where
-    it is missing, length stands in for it). Blank lines are skipped. What is graded is the text
-    after the last ``Answer:``, or a whole short reply that mentions the answer; an answer that is a
-    number is compared as one.
+    it is missing, length stands in for it). Blank lines are skipped. What is graded is the line
+    after the last ``Answer:``, or a whole short reply that mentions the answer. An answer that is a
+    number is compared as one, with the last number of a reply without a marker. One letter, and an
+    answer with signs in it (``x < 3``, ``C++``), must be the whole reply.
 
     Args:
         path: of the file, UTF-8.
@@ -73,7 +93,7 @@ def capability_from_jsonl(path: str | Path, name: str) -> FileCapability:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise ReadEnvError(f"{path}: can't be read ({error.strerror}); give the path of a JSON-lines file") from error
     except UnicodeDecodeError as error:
@@ -103,6 +123,23 @@ def capability_from_jsonl(path: str | Path, name: str) -> FileCapability:
     return FileCapability(name, (template,), "Answer:", _verify, prompts)
 
 
+def extended_by_jsonl(own: Capability, path: str | Path) -> Capability:
+    """A capability that draws from a file too: the file is one template more, beside those of the capability.
+
+    Args:
+        own: a capability that makes its prompts.
+        path: as in :func:`capability_from_jsonl`, which says what it raises.
+    """
+    file = capability_from_jsonl(path, own.name)
+
+    def fill(rng: random.Random) -> Filling:
+        prompt = rng.choice(file.prompts)
+        return replace(_filling(prompt), factors={"level": file.tertile(prompt.difficulty)})
+
+    # With its ending, the file's name is no other template's.
+    return extend(own, (Template(Path(path).name, ("{prompt}",), "{answer}", fill),), _verify)
+
+
 def _row(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
@@ -123,6 +160,14 @@ def _row(line: str, where: str) -> dict[str, Any]:
         raise ReadEnvError(
             f"{where}: answer = {_short(row['answer'])} must be a text with a letter or digit in it, or a list of such texts"
         )
+    for key, texts in (("prompt", [row["prompt"]]), ("answer", answers)):
+        if not all(map(is_writable, texts)):
+            raise ReadEnvError(f"{where}: {key} = {_short(row[key])} has half a character (a lone surrogate); mend it")
+    for answer in answers:
+        if not _is_right([answer], f"Answer: {answer}"):
+            raise ReadEnvError(
+                f"{where}: answer = {_short(answer)} must fit on one line without 'Answer:'; give the final answer alone"
+            )
     difficulty = row.get("difficulty")
     number = isinstance(difficulty, (int, float)) and not isinstance(difficulty, bool)
     if "difficulty" in row and not (number and 0 <= row["difficulty"] <= 1):
@@ -157,11 +202,20 @@ def _filling(prompt: Prompt) -> Filling:
 
 
 def _verify(prompt: Prompt, completion: str) -> bool:
-    accepted = prompt.check["answers"]
-    for answer in accepted:
-        found = numbers(answer)
-        # "42" or "$1,250" is a number; "42nd Street" is not.
-        if len(found) == 1 and not any(map(str.isalpha, answer)) and is_number(completion, found[0]):
-            return True
-    # After the marker the answer must stand alone; a short reply may hold it in a sentence.
-    return is_text(completion, accepted) if marked(completion) is not None else mentions(completion, accepted)
+    return _is_right(prompt.check["answers"], completion)
+
+
+def _is_right(accepted: Sequence[str], completion: str) -> bool:
+    return any(_is_answer(text, completion) for text in accepted)
+
+
+def _is_answer(text: str, completion: str) -> bool:
+    if has_signs(text):
+        return is_written(completion, text)
+    found = numbers(text)
+    # "42" or "$1,250" is a number; "42nd Street" and "5½" are not.
+    if len(found) == 1 and not any(c.isalnum() and c not in string.digits for c in text):
+        return is_number(completion, found[0])
+    # After the marker the answer must stand alone; a short reply may hold it in a sentence, unless it is one letter.
+    alone = marked(completion) is not None or len("".join(words(text))) == 1
+    return is_text(completion, [text]) if alone else mentions(completion, [text])

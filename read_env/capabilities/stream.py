@@ -123,7 +123,8 @@ def held_out(capability: Capability, split: Split, count: int, seed: int = 0) ->
     if len(prompts) == count:
         return tuple(prompts.values())
     field = "measure.dev (or measure.exam, where measure.exam_split is 'dev')" if split == "dev" else f"measure.{split}"
+    more = "add lines to its file" if capability.finite else "give the templates more slots"
     raise ReadEnvError(
         f"{field} is {count}, but {capability.name} has only {len(prompts)} distinct prompts in its {split} split; "
-        "lower it or give the templates more slots"
+        f"lower it or {more}"
     )

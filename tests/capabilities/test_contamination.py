@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from read_env.capabilities import get_suite
+from read_env.capabilities import get_suite, split_of
 from read_env.capabilities.base import Suite
 from read_env.capabilities.contamination import Overlap, overlaps
 from read_env.capabilities.stream import PromptStream, held_out
@@ -36,12 +36,28 @@ def test_held_out_prompts_are_no_training_prompts(tmp_path):
     assert overlaps(SUITE, path, draws=2000) == []
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"text": "x"}', '{"prompt": 3}'])
+@pytest.mark.parametrize("line", ["{", "[]", '{"text": "x"}', '{"prompt": 3}', '{"prompt": "half \\ud800"}'])
 def test_a_malformed_line_is_named(tmp_path, line):
     path = tmp_path / "exam.jsonl"
     path.write_text(f'{{"prompt": "x"}}\n{line}\n')
     with pytest.raises(ReadEnvError, match=r"exam\.jsonl, line 2: "):
         overlaps(SUITE, path, draws=1)
+
+
+def test_all_prompts_of_a_file_are_looked_at_however_few_draws(tmp_path):
+    rows = [{"prompt": f"Question {i}", "answer": "x"} for i in range(60)]
+    own = tmp_path / "own.jsonl"
+    own.write_text("\n".join(map(json.dumps, rows)))
+    training = [i for i in range(60) if split_of(f"Question {i}") == "stream"]
+    found = overlaps(get_suite(f"own={own}"), own, draws=1, seeds=(5, 6))
+    assert [(o.line - 1, o.seed) for o in found] == [(i, 5) for i in training]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_prompt(tmp_path):
+    text = next(p.text for p in PromptStream(SUITE["math"], 0).slice(1, 0, 9) if "\n" not in p.text)
+    for name, content in (("exam.txt", text), ("exam.jsonl", json.dumps({"prompt": text}))):
+        (tmp_path / name).write_text(content, encoding="utf-8-sig")
+        assert [o.line for o in overlaps(SUITE, tmp_path / name, draws=500)] == [1]
 
 
 def test_bad_arguments_are_refused(tmp_path):

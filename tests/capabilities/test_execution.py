@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from read_env.capabilities.base import Template
 from read_env.capabilities.execution import (
     ExecutionResult,
     host,
@@ -33,6 +34,7 @@ from read_env.capabilities.execution import (
 from read_env.capabilities.execution.interpreter import Machine
 from read_env.capabilities.execution.library import Refused
 from read_env.capabilities.execution.values import Unsuitable, text_of
+from read_env.capabilities.instruct.code import CODE, python_block
 from read_env.errors import ReadEnvError
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="untrusted code is refused without fork()")
@@ -132,6 +134,16 @@ def test_cases_share_a_process_and_runs_do_not(run: Run) -> None:
         assert run(code, ("f(1)", "1"), ("f(1)", "2")).passed
 
 
+def test_the_order_of_a_set_is_the_same_in_every_server(run: Run) -> None:
+    code = "def f():\n    return list(set('abcdefgh')), list({'x', 'yz', 'w'})\n"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}print(f())"], env={"PYTHONHASHSEED": "0"}, capture_output=True, text=True
+    )
+    for _ in range(2):
+        assert run(code, ("f()", done.stdout.strip())).passed
+        host._servers.close()
+
+
 @needs_seccomp
 def test_random_numbers_are_the_same_in_every_run() -> None:
     code = "import random\ndef f():\n    return random.random()\n"
@@ -189,6 +201,20 @@ def test_what_answers_commonly_use_is_there() -> None:
 def test_misuse_by_the_caller_is_an_error(arguments: dict[str, Any]) -> None:
     with pytest.raises(ReadEnvError):
         run_python(**{"code": "x = 1", "cases": [("x", "1")], **arguments})
+
+
+@pytest.mark.parametrize("template", CODE.templates[:-1], ids=lambda template: template.name)
+def test_answers_to_the_prompts_for_code_are_run_and_graded(template: Template) -> None:
+    rng = random.Random(f"graded/{template.name}")
+    for _ in range(3):
+        prompt = CODE.draw(template, rng)
+        cases = [(call, value) for call, value in prompt.check["cases"]]
+        name, (_, constant) = cases[0][0].removeprefix("sorted(").partition("(")[0], cases[0]
+        wrong = f"```python\ndef {name}(*args):\n    return {constant}\n```"
+        assert CODE.verify(prompt, prompt.reference) and not CODE.verify(prompt, wrong)
+        right = run_python(python_block(prompt.reference), cases, interpreter=True)
+        assert right.passed, (right.error, prompt.reference)
+        assert not run_python(python_block(wrong), cases, interpreter=True).passed
 
 
 # --- bombs -------------------------------------------------------------------
@@ -526,6 +552,23 @@ def test_the_environment_is_empty(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     host._servers.close()
     code = "import os\ndef f():\n    return os.environ.get('READ_ENV_TEST_SECRET', 'none')\n"
     assert not run(code, ("f()", "'escaped'")).passed
+
+
+@needs_seccomp
+def test_no_variable_is_left_in_the_environment() -> None:
+    assert seccomp_only("import os", ("dict(os.environ)", "{}"), ("os.environb == {}", "True")).passed
+
+
+def test_a_server_finds_nothing_but_the_standard_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers = host._Servers()
+    monkeypatch.setattr(host, "_servers", servers)
+    checked = (
+        "assert all(map(os.path.isabs, sys.path)) and not any('-packages' in folder for folder in sys.path)\n"
+        "assert sys.flags.no_site and sys.flags.no_user_site and 'site' not in sys.modules\nserve()\n"
+    )
+    monkeypatch.setattr(host, "_BOOTSTRAP", host._BOOTSTRAP.replace("serve()\n", checked))
+    assert isolation() != "none", isolation_reason()
+    servers.close()
 
 
 LIES = {
@@ -885,6 +928,11 @@ def test_the_interpreter_raises_as_python_does(code: str, error: type[Exception]
         "f'{1:0000000001000000000}'",
         "format(1, '99999999')",
         "b'%1000000000d' % 1",
+        "('%999d' * 2000) % ((1,) * 2000)",
+        "('%.999f' * 2000) % ((1.5,) * 2000)",
+        "('%(x)s' * 20_000) % {'x': 'a' * 1000}",
+        "('%(x)d' * 20_000) % {'x': 10**4000}",
+        "('%d' * 2000) % ((10**4000,) * 2000)",
         "x = []\nfor _ in range(60):\n    x = [x, x]\nstr(x)",
         "x = []\nfor _ in range(60):\n    x = [x, x]\nf'{x}'",
         "x = []\nfor _ in range(60):\n    x = [x, x]\n'%s' % x",
@@ -906,12 +954,19 @@ def test_the_interpreter_raises_as_python_does(code: str, error: type[Exception]
         "import itertools\nlist(itertools.accumulate([[0] * 10**5] * 100))",
         "from collections import Counter\nc = Counter({1: 'x'})\nwhile True:\n    c.update(c)",
         "from collections import Counter\nc = Counter({1: []})\nc += c",
+        "import itertools\nit, x = itertools.permutations(range(10**5)), []\nfor _ in range(100):\n    x.append(next(it))",
         "round(5, -10**10)",
         "x = [1]\nfor i in x:\n    x.append(i)",
         "x = [1]\nwhile True:\n    x.extend(x)",
         "x = [1]\nwhile True:\n    x += x",
         "x = [1]\nwhile True:\n    x[0:0] = x",
         "x = 'a'\nwhile True:\n    x += x",
+        "from collections import deque\nimport itertools\nq = deque()\nq += itertools.count()",
+        "from collections import deque\nq = deque()\nq += (0 for _ in iter(lambda: 0, 1))",
+        "import itertools\nd = {}\nd |= zip(itertools.count(), itertools.count())",
+        "x = []\ns = 'a' * 10**5 + 'b'\nfor i in range(100):\n    x.append(s.partition('b'))",
+        "x = []\ns = 'a' * 10**5 + 'b'\nfor i in range(100):\n    x.append(s.split('b'))",
+        "x = []\ns = 'a' * 10**5 + '\\n'\nfor i in range(100):\n    x.append(s.splitlines())",
         "x = 'a'\nwhile True:\n    x = f'{x}{x}'",
         "a = ['x' * 10**6 for _ in range(10**6)]",
         "def f(n):\n    return f(n - 1) + f(n - 2)\nf(0)\n" + "try:\n    f(0)\nexcept RecursionError:\n    pass\n" * 3,
@@ -1003,6 +1058,24 @@ def test_the_interpreter_bounds_what_is_made(code: str, monkeypatch: pytest.Monk
 def test_the_interpreter_refuses_what_it_does_not_know(code: str) -> None:
     with pytest.raises(Refused, match="unsupported"):
         Machine().execute(code)
+
+
+def test_formats_within_the_bounds_are_written() -> None:
+    machine = Machine()
+    machine.execute(
+        "many = ('%5d, ' * 1000) % tuple(range(1000))\nnamed = ('%(x)s' * 100) % {'x': 'ab', 'y': 'c' * 999}"
+    )
+    assert machine.evaluate("many") == ("%5d, " * 1000) % tuple(range(1000))
+    assert machine.evaluate("named") == "ab" * 100
+    assert machine.evaluate("'%5.1f%%|%-4s|%x|%s' % (99.5, 'a', -255, 2j)") == " 99.5%|a   |-ff|2j"
+
+
+def test_in_place_operators_take_what_python_takes() -> None:
+    machine = Machine()
+    machine.execute(
+        "from collections import deque\nq = deque([1])\nq += range(3)\nq += 'ab'\nx = [0]\nx += (i for i in q)"
+    )
+    assert machine.evaluate("x") == [0, 1, 0, 1, 2, "a", "b"]
 
 
 def test_a_refusal_cannot_be_caught() -> None:

@@ -3,9 +3,12 @@
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from read_env.capabilities.base import Suite, split_of
-from read_env.capabilities.from_jsonl import capability_from_jsonl
+from read_env.capabilities.from_jsonl import _is_right, capability_from_jsonl
+from read_env.capabilities.instruct.answers import marked, words
 from read_env.capabilities.stream import PromptStream, held_out
 from read_env.errors import ReadEnvError
 
@@ -42,7 +45,8 @@ def test_held_out_sets_are_the_prompts_of_their_split(capability):
     for split in ("probes", "dev", "exam"):
         own = {p.text for p in capability.prompts if split_of(p.text) == split}
         assert {p.text for p in held_out(capability, split, len(own))} == own
-        with pytest.raises(ReadEnvError, match=f"{len(own) + 1} prompts of sums .* {split} split, .* only {len(own)}"):
+        refusal = rf"is {len(own) + 1}, but sums has only {len(own)} distinct prompts in its {split} split; .*add lines"
+        with pytest.raises(ReadEnvError, match=refusal):
             held_out(capability, split, len(own) + 1)
 
 
@@ -68,6 +72,58 @@ def test_answers_are_numbers_lines_or_mentions(tmp_path):
     assert capability.verify(price, "1000 + 250 = 1250") and not capability.verify(price, "Answer: 1251")
 
 
+def graded(tmp_path, *accepted):
+    """What ``accepted`` accepts, as a function of the completion."""
+    rows = [{"prompt": f"Question {i}", "answer": list(accepted)} for i in range(8)]
+    capability = capability_from_jsonl(write(tmp_path / "graded.jsonl", rows), "graded")
+    return lambda completion: capability.verify(capability.prompts[0], completion)
+
+
+@pytest.mark.parametrize(("answer", "right", "wrong"), [
+    # A number that is mentioned on the way, or as one of several, is no answer.
+    ("12", ["12", "It is 12.", "6 + 6 = 12", "Answer: 12 apples"],
+     ["2 4 6 8 10 12 14", "It could be 12 or 13", "12 - 1 = 11", "Answer: 12 or 13"]),
+    ("5", ["10 - 5 = 5", "x = 5"], ["10 - 5 = 6", "5 of them are gone, so 4"]),
+    # Nor is a letter that is a word of the language.
+    ("A", ["A", "a.", "(A)", "Answer: A", "Answer: **A**"], ["It is a good question", "A or B", "Answer: B", "Answer: A bee"]),
+    # Signs are a part of what an answer says.
+    ("x < 3", ["x < 3", "Answer: x<3", "Answer: $x < 3$.", "Answer: **X < 3**", "\\boxed{x < 3}"],
+     ["x > 3", "x = 3", "Answer: x 3", "Answer: x < 3 or x > 5", "Answer: x < 4"]),
+    ("3x + 2", ["3x+2", "Answer: 3x + 2."], ["3x / 2", "3x - 2", "Answer: 3x 2"]),
+    ("3x - 2", ["Answer: 3x - 2", "3x − 2"], ["3x + 2", "3x 2"]),
+    ("C++", ["c++", "Answer: C++", "`C++`"], ["C#", "C", "Answer: C+"]),
+    ("<5", ["Answer: <5", "< 5"], ["5", "Answer: 5", ">5"]),
+    ("5½", ["5½", "Answer: 5½"], ["5", "Answer: 5"]),
+    ("1 2/3", ["Answer: 1 2/3", "1 2 / 3"], ["12/3", "1 2"]),
+    # Punctuation is not.
+    ("L’Île-d'Yeu, France", ["Answer: l'île-d'yeu (France)", "It is L'Île-d’Yeu, France."], ["Answer: France"]),
+], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
+def test_what_an_answer_accepts(tmp_path, answer, right, wrong):
+    accepts = graded(tmp_path, answer)
+    assert [text for text in right if not accepts(text)] == []
+    assert [text for text in wrong if accepts(text)] == []
+
+
+def test_each_of_several_accepted_answers_is_compared_in_its_own_way(tmp_path):
+    accepts = graded(tmp_path, "3", "three", "x = 3")
+    assert accepts("There are three.") and accepts("Answer: 3.0") and accepts("Answer: x = 3")
+    assert not accepts("3 4") and not accepts("Answer: x = 4")
+
+
+@given(st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=30))
+@settings(max_examples=200, deadline=None)
+def test_an_answer_on_one_line_accepts_itself(answer):
+    if words(answer) and marked(answer) is None:
+        assert _is_right([answer], f"Answer: {answer}")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
+    rows = [json.dumps({"prompt": f"Question {i}", "answer": "x"}) for i in range(8)]
+    path = tmp_path / "windows.jsonl"
+    path.write_text("\r\n".join(rows), encoding="utf-8-sig")
+    assert len(capability_from_jsonl(path, "windows").prompts) == 8
+
+
 def test_prompts_with_braces_are_taken_as_they_are(capability):
     assert all("{1}" in p.text for p in capability.prompts)
 
@@ -82,6 +138,10 @@ def test_prompts_with_braces_are_taken_as_they_are(capability):
     ({"prompt": "x", "answer": []}, r"line 2: answer = \[\] must be a text"),
     ({"prompt": "x", "answer": ["y", 2]}, r"line 2: answer = \['y', 2\] must be a text"),
     ({"prompt": "x", "answer": "?"}, r"line 2: answer = '\?' must be a text with a letter or digit"),
+    ({"prompt": "x", "answer": ["y", "3 + 4 = 7\n#### 7"]}, r"line 2: answer = '3 \+ 4.* must fit on one line without"),
+    ({"prompt": "x", "answer": "So. Answer: 7"}, r"line 2: answer = 'So\. Answer: 7' must fit on one line without 'Answer:'"),
+    ('{"prompt": "x \\ud800", "answer": "y"}', r"line 2: prompt = 'x \\ud800' has half a character"),
+    ('{"prompt": "x", "answer": ["y", "\\udc00z"]}', r"line 2: answer = \['y', '\\udc00z'\] has half a character"),
     ({"prompt": "x", "answer": "y", "difficulty": 2}, r"line 2: difficulty = 2 must be a number from 0 to 1"),
     ({"prompt": "x", "answer": "y", "difficulty": True}, r"line 2: difficulty = True must be"),
     ({"prompt": "x", "answer": "y", "difficulty": None}, r"line 2: difficulty = None must be"),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from read_env.capabilities import get_suite, split_of
+from read_env.capabilities import _suite, get_suite, split_of
 from read_env.capabilities.base import normalised_hash
 from read_env.capabilities.instruct import gym_tasks
 from read_env.capabilities.stream import PromptStream, held_out
@@ -35,7 +35,7 @@ def draw(capability, task, count, seed=0):
 @pytest.fixture
 def without_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
-    for cached in (gym_tasks._package, get_suite):
+    for cached in (gym_tasks._package, _suite):
         cached.cache_clear()
     yield
     gym_tasks._package.cache_clear()
@@ -52,7 +52,7 @@ def test_without_the_package_the_suite_names_the_extra(without_the_package, caps
 def test_what_is_installed_changes_no_suite_but_the_one_that_asks_for_it(without_the_package):
     before = [p.text for p in PromptStream(get_suite("instruct")["math"], 0).slice(0, 0, 30)]
     sys.modules.pop("reasoning_gym")
-    for cached in (gym_tasks._package, get_suite):
+    for cached in (gym_tasks._package, _suite):
         cached.cache_clear()
     assert [p.text for p in PromptStream(get_suite("instruct")["math"], 0).slice(0, 0, 30)] == before
 

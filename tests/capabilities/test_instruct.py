@@ -2,9 +2,12 @@
 
 import json
 import random
+import re
 import sys
 import unicodedata
 from collections import Counter
+from dataclasses import replace
+from decimal import Decimal
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -12,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from read_env.capabilities import get_suite, split_of
-from read_env.capabilities.base import Prompt, normalised_hash
+from read_env.capabilities.base import SPLITS, Prompt, normalised_hash
 from read_env.capabilities.diversity import diversity
 from read_env.capabilities.instruct import answers, constraints, facts
 from read_env.capabilities.instruct.code import python_block
+from read_env.capabilities.instruct.numerals import values
 from read_env.capabilities.instruct.puzzles import knights_and_knaves, solutions
 from read_env.capabilities.instruct.tables import number_words
 from read_env.capabilities.instruct.tool_use import last_object
@@ -105,6 +109,15 @@ def test_held_out_sets_of_all_splits_can_be_filled(capability):
 
 
 @capability
+def test_splits_are_disjoint(capability):
+    stream = PromptStream(capability, 0)
+    found = {split: {normalised_hash(p.text) for p in held_out(capability, split, 64)} for split in SPLITS[1:]}
+    found["stream"] = {normalised_hash(p.text) for tertile in range(3) for p in stream.slice(tertile, 0, 150)}
+    assert all(len(hashes) >= 64 for hashes in found.values())
+    assert len(set().union(*found.values())) == sum(map(len, found.values()))
+
+
+@capability
 def test_every_tertile_of_a_stream_draws_on_several_templates(capability):
     stream = PromptStream(capability, 3)
     for tertile in range(3):
@@ -182,6 +195,44 @@ def test_a_fact_is_accepted_in_a_short_reply_that_names_no_other_answer():
     )
 
 
+KNOWN = {
+    "years": ("year", "did the Second World War end", ["1945", "It ended in 1945.", "Answer: September 2, 1945"],
+              ["1945 or 1946", "1939-1945", "Answer: 1939", "45", "19450"]),
+    "thousands": ("count", "seconds are there in an hour",
+                  ["3600", "3,600", "Answer: 60 × 60 = 3,600 seconds", "Three thousand six hundred",
+                   "There are 3600 seconds in one hour.", "An hour has 3,600 seconds (60 × 60 = 3600)"],
+                  ["3,600 or 360", "3", "600", "3 600", "60 × 60"]),
+    "small": ("count", "letters are there in the English alphabet",
+              ["26", "twenty six", "Twenty-six.", "Answer: 26 (twenty-six)"], ["26 or 24", "twenty or six", "twenty", "6"]),
+    "words": ("count", "bones does an adult human have", ["two hundred and six", "206 bones", "Two hundred six"],
+              ["two hundred", "six", "206, two or six", "two hundred and sixty"]),
+    "one": ("count", "years are there in a century", ["a hundred", "one hundred years", "Hundred"],
+            ["a thousand", "one hundred or two hundred", "one"]),
+    "asked": ("count", "months have 31 days", ["Seven months have 31 days.", "7"], ["31", "7 or 8", "Seven or eight"]),
+    "moons": ("count", "moons does Mars have", ["2", "two", "Mars has two moons."], ["2 or 1", "two or one", "1"]),
+    "units": ("unit", "force", ["newton", "Newtons", "It is measured in newtons."], ["newtons or joules", "joules", "newtonss"]),
+    "same": ("unit", "frequency", ["hertz"], ["hertzs", "hertz or lux"]),
+    "young": ("young", "a dog", ["puppy", "Puppies.", "pups"], ["kittens", "puppys", "puppies, kittens"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("relation", "subject", "right", "wrong"), KNOWN.values(), ids=KNOWN)
+def test_a_fact_is_accepted_in_the_ways_it_is_said_but_not_as_one_of_several(relation, subject, right, wrong):
+    knowledge = SUITE["general_knowledge"]
+    template = next(t for t in knowledge.templates if t.name == relation)
+    prompt = next(p for p in draw(knowledge, template, 2000) if p.check["subject"] == subject)
+    assert [text for text in right if not knowledge.verify(prompt, text)] == []
+    assert [text for text in wrong if knowledge.verify(prompt, text)] == []
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("one thousand and one", {1001}), ("Nine Thousand nine hundred ninety-nine", {9999}), ("two three", {None}), ("no one", {1}),
+    ("five, 1,440 and 2.5", {5, 1440, Decimal("2.5")}), ("someone often listens", set()), ("forty\ntwo", {42}),
+])  # fmt: skip
+def test_english_numbers_are_read_in_digits_and_words(text, found):
+    assert values(text) == found
+
+
 def test_there_are_enough_facts_and_none_twice():
     tables = [
         facts.CAPITALS,
@@ -213,11 +264,53 @@ def test_number_words_follow_the_rules_of_their_language(n, language, word):
     assert number_words(n, language)[0] == word
 
 
+def test_a_number_is_not_asked_for_as_one_word():
+    multilingual = SUITE["multilingual"]
+    for prompt in draw(multilingual, next(t for t in multilingual.templates if t.name == "arithmetic"), 300):
+        assert not re.search(r"\b(Wort|palabra|mot|parola|palavra)\b", prompt.text), prompt.text
+
+
+def test_either_or_both_of_two_words_may_be_synonyms():
+    multilingual = SUITE["multilingual"]
+    sentence = "Answer: The {} is {} and {}."
+    prompt = next(
+        p
+        for p in draw(multilingual, next(t for t in multilingual.templates if t.name == "translate"), 2000)
+        if p.reference.endswith("is small and beautiful.")
+    )
+    noun = prompt.reference.split()[2]
+    for size in ("small", "little"):
+        assert all(multilingual.verify(prompt, sentence.format(noun, size, look)) for look in ("beautiful", "pretty"))
+    assert not multilingual.verify(prompt, sentence.format(noun, "big", "pretty"))
+
+
+def test_things_have_the_right_article():
+    reasoning = SUITE["reasoning"]
+    prompts = draw(reasoning, next(t for t in reasoning.templates if t.name == "swaps"), 300)
+    assert any(" an orange " in p.text for p in prompts)
+    for prompt in prompts:
+        assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", prompt.text), prompt.text
+        colour, thing = prompt.reference.rpartition(" ")[2], prompt.check["answers"][-1].split()[1]
+        article = "an" if colour == "orange" else "a"
+        assert reasoning.verify(prompt, f"Answer: {article} {colour} {thing}")
+
+
+def test_long_contexts_come_at_set_lengths():
+    long_context = SUITE["long_context"]
+    for template in long_context.templates:
+        fillings = [template.fill(random.Random(seed)) for seed in range(200)]
+        found = Counter(len(f.slots["records"].splitlines()) for f in fillings)
+        assert set(found) == {10, 20, 40, 80, 120} and min(found.values()) >= 20
+        assert all(f.factors["records"] == len(f.slots["records"].splitlines()) for f in fillings)
+
+
 # --- code and tools ----------------------------------------------------------------------------
 
 
 def test_the_last_python_block_is_graded():
     assert python_block("a\n```python\nx = 1\n```\nor\n```python\nx = 2\n```\n```text\nno\n```") == "x = 2"
+    assert python_block("```python\nx = 1\n```\nIt prints\n```\n42\n```") == "x = 1"
+    assert python_block("```\nx = 1\n```\nor\n```\nx = 2\n```\n```text\nno\n```") == "x = 2"
     assert python_block("x = 1") == "x = 1" and python_block("```py\nx = 1") == "x = 1"
 
 
@@ -265,7 +358,16 @@ KEPT_AND_BROKEN = {
     "ends_with": ({"phrase": "That is all."}, "Yes. That is all.", "That is all. Yes"),
     "quoted": ({}, '"yes"', '"yes'),
     "no_commas": ({}, "a b", "a, b"),
-    "separated": ({"mark": "***", "count": 2}, "a\n***\nb", "a\n***\nb\n***\nc"),
+    "separated": (
+        {"mark": "---", "count": 2},
+        "a\n --- \nb",
+        "a\n---\nb\n---\nc",
+        "a --- b",
+        "a\n-----\nb",
+        "a\n---\nb --- c",
+        "---\na\n---\nb",
+        "a\n---\n---\nb",
+    ),
     "paragraphs": ({"count": 2}, "a\n\n\nb", "a\nb"),
     "title": ({}, "<<A>>\nb", "A\nb"),
     "postscript": ({}, "a\nP.S. b", "P.S. b\na"),
@@ -276,24 +378,27 @@ KEPT_AND_BROKEN = {
 
 @pytest.mark.parametrize("kind", constraints.KINDS)
 def test_a_constraint_tells_kept_from_broken(kind):
-    parameters, kept, broken = KEPT_AND_BROKEN[kind]
+    parameters, kept, *broken = KEPT_AND_BROKEN[kind]
     assert constraints.holds({"kind": kind, **parameters}, kept)
-    assert not constraints.holds({"kind": kind, **parameters}, broken)
     # A prompt with this one constraint is graded by it.
     prompt = Prompt("steerability", "x", "?", kept, 0.5, {"constraints": [{"kind": kind, **parameters}]})
-    assert SUITE["steerability"].verify(prompt, kept) and not SUITE["steerability"].verify(prompt, broken)
+    assert SUITE["steerability"].verify(prompt, kept)
+    for text in broken:
+        assert not constraints.holds({"kind": kind, **parameters}, text), text
+        assert not SUITE["steerability"].verify(prompt, text), text
 
 
 def test_every_kind_of_constraint_is_asked_for_and_breaking_one_of_several_fails():
     steerability = SUITE["steerability"]
     prompts = [p for t in steerability.templates for p in draw(steerability, t, 200)]
     assert {c["kind"] for p in prompts for c in p.check["constraints"]} == set(constraints.KINDS)
+    unkept = {"kind": "includes", "word": "xylophone"}
     for prompt in prompts:
-        assert 2 <= len(prompt.check["constraints"]) <= 4
-        for i, constraint in enumerate(prompt.check["constraints"]):
-            _, _, broken = KEPT_AND_BROKEN[constraint["kind"]]
-            if not constraints.holds(constraint, broken):
-                assert not steerability.verify(prompt, broken), i
+        asked = prompt.check["constraints"]
+        assert 2 <= len(asked) <= 4 and steerability.verify(prompt, prompt.reference)
+        for at in range(len(asked) + 1):
+            one_more = replace(prompt, check={"constraints": [*asked[:at], unkept, *asked[at:]]})
+            assert not steerability.verify(one_more, prompt.reference), at
 
 
 def test_no_topic_tempts_with_a_word_of_its_own_sentences():

@@ -1,13 +1,14 @@
 """Suites with a user's own prompts, and evaluation prompts that are never trained on."""
 
 import json
+import random
 
 import numpy as np
 import pytest
 
-from read_env.capabilities import get_suite
+from read_env.capabilities import get_suite, split_of
 from read_env.capabilities.contamination import evaluation_hashes
-from read_env.capabilities.stream import PromptStream
+from read_env.capabilities.stream import PromptStream, held_out
 from read_env.cli import main
 from read_env.config import load_preset
 from read_env.distillation.process import Distillation
@@ -36,7 +37,63 @@ def test_own_capabilities_come_after_those_of_the_suite_or_in_their_place(own):
     assert get_suite(f"sums={own},more={own}").names == ("sums", "more")
 
 
-@pytest.mark.parametrize("name", ["micro,sums", "micro,=x.jsonl", "micro,sums="])
+def test_a_file_can_stand_beside_the_suites_own_prompts(tmp_path):
+    path = tmp_path / "facts.jsonl"
+    rows = [{"prompt": f"In which town is museum {i}?", "answer": f"Town{i}"} for i in range(300)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    suite, plain = get_suite(f"instruct,+general_knowledge={path}"), get_suite("instruct")
+    both, own = suite["general_knowledge"], plain["general_knowledge"]
+    assert suite.names == plain.names and suite["math"] == plain["math"]
+    assert [t.name for t in both.templates] == [*(t.name for t in own.templates), "facts.jsonl"]
+    for split in ("probes", "dev", "exam"):
+        prompts = held_out(both, split, 36)
+        assert {split_of(p.text) for p in prompts} == {split}
+        assert {p.template for p in prompts} == {t.name for t in both.templates}
+    drawn = [p for tertile in range(3) for p in PromptStream(both, 0).slice(tertile, 0, 90)]
+    mine = [p for p in drawn if p.template == "facts.jsonl"]
+    assert 15 <= len(mine) <= 60 and {both.tertile(p.difficulty) for p in mine} == {0, 1, 2}
+    assert all(both.verify(p, p.reference) and not both.verify(p, "Answer: Town") for p in drawn)
+    # A prompt of the suite's own keeps its tertile.
+    for template in own.templates:
+        before, now = (c.draw(template, random.Random(1)) for c in (own, both))
+        assert before.text == now.text and own.tertile(before.difficulty) == both.tertile(now.difficulty)
+
+
+def test_several_files_can_be_added(own):
+    once = get_suite(f"micro,+math={own},+code={own}")
+    assert [c.name for c in once if "sums.jsonl" in {t.name for t in c.templates}] == ["math", "code"]
+
+
+@pytest.mark.parametrize("name", ["micro,+sums={}", "+sums={}", "micro,math={0},+math={0}"])
+def test_a_file_is_added_only_to_prompts_that_the_suite_makes(own, name):
+    with pytest.raises(ReadEnvError, match=r"it makes none for '\w+' \(it does for: .*\); write '\w+=.*sums\.jsonl'"):
+        get_suite(name.format(own))
+
+
+def test_a_file_that_changed_is_read_again(own):
+    name = f"micro,sums={own},+math={own}"
+    before = get_suite(name)
+    assert get_suite(name) is before
+    own.write_text(own.read_text().replace("what is", "tell me"))
+    now = get_suite(name)
+    assert all("tell me" in p.text for p in now["sums"].prompts) and "tell me" not in before["sums"].prompts[0].text
+    assert any("tell me" in p.text for p in PromptStream(now["math"], 0).slice(0, 0, 60))
+    own.unlink()
+    with pytest.raises(ReadEnvError, match="can't be read"):
+        get_suite(name)
+
+
+def test_the_same_name_in_another_folder_is_another_file(own, tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "sums.jsonl").write_text(own.read_text().replace("what is", "tell me"))
+    found = []
+    for folder in (tmp_path, tmp_path / "other"):
+        monkeypatch.chdir(folder)
+        found.append(get_suite("sums=sums.jsonl")["sums"].prompts[0].text[:7])
+    assert found == ["what is", "tell me"]
+
+
+@pytest.mark.parametrize("name", ["micro,sums", "micro,=x.jsonl", "micro,sums=", "micro,+=x.jsonl"])
 def test_a_part_that_is_no_file_is_named(name):
     with pytest.raises(ReadEnvError, match=r"should read capability=FILE\.jsonl"):
         get_suite(name)

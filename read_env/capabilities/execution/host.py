@@ -35,9 +35,13 @@ _START_SECONDS = 60.0
 _GRACE_SECONDS = 30.0
 
 # The packages above `execution` would import far more than the server needs: stand-ins take their
-# place, of which only the last one has a folder.
+# place, of which only the last one has a folder. Nothing is imported before the current folder is off
+# the path.
 _BOOTSTRAP = """
-import sys, types
+import sys
+sys.path[:] = [folder for folder in sys.path if folder]
+import os, types
+os.environ.clear()
 for name, path in (("read_env", []), ("read_env.capabilities", []), ("read_env.capabilities.execution", sys.argv[1:])):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = path
@@ -75,8 +79,8 @@ def run_python(
     The program runs in a process of its own, without files, network, other processes, environment
     variables, input or visible output (see :mod:`read_env.capabilities.execution` for how, and for
     what that doesn't protect from). It may import the standard modules that answers commonly use.
-    All cases see the same process, in order. Set elements are compared in ascending order, and
-    ``random`` starts from the same seed every time. Safe to call from several threads; each uses a
+    All cases see the same process, in order. Set elements are compared in ascending order;
+    ``random`` and the hashes of texts start from the same seed every time. Safe to call from several threads; each uses a
     server process of its own, which is kept for later calls.
 
     Args:
@@ -213,13 +217,15 @@ class _Server:
     def __init__(self) -> None:
         folder = str(Path(__file__).resolve().parent)
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", "-c", _BOOTSTRAP, folder],
+            # -I would do what -s, the empty environment and the bootstrap do, but draw a seed for hashes:
+            # a program that depends on the order of a set must not pass in one server and fail in another.
+            [sys.executable, "-s", "-S", "-B", "-c", _BOOTSTRAP, folder],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
             cwd="/",
-            env={},
+            env={"PYTHONHASHSEED": "0"},
             start_new_session=True,  # Ctrl-C is for the caller, who then ends this process
         )
         assert self.process.stdin is not None and self.process.stdout is not None

@@ -74,6 +74,7 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Is: operator.is_,
     ast.IsNot: operator.is_not,
 }
+_NUMBER = re.compile(r"\d+")  # in a format: Python reads all of Unicode's digits
 # Parts of other nodes, and nodes that have no value of their own.
 _PARTS = (ast.arguments, ast.arg, ast.keyword, ast.alias, ast.expr_context, ast.boolop, ast.operator, ast.unaryop)
 _ALLOWED = (*_PARTS, ast.cmpop, ast.comprehension, ast.ExceptHandler, ast.FormattedValue, ast.Module, ast.Expression)
@@ -175,9 +176,12 @@ class Machine:
             yield item
 
     def charge(self, made: Any) -> None:
-        """Count the size of what a function of the library made."""
-        if type(made) in _SIZED:
+        """Count the size of what a function of the library made, the strings of a tuple or list included."""
+        kind = type(made)
+        if kind in _SIZED:
             self.spend(len(made) // 8)
+        if kind is tuple or kind is list:
+            self.spend(sum(len(item) for item in made if type(item) is str) // 8)
 
     def listed(self, values: Any) -> list[Any]:
         return list(self.metered(values))
@@ -213,7 +217,10 @@ class Machine:
         given = values if type(values) is tuple else tuple(values.values()) if type(values) is dict else (values,)
         if any(type(value) not in _PLAIN for value in given) or "*" in form or _wide(form):
             raise Refused("unsupported: % with a container, * or a wide format")
-        self.room(len(form) * (1 + sum(len(value) for value in given if type(value) is str)))
+        sizes = [_longest(value) for value in given]
+        # A tuple's values are written once each, a dict's as often as the form names them.
+        written = form.count("%") * max(sizes, default=0) if type(values) is dict else sum(sizes)
+        self.room(len(form) + sum(map(int, _NUMBER.findall(form))) + written)
         return form % values
 
     def binary(self, kind: type[ast.operator], left: Any, right: Any, in_place: bool = False) -> Any:
@@ -238,8 +245,8 @@ class Machine:
         elif kind is ast.Mod and type(left) is str:
             return self.percent(left, right)
         elif type(left) in _SIZED:
-            if in_place and kind is ast.Add and type(left) is list:
-                right = self.listed(right)
+            if in_place:  # these take any iterable, also one without end
+                right = self.listed(right) if kind is ast.Add and type(left) is list else self.metered(right)
             sizes = len(left) + (len(right) if type(right) in _SIZED or type(right) in _VIEWS else 0)
             self.room(sizes if not in_place else sizes - len(left))
         return _BINARY[kind][in_place](left, right)
@@ -685,5 +692,13 @@ class Machine:
 
 
 def _wide(form: str) -> bool:
-    """Whether a format asks for more than the largest width; Python reads all of Unicode's digits."""
-    return any(len(width) > 4 or int(width) > FORMAT_WIDTH for width in re.findall(r"\d+", form))
+    """Whether a format asks for more than the largest width."""
+    return any(len(width) > 4 or int(width) > FORMAT_WIDTH for width in _NUMBER.findall(form))
+
+
+def _longest(value: Any) -> int:
+    """Most characters that ``%`` makes of a plain value, widths and precisions aside."""
+    if type(value) is str:
+        return len(value)
+    # Octal digits and a sign; a float may have 309 digits before its point, a complex number has few.
+    return value.bit_length() // 3 + 4 if isinstance(value, int) else 320

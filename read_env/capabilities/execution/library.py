@@ -259,6 +259,12 @@ def builtins(machine: Machine) -> dict[str, Any]:
     def text(value: Any = "") -> str:
         return machine.text(value)
 
+    def following(items: Iterator[Any], *default: Any) -> Any:
+        found = next(items, *default)
+        if type(found) is tuple:  # which zip, permutations and others make only now
+            machine.charge(found)
+        return found
+
     def nothing(*_: Any, **__: Any) -> None:
         return None
 
@@ -282,7 +288,7 @@ def builtins(machine: Machine) -> dict[str, Any]:
         "isinstance": lambda value, kinds: isinstance(value, machine.kinds(kinds)),
         "iter": iter,
         "len": len,
-        "next": next,
+        "next": following,
         "print": nothing,
         "range": range,
         "repr": lambda value: machine.text(value, quoted=True),

@@ -22,7 +22,10 @@ _MARKER = re.compile(r"\b(?:answer|antwort|respuesta|réponse|risposta|resposta)
 _LATEX = re.compile(r"\\(?:boxed|text|mathbf|mathrm|textbf)\s?\{([^{}]*)\}")
 _NUMBER = re.compile(r"(?<![\w)])-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?")
 _WORD = re.compile(r"-?\w+(?:[-'.:/]\w+)*")
-_TYPOGRAPHY = str.maketrans({"−": "-", "–": "-", "’": "'", "*": " ", "`": " ", "\u00a0": " "})
+_TYPOGRAPHY = str.maketrans({"−": "-", "–": "-", "’": "'", "\u00a0": " "})
+_EMPHASIS = str.maketrans({"*": " ", "`": " "})
+# Marks that say nothing by themselves; a hyphen before a space is a minus, one at the end a charge or the like.
+_PUNCTUATION = re.compile(r"""[\w\s.,;:!?¿¡'"‘“”„«»%$€£]|-(?!\s|$)""")
 _LONGEST_NUMBER = 40
 
 
@@ -35,17 +38,23 @@ def marked(completion: str) -> str | None:
     return next((line.strip() for line in tail.splitlines() if any(map(str.isalnum, line))), "")
 
 
+def reply(completion: str) -> str:
+    """What is graded where one answer is asked for: the final answer, or a whole short reply; empty if it is long."""
+    answer = marked(completion)
+    text = completion if answer is None else answer
+    return text if len(words(text)) <= LONGEST_REPLY else ""
+
+
 def numbers(text: str) -> list[Decimal]:
     """All numbers in a text, thousands separators and LaTeX boxes undone."""
-    plain = _undressed(text).replace("{,}", ",").replace(r"\,", "")
+    plain = _undressed(text.translate(_EMPHASIS)).replace("{,}", ",").replace(r"\,", "")
     found = (match.group().replace(",", "") for match in _NUMBER.finditer(plain))
     return [Decimal(number) for number in found if len(number) <= _LONGEST_NUMBER]
 
 
 def words(text: str, articles: Collection[str] = ()) -> list[str]:
     """The words of a text, case folded, NFC, without punctuation around them and without articles."""
-    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", _undressed(text)).casefold())
-    found = (word.strip("_") for word in _WORD.findall(folded))
+    found = (word.strip("_") for word in _WORD.findall(_folded(text.translate(_EMPHASIS))))
     return [word for word in found if word and word not in articles]
 
 
@@ -64,6 +73,18 @@ def is_text(completion: str, accepted: Iterable[str], articles: Collection[str] 
     return bool(given) and any(given == words(text, articles) for text in accepted)
 
 
+def has_signs(text: str) -> bool:
+    """Whether signs are a part of what a text says, as in ``x < 3``, ``a - b`` or ``C++``."""
+    return bool(_PUNCTUATION.sub("", _folded(text).strip()))
+
+
+def is_written(completion: str, text: str) -> bool:
+    """Whether the final answer is this text sign for sign; case, space beside a sign and emphasis don't count."""
+    answer = marked(completion)
+    given = _close(completion if answer is None else answer)
+    return _close(text) in (given, given.strip("*`$."))
+
+
 def is_set(completion: str, names: Iterable[str]) -> bool:
     """Whether the final answer lists exactly these one-word names, in any order."""
     answer = marked(completion)
@@ -74,10 +95,7 @@ def is_set(completion: str, names: Iterable[str]) -> bool:
 
 def mentions(completion: str, accepted: Iterable[str], rivals: Iterable[str] = ()) -> bool:
     """Whether the final answer, or a short reply, holds an accepted text as whole words and no rival."""
-    answer = marked(completion)
-    given = words(completion if answer is None else answer)
-    if not 0 < len(given) <= LONGEST_REPLY:
-        return False
+    given = words(reply(completion))
     hits = [words(text) for text in accepted if _holds(given, words(text))]
     return bool(hits) and not any(
         _holds(given, words(r)) and not any(_holds(h, words(r)) for h in hits) for r in rivals
@@ -96,6 +114,15 @@ def grade(check: Mapping[str, Any], completion: str) -> bool:
 def verify(prompt: Prompt, completion: str) -> bool:
     """The verifier of the capabilities whose prompts have one final answer."""
     return grade(prompt.check, completion)
+
+
+def _close(text: str) -> str:
+    """The folded text without space beside signs."""
+    return re.sub(r" ?([^\w\s]) ?", r"\1", " ".join(_folded(text).split()))
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", _undressed(text)).casefold())
 
 
 def _undressed(text: str) -> str:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from read_env.capabilities.base import Capability, Filling, Prompt, Template
+from read_env.capabilities.base import Capability, Filling, Prompt, Template, is_writable
 from read_env.capabilities.instruct.answers import is_number
 from read_env.capabilities.instruct.operations import (
     SAMPLE_WORDS,
@@ -21,7 +21,7 @@ from read_env.capabilities.instruct.words import ending, filling
 
 _VERBS = "build calculate collect compute derive evaluate find get make produce solve".split()
 _CASES = 5
-_PYTHON = {"", "python", "py", "python3"}
+_PYTHON = {"python", "py", "python3"}
 
 
 def _task(
@@ -169,8 +169,12 @@ def _trace(rng: random.Random) -> Filling:
 
 
 def python_block(completion: str) -> str:
-    """The last fenced Python block of a completion (to its end if the fence stays open), or all of it."""
-    last: list[str] | None = None
+    """The last fenced Python block of a completion (to its end if the fence stays open), or all of it.
+
+    A block without a language counts only where none says Python: it may show what the program prints.
+    """
+    tagged: list[str] | None = None
+    untagged: list[str] | None = None
     block: list[str] | None = None
     for line in completion.splitlines():
         mark = line.strip()
@@ -181,8 +185,10 @@ def python_block(completion: str) -> str:
             block = None
         else:
             block = []
-            # Only the block's language is read: a block in another language is skipped.
-            last = block if mark.lstrip("`").strip().casefold() in _PYTHON else last
+            language = mark.lstrip("`").strip().casefold()
+            tagged = block if language in _PYTHON else tagged
+            untagged = untagged if language else block
+    last = untagged if tagged is None else tagged
     return completion if last is None else "\n".join(last)
 
 
@@ -190,8 +196,8 @@ def _verify(prompt: Prompt, completion: str) -> bool:
     if "number" in prompt.check:
         return is_number(completion, prompt.check["number"])
     code = python_block(completion)
-    # A lone surrogate or a null byte is no Python source, and no file could hold it.
-    if not code.strip() or "\0" in code or any("\ud800" <= c <= "\udfff" for c in code):
+    # What no file could hold is no Python source, nor is a null byte.
+    if not code.strip() or "\0" in code or not is_writable(code):
         return False
     from read_env.capabilities.execution import run_python
 

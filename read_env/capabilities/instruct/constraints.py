@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from typing import Any
 
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
@@ -116,9 +117,11 @@ def no_commas(text: str) -> bool:
 
 
 def separated(text: str, mark: str, count: int) -> bool:
-    """Exactly ``count`` parts with words in them, with the mark between them."""
-    parts = text.split(mark)
-    return len(parts) == count and all(_words(part) for part in parts)
+    """Exactly ``count`` parts with words in them, with a line that is the mark between them and the mark nowhere else."""
+    lines = [line.strip() for line in text.splitlines()]
+    parts = ["\n".join(part) for is_mark, part in groupby(lines, mark.__eq__) if not is_mark]
+    between = lines.count(mark) == count - 1 and len(parts) == count
+    return between and all(_words(part) and mark not in part for part in parts)
 
 
 def paragraphs(text: str, count: int) -> bool:

@@ -113,20 +113,20 @@ electrical conductance: siemens; plane angle: radian; solid angle: steradian; ca
 """)
 
 COUNTS = _facts("""
-sides does a triangle have: 3|three; legs does a spider have: 8|eight; legs does an insect have: 6|six;
-days are there in a leap year: 366; letters are there in the English alphabet: 26|twenty-six;
-minutes are there in an hour: 60|sixty; years are there in a century: 100|hundred;
-planets are there in the Solar System: 8|eight; players of one football team are on the pitch: 11|eleven;
-degrees does a right angle have: 90|ninety; cards are there in a deck without jokers: 52|fifty-two;
-squares are there on a chessboard: 64|sixty-four; sides does an octagon have: 8|eight; strings does a violin have: 4|four;
-rings are there on the Olympic flag: 5|five; stars are there on the flag of the United States: 50|fifty;
-stripes are there on the flag of the United States: 13|thirteen; keys does a modern piano have: 88|eighty-eight;
-inches are there in a foot: 12|twelve; degrees do the angles of a triangle add up to: 180;
+sides does a triangle have: 3; legs does a spider have: 8; legs does an insect have: 6;
+days are there in a leap year: 366; letters are there in the English alphabet: 26;
+minutes are there in an hour: 60; years are there in a century: 100;
+planets are there in the Solar System: 8; players of one football team are on the pitch: 11;
+degrees does a right angle have: 90; cards are there in a deck without jokers: 52;
+squares are there on a chessboard: 64; sides does an octagon have: 8; strings does a violin have: 4;
+rings are there on the Olympic flag: 5; stars are there on the flag of the United States: 50;
+stripes are there on the flag of the United States: 13; keys does a modern piano have: 88;
+inches are there in a foot: 12; degrees do the angles of a triangle add up to: 180;
 seconds are there in an hour: 3600; hours are there in a week: 168; bones does an adult human have: 206;
-minutes are there in a day: 1440; edges does a cube have: 12|twelve; months have 31 days: 7|seven;
-moons does Mars have: 2|two; ounces are there in a pound: 16|sixteen; metres are there in a kilometre: 1000|thousand;
-dots are there on a die: 21|twenty-one; dark squares are there on a chessboard: 32|thirty-two;
-black keys does a modern piano have: 36|thirty-six; faces does an icosahedron have: 20|twenty;
-sides does a decagon have: 10|ten; degrees are there in a full circle: 360; sides does a nonagon have: 9|nine;
+minutes are there in a day: 1440; edges does a cube have: 12; months have 31 days: 7;
+moons does Mars have: 2; ounces are there in a pound: 16; metres are there in a kilometre: 1000;
+dots are there on a die: 21; dark squares are there on a chessboard: 32;
+black keys does a modern piano have: 36; faces does an icosahedron have: 20;
+sides does a decagon have: 10; degrees are there in a full circle: 360; sides does a nonagon have: 9;
 hours are there in a leap year: 8784; degrees do the angles of a pentagon add up to: 540
 """)

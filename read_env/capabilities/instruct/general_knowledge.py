@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 
 from read_env.capabilities.base import Capability, Filling, Prompt, Template
 from read_env.capabilities.instruct import facts
-from read_env.capabilities.instruct.answers import mentions
+from read_env.capabilities.instruct.answers import mentions, reply
+from read_env.capabilities.instruct.numerals import values
 from read_env.capabilities.instruct.words import filling
 
 _OPENERS = (
@@ -18,6 +20,22 @@ _ENDINGS = (
     'Reply in the form "Answer: ...".', 'Reply with "Answer:" and the answer only.', 'Write only "Answer: ...".',
     'Keep it short and start with "Answer:".', 'No explanation, just "Answer: ...".',
 )  # fmt: skip
+
+#: Plurals that aren't made with an s.
+_PLURALS = {
+    "puppy": "puppies", "calf": "calves", "fry": "fry", "henry": "henries", "hertz": "hertz", "lux": "lux",
+    "siemens": "siemens",
+}  # fmt: skip
+_YEAR = re.compile(r"(?<![0-9])[0-9]{3,4}(?![0-9])")
+_ARTICLE = re.compile(r"\ban?\b")
+
+
+def _with_plurals(known: tuple[facts.Fact, ...]) -> tuple[facts.Fact, ...]:
+    return tuple(
+        (subject, tuple(dict.fromkeys((*accepted, *(_PLURALS.get(text, f"{text}s") for text in accepted)))))
+        for subject, accepted in known
+    )
+
 
 #: Relation to its facts and to the ways to ask for one.
 _RELATIONS: dict[str, tuple[tuple[facts.Fact, ...], tuple[str, ...]]] = {
@@ -48,7 +66,7 @@ _RELATIONS: dict[str, tuple[tuple[facts.Fact, ...], tuple[str, ...]]] = {
         ("In which year {s}?", "What year {s}?", "When {s}, by year?", "Give the year: when {s}?"),
     ),
     "young": (
-        facts.YOUNG,
+        _with_plurals(facts.YOUNG),
         (
             "What is the young of {s} called?", "What do you call the young of {s}?", "Which word names the young of {s}?",
             "In one word, what is the baby of {s}?", "{s} has young: what are they called (singular)?",
@@ -56,7 +74,7 @@ _RELATIONS: dict[str, tuple[tuple[facts.Fact, ...], tuple[str, ...]]] = {
         ),
     ),
     "unit": (
-        facts.UNITS,
+        _with_plurals(facts.UNITS),
         (
             "What is the SI unit of {s}?", "In which SI unit is {s} measured?", "Name the SI unit for {s}.",
             "Which unit does the International System use for {s}?", "{s}: which SI unit belongs to it?",
@@ -88,8 +106,15 @@ def _fill(relation: str) -> Callable[[random.Random], Filling]:
 
 def _verify(prompt: Prompt, completion: str) -> bool:
     """A reply that names another answer of the relation too is a guess."""
-    known, _ = _RELATIONS[prompt.check["relation"]]
+    relation = prompt.check["relation"]
     right, subject = prompt.check["answers"], prompt.check["subject"].casefold()
+    if relation == "year":
+        return set(_YEAR.findall(reply(completion))) == set(right)
+    if relation == "count":
+        # A number of the question may come again; "an hour" is "one hour".
+        asked = values(_ARTICLE.sub("one", subject))
+        return values(reply(completion).rpartition("=")[2]) - asked == values(right[0])
+    known, _ = _RELATIONS[relation]
     rivals = [
         text for _, accepted in known for text in accepted if text not in right and text.casefold() not in subject
     ]

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from importlib import import_module, metadata
 from typing import Any
 
-import numpy as np
-
-from read_env.capabilities.base import Capability, Filling, Prompt, Suite, Template
+from read_env.capabilities.base import Capability, Filling, Suite, Template
+from read_env.capabilities.extension import extend
 from read_env.capabilities.instruct.answers import marked
 from read_env.capabilities.instruct.words import ending, filling
 from read_env.errors import ReadEnvError
@@ -91,34 +89,6 @@ _REASONING: Mapping[str, tuple[Level, Level, Level]] = {
 _TASKS = {**_MATH, **_REASONING}
 
 
-@dataclass(frozen=True)
-class ExtendedCapability(Capability):
-    """A capability with templates of reasoning-gym beside its own.
-
-    Difficulty is on a scale of which every tertile has a third. A prompt of the capability's own
-    keeps its tertile and its place in it; one of a task stands in the middle of the tertile that its
-    level names.
-
-    Attributes:
-        own: the capability without the tasks.
-    """
-
-    own: Capability = field(kw_only=True)
-
-    def draw(self, template: Template, rng: random.Random) -> Prompt:
-        """One prompt from ``template``, its difficulty measured."""
-        if template in self.own.templates:
-            prompt = self.own.draw(template, rng)
-            place = np.interp(prompt.difficulty, (0, *self.own._calibration.edges, 1), (0, 1 / 3, 2 / 3, 1))
-            return replace(prompt, difficulty=float(place))
-        text, reference, factors, check = template.draw(rng)
-        return Prompt(self.name, template.name, text, reference, (factors["level"] + 0.5) / 3, check)
-
-    def tertile(self, difficulty: float) -> int:
-        """0 (easy), 1 (medium) or 2 (hard), by thirds of the scale."""
-        return int(difficulty > 1 / 3) + int(difficulty > 2 / 3)
-
-
 def extended(suite: Suite) -> Suite:
     """The instruct suite with the tasks added to math and reasoning.
 
@@ -141,12 +111,9 @@ def version() -> str:
         return ""
 
 
-def _extend(own: Capability, tasks: tuple[str, ...]) -> ExtendedCapability:
-    def verify(prompt: Prompt, completion: str) -> bool:
-        return _is_right(prompt.check, completion) if "task" in prompt.check else own.verify(prompt, completion)
-
-    templates = (*own.templates, *(Template(name, _PATTERNS, "Answer: {answer}", _entry(name)) for name in tasks))
-    return ExtendedCapability(own.name, templates, own.answer_marker, verify, own=own)
+def _extend(own: Capability, tasks: tuple[str, ...]) -> Capability:
+    templates = tuple(Template(name, _PATTERNS, "Answer: {answer}", _entry(name)) for name in tasks)
+    return extend(own, templates, lambda prompt, completion: _is_right(prompt.check, completion))
 
 
 _PATTERNS = ("{question}\n\n{ending}", "{question} {ending}", "{ending}\n\n{question}")

@@ -1,4 +1,4 @@
-"""long_context: find, count, add up and order what stands in 10 to 120 records."""
+"""long_context: find, count, add up and order what stands in 10, 20, 40, 80 or 120 records."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from read_env.capabilities.instruct.words import CITIES, ITEMS, NAMES, ending, f
 
 _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 _STATES = ("open", "paid", "shipped", "returned", "cancelled", "delayed")
-_SHORTEST, _LONGEST = 10, 120
+_LENGTHS = (10, 20, 40, 80, 120)
 
 
 def _length(rng: random.Random) -> int:
-    return rng.randint(_SHORTEST, _LONGEST)
+    return rng.choice(_LENGTHS)
 
 
 def _code(rng: random.Random) -> str:

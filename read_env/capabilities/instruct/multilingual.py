@@ -21,7 +21,14 @@ from read_env.capabilities.instruct.tables import (
 )
 from read_env.capabilities.instruct.words import filling
 
-#: How each language asks for one word (or number) after "Answer:".
+#: How each language asks for a number after "Answer:", in words or digits, and for one word.
+_NUMBER = {
+    "German": ("Antworte mit der Zahl nach „Answer:“.", "Schreibe nur „Answer:“ und die Zahl."),
+    "Spanish": ("Responde con el número después de «Answer:».", "Escribe solo «Answer:» y el número."),
+    "French": ("Réponds par le nombre après « Answer: ».", "Écris seulement « Answer: » et le nombre."),
+    "Italian": ("Rispondi con il numero dopo «Answer:».", "Scrivi soltanto «Answer:» e il numero."),
+    "Portuguese": ("Responda com o número depois de «Answer:».", "Escreva apenas «Answer:» e o número."),
+}
 _ONE_WORD = {
     "German": ("Antworte mit einem Wort nach „Answer:“.", "Schreibe nur „Answer:“ und das Wort."),
     "Spanish": ("Responde con una palabra después de «Answer:».", "Escribe solo «Answer:» y la respuesta."),
@@ -53,7 +60,7 @@ def _arithmetic(rng: random.Random) -> Filling:
         question, result = calendar.sum_question, sum(numbers)
         parts = {"a": plus.join(text[:-1]), "b": text[-1]}
     accepted = [*number_words(result, language), str(result)]
-    slots = {"question": question.format(**parts), "answer": accepted[0], "ending": rng.choice(_ONE_WORD[language])}
+    slots = {"question": question.format(**parts), "answer": accepted[0], "ending": rng.choice(_NUMBER[language])}
     return filling(slots, {"answers": accepted}, size=result, steps=terms)
 
 
@@ -95,7 +102,8 @@ def _translate(rng: random.Random) -> Filling:
     source, target = rng.choice((("English", language), (language, "English")))
     accepted = _sentences(noun, adjectives, target)
     if target == "English":
-        accepted += [text.replace(word, other) for text in accepted for word, other in SYNONYMS if word in text]
+        for word, other in SYNONYMS:  # one after the other, so that both of two words may be replaced
+            accepted += [text.replace(word, other) for text in accepted if word in text]
     slots = {
         "source": source, "target": target, "text": _sentences(noun, adjectives, source)[0], "answer": accepted[0],
         "ending": rng.choice(_ENDINGS),

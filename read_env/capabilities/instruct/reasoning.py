@@ -8,7 +8,7 @@ import random
 from read_env.capabilities.base import Capability, Filling, Template
 from read_env.capabilities.instruct.answers import verify
 from read_env.capabilities.instruct.puzzles import knights_and_knaves
-from read_env.capabilities.instruct.words import COLOURS, NAMES, ending, filling, listing, ordinal
+from read_env.capabilities.instruct.words import COLOURS, NAMES, an, ending, filling, listing, ordinal
 
 _COMPARISONS = (
     ("taller", "tallest"), ("older", "oldest"), ("faster", "fastest"), ("richer", "richest"), ("stronger", "strongest"),
@@ -117,7 +117,7 @@ def _date(rng: random.Random) -> Filling:
 def _swaps(rng: random.Random) -> Filling:
     names, thing = rng.sample(NAMES, rng.randint(3, 5)), rng.choice(_THINGS)
     holds = dict(zip(names, rng.sample(COLOURS, len(names)), strict=True))
-    start = listing([f"{name} a {colour} {thing}" for name, colour in holds.items()])
+    start = listing([f"{name} {an(colour)} {thing}" for name, colour in holds.items()])
     orders, work = [], []
     count = rng.randint(2, 7)
     for _ in range(count):
@@ -130,7 +130,7 @@ def _swaps(rng: random.Random) -> Filling:
         "start": start, "orders": " ".join(orders), "asked": asked, "work": "\n".join(work), "answer": holds[asked],
         "thing": thing, "ending": ending(rng, "the colour"),
     }  # fmt: skip
-    accepted = [holds[asked], f"a {holds[asked]} {thing}", f"the {holds[asked]} {thing}", f"{holds[asked]} {thing}"]
+    accepted = [holds[asked], f"{an(holds[asked])} {thing}", f"the {holds[asked]} {thing}", f"{holds[asked]} {thing}"]
     return filling(slots, {"answers": accepted}, facts=len(names), steps=count)
 
 

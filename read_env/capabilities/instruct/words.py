@@ -45,6 +45,11 @@ def filling(slots: Mapping[str, object], check: Mapping[str, Any], **factors: fl
     return Filling({name: str(value) for name, value in slots.items()}, factors, check)
 
 
+def an(noun: str) -> str:
+    """The noun with ``a`` or ``an`` before it."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def listing(words: list[str], conjunction: str = "and") -> str:
     """``a, b and c``."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
