@@ -264,7 +264,7 @@ class Contaminate:
     seeds: tuple[int, ...] = (0,)
     """Of the training streams."""
     draws: int = 20_000
-    """First draws of every stream that are looked at."""
+    """First draws of every stream that are looked at; of a file all prompts are."""
 
     def __call__(self, typed: str) -> int:
         from read_env.capabilities import get_suite
@@ -272,7 +272,7 @@ class Contaminate:
 
         found = overlaps(get_suite(self.suite), self.file, self.draws, self.seeds)
         _table([(f"line {one.line}", f"{one.capability}, seed {one.seed}: {one.text[:80]!r}") for one in found])
-        print(f"{len(found)} overlaps in the first {self.draws:,} draws of every stream")
+        print(f"{len(found)} overlaps in the first {self.draws:,} draws of every stream, and all of a file")
         return 1 if found else 0
 
 

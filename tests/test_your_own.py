@@ -1,4 +1,4 @@
-"""docs/your_own.md: its example runs as it stands there, and its tables name what there is."""
+"""docs/your_own.md: its example runs as it stands there. The README's tables name what there is."""
 
 import json
 import re
@@ -70,14 +70,21 @@ def test_what_the_evaluation_file_has_is_never_trained_on(place):
     assert refused and not drawn & refused
 
 
+def test_the_configuration_of_the_readme_is_one(place):
+    own = re.search(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    (place / "readme.toml").write_text(own)
+    config = load_preset("readme.toml")
+    assert config.budget.steps == 20 and len(own.strip().splitlines()) == 5
+
+
 def test_the_tables_name_every_objective_and_every_preset():
-    text = (ROOT / DOCUMENT).read_text()
-    objectives = text.partition("## Objectives")[2]
+    text = (ROOT / "README.md").read_text().partition("## Your own models")[2].partition("\n## ")[0]
+    objectives = text.partition("### Objectives")[2]
     named = [
         name
         for row in re.findall(r"^\| (`.*?) \|", objectives, re.MULTILINE)
         for name in re.findall(r"`([\w-]+)`", row)
     ]
     assert sorted(named) == sorted(loss_names())
-    rows = re.findall(r"^\| (.*?) \|", text.partition("## Presets")[2].partition("## Teachers")[0], re.MULTILINE)
+    rows = re.findall(r"^\| (.*?) \|", text.partition("### Presets")[2].partition("### Teachers")[0], re.MULTILINE)
     assert sorted(n for row in rows for n in re.findall(r"`([\w.-]+)`", row)) == sorted([*preset_names(), "PATH.toml"])

@@ -89,7 +89,11 @@ def _capabilities(suite_name: str) -> list[tuple[str, str]]:
                 f"easy {easy:.0%}, medium {medium:.0%}, hard {hard:.0%}; distinct of each template: {templates}",
             )
         )
-    return [*rows, ("NAME=FILE.jsonl", "your own, behind a suite's name and a comma")]
+    return [
+        *rows,
+        ("NAME=FILE.jsonl", "your own, behind a suite's name and a comma"),
+        ("+NAME=FILE.jsonl", "your own beside the prompts that the suite has for that capability"),
+    ]
 
 
 def _class_line(where: str) -> str:
