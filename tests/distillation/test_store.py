@@ -201,6 +201,7 @@ def test_the_numbers_say_what_happened(tmp_path):
 class _CountingTeacher:
     identity = "a teacher"
     batched = True
+    encoder = None
 
     def __init__(self) -> None:
         self.asked = 0

@@ -1,5 +1,6 @@
 """A teacher in vLLM, on a stand-in with vLLM's types: it must say what the same model says in transformers."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -131,6 +132,13 @@ def test_other_settings_are_another_teacher(both, student):
     assert inside.identity == again.identity
 
 
+def test_the_vocabulary_is_not_read_for_every_key(both, monkeypatch):
+    inside, _, _ = both
+    expected = inside.identity
+    monkeypatch.setattr(type(inside.encoder), "fingerprint", property(lambda _: pytest.fail("read again")))
+    assert inside.identity == expected
+
+
 @pytest.mark.parametrize("loss", ["fkl", "rlad"])
 def test_a_student_learns_from_it_as_from_the_one_in_transformers(loss):
     reports = []
@@ -160,6 +168,8 @@ def test_a_gguf_file_is_refused(student, tmp_path):
 
 
 def test_a_moved_folder_is_the_same_run(tmp_path):
-    from read_env.running.identity import model_path
+    from read_env.running.identity import model_content
 
-    assert model_path(f"vllm:{FOLDER}") == Path(FOLDER) and model_path("vllm:org/name") is None
+    moved = shutil.copytree(FOLDER, tmp_path / "moved")
+    here, there = (model_content(f"vllm:{folder}", configured()) for folder in (FOLDER, moved))
+    assert here == there == model_content("embedded:micro/teacher", configured()) != ""
