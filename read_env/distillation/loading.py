@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from read_env.config import CacheConfig, Config, ModelConfig
 from read_env.distillation.encoding import Encoder
+from read_env.distillation.lengths import check_lengths, measure_lengths
 from read_env.distillation.models import (
     check_logits,
     count_parameters,
@@ -134,10 +135,13 @@ def _in_vllm(config: Config) -> VllmTeacher:
         raise ReadEnvError(
             f"models.teacher is {models.teacher!r}; a teacher in vLLM is a folder or hub id with *.safetensors, not a GGUF file"
         )
-    shape = empty_model(source, trust_remote_code=trust).config
+    shape = empty_model(source, trust_remote_code=trust)
     encoder = Encoder(load_tokenizer(source, trust_remote_code=trust))
+    check_lengths(
+        "teacher", measure_lengths(config, encoder, shape)
+    )  # vLLM says it at the first prompt that is too long
     return VllmTeacher(
-        source.location, models, encoder, files_identity(source, shape, config.cache.digests),
+        source.location, models, encoder, files_identity(source, shape.config, config.cache.digests),
         max_completion_tokens=config.distill.max_completion_tokens, top_k=config.distill.top_k,
     )  # fmt: skip
 

@@ -161,6 +161,12 @@ def test_what_vllm_says_against_a_model_is_passed_on(student):
         load_teacher(configured(models={"vllm_memory": 1.0}), student)
 
 
+def test_prompts_beyond_the_models_context_are_refused_before_it_is_loaded(student, monkeypatch):
+    monkeypatch.setattr(fake_vllm, "LLM", lambda **_: pytest.fail("loaded"))
+    with pytest.raises(ReadEnvError, match=r"models.teacher reads at most [\d,]+ tokens; the longest probe of"):
+        load_teacher(configured(max_completion_tokens=10**6), student)
+
+
 def test_a_gguf_file_is_refused(student, tmp_path):
     (tmp_path / "x.gguf").write_bytes(b"")
     with pytest.raises(ReadEnvError, match=r"a teacher in vLLM is a folder or hub id .* not a GGUF file"):
