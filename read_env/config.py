@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from read_env.errors import ReadEnvError, unknown
 
@@ -33,6 +34,9 @@ class ModelConfig(_Settings):
     The teacher may also be ``vllm:FOLDER-OR-HUB-ID`` (in vLLM) or ``remote:NAME`` (behind an OpenAI-compatible server).
     """
 
+    # pydantic's own errors show what was given, and an address may have a password in it.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     teacher: str = "embedded:micro/teacher"
     student: str = "embedded:micro/student"
     trust_remote_code: bool = False
@@ -50,7 +54,7 @@ class ModelConfig(_Settings):
     """Layers of the student that are kept, by index from 0: a depth-pruned copy; empty: all of them."""
     lora_rank: int = Field(0, ge=0)
     """Rank of the LoRA adapters that are trained in place of the student's weights; 0: all weights are trained."""
-    lora_alpha: float = Field(0.0, ge=0)
+    lora_alpha: int = Field(0, ge=0)
     """LoRA's scale is alpha / rank; 0: twice the rank."""
     lora_targets: tuple[str, ...] = ("all-linear",)
     """Names of the modules that get adapters."""
@@ -59,15 +63,33 @@ class ModelConfig(_Settings):
     vllm_gpus: int = Field(1, gt=0)
     """GPUs that such a teacher is spread over."""
     remote_url: str = ""
-    """Address of the OpenAI-compatible server for a teacher ``remote:NAME``; the key comes from $READ_ENV_API_KEY."""
+    """Address of the OpenAI-compatible server for a teacher ``remote:NAME``; the key comes from $READ_ENV_API_KEY.
+    It is written beside every run, so one with a user, a password or a query is refused."""
     remote_revision: str = ""
     """What tells this model from another one of the same name at the same address: nobody else can know."""
     remote_timeout_s: float = Field(120.0, gt=0)
-    """Seconds that a request may take."""
+    """Seconds that a server may be silent: before it takes a request, and before each piece of an answer."""
     remote_retries: int = Field(6, ge=0)
     """How often a request is made again, with growing pauses."""
     remote_parallel: int = Field(8, gt=0)
     """Requests at once."""
+
+    @field_validator("remote_url")
+    @classmethod
+    def _holds_no_secret(cls, url: str) -> str:
+        if "@" in url or "?" in url:
+            raise ValueError(
+                "has a user, a password or a query in it ('@' or '?'), which would be written into every run's directory; "
+                "right would be http(s)://HOST/v1, with the key in $READ_ENV_API_KEY"
+            )
+        try:
+            parts = urlsplit(url)
+            fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # brackets or a port that are none
+            fits = False
+        if url and not fits:
+            raise ValueError(f"is {url!r}; right would be http(s)://HOST/v1")
+        return url
 
 
 class BudgetConfig(_Settings):

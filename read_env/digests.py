@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-
-from read_env import files
 
 #: Smaller files are read again: that takes less time than looking them up.
 _LARGE = 2**20
@@ -45,7 +44,13 @@ def _digest(path: Path, found: tuple[tuple[Path, int, int], ...], memory: Path |
     if fresh and memory is not None:
         with suppress(OSError):  # a convenience only
             memory.parent.mkdir(parents=True, exist_ok=True)
-            files.write_atomic(memory, json.dumps({**_read(memory), **fresh}, indent=1).encode())
+            # Under a name of its own: processes that start together write at once, and no lock keeps them apart.
+            temporary = memory.with_name(f"{memory.name}.{uuid.uuid4().hex}.tmp")
+            try:
+                temporary.write_text(json.dumps({**_read(memory), **fresh}, indent=1))
+                temporary.replace(memory)
+            finally:
+                temporary.unlink(missing_ok=True)
     return digest.hexdigest()[:16]
 
 

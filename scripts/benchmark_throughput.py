@@ -125,7 +125,7 @@ def in_own_process(variant: str, args: argparse.Namespace, folder: Path) -> floa
 def _one_pass(variant: str, name: str, threads: int, device: str, folder: Path) -> float:
     pair = load_pair(name, threads, device)
     work: Work = pickle.loads((folder / "work.pkl").read_bytes())
-    return added_memory(lambda: run(variant, pair, work))
+    return added_memory(lambda: run(variant, pair, work), pair.student.placement.device)
 
 
 def settings(pair: Pair, work: Work, runs: dict[str, list[Run]], threads: int) -> str:

@@ -9,19 +9,19 @@ from pathlib import Path
 import torch
 
 
-def added_memory(work: Callable[[], object]) -> float:
-    """GiB between the memory held before and the most that was held during ``work``.
+def added_memory(work: Callable[[], object], device: torch.device) -> float:
+    """GiB between the memory held before and the most that was held during ``work``, which runs on ``device``.
 
-    Torch's allocations where there is a GPU, else this process's resident memory (Linux only: the kernel forgets its
-    high-water mark when 5 is written to ``clear_refs``).
+    Torch's allocations on a GPU, else this process's resident memory (Linux only: the kernel forgets its high-water
+    mark when 5 is written to ``clear_refs``).
     """
     gc.collect()
-    if torch.cuda.is_available():
+    if device.type == "cuda":
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
         work()
-        return (torch.cuda.max_memory_allocated() - before) / 2**30
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**30
     Path("/proc/self/clear_refs").write_text("5")
     before = _status("VmRSS")
     work()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +76,12 @@ class Work:
 
 
 def load_pair(name: str, threads: int, device: str = "auto") -> Pair:
-    """Both models; forward KL, so that the other engine's β is 0."""
+    """Both models; forward KL, so that the other engine's β is 0. Ends the script where several GPUs are visible."""
+    if device != "cpu" and (gpus := torch.cuda.device_count()) > 1:
+        sys.exit(
+            f"{gpus} GPUs are visible: TRL's trainer would spread each batch over all of them, and this engine uses one; "
+            "right would be CUDA_VISIBLE_DEVICES=0"
+        )
     torch.set_num_threads(threads)
     models = {"threads": threads, "device": device}
     if name in PRESETS:

@@ -3,10 +3,11 @@
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from read_env.capabilities import get_suite
 from read_env.tasks import load_task, task_names
@@ -104,3 +105,40 @@ def test_a_section_replaces_the_one_of_its_pair_and_hardware(script: Callable[[s
     page = merge(page, "## micro on a CPU\n\n2,000 tokens\n")
     assert page.count("# Throughput beside TRL") == 1 and page.count("\n## ") == 2
     assert "1,000 tokens" not in page and page.index("2,000 tokens") < page.index("other")
+
+
+@pytest.mark.parametrize(("theirs", "judged"), [(1.0, True), (1.2, False)])
+def test_no_bar_is_met_by_students_that_learned_something_else(
+    script: Callable[[str], ModuleType], theirs: float, judged: bool
+) -> None:
+    page, variants = script("throughput_page"), script("throughput_variants")
+    losses = dict.fromkeys(variants.VARIANTS, 1.0) | {variants.SHUFFLED: theirs}
+    runs = {v: [variants.Run(1.0 if v == variants.WARM else 9.0, 100, 5)] for v in variants.VARIANTS}
+    pair = SimpleNamespace(name="micro", student=SimpleNamespace(placement=SimpleNamespace(device=torch.device("cpu"))))
+    work = SimpleNamespace(lengths=[10], token_ids=[(1, 2)], trained=1)
+    measured = page.Measured("command", "", "", runs, losses, 2.0, dict.fromkeys(variants.VARIANTS, 0.1))
+    text = page.section(pair, work, measured)
+    assert (": met." in text) == (": missed." in text) == judged
+    assert ("NOT the same" in text and "not judged" in text) == (not judged)
+
+
+def test_memory_is_that_of_the_device_of_the_work(
+    script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine with a GPU may measure on its CPU."""
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("Linux only")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda *_: pytest.fail("the GPU was asked"))
+    found = script("throughput_memory").added_memory(lambda: bytearray(64 * 2**20).count(1), torch.device("cpu"))
+    assert 0.05 < found < 0.5
+
+
+def test_several_gpus_are_refused_unless_the_work_is_on_the_cpu(
+    script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = script("throughput_pairs")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(SystemExit, match="2 GPUs are visible.*CUDA_VISIBLE_DEVICES=0"):
+        pairs.load_pair("random-tiny", 1)
+    assert pairs.load_pair("random-tiny", 1, "cpu").name == "random-tiny"

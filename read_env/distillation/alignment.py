@@ -42,6 +42,10 @@ class ThroughText:
     Args:
         teacher: of the teacher's tokenizer.
         student: of the student's.
+
+    Raises:
+        ReadEnvError: from ``example``, where a cut answer has no tokens in the student's vocabulary: it would cost
+            nothing and teach nothing, so a budget would never be spent.
     """
 
     def __init__(self, teacher: AnswerText, student: Encoder) -> None:
@@ -52,6 +56,11 @@ class ThroughText:
         ids = self.student.completions([self.teacher.text(answer.token_ids)])[0]
         if answer.token_ids[-1:] != (self.teacher.eos_id,):
             ids = ids[:-1]  # cut by the teacher: the student must not learn to end there
+            if not ids:
+                raise ReadEnvError(
+                    f"models.teacher: its answer to a prompt of {prompt.capability} was cut before it had said anything that "
+                    "the student's tokenizer knows; right would be a larger distill.max_completion_tokens"
+                )
         return Example(prompt, tuple(prompt_ids), tuple(ids), TeacherTargets.of_text(torch.tensor(ids)))
 
 

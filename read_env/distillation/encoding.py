@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _SENTINEL = "\u241ecut here\u241e"
+#: The day that a chat template is told, if it asks: with today's, no answer would be found again tomorrow. It is the
+#: one that Llama's templates take where they can't ask.
+_TODAY = datetime(2024, 7, 26)
+_OF_A_DAY = "aAbBdHIjmMpSyY"
 
 
 class Encoder:
@@ -43,8 +48,9 @@ class Encoder:
         self.pad_id: int = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
         if tokenizer.chat_template:
             rendered = tokenizer.apply_chat_template(
-                [{"role": "user", "content": _SENTINEL}], tokenize=False, add_generation_prompt=True
-            )
+                [{"role": "user", "content": _SENTINEL}], tokenize=False, add_generation_prompt=True,
+                chat_template=_on_one_day(tokenizer.get_chat_template()),
+            )  # fmt: skip
             self._before, _, self._after = str(rendered).partition(_SENTINEL)
         else:
             self._before, self._after = tokenizer.bos_token or "", "\n"
@@ -71,6 +77,14 @@ class Encoder:
         if not texts:
             return []
         return list(self.tokenizer(list(texts), add_special_tokens=False)["input_ids"])
+
+
+def _on_one_day(template: str) -> str:
+    """A chat template that is told the same day whenever it asks. transformers takes no clock, so it gets one in Jinja."""
+    if "strftime_now" not in template:
+        return template
+    told = "".join(f"|replace('%{code}', '{_TODAY.strftime(f'%{code}')}')" for code in _OF_A_DAY)
+    return f"{{%- macro strftime_now(format) -%}}{{{{ format{told} }}}}{{%- endmacro -%}}{template}"
 
 
 @dataclass(frozen=True)

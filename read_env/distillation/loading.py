@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from read_env.config import CacheConfig, Config, ModelConfig
 from read_env.distillation.encoding import Encoder
+from read_env.distillation.lengths import check_lengths, measure_lengths
 from read_env.distillation.models import (
     check_logits,
     count_parameters,
@@ -26,6 +27,7 @@ from read_env.distillation.student import Student
 from read_env.distillation.teacher import LocalTeacher, Teacher, TeacherCache
 from read_env.distillation.vllm_teacher import VLLM, VllmTeacher, import_vllm
 from read_env.errors import ReadEnvError
+from read_env.losses import ON_POLICY
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -79,7 +81,8 @@ def load_student(config: Config) -> Student:
     loaded = load(models.student, models, trained=not models.lora_rank)
     if models.student_layers:
         prune_layers(loaded.model, models.student_layers)
-    check_logits(loaded.model, loaded.encoder)
+    with loaded.placement.computing():
+        check_logits(loaded.model, loaded.encoder, "student")
     student = Student(loaded.model, loaded.encoder, config.distill, loaded.placement, models)
     _LOG.info("student %s: %s", models.student, student)
     return student
@@ -89,7 +92,7 @@ def load_teacher(config: Config, student: Student) -> LocalTeacher | RemoteTeach
     """The teacher; where it is the student's own base, that one with the adapters switched off.
 
     Raises:
-        ReadEnvError: the model can't be loaded.
+        ReadEnvError: the model can't be loaded, or can't score what a student says.
     """
     if config.models.teacher.startswith(VLLM):
         return _in_vllm(config)
@@ -97,19 +100,31 @@ def load_teacher(config: Config, student: Student) -> LocalTeacher | RemoteTeach
     cut, top_k = config.distill.max_completion_tokens, config.distill.top_k
     if models.teacher.startswith(REMOTE):
         return RemoteTeacher(models.teacher.removeprefix(REMOTE), models, max_completion_tokens=cut)
-    if student.adapted is not None and not models.student_layers:
-        source = find_model(models.teacher)
-        if source == find_model(models.student):
-            _LOG.info("teacher %s: the student's base with its adapters switched off", models.teacher)
-            return LocalTeacher(
-                student.model, student.encoder, weights_identity(source, student.model, memory),
-                max_completion_tokens=cut, top_k=top_k, around=student.adapted.disable_adapter,
-            )  # fmt: skip
+    source = find_model(models.teacher)
+    if student.adapted is not None and shares_base(models, source, find_model(models.student)):
+        _LOG.info("teacher %s: the student's base with its adapters switched off", models.teacher)
+        return LocalTeacher(
+            student.model, student.encoder, weights_identity(source, student.model, student.placement, memory),
+            max_completion_tokens=cut, top_k=top_k, around=student.adapted.disable_adapter,
+        )  # fmt: skip
     loaded = load(models.teacher, models)
     size = count_parameters(loaded.model) / 1e6
     _LOG.info("teacher %s: %.1f M parameters; %s", models.teacher, size, loaded.placement)
-    weights = weights_identity(loaded.source, loaded.model, memory)
+    if config.distill.loss in ON_POLICY:  # its own answers come from the whole model, scores from body and head
+        with loaded.placement.computing():
+            check_logits(loaded.model, loaded.encoder, "teacher")
+    weights = weights_identity(loaded.source, loaded.model, loaded.placement, memory)
     return LocalTeacher(loaded.model, loaded.encoder, weights, max_completion_tokens=cut, top_k=top_k)
+
+
+def shares_base(models: ModelConfig, teacher: ModelSource, student: ModelSource) -> bool:
+    """Whether the teacher is the student's own base, all of its layers under adapters: one model in memory for both."""
+    return (
+        models.lora_rank > 0
+        and not models.student_layers
+        and not models.teacher.startswith((VLLM, REMOTE))
+        and teacher == student
+    )
 
 
 def _in_vllm(config: Config) -> VllmTeacher:
@@ -120,10 +135,13 @@ def _in_vllm(config: Config) -> VllmTeacher:
         raise ReadEnvError(
             f"models.teacher is {models.teacher!r}; a teacher in vLLM is a folder or hub id with *.safetensors, not a GGUF file"
         )
-    shape = empty_model(source, trust_remote_code=trust).config
+    shape = empty_model(source, trust_remote_code=trust)
     encoder = Encoder(load_tokenizer(source, trust_remote_code=trust))
+    check_lengths(
+        "teacher", measure_lengths(config, encoder, shape)
+    )  # vLLM says it at the first prompt that is too long
     return VllmTeacher(
-        source.location, models, encoder, files_identity(source, shape, config.cache.digests),
+        source.location, models, encoder, files_identity(source, shape.config, config.cache.digests),
         max_completion_tokens=config.distill.max_completion_tokens, top_k=config.distill.top_k,
     )  # fmt: skip
 

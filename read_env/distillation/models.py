@@ -17,7 +17,7 @@ from read_env.distillation.sources import ModelSource
 from read_env.errors import ReadEnvError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from read_env.distillation.encoding import Encoder
 
@@ -61,13 +61,27 @@ def empty_model(source: ModelSource, *, trust_remote_code: bool = False) -> PreT
     Raises:
         ReadEnvError: no configuration there, or of an unknown architecture.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
+
+    config = load_config(source, trust_remote_code=trust_remote_code)
+    with _explained(source), torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    return model
+
+
+def load_config(source: ModelSource, *, trust_remote_code: bool = False) -> PretrainedConfig:
+    """The configuration of a model.
+
+    Raises:
+        ReadEnvError: none there, or of an unknown architecture.
+    """
+    from transformers import AutoConfig
 
     with _explained(source):
-        config = AutoConfig.from_pretrained(source.location, trust_remote_code=trust_remote_code, **source.arguments)
-        with torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-    return model
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            source.location, trust_remote_code=trust_remote_code, **source.arguments
+        )
+    return config
 
 
 def count_parameters(model: torch.nn.Module) -> int:
@@ -83,15 +97,25 @@ def load_model(source: ModelSource, placement: Placement, *, trust_remote_code: 
     """
     from transformers import AutoModelForCausalLM
 
-    kind: dict[str, Any] = source.arguments or {"use_safetensors": True}
+    kind: dict[str, Any] = {**source.arguments, **_unpacked()} if source.gguf else {"use_safetensors": True}
     with _explained(source):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             source.location, dtype=placement.weights, attn_implementation=placement.attention,
             trust_remote_code=trust_remote_code, **kind,
         )  # fmt: skip
         model.to(placement.device)  # type: ignore[arg-type]  # its decorator hides what it takes
+    if source.gguf and (quantizer := getattr(model, "hf_quantizer", None)) is not None:
+        quantizer.remove_quantization_config(model)  # the weights are plain ones: to be trained, and to be saved
     model.eval()
     return model
+
+
+def _unpacked() -> dict[str, Any]:
+    """What tells transformers to turn a GGUF file's blocks into plain weights; older ones do nothing else."""
+    import transformers
+
+    kind = getattr(transformers, "GgufConfig", None)
+    return {} if kind is None else {"quantization_config": kind(dequantize=True)}
 
 
 def prune_layers(model: PreTrainedModel, kept: Sequence[int]) -> None:
@@ -146,9 +170,54 @@ def add_adapters(model: PreTrainedModel, config: ModelConfig) -> Any:
         raise ReadEnvError(f"models.lora_targets is {list(config.lora_targets)}: {error}") from error
 
 
+def save_student(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path | str) -> None:
+    """A student in Hugging Face form that needs no other files.
+
+    Adapters are added into the weights, in the numbers that these have: alone they would need the base, which may
+    be a GGUF file, have lost layers since it was read, or lie where the next machine doesn't find it.
+
+    Args:
+        model: the model itself; adapters are those inside it. It stays as it is.
+        tokenizer: is saved beside it.
+        path: a folder.
+    """
+    with quietly():
+        model.save_pretrained(path, state_dict=_merged_weights(model))
+        tokenizer.save_pretrained(path)
+
+
+@torch.no_grad()
+def _merged_weights(model: PreTrainedModel) -> dict[str, torch.Tensor] | None:
+    """Weights with the adapters added in, by the names that they have without any; None where there are none.
+
+    Merging in place and taking it back would leave the last digits changed.
+    """
+    adapted: dict[str, Any] = {name: m for name, m in model.named_modules() if hasattr(m, "get_delta_weight")}
+    if not adapted:
+        return None
+    weights = {}
+    for name, value in model.state_dict().items():
+        module, _, own = name.rpartition(".base_layer.")
+        if module in adapted:
+            if own == "weight":
+                layer = adapted[module]
+                change = sum(layer.get_delta_weight(adapter).float() for adapter in layer.active_adapters)
+                # Added in fp32 and rounded once; on the CPU, where there is room for a second copy.
+                value = (value.float() + change).to("cpu", value.dtype)
+            weights[f"{module}.{own}"] = value
+        elif not any(name.startswith(f"{one}.") for one in adapted):
+            weights[name] = value
+    return weights
+
+
 @torch.inference_mode()
-def check_logits(model: PreTrainedModel, encoder: Encoder) -> None:
+def check_logits(model: PreTrainedModel, encoder: Encoder, role: str) -> None:
     """Whether body and head alone give the model's logits: some architectures scale or cap them afterwards.
+
+    Args:
+        model: in the context that it computes in.
+        encoder: of its tokenizer.
+        role: ``student`` or ``teacher``, for the message.
 
     Raises:
         ReadEnvError: they don't, so that training would be on other logits than those that the model has.
@@ -160,24 +229,31 @@ def check_logits(model: PreTrainedModel, encoder: Encoder) -> None:
     ours, own = completion_logits(model, batch)[0], model(input_ids=batch.input_ids).logits[0, len(prompt) - 1]
     if not torch.allclose(ours.float(), own.float(), rtol=1e-2 if ours.dtype == torch.bfloat16 else 1e-3, atol=1e-3):
         raise ReadEnvError(
-            f"models.student: {type(model).__name__} changes its logits after the head (by up to "
-            f"{(ours - own).abs().max().item():.3g}), which this engine leaves out; choose a student of another architecture"
+            f"models.{role}: {type(model).__name__} changes its logits after the head (by up to "
+            f"{(ours - own).abs().max().item():.3g}), which this engine leaves out; choose a {role} of another architecture"
         )
 
 
-def weights_identity(source: ModelSource, model: PreTrainedModel, memory: Path | None) -> str:
-    """What tells one set of weights from another: the digest of its files, or the commit of the hub.
+def weights_identity(source: ModelSource, model: PreTrainedModel, placement: Placement, memory: Path | None) -> str:
+    """What an answer of a model depends on beside the prompt, to the last digit: its files, and how it is computed.
 
     Args:
         source: where the model came from.
         model: as it was loaded.
+        placement: where it is and in which numbers it computes.
         memory: where digests of large files are remembered.
     """
-    return f"{files_identity(source, model.config, memory)}/{model.dtype}"
+    return f"{files_identity(source, model.config, memory)}/{placement.identity}"
 
 
 def files_identity(source: ModelSource, config: Any, memory: Path | None) -> str:
-    """The same for files that somebody else loads, in numbers of their choice; ``config`` is the model's."""
+    """What tells one set of weights from another: the digest of its files, or the commit of the hub.
+
+    Args:
+        source: where they are.
+        config: the model's; that of a model of the hub knows its commit.
+        memory: where digests of large files are remembered.
+    """
     path = Path(source.location)
     if path.exists():
         return content_digest(path / source.gguf if source.gguf else path, memory)

@@ -42,6 +42,12 @@ class Placement:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.compute)
 
+    @property
+    def identity(self) -> str:
+        """What of it changes the last digits of a result. The reason doesn't, nor which GPU of a kind it is."""
+        where = f"cpu, {torch.get_num_threads()} threads" if self.device.type == "cpu" else self.device.type
+        return f"{where}, {_name(self.weights)}, {_name(self.compute)}, {self.attention}"
+
     def __str__(self) -> str:
         numbers = _name(self.compute) if self.compute == self.weights else f"{_name(self.compute)} on fp32 weights"
         return f"{self.device}, {numbers}, {self.attention} attention ({self.reason})"
@@ -87,7 +93,9 @@ def _dtype(asked: str, device: torch.device, parameters: int) -> tuple[torch.dty
     if parameters < SMALL:
         return torch.float32, f"{size}: fp32 costs little at this size and repeats to the bit on a CPU"
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported():
+        with torch.cuda.device(device):  # the question is about the current one
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        if fast:
             return torch.bfloat16, f"{size} on a GPU with bf16"
         return torch.float32, f"{size} on a GPU without bf16"
     if _cpu_has_bf16():

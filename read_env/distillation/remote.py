@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import torch
 
@@ -41,7 +40,7 @@ class Utf8:
     def answer(self, text: str, *, ended: bool) -> Answer:
         """An answer of that text; ``ended`` unless it was cut."""
         ids = [*text.encode(), *([self.eos_id] if ended else [])]
-        return Answer(tuple(ids), TeacherTargets.of_text(torch.tensor(ids)))
+        return Answer(tuple(ids), TeacherTargets.of_text(torch.tensor(ids, dtype=torch.int64)))
 
 
 class RemoteTeacher:
@@ -57,7 +56,7 @@ class RemoteTeacher:
         max_completion_tokens: answers are cut here, in the server's own tokens.
 
     Raises:
-        ReadEnvError: no address, one with a password in it, or the client's package isn't installed.
+        ReadEnvError: no address, a key that can't be sent, or the client's package isn't installed.
     """
 
     batched = False
@@ -129,11 +128,25 @@ class RemoteTeacher:
         content = getattr(getattr(choice, "message", None), "content", None)
         if choice is None or not isinstance(content, str):
             raise ReadEnvError(
-                f"{self._where} sent an answer without text in choices[0].message.content, got {str(found)[:80]!r}"
+                f"{self._where} sent an answer without text in choices[0].message.content, got {_redacted(str(found))[:80]!r}"
+            )
+        reason = getattr(choice, "finish_reason", None)
+        if reason not in ("stop", "length"):  # filtered, a call of a tool, or nobody knows: no answer to learn from
+            raise ReadEnvError(
+                f"{self._where} sent an answer with finish_reason {_redacted(str(reason))[:80]!r}; right would be 'stop' (it "
+                "is whole) or 'length' (it was cut)"
             )
         if not content:
+            if reason == "length":
+                raise ReadEnvError(
+                    f"{self._where} was cut at distill.max_completion_tokens = {self.max_completion_tokens} before it had "
+                    "said anything; right would be a larger number, or a model that doesn't think first"
+                )
             _LOG.warning("%s answered a prompt with nothing", self._where)
-        return self.encoder.answer(content, ended=choice.finish_reason != "length")
+        try:
+            return self.encoder.answer(content, ended=reason == "stop")
+        except UnicodeEncodeError as error:
+            raise ReadEnvError(f"{self._where} sent an answer that is no text in UTF-8 ({error.reason})") from None
 
     @property
     def _where(self) -> str:
@@ -195,54 +208,53 @@ def look(models: ModelConfig) -> Endpoint:
     listed = getattr(found, "data", None)
     if not isinstance(listed, list):
         return Endpoint(True)
-    return Endpoint(True, names=tuple(str(getattr(one, "id", one)) for one in listed))
+    return Endpoint(True, names=tuple(_redacted(str(getattr(one, "id", one))) for one in listed))
 
 
 def key_variable() -> str:
     """The environment variable that the key is taken from; empty if none is set."""
-    return next((name for name in KEY_VARIABLES if os.environ.get(name)), "")
+    return next((name for name in KEY_VARIABLES if os.environ.get(name, "").strip()), "")
 
 
-def address_of(models: ModelConfig) -> str:
-    """The server's address, which holds no secret.
-
-    Raises:
-        ReadEnvError: none, one that makes no sense, or one with a user, a password or a query.
-    """
+def _client(models: ModelConfig) -> OpenAI:
     if not models.remote_url:
         raise ReadEnvError(
             "models.remote_url is empty; right would be the address of an OpenAI-compatible server, such as "
             "http://localhost:8000/v1"
         )
-    parts = urlsplit(models.remote_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ReadEnvError(
-            f"models.remote_url is {parts.hostname or models.remote_url!r}; right would be http(s)://HOST/v1"
-        )
-    if parts.username or parts.password or parts.query:
-        raise ReadEnvError(
-            f"models.remote_url for {parts.hostname} has a user, a password or a query in it, which would be written into "
-            f"every run's directory; put the key into ${KEY_VARIABLES[0]}"
-        )
-    return models.remote_url
-
-
-def _client(models: ModelConfig) -> OpenAI:
-    address = address_of(models)
     try:
         from openai import OpenAI
     except ImportError as error:
         raise ReadEnvError(
             f"a remote teacher needs the package openai ({error}); pip install 'read-env[remote]'"
         ) from None
-    key = os.environ.get(key_variable(), "none")
-    return OpenAI(base_url=address, api_key=key, timeout=models.remote_timeout_s, max_retries=models.remote_retries)
+    return OpenAI(
+        base_url=models.remote_url, api_key=_key(), timeout=models.remote_timeout_s, max_retries=models.remote_retries
+    )
+
+
+def _key() -> str:
+    """The key, without the line's end that a file or a shell may have left on it; ``none`` where none is set."""
+    name = key_variable()
+    key = os.environ.get(name, "none").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ReadEnvError(
+            f"${name} has a line break or another character in it that no HTTP header may have; right would be the key alone"
+        )
+    return key
 
 
 def _first_line(error: BaseException) -> str:
     """What an error says, without anything that might be the key."""
-    text = str(error).strip().partition("\n")[0][:200]
+    return _redacted(str(error)).strip().partition("\n")[0][:200]
+
+
+def _redacted(text: str) -> str:
+    """A text with the names of the variables in place of the keys. Cut it afterwards: half a key is no key to be found."""
     for name in KEY_VARIABLES:
-        if key := os.environ.get(name):
-            text = text.replace(key, f"${name}")
+        held = os.environ.get(name, "")
+        # As it is sent, and as a message that quotes it shows it.
+        for key in (held, held.strip()):
+            for form in (key, repr(key)[1:-1]):
+                text = text.replace(form, f"${name}") if form.strip() else text
     return text

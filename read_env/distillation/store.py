@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
+import re
 import time
 import uuid
 from collections.abc import Sequence
@@ -25,12 +27,17 @@ from read_env.losses.targets import TeacherTargets
 
 _DIGEST_BYTES = 16
 _SUFFIX = ".block"
+#: Names that a store gives, in folders of two hexadecimal digits. Whatever else lies there is somebody else's.
+_FOLDERS = "[0-9a-f][0-9a-f]"
+_OWN = re.compile(r"[0-9a-f]{32}(\.block|\.[0-9a-f]{32}\.tmp)")
 #: Temporary files that are older belong to a writer that is gone.
 _ABANDONED_SECONDS = 3600.0
 #: A block read again within this time keeps its place in the order of eviction.
 _TOUCH_SECONDS = 600.0
 #: An eviction makes this share of the bound free, so that the next one is far.
 _HEADROOM = 0.1
+#: Processes that may write at once without taking more than that share beyond the bound, together.
+_WRITERS = 8
 
 
 @dataclass(frozen=True)
@@ -70,14 +77,16 @@ class BlockStore:
 
     Args:
         directory: made at the first write; several processes and machines may use it at once.
-        max_bytes: the blocks read longest ago go when all together are larger.
+        max_bytes: the blocks read longest ago go when all together are larger. What other processes write counts
+            from the next time that the folder is measured: at the first write, and after every 80th of the bound.
     """
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
         self.directory = directory
         self.max_bytes = max_bytes
         self.stats = StoreStats()
-        self._size: int | None = None  # of the directory, as far as this process knows
+        self._size = math.inf  # of the directory, as far as this process knows
+        self._unmeasured = 0  # written since it was measured
 
     def read(self, key: bytes) -> tuple[Answer, ...] | None:
         """The block of that key, or None: there is none, or it is damaged."""
@@ -114,9 +123,10 @@ class BlockStore:
         finally:
             temporary.unlink(missing_ok=True)
         self._count(tokens=sum(map(len, block)), bytes=len(content))
-        self._size = (self._measure() if self._size is None else self._size) + len(content)
-        if self._size > self.max_bytes:
-            self._evict()
+        self._size += len(content)
+        self._unmeasured += len(content)
+        if self._size > self.max_bytes or self._unmeasured > self.max_bytes * _HEADROOM / _WRITERS:
+            self._keep_bound()
 
     def _path(self, key: bytes) -> Path:
         name = key.hex()
@@ -127,13 +137,12 @@ class BlockStore:
         values = {name: getattr(now, name) + more.get(name, 0) for name in now.__dataclass_fields__}
         self.stats = StoreStats(**values)
 
-    def _measure(self) -> int:
-        return sum(size for _, size, _ in self._files())
-
     def _files(self) -> list[tuple[float, int, Path]]:
         """(time of last use, bytes, path) of all blocks; abandoned temporary files are deleted on the way."""
         found = []
-        for path in self.directory.glob("??/*"):
+        for path in self.directory.glob(f"{_FOLDERS}/*"):
+            if not _OWN.fullmatch(path.name):
+                continue
             with contextlib.suppress(OSError):  # deleted meanwhile
                 state = path.stat()
                 if path.suffix == _SUFFIX:
@@ -142,26 +151,29 @@ class BlockStore:
                     path.unlink()
         return found
 
-    def _evict(self) -> None:
+    def _keep_bound(self) -> None:
+        """Measures the directory, and evicts where it is too large."""
         files = sorted(self._files())
         size = sum(bytes_ for _, bytes_, _ in files)
-        # The newest stays, however large: it was just asked for.
-        for _, bytes_, path in files[:-1]:
-            if size <= self.max_bytes * (1 - _HEADROOM):
-                break
-            with contextlib.suppress(OSError):  # somebody else's eviction was faster
-                path.unlink()
-                self._count(evicted=1)
-            size -= bytes_
-        self._size = size
+        if size > self.max_bytes:
+            # The newest stays, however large: it was just asked for.
+            for _, bytes_, path in files[:-1]:
+                if size <= self.max_bytes * (1 - _HEADROOM):
+                    break
+                with contextlib.suppress(OSError):  # somebody else's eviction was faster
+                    path.unlink()
+                    self._count(evicted=1)
+                size -= bytes_
+        self._size, self._unmeasured = size, 0
 
 
 def _encode(key: bytes, block: Sequence[Answer]) -> bytes:
     """Digest and tensors."""
     targets = TeacherTargets.concatenate([answer.targets for answer in block])
+    token_ids = [token for answer in block for token in answer.token_ids]
     tensors = {
         "lengths": _narrow(torch.tensor([len(answer) for answer in block])),
-        "token_ids": _narrow(torch.tensor([token for answer in block for token in answer.token_ids])),
+        "token_ids": _narrow(torch.tensor(token_ids, dtype=torch.int64)),
         "top_ids": _narrow(targets.top_ids),
         "top_log_probs": targets.top_log_probs.contiguous(),
         "log_tail": targets.log_tail.contiguous(),

@@ -88,7 +88,7 @@ class LocalTeacher:
     Args:
         model: the teacher.
         encoder: of its own tokenizer, whose chat template wraps the prompts.
-        weights: digest of the weights.
+        weights: what the last digits of its answers depend on: a digest of the weights, and how it computes.
         max_completion_tokens: answers are cut here.
         top_k: probabilities kept a token.
         around: a context to decode in, such as one with a student's adapters switched off.
@@ -230,7 +230,10 @@ class TeacherCache:
         return block
 
     def _key(self, texts: Sequence[str]) -> bytes:
-        return hashlib.blake2b(json.dumps([self.teacher.identity, *texts]).encode(), digest_size=16).digest()
+        encoder = self.teacher.encoder
+        # What the model reads: how a tokenizer cuts a text is no part of its vocabulary. A server keeps its own to itself.
+        asked = encoder.prompts(texts) if isinstance(encoder, Encoder) else texts
+        return hashlib.blake2b(json.dumps([self.teacher.identity, *asked]).encode(), digest_size=16).digest()
 
     def _look_up(self, key: bytes) -> tuple[Answer, ...] | None:
         """The block of that key if there is one; counted."""

@@ -57,7 +57,10 @@ class VllmTeacher:
         self.encoder = encoder
         self.max_completion_tokens = max_completion_tokens
         self.top_k = min(top_k, encoder.vocabulary)
-        self._weights = f"{weights}/{models.dtype}"
+        # A fingerprint reads the whole vocabulary, and every key has the identity in it.
+        self._identity = (
+            f"vllm/{weights}/{models.dtype}/{encoder.fingerprint}/greedy/{max_completion_tokens}/top{self.top_k}"
+        )
         self._parameters = vllm.SamplingParams
         try:
             self._model = vllm.LLM(
@@ -85,8 +88,7 @@ class VllmTeacher:
 
     @property
     def identity(self) -> str:
-        cut = f"{self.max_completion_tokens}/top{self.top_k}"
-        return f"vllm/{self._weights}/{self.encoder.fingerprint}/greedy/{cut}"
+        return self._identity
 
     def ask(self, texts: Sequence[str], arrived: Callable[[int, Answer], None] | None = None) -> tuple[Answer, ...]:
         """Answers in order."""

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from read_env.config import Config
+from read_env.config import Config, ModelConfig
 from read_env.distillation.completion import Example
 from read_env.distillation.encoding import Encoder
 from read_env.distillation.lengths import Lengths, measure_lengths
-from read_env.distillation.loading import load_student, load_teacher
-from read_env.distillation.models import count_parameters, empty_model, load_tokenizer
+from read_env.distillation.loading import load_student, load_teacher, shares_base
+from read_env.distillation.models import count_parameters, empty_model, load_tokenizer, prune_layers
 from read_env.distillation.placement import Placement, place
 from read_env.distillation.remote import REMOTE
 from read_env.distillation.sources import ModelSource, architecture_of, find_model, missing, not_installed
@@ -50,7 +50,7 @@ class Side:
 
     Attributes:
         role: ``teacher`` or ``student``.
-        model: on the meta device: shapes only.
+        model: on the meta device: shapes only, and of a student the layers that it keeps.
         placement: where it would be and in which numbers it would compute.
         missing: what isn't there and the command that gets it; empty if all is.
     """
@@ -132,6 +132,8 @@ def _side(config: Config, role: str) -> Side:
     if role == "student" and models.lora_rank and find_spec("peft") is None:
         lacking.append("LoRA's package: pip install 'read-env[lora]'")
     placement = place(models, count_parameters(model), trained=role == "student" and not models.lora_rank)
+    if role == "student" and models.student_layers:
+        prune_layers(model, models.student_layers)
     return Side(role, source, model, placement, "; ".join(lacking))
 
 
@@ -149,10 +151,8 @@ def memory(config: Config, teacher: Side | None, student: Side) -> list[Part]:
     """
     models, distill = config.models, config.distill
     shape, size = student.model.config, student.parameters
-    kept = len(models.student_layers) or shape.num_hidden_layers
-    size = int(size * kept / shape.num_hidden_layers)  # embeddings are taken for layers: an estimate from above
-    hidden, layers, width = shape.hidden_size, kept, _width(student.placement.compute)
-    trained = _adapters(student.model, models.lora_rank) if models.lora_rank else size
+    hidden, layers, width = shape.hidden_size, shape.num_hidden_layers, _width(student.placement.compute)
+    trained = _adapters(student.model, models) if models.lora_rank else size
     tokens = distill.micro_batch_tokens
     if models.gradient_checkpointing:
         activations = tokens * hidden * width * (34 + layers)
@@ -173,8 +173,8 @@ def _teachers(config: Config, teacher: Side | None, student: Side) -> list[Part]
     """A teacher's parts: none where it is on a server; no weights of its own where they are the student's."""
     if teacher is None:
         return []
-    shape, distill, models = teacher.model.config, config.distill, config.models
-    shared = models.lora_rank and teacher.source == student.source and not models.teacher.startswith(VLLM)
+    shape, distill = teacher.model.config, config.distill
+    shared = shares_base(config.models, teacher.source, student.source)
     heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
     head = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
     # Prompts as long as completions: nobody knows before the prompts are there.
@@ -190,11 +190,16 @@ def _width(dtype: torch.dtype) -> int:
     return torch.finfo(dtype).bits // 8
 
 
-def _adapters(model: PreTrainedModel, rank: int) -> int:
-    """Parameters of adapters of that rank on all linear layers but the head."""
-    head = model.get_output_embeddings()
-    linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head]
-    return sum(rank * (module.in_features + module.out_features) for module in linear)
+def _adapters(model: PreTrainedModel, models: ModelConfig) -> int:
+    """Parameters of the adapters: each has its rank times the two sizes of the matrix that it stands beside."""
+    head, targets = model.get_output_embeddings(), models.lora_targets
+    if targets == ("all-linear",):
+        adapted = [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head]
+    else:
+        adapted = [
+            module for name, module in model.named_modules() if f".{name}".endswith(tuple(f".{t}" for t in targets))
+        ]
+    return sum(models.lora_rank * sum(module.weight.shape) for module in adapted)
 
 
 def _room(device: torch.device) -> dict[str, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from read_env.config import Config
-from read_env.distillation.remote import KEY_VARIABLES, REMOTE, address_of, key_variable, look
+from read_env.distillation.remote import KEY_VARIABLES, REMOTE, key_variable, look
 from read_env.losses import needs_probabilities
 
 Rows = list[tuple[str, str]]
@@ -18,7 +18,7 @@ def check_remote(config: Config) -> tuple[Rows, Rows]:
     """What is to be shown of the teacher, and what is missing with the command that gets it.
 
     Raises:
-        ReadEnvError: an address that makes no sense, or with a user or password in it.
+        ReadEnvError: a key that can't be sent.
     """
     models = config.models
     name = models.teacher.removeprefix(REMOTE)
@@ -34,7 +34,7 @@ def check_remote(config: Config) -> tuple[Rows, Rows]:
         shown.insert(1, ("endpoint", "none"))
         lacking.append(("teacher", f"an address: --models.remote-url http://localhost:8000/v1 after vllm serve {name}"))
     else:
-        shown.insert(1, ("endpoint", address_of(models)))
+        shown.insert(1, ("endpoint", models.remote_url))
     if not lacking:
         found = look(models)
         shown.append(("answers", found.text(name)))
@@ -42,7 +42,7 @@ def check_remote(config: Config) -> tuple[Rows, Rows]:
             lacking.append(("teacher", f"a key that the server takes: export {KEY_VARIABLES[0]}=…"))
         elif not found.reached:
             lacking.append(
-                ("teacher", f"a server at {address_of(models)}: vllm serve {name}, or another --models.remote-url")
+                ("teacher", f"a server at {models.remote_url}: vllm serve {name}, or another --models.remote-url")
             )
     if needs_probabilities(config.distill.loss):
         lacking.append(

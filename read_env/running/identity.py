@@ -19,6 +19,7 @@ from read_env.digests import content_digest
 
 if TYPE_CHECKING:
     from read_env.config import Config
+    from read_env.distillation.sources import ModelSource
 
 _OF_ONE_RUN = {"agent", "agent_options", "task", "seed"}
 # Where the teacher's answers are kept changes no result.
@@ -71,9 +72,8 @@ class RunIdentity:
         if package := task_package(config.suite):
             contents["suite tasks"] = package
         for role in ("teacher", "student"):
-            path = model_path(getattr(config.models, role))
-            if path is not None:
-                contents[f"models.{role}"] = content_digest(path, config.cache.digests)
+            if weights := model_content(getattr(config.models, role), config):
+                contents[f"models.{role}"] = weights
         return cls(kind, settings, contents)
 
     def to_json(self) -> dict[str, Any]:
@@ -115,15 +115,29 @@ def settings_of(config: Config, without: Collection[str] = ()) -> dict[str, Any]
     return config.model_dump(mode="json", exclude={*without, *_OF_NO_RUN})
 
 
-def model_path(reference: str) -> Path | None:
-    """Where a model's files lie on this machine; None for a model of the hub, or where there is none."""
+def model_content(reference: str, config: Config) -> str:
+    """The digest of a model's files, or the commit of a model of the hub; empty for a remote one.
+
+    Raises:
+        ReadEnvError: a model of the hub that is neither on this machine nor to be reached.
+    """
     from read_env.distillation.sources import find_model
 
     if reference.startswith("remote:"):
-        return None
+        return ""
     source = find_model(reference.removeprefix("vllm:"))
     path = Path(source.location) / source.gguf
-    return path if path.exists() else None
+    if path.exists():
+        return content_digest(path, config.cache.digests)
+    return _on_the_hub(source, config.models.trust_remote_code)
+
+
+# A comparison asks for each of its runs, and the hub is asked every time.
+@lru_cache(maxsize=16)
+def _on_the_hub(source: ModelSource, trust_remote_code: bool) -> str:
+    from read_env.distillation.models import files_identity, load_config
+
+    return files_identity(source, load_config(source, trust_remote_code=trust_remote_code), None)
 
 
 def agent_code(name: str) -> dict[str, str]:

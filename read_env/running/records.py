@@ -49,7 +49,7 @@ def step_record(
     info: Mapping[str, Any], reward: float, report: ChunkReport, scalars: Mapping[str, float], exam: np.ndarray | None
 ) -> dict[str, Any]:
     """A line of ``steps.jsonl``: a finished step."""
-    record = {"step": int(info["step"]), "reward": float(reward)}
+    record: dict[str, Any] = {"step": int(info["step"]), "reward": float(reward)}
     record |= {name: plain(info[name]) for name in _FROM_INFO}
     record |= {name: plain(info[name]) for name in _SOMETIMES if name in info}
     if exam is not None:

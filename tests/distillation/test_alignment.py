@@ -1,6 +1,7 @@
 """Across vocabularies: what is the same, what goes through the text, what is refused."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -77,6 +78,13 @@ def test_text_crosses_and_a_cut_answer_stays_open(swapped):
         assert (example.token_ids[-1] == student.eos_id) == (ids is whole)
         assert example.targets.tokens.tolist() == list(example.token_ids)
         assert example.targets.top_ids.shape == (len(example), 0)
+
+
+def test_a_cut_answer_of_which_nothing_is_left_is_refused(swapped):
+    teacher, student = encoders(swapped)
+    cut = Answer((teacher.pad_id,), TeacherTargets.of_text(torch.tensor([teacher.pad_id])))
+    with pytest.raises(ReadEnvError, match=r"to a prompt of math was cut before .* distill.max_completion_tokens"):
+        align(teacher, student, "sft").example(SimpleNamespace(capability="math"), [1, 2], cut)
 
 
 def test_a_student_with_another_vocabulary_learns_from_text(swapped):

@@ -1,5 +1,7 @@
 """Device, numbers and attention: by size and machine, and what was asked for."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -13,12 +15,27 @@ LARGE, MICRO = 8_000_000_000, 300_000
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Pretends to be a machine: ``machine(gpus=1, gpu_bf16=True, cpu_bf16=False, flash=False)``."""
+    """Pretends to be a machine: ``machine(gpus=1, gpu_bf16=True, cpu_bf16=False, flash=False)``.
+
+    GPUs without bf16 units emulate it, as torch says of them unless it is asked for the units; ``gpu_bf16`` may
+    be a tuple of one truth a GPU, and torch speaks of the current one.
+    """
+    current = [0]
+
+    @contextmanager
+    def device(asked):
+        before, current[0] = current[0], torch.device(asked).index or 0
+        yield
+        current[0] = before
 
     def pretend(gpus=0, gpu_bf16=True, cpu_bf16=False, flash=False):
+        units = gpu_bf16 if isinstance(gpu_bf16, tuple) else (gpu_bf16,) * gpus
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: gpu_bf16)
+        monkeypatch.setattr(torch.cuda, "device", device)
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or units[current[0]]
+        )
         monkeypatch.setattr(placement, "_cpu_has_bf16", lambda: cpu_bf16)
         monkeypatch.setattr(placement.importlib.util, "find_spec", lambda name: object() if flash else None)
 
@@ -49,6 +66,12 @@ def test_the_machine_decides(machine, there, parameters, trained, expected):
     machine(**there)
     assert described(ModelConfig(), parameters, trained) == expected
     assert f"{parameters / 1e6:,.1f} M parameters" in place(ModelConfig(), parameters, trained=trained).reason
+
+
+@pytest.mark.parametrize(("device", "compute"), [("cuda:0", torch.bfloat16), ("cuda:1", torch.float32)])
+def test_bf16_is_a_question_to_the_gpu_that_is_used(machine, device, compute):
+    machine(gpus=2, gpu_bf16=(True, False))
+    assert place(ModelConfig(device=device), LARGE, trained=False).compute == compute
 
 
 def test_what_was_asked_for_is_done(machine):

@@ -2,9 +2,9 @@
 
 import threading
 
-import numpy as np
 import pytest
 from huggingface_hub.utils import are_progress_bars_disabled
+from tiny_gguf import write_gguf
 from transformers import modeling_gguf_pytorch_utils as gguf_files
 from transformers.utils import logging as transformers_logging
 
@@ -70,27 +70,8 @@ def test_the_users_switches_are_not_touched(shown, monkeypatch, capsys):
 
 
 def test_a_gguf_file_is_read_without_a_bar(capsys, tmp_path):
-    gguf = pytest.importorskip("gguf")
-    writer = gguf.GGUFWriter(str(tmp_path / "tiny.gguf"), "llama")
-    writer.add_context_length(64)
-    writer.add_embedding_length(32)
-    writer.add_block_count(1)
-    writer.add_feed_forward_length(48)
-    writer.add_head_count(2)
-    writer.add_head_count_kv(2)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_vocab_size(40)
-    shapes = {"token_embd": (40, 32), "output": (40, 32), "output_norm": (32,)}
-    shapes |= {f"blk.0.{name}": (32, 32) for name in ("attn_q", "attn_k", "attn_v", "attn_output")}
-    shapes |= {"blk.0.ffn_gate": (48, 32), "blk.0.ffn_up": (48, 32), "blk.0.ffn_down": (32, 48)}
-    shapes |= {f"blk.0.{name}": (32,) for name in ("attn_norm", "ffn_norm")}
-    for name, shape in shapes.items():
-        writer.add_tensor(f"{name}.weight", np.full(shape, 0.5, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    source = find_model(str(tmp_path / "tiny.gguf"))
+    pytest.importorskip("gguf")
+    source = find_model(str(write_gguf(tmp_path / "tiny.gguf")))
     placement = place(ModelConfig(), 1000, trained=False)
     read = []
     assert drawn(capsys, lambda: read.append(load_model(source, placement))) == ""

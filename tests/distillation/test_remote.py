@@ -8,12 +8,16 @@ import subprocess
 import sys
 import time
 import urllib.request
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from chat_server import answer, serving
+from pydantic import ValidationError
 
-from read_env.config import ModelConfig, load_preset
+from read_env.config import ModelConfig, load_preset, make_config
+from read_env.distillation import remote
 from read_env.distillation.alignment import ThroughText, align
 from read_env.distillation.loading import load, load_student, load_teacher
 from read_env.distillation.process import Distillation
@@ -29,12 +33,16 @@ SECRET = "sk-very-secret-0123456789"
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Pauses between retries of milliseconds."""
-    from openai._base_client import BaseClient
+def pauses(monkeypatch):
+    """Seconds that the client would have waited between retries; it doesn't."""
+    from openai import _base_client
 
-    monkeypatch.setattr(BaseClient, "_calculate_retry_timeout", lambda *_, **__: 0.01)
+    waited = []
+    clock = SimpleNamespace(**{**vars(time), "sleep": waited.append})
+    monkeypatch.setattr(_base_client, "time", clock)  # the client's alone: the server waits where it is to hang
     monkeypatch.setenv("READ_ENV_API_KEY", SECRET)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    return waited
 
 
 def teacher_at(server, **changes):
@@ -54,11 +62,25 @@ def test_answers_come_in_order_and_cut_ones_stay_open():
         assert server.requests[0]["temperature"] == 0 and server.requests[0]["max_tokens"] == 24
 
 
-@pytest.mark.parametrize("trouble", [(429, {"error": {"message": "slow down"}}), (503, b"down"), "drop", "hang"])
-def test_passing_trouble_is_waited_out(trouble):
+@pytest.mark.parametrize("trouble", [(429, {"error": {"message": "slow down"}}), (503, b"down"), "drop", "cut", "hang"])
+def test_passing_trouble_is_waited_out(trouble, pauses):
     with serving(lambda n, prompt: trouble if n <= 2 else (200, answer("fine"))) as server:
         assert texts_of(teacher_at(server, remote_parallel=1).ask(["a"])) == ["fine"]
-        assert len(server.prompts) == 3
+        assert len(server.prompts) == 3 and len(pauses) == 2
+
+
+def test_pauses_grow(pauses):
+    with serving(lambda n, prompt: (503, b"down") if n <= 3 else (200, answer("fine"))) as server:
+        teacher_at(server, remote_parallel=1).ask(["a"])
+    # Each is about twice the one before, less a random quarter at most.
+    assert len(pauses) == 3 and 0.3 < pauses[0] < pauses[1] < pauses[2] <= 2.0
+
+
+def test_a_server_that_says_how_long_to_wait_is_believed(pauses):
+    limited = 429, {"error": {"message": "slow down"}}, {"Retry-After": "17"}
+    with serving(lambda n, prompt: limited if n == 1 else (200, answer("fine"))) as server:
+        assert texts_of(teacher_at(server).ask(["a"])) == ["fine"]
+    assert pauses == [17]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +97,18 @@ def test_passing_trouble_is_waited_out(trouble):
         ((200, b"{"), "sent something that is no answer|sent an answer without text"),
         ((200, {"choices": []}), "without text in choices"),
         ((200, answer(None)), "without text in choices"),
-        ((200, b"<html>"), "sent"),
+        ((200, b"<html>"), "sent something that is no answer|sent an answer without text"),
+        ("cut", "can't be reached"),
+        (
+            (200, f"your key is {SECRET}".encode(), {"Content-Type": "text/plain"}),
+            "without text in choices.*your key is",
+        ),
+        ((404, {"error": {"message": "x" * 168 + SECRET}}), "HTTP 404"),
+        ((200, answer("half", "content_filter")), "finish_reason 'content_filter'; right would be 'stop'"),
+        ((200, answer("half", "tool_calls")), "finish_reason 'tool_calls'"),
+        ((200, answer("half", None)), "finish_reason 'None'"),
+        ((200, answer("", "length")), "was cut at distill.max_completion_tokens = 24 before it had said anything"),
+        ((200, answer("a \ud800 alone")), "no text in UTF-8"),
     ],
 )
 def test_lasting_trouble_ends_with_an_error_that_names_it_and_not_the_key(trouble, message, caplog):
@@ -85,8 +118,40 @@ def test_lasting_trouble_ends_with_an_error_that_names_it_and_not_the_key(troubl
         pytest.raises(ReadEnvError, match=message) as error,
     ):
         teacher_at(server, remote_retries=1, remote_timeout_s=0.2).ask(["a"])
+    assert SECRET not in str(error.value) and SECRET[:12] not in str(error.value)
+    assert any(not record.name.startswith("read_env") for record in caplog.records), "the client's own are looked at"
+    assert all(SECRET not in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\n", "\r", "  "])
+def test_a_line_end_on_the_key_is_taken_off(end, monkeypatch):
+    monkeypatch.setenv("READ_ENV_API_KEY", SECRET + end)
+    with serving(lambda n, prompt: (200, answer("fine"))) as server:
+        assert texts_of(teacher_at(server).ask(["a"])) == ["fine"]
+        assert server.keys == {f"Bearer {SECRET}"}
+
+
+@pytest.mark.parametrize("key", [f"{SECRET}\r{SECRET}", f"{SECRET}\n#", f"{SECRET}é", f"{SECRET}\x7f"])
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(key, monkeypatch):
+    monkeypatch.setenv("READ_ENV_API_KEY", key)
+    with pytest.raises(ReadEnvError, match=r"\$READ_ENV_API_KEY has a line break or another character") as error:
+        RemoteTeacher("m", ModelConfig(remote_url="http://localhost:1/v1"), max_completion_tokens=8)
     assert SECRET not in str(error.value)
-    assert all(SECRET not in record.getMessage() for record in caplog.records if record.name.startswith("read_env"))
+
+
+def test_a_message_that_quotes_the_key_in_any_form_is_redacted(monkeypatch):
+    monkeypatch.setenv("READ_ENV_API_KEY", f"{SECRET}\\\r\n")
+    for form in (f"{SECRET}\\\r\n", f"{SECRET}\\", repr(f"{SECRET}\\\r\n"), repr(f"Bearer {SECRET}\\")):
+        assert SECRET not in remote._redacted(f"no: {form}.")
+    monkeypatch.setenv("READ_ENV_API_KEY", " ")
+    assert remote._redacted("a b") == "a b", "a blank is no key"
+
+
+def test_an_empty_answer_that_is_whole_ends_at_once(caplog):
+    with serving(lambda n, prompt: (200, answer(""))) as server:
+        (said,) = teacher_at(server).ask(["a"])
+    assert said.token_ids == (Utf8.eos_id,) and said.targets.tokens.dtype == torch.int64
+    assert "answered a prompt with nothing" in caplog.text
 
 
 def test_what_arrived_before_a_server_died_is_not_asked_again(tmp_path):
@@ -149,18 +214,40 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(tmp_path, monk
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("", "models.remote_url is empty"),
-        ("localhost:8000", r"right would be http\(s\)://HOST/v1"),
-        (
-            f"https://user:{SECRET}@host/v1",
-            r"has a user, a password or a query in it.*put the key into \$READ_ENV_API_KEY",
-        ),
+        ("localhost:8000", r"models.remote_url: is 'localhost:8000'; right would be http\(s\)://HOST/v1"),
+        ("http://[::1/v1", "right would be"),
+        ("http://host:port/v1", "right would be"),
+        (f"https://user:{SECRET}@host/v1", r"has a user, a password or a query in it.*the key in \$READ_ENV_API_KEY"),
+        (f"{SECRET}@host/v1", "has a user, a password or a query"),
+        (f"https://host/v1?key={SECRET}", "has a user, a password or a query"),
     ],
 )
 def test_addresses_that_make_no_sense(url, message):
     with pytest.raises(ReadEnvError, match=message) as error:
-        RemoteTeacher("m", ModelConfig(remote_url=url), max_completion_tokens=8)
+        make_config({"models": {"remote_url": url}}, "test")
     assert SECRET not in str(error.value)
+    with pytest.raises(ValidationError) as raw:
+        ModelConfig(remote_url=url)
+    assert SECRET not in str(raw.value)
+
+
+def test_without_an_address_nothing_can_be_asked():
+    with pytest.raises(ReadEnvError, match="models.remote_url is empty"):
+        RemoteTeacher("m", ModelConfig(), max_completion_tokens=8)
+
+
+def test_a_secret_in_an_address_is_refused_before_anything_is_written(tmp_path, capsys):
+    from read_env.cli import main
+
+    preset = tmp_path / "own.toml"
+    url = f"https://user:{SECRET}@host/v1"
+    preset.write_text(f'[models]\nteacher = "remote:m"\nremote_url = "{url}"\n')
+    assert main(["run", "--preset", str(preset), "--out", str(tmp_path / "run")]) == 2
+    with pytest.raises(SystemExit):
+        main(["run", "--models.teacher", "remote:m", "--models.remote-url", url, "--out", str(tmp_path / "run")])
+    assert list(tmp_path.iterdir()) == [preset]
+    printed = capsys.readouterr()
+    assert "has a user, a password" in printed.err and SECRET not in printed.out + printed.err
 
 
 def test_without_the_client_the_error_says_what_to_install(monkeypatch):

@@ -7,13 +7,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from read_env import digests
+from read_env.config import load_preset
 from read_env.digests import content_digest
-from read_env.distillation.loading import load
-from read_env.distillation.models import weights_identity
+from read_env.distillation import models
+from read_env.distillation.loading import load, load_student, load_teacher
+from read_env.distillation.models import files_identity, weights_identity
 from read_env.distillation.sources import ModelSource, find_model
 from read_env.errors import ReadEnvError
+from read_env.running import identity
 
 
 def test_what_a_reference_means(tmp_path):
@@ -61,13 +65,56 @@ def test_weights_are_known_by_content_and_not_by_place(tmp_path):
     loaded.model.save_pretrained(tmp_path / "b")
     next(loaded.model.parameters()).data[0, 0] += 1e-3
     loaded.model.save_pretrained(tmp_path / "c")
-    names = [weights_identity(find_model(str(tmp_path / name)), loaded.model, None) for name in "abc"]
+    names = [weights_identity(find_model(str(tmp_path / name)), loaded.model, loaded.placement, None) for name in "abc"]
     assert names[0] == names[1] != names[2]
 
 
 def test_a_model_of_the_hub_is_known_by_its_commit():
-    model = SimpleNamespace(config=SimpleNamespace(_commit_hash="abc123"), dtype="torch.bfloat16")
-    assert weights_identity(ModelSource("org/name", "org/name"), model, None) == "org/name/@abc123/torch.bfloat16"
+    config = SimpleNamespace(_commit_hash="abc123")
+    assert files_identity(ModelSource("org/name", "org/name"), config, None) == "org/name/@abc123"
+
+
+@pytest.mark.parametrize("reference", ["org/name", "vllm:org/name"])
+def test_a_run_knows_the_commit_of_a_model_of_the_hub(reference, monkeypatch):
+    """Another commit under the same name is another model, and another run."""
+    settings, commits = load_preset("micro", {"models": {"teacher": reference}}), ["abc123", "def456"]
+    identities = []
+    for commit in commits:
+        identity._on_the_hub.cache_clear()
+        monkeypatch.setattr(models, "load_config", lambda *_, commit=commit, **__: SimpleNamespace(_commit_hash=commit))
+        identities.append(identity.RunIdentity.of_run(settings))
+    identity._on_the_hub.cache_clear()
+    assert identities[0].contents["models.teacher"] == "org/name/@abc123"
+    assert len(identities[0].differences(identities[1])) == 1
+    assert "models.teacher (content)" in identities[0].differences(identities[1])[0]
+
+
+def test_how_an_answer_is_computed_is_part_of_its_teacher():
+    """The last digits differ: answers of one must not be served for the other."""
+    found = set()
+    for changes in ({"attention": "eager"}, {"attention": "sdpa"}, {"attention": "sdpa", "dtype": "bfloat16"}):
+        settings = load_preset("micro", {"models": changes})
+        found.add(load_teacher(settings, load_student(settings)).identity)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        found.add(load_teacher(settings, load_student(settings)).identity)
+    finally:
+        torch.set_num_threads(threads)
+    assert len(found) == 4
+
+
+def test_how_a_shared_base_computes_is_part_of_its_teacher():
+    pytest.importorskip("peft")
+    found = set()
+    for attention in ("eager", "sdpa"):
+        changes = {"attention": attention, "teacher": "embedded:micro/student", "lora_rank": 2}
+        settings = load_preset("micro", {"models": changes})
+        student = load_student(settings)
+        teacher = load_teacher(settings, student)
+        assert teacher.model is student.model
+        found.add(teacher.identity)
+    assert len(found) == 2
 
 
 @pytest.fixture
@@ -92,6 +139,24 @@ def test_a_large_file_is_read_once_and_again_when_it_changed(large, tmp_path):
     file.write_bytes(b"0123456789abcdeF")
     os.utime(file, ns=(1, 1))
     assert content_digest(file.parent, memory) != first and len(read) == 2
+
+
+def test_two_writers_of_one_memory_do_not_meet(large, tmp_path, monkeypatch):
+    """One is held up after its file is written and before it gets its name; meanwhile another does both."""
+    file, _ = large
+    memory, replace, names = tmp_path / "digests.json", Path.replace, []
+
+    def interrupted(path, target):
+        names.append(path.name)
+        if len(names) == 1:
+            digests._digest.cache_clear()
+            content_digest(file.parent, memory)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    content_digest(file.parent, memory)
+    assert len(set(names)) == 2 and len(json.loads(memory.read_text())) == 1
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["digests.json"]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]"])

@@ -62,6 +62,13 @@ def test_text_without_probabilities_is_kept_too(tmp_path):
     assert same(store.read(key_of(1)), block)
 
 
+def test_an_answer_without_a_token_is_kept_as_such(tmp_path):
+    store = BlockStore(tmp_path, LARGE)
+    block = (Answer((), TeacherTargets.of_text(torch.tensor([], dtype=torch.int64))),)
+    store.write(key_of(1), block)
+    assert same(store.read(key_of(1)), block)
+
+
 @given(st.data())
 def test_a_damaged_block_is_never_served(tmp_path_factory, data):
     store = BlockStore(tmp_path_factory.mktemp("store"), LARGE)
@@ -131,15 +138,51 @@ def test_the_bound_holds_and_what_was_used_last_stays(tmp_path, monkeypatch):
     assert store.read(key_of(11)) is not None and store.read(key_of(1)) is None
 
 
+def test_the_bound_holds_for_two_processes_that_write_in_turn(tmp_path):
+    probe = BlockStore(tmp_path / "probe", LARGE)
+    probe.write(key_of(0), block_of(0, 91, 8))
+    stores = [BlockStore(tmp_path / "store", 30 * probe.stats.bytes) for _ in range(2)]
+    for number in range(60):
+        stores[number % 2].write(key_of(number), block_of(0, 91, 8))
+        held = sum(path.stat().st_size for path in (tmp_path / "store").glob("*/*"))
+        # What the other wrote since this one looked: an eighth of a tenth of the bound, or a block.
+        assert held <= stores[0].max_bytes + probe.stats.bytes
+    assert sum(store.stats.evicted for store in stores) >= 30
+
+
+def test_the_folder_is_not_measured_at_every_write(tmp_path, monkeypatch):
+    measured, original = [], BlockStore._files
+    monkeypatch.setattr(BlockStore, "_files", lambda store: measured.append(store) or original(store))
+    store = BlockStore(tmp_path, LARGE)
+    for number in range(5):
+        store.write(key_of(number), block_of(number))
+    assert len(measured) == 1
+
+
 def test_abandoned_temporary_files_go_and_fresh_ones_stay(tmp_path):
     store = BlockStore(tmp_path, LARGE)
     store.write(key_of(1), block_of(1))
     folder = next(tmp_path.iterdir())
-    (folder / "old.tmp").write_bytes(b"x")
-    (folder / "new.tmp").write_bytes(b"x")
-    os.utime(folder / "old.tmp", (0, 0))
+    old, new = (folder / f"{key_of(1).hex()}.{digit * 32}.tmp" for digit in "ab")
+    old.write_bytes(b"x")
+    new.write_bytes(b"x")
+    os.utime(old, (0, 0))
     BlockStore(tmp_path, LARGE).write(key_of(2), block_of(2))
-    assert {path.name for path in folder.glob("*.tmp")} == {"new.tmp"}
+    assert set(folder.glob("*.tmp")) == {new}
+
+
+def test_files_of_others_are_neither_deleted_nor_counted(tmp_path):
+    """A store may be told to live in a folder that has other things in it, such as the current one."""
+    foreign = [f"ab/{'0' * 32}.txt", "ab/notes.tmp", "ab/x.block", f"ab/{'0' * 32}.tmp", f"my/{'0' * 32}.block"]
+    for name in foreign:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(100_000))
+        os.utime(tmp_path / name, (0, 0))
+    store = BlockStore(tmp_path, 50_000)
+    for number in range(3):
+        store.write(key_of(number), block_of(number))
+    assert all((tmp_path / name).exists() for name in foreign)
+    assert store.stats.evicted == 0 and all(store.read(key_of(number)) for number in range(3))
 
 
 def test_the_numbers_say_what_happened(tmp_path):
@@ -158,6 +201,7 @@ def test_the_numbers_say_what_happened(tmp_path):
 class _CountingTeacher:
     identity = "a teacher"
     batched = True
+    encoder = None
 
     def __init__(self) -> None:
         self.asked = 0

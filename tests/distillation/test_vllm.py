@@ -1,5 +1,6 @@
 """A teacher in vLLM, on a stand-in with vLLM's types: it must say what the same model says in transformers."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -131,6 +132,13 @@ def test_other_settings_are_another_teacher(both, student):
     assert inside.identity == again.identity
 
 
+def test_the_vocabulary_is_not_read_for_every_key(both, monkeypatch):
+    inside, _, _ = both
+    expected = inside.identity
+    monkeypatch.setattr(type(inside.encoder), "fingerprint", property(lambda _: pytest.fail("read again")))
+    assert inside.identity == expected
+
+
 @pytest.mark.parametrize("loss", ["fkl", "rlad"])
 def test_a_student_learns_from_it_as_from_the_one_in_transformers(loss):
     reports = []
@@ -153,6 +161,12 @@ def test_what_vllm_says_against_a_model_is_passed_on(student):
         load_teacher(configured(models={"vllm_memory": 1.0}), student)
 
 
+def test_prompts_beyond_the_models_context_are_refused_before_it_is_loaded(student, monkeypatch):
+    monkeypatch.setattr(fake_vllm, "LLM", lambda **_: pytest.fail("loaded"))
+    with pytest.raises(ReadEnvError, match=r"models.teacher reads at most [\d,]+ tokens; the longest probe of"):
+        load_teacher(configured(max_completion_tokens=10**6), student)
+
+
 def test_a_gguf_file_is_refused(student, tmp_path):
     (tmp_path / "x.gguf").write_bytes(b"")
     with pytest.raises(ReadEnvError, match=r"a teacher in vLLM is a folder or hub id .* not a GGUF file"):
@@ -160,6 +174,8 @@ def test_a_gguf_file_is_refused(student, tmp_path):
 
 
 def test_a_moved_folder_is_the_same_run(tmp_path):
-    from read_env.running.identity import model_path
+    from read_env.running.identity import model_content
 
-    assert model_path(f"vllm:{FOLDER}") == Path(FOLDER) and model_path("vllm:org/name") is None
+    moved = shutil.copytree(FOLDER, tmp_path / "moved")
+    here, there = (model_content(f"vllm:{folder}", configured()) for folder in (FOLDER, moved))
+    assert here == there == model_content("embedded:micro/teacher", configured()) != ""

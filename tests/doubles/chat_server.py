@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
-def answer(text: Any, finish: str = "stop") -> dict[str, Any]:
+def answer(text: Any, finish: str | None = "stop") -> dict[str, Any]:
     """A well-formed reply."""
     message = {"role": "assistant", "content": text}
     choice = {"index": 0, "message": message, "finish_reason": finish}
@@ -22,7 +22,8 @@ def answer(text: Any, finish: str = "stop") -> dict[str, Any]:
 class ChatServer:
     """Counts requests and answers each with what ``reply(number, prompt)`` says.
 
-    A reply is (status, JSON value or bytes), or ``"hang"`` or ``"drop"`` (the connection is closed).
+    A reply is (status, JSON value or bytes), with a dict of headers as a third if they are to be others, or
+    ``"hang"``, ``"drop"`` (the connection is closed) or ``"cut"`` (it is closed in the middle of an answer).
     ``listing`` is the reply to whoever asks for the models.
     """
 
@@ -67,13 +68,18 @@ def serving(reply: Callable[[int, str], Any], listing: Any = (404, b"")) -> Iter
                 self.connection.shutdown(socket.SHUT_RDWR)
                 self.close_connection = True
                 return
-            status, value = found
+            status, value, *others = (200, answer("what was cut")) if found == "cut" else found
             body = value if isinstance(value, bytes) else json.dumps(value).encode()
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
+            headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+            for name, content in {**headers, **(others[0] if others else {})}.items():
+                self.send_header(name, content)
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(body[: len(body) // 2] if found == "cut" else body)
+            if found == "cut":
+                self.wfile.flush()
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -10,9 +10,10 @@ from chat_server import answer, serving
 from read_env.cli import main
 from read_env.config import load_preset, preset_names
 from read_env.distillation import remote, sources
+from read_env.distillation.loading import load_student
 from read_env.errors import ReadEnvError
 from read_env.running import check_remote
-from read_env.running.check import check
+from read_env.running.check import _side, check, memory
 
 LARGE = {"models": {"teacher": "Qwen/Qwen2.5-72B-Instruct", "student": "Qwen/Qwen2.5-14B-Instruct"}}
 
@@ -39,7 +40,13 @@ def test_models_that_are_elsewhere_are_sized_from_their_shapes():
     assert shown["a chunk"].startswith("not measured")
     width = 2 if ", bf16, " in shown["teacher"] else 4
     assert gib(shown["teacher's weights"]) == pytest.approx(72.706e9 * width / 2**30, rel=0.01)
-    assert "TOO MUCH" in shown["device in all"] or gib(shown["device in all"]) > 100
+
+
+@pytest.mark.parametrize(("there", "enough"), [(1, False), (10_000, True)])
+def test_models_that_do_not_fit_are_too_much(there, enough, monkeypatch):
+    monkeypatch.setattr("read_env.running.check._room", lambda device: {"device": there * 2**30})
+    shown, _ = rows(**LARGE)
+    assert shown["device in all"].endswith(f" GiB of {there:,}.0" + ("" if enough else ": TOO MUCH"))
 
 
 def test_adapters_and_checkpointing_save_what_they_save():
@@ -48,12 +55,30 @@ def test_adapters_and_checkpointing_save_what_they_save():
     assert gib(lora["optimizer"]) < 0.02 * gib(plain["optimizer"])
     assert gib(lora["activations"]) < 0.2 * gib(plain["activations"])
     half, _ = rows(models={**LARGE["models"], "student_layers": tuple(range(24))})
-    assert gib(half["student's weights"]) == pytest.approx(0.5 * gib(plain["student's weights"]), rel=0.01)
+    # Of 14.77 B parameters, embeddings and head are 1.56 B and stay.
+    share = (0.5 * (14.77 - 1.56) + 1.56) / 14.77
+    assert gib(half["student's weights"]) == pytest.approx(share * gib(plain["student's weights"]), rel=0.01)
 
 
 def test_a_teacher_that_is_the_students_base_is_counted_once():
     shown, _ = rows(models={"teacher": "embedded:micro/student", "lora_rank": 4})
     assert "teacher's weights" not in shown
+    shown, _ = rows(models={"teacher": "embedded:micro/student", "lora_rank": 4, "student_layers": [0, 1]})
+    assert "teacher's weights" in shown, "a pruned student has no base for a teacher"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"lora_targets": ["q_proj", "down_proj"]}, {"student_layers": [0, 3]}, {"lora_targets": ["lm_head"]}],
+)
+def test_adapters_are_counted_as_they_are_made(changes):
+    pytest.importorskip("peft")
+    config = load_preset("micro", {"models": {"lora_rank": 4, **changes}})
+    parts = {part.name: part.bytes for part in memory(config, None, _side(config, "student"))}
+    student = load_student(config)
+    assert parts["gradients"] == 4 * student.trained_parameters
+    weights = sum(p.numel() for name, p in student.model.named_parameters() if "lora_" not in name)
+    assert parts["student's weights"] == 4 * weights
 
 
 def test_the_command_says_what_is_missing_and_fails(capsys):
@@ -207,6 +232,14 @@ def test_an_address_with_a_password_is_refused_and_not_shown(key):
     with pytest.raises(ReadEnvError, match="has a user, a password or a query") as error:
         at(f"https://user:{SECRET}@host/v1")
     assert SECRET not in str(error.value)
+
+
+def test_a_key_with_a_line_break_is_refused_and_not_shown(monkeypatch, capsys):
+    pytest.importorskip("openai")
+    monkeypatch.setenv("READ_ENV_API_KEY", f"{SECRET}\r{SECRET}")
+    assert main(["check", "--models.teacher", "remote:m", "--models.remote-url", "http://127.0.0.1:1/v1"]) == 2
+    printed = capsys.readouterr()
+    assert "has a line break or another character" in printed.err and SECRET not in printed.out + printed.err
 
 
 def test_without_the_client_nothing_is_asked(monkeypatch):
