@@ -13,9 +13,8 @@ import torch
 from read_env.config import DistillConfig, ModelConfig
 from read_env.distillation.completion import Example, Sample
 from read_env.distillation.encoding import Encoder, collate, completion_logits
-from read_env.distillation.models import add_adapters, count_parameters
+from read_env.distillation.models import add_adapters, count_parameters, save_student
 from read_env.distillation.placement import Placement
-from read_env.distillation.quiet import quietly
 from read_env.errors import DivergedError, ReadEnvError
 from read_env.losses import (
     ON_POLICY,
@@ -241,18 +240,20 @@ class Student:
             try:
                 return attempt()
             except torch.OutOfMemoryError as error:
-                self._halve(examples, error)
-            if self.placement.device.type == "cuda":  # out here nothing holds the tensors of the attempt any more
+                message = str(error)
+            # Out here nothing holds the tensors of the attempt any more.
+            self._halve(examples, message)
+            if self.placement.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _halve(self, examples: Sequence[Example | Sample], error: torch.OutOfMemoryError) -> None:
+    def _halve(self, examples: Sequence[Example | Sample], error: str) -> None:
         parts = list(self._parts(examples))
         if all(len(part) == 1 for part in parts):
             longest = max(len(e.prompt_ids) + len(e) for e in examples)
             raise ReadEnvError(
                 f"out of memory with a single example of {longest} tokens on {self.placement.device}: try "
-                "models.gradient_checkpointing, models.lora_rank or a smaller distill.max_completion_tokens"
-            ) from error
+                f"models.gradient_checkpointing, models.lora_rank or a smaller distill.max_completion_tokens ({error})"
+            )
         padded = max(len(part) * max(len(e.prompt_ids) + len(e) for e in part) for part in parts)
         self.micro_batch_tokens = max(1, padded // 2)
         _LOG.warning(
@@ -280,10 +281,8 @@ class Student:
         self.micro_batch_tokens = state["micro_batch_tokens"]
 
     def save(self, path: Path | str) -> None:
-        """Model (with LoRA: the adapters) and tokenizer in Hugging Face form."""
-        with quietly():
-            (self.adapted or self.model).save_pretrained(path)
-            self.encoder.tokenizer.save_pretrained(path)
+        """Model and tokenizer in Hugging Face form; adapters are added into the weights."""
+        save_student(self.model, self.encoder.tokenizer, path)
 
     def __str__(self) -> str:
         of = f"{count_parameters(self.model) / 1e6:,.1f} M parameters"
