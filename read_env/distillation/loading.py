@@ -137,9 +137,8 @@ def _in_vllm(config: Config) -> VllmTeacher:
         )
     shape = empty_model(source, trust_remote_code=trust)
     encoder = Encoder(load_tokenizer(source, trust_remote_code=trust))
-    check_lengths(
-        "teacher", measure_lengths(config, encoder, shape)
-    )  # vLLM says it at the first prompt that is too long
+    # vLLM itself says it at the first prompt that is too long, after minutes of loading.
+    check_lengths("teacher", measure_lengths(config, encoder, shape))
     return VllmTeacher(
         source.location, models, encoder, files_identity(source, shape.config, config.cache.digests),
         max_completion_tokens=config.distill.max_completion_tokens, top_k=config.distill.top_k,
