@@ -188,7 +188,25 @@ def why(comparison: Comparison) -> str:
         "decision would have to see through. Moved: mean of ½·Σ|w − r|, the share of tokens that the bandit spent "
         "otherwise than task-static. Unneeded: the cold bandit's share of tokens on capabilities with r = 0.\n\n"
         + markdown_table(header, rows)
+        + "\n\nProbe utility gained by all steps of the first half of the budget, and of the second, mean over tasks and "
+        "seeds: when an agent falls behind.\n\n"
+        + markdown_table(["agent", "first half", "second half"], halves(comparison))
     )
+
+
+def halves(comparison: Comparison) -> list[list[str]]:
+    """Agent, and the probe utility that it gained in each half of its steps."""
+    rows = []
+    for agent in comparison.agents:
+        gains = []
+        for run in comparison.finished:
+            if run.agent == agent:
+                course = [run.begun.utility, *(step.utility for step in run.steps)]
+                middle = course[len(course) // 2]
+                gains.append((middle - course[0], course[-1] - middle))
+        first, second = np.mean(gains, axis=0)
+        rows.append([f"`{agent}`", number(float(first), 3, True), number(float(second), 3, True)])
+    return rows
 
 
 def _away(comparison: Comparison, agent: str, task: str) -> float:

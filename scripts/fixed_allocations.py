@@ -12,19 +12,20 @@ from __future__ import annotations
 import itertools
 import shutil
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
-from read_env.capabilities import get_suite
+from read_env.capabilities import Suite, get_suite
 from read_env.config import Config
 from read_env.reporting.records import load_run
 from read_env.running.agents import AgentSpec
 from read_env.running.comparison import run_many
 from read_env.running.runner import RunRequest, make_env
-from read_env.tasks import load_task, task_names
+from read_env.tasks import TaskCard, load_task, task_names
 
 #: Budget of all runs of this search and of what is compared with it.
 SETTINGS = {
@@ -47,41 +48,59 @@ def shares_of(allocation: np.ndarray, names: tuple[str, ...]) -> str:
     return " ".join(f"{name}={share:.3f}" for name, share in zip(names, allocation, strict=True) if share > 0)
 
 
-def search_space(tasks, suite) -> dict[str, np.ndarray]:
-    """Named allocations, each once: static rules of every task, other shares of its needs, helpers, corners, pairs, all but one need.
+def search_space(tasks: Sequence[TaskCard], suite: Suite) -> dict[str, np.ndarray]:
+    """Named allocations, each once: (|C|,) shares that sum to 1.
 
     The first name of an allocation stands; ``task-NAME`` comes first, so every task has its own.
     """
     size = len(suite)
-    space = {f"task-{task.name}": task.requirement_vector(suite) for task in tasks}
-    more = {"uniform": np.full(size, 1 / size)}
-    more |= {f"only-{name}": row for name, row in zip(suite.names, np.eye(size), strict=True)}
-    for task in tasks:
-        requirement = task.requirement_vector(suite)
-        more[f"safe-{task.name}"] = 0.85 * requirement + 0.15 / size
-        needs = np.flatnonzero(requirement)
-        if len(needs) == 1:
-            continue
-        rng = np.random.default_rng(zlib.crc32(task.name.encode()))  # a new card changes no other card's draws
-        more[f"sqrt-{task.name}"] = np.sqrt(requirement) / np.sqrt(requirement).sum()
-        for i in range(DRAWS):
-            shares = np.zeros(size)
-            shares[needs] = rng.dirichlet(np.ones(len(needs)))
-            helper = np.eye(size)[rng.integers(size)]
-            more[f"mix{i}-{task.name}"] = shares if i % 2 else 0.8 * shares + 0.2 * helper
-    for first, second in itertools.combinations(range(size), 2):
-        names = suite.names[first], suite.names[second]
-        more["half-" + "-".join(names)] = 0.5 * (np.eye(size)[first] + np.eye(size)[second])
-    for task in tasks:
-        requirement = task.requirement_vector(suite)
-        needs = np.flatnonzero(requirement)
-        for need in needs if len(needs) > 1 else []:
-            rest = np.where(np.arange(size) == need, 0.0, requirement)
-            more[f"without-{suite.names[need]}-{task.name}"] = rest / rest.sum()
-    for name, allocation in more.items():
+    sources = [
+        {f"task-{task.name}": task.requirement_vector(suite) for task in tasks},
+        {"uniform": np.full(size, 1 / size)},
+        {f"only-{name}": row for name, row in zip(suite.names, np.eye(size), strict=True)},
+        *(_variations(task, suite) for task in tasks),
+        _pairs(suite),
+        *(_without_a_need(task, suite) for task in tasks),
+    ]
+    space: dict[str, np.ndarray] = {}
+    for name, allocation in itertools.chain.from_iterable(source.items() for source in sources):
         if not any(np.allclose(allocation, known, atol=1e-6) for known in space.values()):
             space[name] = allocation
     return space
+
+
+def _variations(task: TaskCard, suite: Suite) -> dict[str, np.ndarray]:
+    """A task's requirement mixed with uniform, flattened, and drawn anew; half of the draws with a helper."""
+    size = len(suite)
+    requirement = task.requirement_vector(suite)
+    found = {f"safe-{task.name}": 0.85 * requirement + 0.15 / size}
+    needs = np.flatnonzero(requirement)
+    if len(needs) == 1:
+        return found
+    found[f"sqrt-{task.name}"] = np.sqrt(requirement) / np.sqrt(requirement).sum()
+    rng = np.random.default_rng(zlib.crc32(task.name.encode()))  # a new card changes no other card's draws
+    for i in range(DRAWS):
+        shares = np.zeros(size)
+        shares[needs] = rng.dirichlet(np.ones(len(needs)))
+        helper = np.eye(size)[rng.integers(size)]
+        found[f"mix{i}-{task.name}"] = shares if i % 2 else 0.8 * shares + 0.2 * helper
+    return found
+
+
+def _pairs(suite: Suite) -> dict[str, np.ndarray]:
+    """Half the tokens on each of two capabilities."""
+    corners = zip(suite.names, np.eye(len(suite)), strict=True)
+    return {f"half-{a}-{b}": 0.5 * (first + second) for (a, first), (b, second) in itertools.combinations(corners, 2)}
+
+
+def _without_a_need(task: TaskCard, suite: Suite) -> dict[str, np.ndarray]:
+    """A task's requirement with one need left out."""
+    requirement = task.requirement_vector(suite)
+    needs = np.flatnonzero(requirement)
+    if len(needs) == 1:
+        return {}
+    left = {suite.names[need]: np.where(np.arange(len(suite)) == need, 0.0, requirement) for need in needs}
+    return {f"without-{name}-{task.name}": rest / rest.sum() for name, rest in left.items()}
 
 
 def requests(space: dict[str, np.ndarray], seeds: list[int], config: Config, directory: Path) -> dict[str, RunRequest]:
