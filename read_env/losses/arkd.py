@@ -4,7 +4,7 @@
 policy, stays for a window of optimizer steps, and is rewarded by how far a divergence without α in it
 fell on held-out examples.
 
-Both see the state of the step before, not of the step itself, so that a step cut into pieces has one α.
+It is drawn from the state of a step before, not of the step itself, so that a step cut into pieces has one α.
 """
 
 from __future__ import annotations
