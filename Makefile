@@ -7,6 +7,7 @@
 #                holds that build:  make test TORCH=torch==2.13.0+cpu PIP_ARGS='--extra-index-url …'
 #   EXTRAS       the package's extras that .venv gets; CI adds those that only some tests need
 #   PYTHON       the interpreter that .venv is made with
+#   WORKERS      processes that share the tests: `logical`, one for each CPU, or a number; 0 for none
 #   PYTEST_ARGS  extra arguments for pytest; `make test PYTEST_ARGS="-m ''"` runs the slow tests too
 #
 # Another TORCH for an existing .venv: `make clean-venv` first.
@@ -15,6 +16,7 @@ TORCH ?= torch==2.13.0
 PIP_ARGS ?=
 EXTRAS ?= sb3,lora,gguf,remote,dev
 PYTHON ?= python3
+WORKERS ?= logical
 PYTEST_ARGS ?=
 
 SHELL := bash
@@ -33,7 +35,7 @@ demo: $(READY) ## compare four agents on one task, three seeds: a few minutes
 	$(BIN)/read-env compare --preset micro-demo
 
 test: $(READY) ## the tests without the slow ones (aims at 6 minutes on 2 cores)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(READY) ## ruff: formatting and lint, changing nothing
 	$(BIN)/ruff format --check .

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from read_env.errors import ReadEnvError
+from read_env.files import whole_file
 
 FORMAT = 1
 HEADER = "agent.json"
@@ -35,19 +36,12 @@ def write(path: str | os.PathLike[str], document: dict[str, Any]) -> None:
     header = json.dumps({"format": FORMAT, **_lift(document, arrays, "")}, indent=1)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(zipfile.ZipInfo(HEADER, _TIME), header)
-            for index, array in enumerate(arrays):
-                buffer = io.BytesIO()
-                np.lib.format.write_array(buffer, array, allow_pickle=False)
-                archive.writestr(zipfile.ZipInfo(_member(index), _TIME), buffer.getvalue())
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(target, shared=True) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo(HEADER, _TIME), header)
+        for index, array in enumerate(arrays):
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, array, allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(_member(index), _TIME), buffer.getvalue())
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:

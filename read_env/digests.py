@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+
+from read_env.files import whole_file
 
 #: Smaller files are read again: that takes less time than looking them up.
 _LARGE = 2**20
@@ -44,13 +45,8 @@ def _digest(path: Path, found: tuple[tuple[Path, int, int], ...], memory: Path |
     if fresh and memory is not None:
         with suppress(OSError):  # a convenience only
             memory.parent.mkdir(parents=True, exist_ok=True)
-            # Under a name of its own: processes that start together write at once, and no lock keeps them apart.
-            temporary = memory.with_name(f"{memory.name}.{uuid.uuid4().hex}.tmp")
-            try:
-                temporary.write_text(json.dumps({**_read(memory), **fresh}, indent=1))
-                temporary.replace(memory)
-            finally:
-                temporary.unlink(missing_ok=True)
+            with whole_file(memory, shared=True) as file:
+                file.write(json.dumps({**_read(memory), **fresh}, indent=1).encode())
     return digest.hexdigest()[:16]
 
 

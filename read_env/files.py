@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,15 +19,24 @@ from read_env.errors import ReadEnvError
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """An open file that becomes ``path`` when the block ends well; ``path`` stays as it was otherwise."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("wb") as file:
-        yield file
-        file.flush()
-        # Without it a power cut can leave a file with the new name and no content.
-        os.fsync(file.fileno())
-    temporary.replace(path)
+def whole_file(path: Path, shared: bool = False) -> Iterator[IO[bytes]]:
+    """An open file that becomes ``path`` when the block ends well; ``path`` stays as it was otherwise.
+
+    Args:
+        path: the file.
+        shared: whether other processes may be writing the same file. Each then writes under a name of its
+            own and the last one stands; otherwise a killed process leaves one file behind at most.
+    """
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp" if shared else f"{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            # Without it a power cut can leave a file with the new name and no content.
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 

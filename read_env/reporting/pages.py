@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from read_env.files import write_atomic
 from read_env.reporting.records import Run
 from read_env.reporting.tables import count
 
 
 def write_page(path: Path, blocks: Sequence[str]) -> Path:
     """Join blocks with blank lines and write them, replacing the page in one move."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text("\n\n".join(block.strip("\n") for block in blocks if block) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_atomic(path, ("\n\n".join(block.strip("\n") for block in blocks if block) + "\n").encode())
     return path
 
 
