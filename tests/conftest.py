@@ -1,6 +1,8 @@
-"""What holds for every test: one torch thread, no network, fast tests first."""
+"""What holds for every test: one torch thread, no network, one store of answers, fast tests first."""
 
 import os
+import shutil
+import tempfile
 
 # Before anything imports torch: two threads on a busy machine wait for each
 # other far longer than they compute. Child processes inherit these too.
@@ -8,7 +10,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
-os.environ["READ_ENV_CACHE"] = "none"
+# The teacher is asked once for all tests: no result depends on who filled the store, and those
+# tests that show it bring stores of their own or none. Workers share what their parent made.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["READ_ENV_CACHE"] = tempfile.mkdtemp(prefix="read-env-tests-")
 
 import pytest
 from hypothesis import settings
@@ -16,6 +21,11 @@ from hypothesis import settings
 # A shared machine makes any deadline flaky, a fixed seed makes a failure repeatable.
 settings.register_profile("read-env", deadline=None, derandomize=True)
 settings.load_profile("read-env")
+
+
+def pytest_unconfigure() -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(os.environ["READ_ENV_CACHE"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

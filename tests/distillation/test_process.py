@@ -324,7 +324,7 @@ def test_a_run_from_a_store_that_others_filled_is_the_cold_run(tmp_path):
     """Cold, warm, and partly filled by a run that asked for other things: equal to the bit."""
     kept = {**SMALL, "cache": {"directory": str(tmp_path)}}
     allocations = [UNIFORM, np.eye(8)[3]]
-    cold = _play(Distillation.load(load_preset("micro", SMALL)), allocations)
+    cold = _play(Distillation.load(load_preset("micro", {**SMALL, "cache": {"directory": "none"}})), allocations)
     _play(Distillation.load(load_preset("micro", kept)), [np.eye(8)[3], np.eye(8)[6]])
     partly = Distillation.load(load_preset("micro", kept))
     assert _same(_play(partly, allocations), cold)

@@ -142,7 +142,7 @@ def test_a_cold_run_is_served_nothing_a_warm_one_everything(tmp_path: Path) -> N
 
 
 def test_without_a_disk_there_are_no_bytes(tmp_path: Path) -> None:
-    (first, _) = played(tmp_path / "run")
+    (first, _) = played(tmp_path / "run", cache={"directory": "none"})
     assert first["cache"]["blocks_asked"] > 0 == first["cache"]["disk_bytes"]
     assert "cache/bytes_per_token" not in curves(tmp_path / "run")
     assert cells((tmp_path / "run" / "report.md").read_text(), "bytes a token on disk")[1] == "–"
