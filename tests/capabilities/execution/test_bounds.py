@@ -5,9 +5,7 @@ import time
 import pytest
 from sandboxes import Run, needs_fork, needs_seccomp, seccomp_only
 
-from read_env.capabilities.execution import (
-    ExecutionResult,
-)
+from read_env.capabilities.execution import ExecutionResult
 
 pytestmark = needs_fork
 

@@ -12,12 +12,7 @@ from typing import Any
 import pytest
 from sandboxes import Run, needs_fork, needs_seccomp, seccomp_only
 
-from read_env.capabilities.execution import (
-    host,
-    isolation,
-    isolation_reason,
-    seccomp,
-)
+from read_env.capabilities.execution import host, isolation, isolation_reason, seccomp
 
 pytestmark = needs_fork
 

@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 
-from read_env.capabilities.execution import (
-    interpreter,
-)
+from read_env.capabilities.execution import metering
 from read_env.capabilities.execution.interpreter import Machine
 from read_env.capabilities.execution.library import Refused
 from read_env.capabilities.execution.values import text_of
@@ -190,7 +188,7 @@ def test_the_interpreter_raises_as_python_does(code: str, error: type[Exception]
     ],
 )
 def test_the_interpreter_bounds_what_is_made(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interpreter, "STEPS", 300_000)
+    monkeypatch.setattr(metering, "STEPS", 300_000)
     with pytest.raises((Refused, RecursionError)):
         Machine().execute(code)
 

@@ -5,9 +5,7 @@ import struct
 
 import pytest
 
-from read_env.capabilities.execution import (
-    seccomp,
-)
+from read_env.capabilities.execution import seccomp
 
 
 def decide(filter_program: bytes, architecture: int, number: int) -> int:

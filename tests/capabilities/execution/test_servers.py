@@ -13,12 +13,7 @@ from pathlib import Path
 import pytest
 from sandboxes import Run, needs_fork
 
-from read_env.capabilities.execution import (
-    host,
-    isolation,
-    isolation_reason,
-    run_python,
-)
+from read_env.capabilities.execution import host, isolation, isolation_reason, run_python
 from read_env.errors import ReadEnvError
 
 pytestmark = needs_fork

@@ -12,11 +12,7 @@ from hypothesis import strategies as st
 from sandboxes import Run, needs_fork, needs_seccomp, seccomp_only
 
 from read_env.capabilities.base import Template
-from read_env.capabilities.execution import (
-    ExecutionResult,
-    host,
-    run_python,
-)
+from read_env.capabilities.execution import ExecutionResult, host, run_python
 from read_env.capabilities.instruct.code import CODE, python_block
 from read_env.errors import ReadEnvError
 
