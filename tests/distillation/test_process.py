@@ -13,7 +13,12 @@ from read_env.distillation.teacher import TeacherCache
 from read_env.errors import DivergedError, ReadEnvError
 from read_env.losses import ON_POLICY, loss_names
 
-SMALL = {"budget": {"total_tokens": 1600, "step_tokens": 400}, "measure": {"probes": 6, "dev": 6, "exam": 6}}
+BLOCK = {"block_size": 8}
+SMALL = {
+    "budget": {"total_tokens": 1600, "step_tokens": 400},
+    "measure": {"probes": 6, "dev": 6, "exam": 6},
+    "distill": BLOCK,
+}
 UNIFORM = np.full(8, 1 / 8)
 
 
@@ -66,29 +71,30 @@ def test_same_seed_same_bits_and_another_seed_other_prompts(distillation):
     assert not _same(first, _play(distillation, [UNIFORM] * 3, seed=6))
 
 
-def test_the_cache_never_changes_a_result(distillation):
+def test_the_cache_never_changes_a_result(distillation, monkeypatch):
     """Cold, and warmed by runs that asked in other orders: equal to the bit."""
     allocations = [UNIFORM, np.eye(8)[3], np.array([0.5, 0, 0, 0, 0, 0, 0.5, 0])]
     teacher = distillation.cache.teacher
     results = []
     for warming in ([], [np.eye(8)[6], np.eye(8)[3]], [UNIFORM] * 4):
-        distillation.cache = TeacherCache(teacher)
+        monkeypatch.setattr(distillation, "cache", TeacherCache(teacher))
         _play(distillation, warming)
         results.append(_play(distillation, allocations))
     assert _same(results[0], results[1]) and _same(results[0], results[2])
 
 
-def test_the_teacher_is_asked_once_per_prompt(distillation):
-    distillation.cache = TeacherCache(distillation.cache.teacher)
+def test_the_teacher_is_asked_once_per_prompt(distillation, monkeypatch):
+    monkeypatch.setattr(distillation, "cache", TeacherCache(distillation.cache.teacher))
     _play(distillation, [UNIFORM] * 4)
     asked = distillation.cache.asked_tokens
     _play(distillation, [UNIFORM] * 4)
     assert distillation.cache.asked_tokens == asked > 0
 
 
-def test_a_small_cache_forgets_and_still_answers_the_same(distillation):
+def test_a_small_cache_forgets_and_still_answers_the_same(distillation, monkeypatch):
     first = _play(distillation, [UNIFORM] * 2)
-    distillation.cache = TeacherCache(distillation.cache.teacher, max_completion_tokens=500)
+    small = TeacherCache(distillation.cache.teacher, max_completion_tokens=500)
+    monkeypatch.setattr(distillation, "cache", small)
     assert _same(first, _play(distillation, [UNIFORM] * 2))
 
 
@@ -104,7 +110,7 @@ def test_snapshot_and_restore_are_exact_also_through_a_file(distillation, tmp_pa
 
 
 def test_what_an_objective_learned_is_in_the_snapshot():
-    distill = {"loss": "arkd", "tokens_per_update": 50}
+    distill = {**BLOCK, "loss": "arkd", "tokens_per_update": 50}
     distillation = Distillation.load(load_preset("micro", {**SMALL, "distill": distill}))
     _play(distillation, [UNIFORM])
     state = distillation.snapshot()
@@ -117,7 +123,7 @@ def test_what_an_objective_learned_is_in_the_snapshot():
 
 
 def test_what_an_objective_asks_of_the_dev_split_is_in_the_ledger():
-    distill = {"loss": "arkd", "tokens_per_update": 50}
+    distill = {**BLOCK, "loss": "arkd", "tokens_per_update": 50}
     distillation = Distillation.load(load_preset("micro", {**SMALL, "distill": distill}))
     once = sum(map(len, distillation.student.validation))
     for _ in range(2):
@@ -148,7 +154,7 @@ def _equal(first, second):
 
 
 def test_an_exploding_update_is_refused_and_everything_restored():
-    small = {**SMALL, "distill": {"tokens_per_update": 100}}
+    small = {**SMALL, "distill": {**BLOCK, "tokens_per_update": 100}}
     distillation = Distillation.load(load_preset("micro", small))
     expected = _play(distillation, [UNIFORM] * 2)
     _play(distillation, [UNIFORM])
@@ -171,7 +177,7 @@ def test_an_exploding_update_is_refused_and_everything_restored():
 
 
 def test_a_loss_above_the_limit_counts_as_exploded():
-    distillation = Distillation.load(load_preset("micro", {**SMALL, "distill": {"max_loss": 1e-3}}))
+    distillation = Distillation.load(load_preset("micro", {**SMALL, "distill": {**BLOCK, "max_loss": 1e-3}}))
     before = distillation.snapshot()
     with pytest.raises(DivergedError, match=r"distill.max_loss is 0.001"):
         distillation.step(UNIFORM)
@@ -179,7 +185,7 @@ def test_a_loss_above_the_limit_counts_as_exploded():
 
 
 def test_no_capability_gets_more_updates_per_token_than_another():
-    config = load_preset("micro", {**SMALL, "distill": {"tokens_per_update": 50}})
+    config = load_preset("micro", {**SMALL, "distill": {**BLOCK, "tokens_per_update": 50}})
     distillation = Distillation.load(config)
     reports = [_play(distillation, [np.eye(8)[c]])[0] for c in range(8)]
     assert {r.updates for r in reports} == {8}
@@ -201,7 +207,9 @@ def test_every_objective_on_the_teachers_answers_teaches_in_a_chunk(loss):
 
 def test_the_curriculum_goes_from_easy_to_hard_and_uniform_does_not():
     def cursors_by_step(curriculum):
-        distillation = Distillation.load(load_preset("micro", {**SMALL, "distill": {"curriculum": curriculum}}))
+        distillation = Distillation.load(
+            load_preset("micro", {**SMALL, "distill": {**BLOCK, "curriculum": curriculum}})
+        )
         found, before = [], np.zeros(3)
         for _ in range(4):
             distillation.step(UNIFORM)

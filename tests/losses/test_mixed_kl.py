@@ -85,6 +85,7 @@ def test_the_published_form_has_the_flaw_that_the_docstring_names():
         assert controller.alpha(0.0) > 0.8
 
 
+@pytest.mark.slow
 def test_the_corrected_form_finds_the_share_that_helps():
     """A student whose held-out divergence falls faster the nearer α is to 0.2."""
     settled = []

@@ -124,6 +124,7 @@ def test_every_picture_of_the_page_lies_beside_it(report):
         assert (report.parent / name).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_equal_records_give_equal_bytes(report, directory, no_pictures):
     first = {name: (directory / name).read_bytes() for name in ("report.md", "runs.csv")}
     comparison_report(directory)
