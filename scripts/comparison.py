@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import multiprocessing
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,8 @@ from read_env.agents import make_agent
 from read_env.capabilities import get_suite
 from read_env.config import Config, load_preset
 from read_env.reporting import comparison_report, load_comparison
-from read_env.reporting.records import Comparison
-from read_env.reporting.tables import markdown_table, number
+from read_env.reporting.records import Comparison, Run
+from read_env.reporting.tables import ABSENT, markdown_table, number
 from read_env.running.agents import TRAINING_RECORD, AgentSpec
 from read_env.running.comparison import ComparisonRequest, compare
 from read_env.running.training import TrainingRequest, train
@@ -155,82 +156,90 @@ def publish_all(main_directory: Path, longer_directory: Path) -> Path:
 
 
 def why(comparison: Comparison) -> str:
-    """How much there is to win, how loud the noise is, and what the bandits did with their tokens."""
-    rows = []
-    for task in comparison.tasks:
-        gain = {
-            agent: float(np.mean([run.ended.exam_utility - run.ended.exam_utility_start for run in runs]))
-            for agent in comparison.agents
-            if (runs := comparison.of(agent, task))
-        }
-        best = max(gain, key=lambda agent: gain[agent])
-        static = comparison.of("task-static", task)
-        steps = np.array([np.diff([run.begun.utility, *(step.utility for step in run.steps)]) for run in static])
-        rows.append(
-            [
-                task,
-                number(gain["task-static"], 3, True),
-                f"`{best}` {number(gain[best], 3, True)}",
-                number(float(steps.mean()), 4, True),
-                number(float(steps.std(axis=0, ddof=1).mean()), 4),
-                *(number(_away(comparison, agent, task), 2) for agent in ("read-bandit", "read-bandit-trained")),
-                number(_unneeded(comparison, "read-bandit", task), 2),
-            ]
-        )
+    """How much there is to win, how loud the noise is, and what the agents did with their tokens."""
     header = [
-        "task", "task-static", "best agent", "gain a step", "its s.d. over seeds", "read-bandit moved",
-        "trained moved", "unneeded share",
+        "task", "task-static", "best agent", "headroom a step", "noise of a step", "steps to tell", "steps of a run",
     ]  # fmt: skip
     return (
         "## What a bandit could win here\n\n"
-        "Exam utility gain of task-static and of the best agent on average (the headroom); what one step gains in "
-        "probe utility under task-static, and the s.d. of that gain over seeds at the same step: the noise that a "
-        "decision would have to see through. Moved: mean of ½·Σ|w − r|, the share of tokens that the bandit spent "
-        "otherwise than task-static. Unneeded: the cold bandit's share of tokens on capabilities with r = 0.\n\n"
-        + markdown_table(header, rows)
-        + "\n\nProbe utility gained by all steps of the first half of the budget, and of the second, mean over tasks and "
-        "seeds: when an agent falls behind.\n\n"
-        + markdown_table(["agent", "first half", "second half"], halves(comparison))
-    )
-
-
-def halves(comparison: Comparison) -> list[list[str]]:
-    """Agent, and the probe utility that it gained in each half of its steps."""
-    rows = []
-    for agent in comparison.agents:
-        gains = []
-        for run in comparison.finished:
-            if run.agent == agent:
-                course = [run.begun.utility, *(step.utility for step in run.steps)]
-                middle = course[len(course) // 2]
-                gains.append((middle - course[0], course[-1] - middle))
-        first, second = np.mean(gains, axis=0)
-        rows.append([f"`{agent}`", number(float(first), 3, True), number(float(second), 3, True)])
-    return rows
-
-
-def _away(comparison: Comparison, agent: str, task: str) -> float:
-    return float(
-        np.mean(
-            [
-                np.abs(step.allocation - run.begun.requirement).sum() / 2
-                for run in comparison.of(agent, task)
-                for step in run.steps
-            ]
+        "Probe utility, the agents' reward, gained by task-static and by the agent that gains most on average; their "
+        "difference spread over the steps of a run (the headroom); the s.d. over seeds of what one step of task-static "
+        "gains, at the same step (the noise that a decision has to see through). An agent that plays two allocations "
+        "in turn needs 2 · 8 · (noise / headroom)² steps until they stand two standard errors apart.\n\n"
+        + markdown_table(header, [headroom(comparison, task) for task in comparison.tasks])
+        + "\n\n## Where each agent gained and what it spent\n\n"
+        "Means over tasks and seeds. Probe utility gained in the first and in the second half of the steps; the "
+        "difference from task-static over the whole run, on the probes that an agent sees and on the exam that it "
+        "doesn't; ½·Σ|w − r|, the share of tokens that went elsewhere than task-static's; the share that went to "
+        "capabilities with r = 0.\n\n"
+        + markdown_table(
+            ["agent", "first half", "second half", "probes − static", "exam − static", "moved", "unneeded"],
+            [spending(comparison, agent) for agent in comparison.agents],
         )
     )
 
 
-def _unneeded(comparison: Comparison, agent: str, task: str) -> float:
-    return float(
-        np.mean(
-            [
-                step.allocation[run.begun.requirement == 0].sum()
-                for run in comparison.of(agent, task)
-                for step in run.steps
-            ]
-        )
-    )
+def headroom(comparison: Comparison, task: str) -> list[str]:
+    """One task: what task-static and the best agent gain, and how many steps it takes to tell them apart."""
+    gain = {agent: _mean(comparison.of(agent, task), _probe_gain) for agent in comparison.agents}
+    best = max(gain, key=lambda agent: gain[agent])
+    static = comparison.of("task-static", task)
+    steps = np.array([np.diff(_course(run)) for run in static])
+    noise = float(steps.std(axis=0, ddof=1).mean())
+    a_step = (gain[best] - gain["task-static"]) / steps.shape[1]
+    return [
+        task,
+        number(gain["task-static"], 3, True),
+        f"`{best}` {number(gain[best], 3, True)}",
+        number(a_step, 4, True),
+        number(noise, 4),
+        f"{16 * (noise / a_step) ** 2:,.0f}" if a_step > 0 else ABSENT,
+        str(steps.shape[1]),
+    ]
+
+
+def spending(comparison: Comparison, agent: str) -> list[str]:
+    """One agent: when it gained, how far it is from task-static, and where its tokens went."""
+    runs = [run for run in comparison.finished if run.agent == agent]
+    static = {
+        (run.task, run.seed): run for run in comparison.finished if run.agent == "task-static"
+    }  # of the same task and seed
+    courses = np.array([_course(run) for run in runs])
+    middle = courses[:, courses.shape[1] // 2]
+    behind = {
+        gain: float(np.mean([gain(run) - gain(static[run.task, run.seed]) for run in runs]))
+        for gain in (_probe_gain, _exam_gain)
+    }
+    return [
+        f"`{agent}`",
+        number(float((middle - courses[:, 0]).mean()), 3, True),
+        number(float((courses[:, -1] - middle).mean()), 3, True),
+        *(number(difference, 3, True) for difference in behind.values()),
+        number(_mean(runs, lambda run: _shares(run, lambda w, r: np.abs(w - r).sum() / 2)), 2),
+        number(_mean(runs, lambda run: _shares(run, lambda w, r: w[r == 0].sum())), 2),
+    ]
+
+
+def _course(run: Run) -> list[float]:
+    """Probe utility before the first step and after each."""
+    return [run.begun.utility, *(step.utility for step in run.steps)]
+
+
+def _probe_gain(run: Run) -> float:
+    return _course(run)[-1] - run.begun.utility
+
+
+def _exam_gain(run: Run) -> float:
+    return run.ended.exam_utility - run.ended.exam_utility_start
+
+
+def _mean(runs: Sequence[Run], value: Callable[[Run], float]) -> float:
+    return float(np.mean([value(run) for run in runs]))
+
+
+def _shares(run: Run, share: Callable[[np.ndarray, np.ndarray], float]) -> float:
+    """Mean over the steps of a share of the tokens, from the allocation w and the requirement vector r."""
+    return float(np.mean([share(step.allocation, run.begun.requirement) for step in run.steps]))
 
 
 if __name__ == "__main__":
