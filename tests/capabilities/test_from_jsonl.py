@@ -92,6 +92,7 @@ def graded(tmp_path, *accepted):
     ("3x + 2", ["3x+2", "Answer: 3x + 2."], ["3x / 2", "3x - 2", "Answer: 3x 2"]),
     ("3x - 2", ["Answer: 3x - 2", "3x − 2"], ["3x + 2", "3x 2"]),
     ("C++", ["c++", "Answer: C++", "`C++`"], ["C#", "C", "Answer: C+"]),
+    ("C", ["c", "Answer: **C**"], ["C++", "Answer: C++", "Answer: C#", "C+"]),
     ("<5", ["Answer: <5", "< 5"], ["5", "Answer: 5", ">5"]),
     ("5½", ["5½", "Answer: 5½"], ["5", "Answer: 5"]),
     ("1 2/3", ["Answer: 1 2/3", "1 2 / 3"], ["12/3", "1 2"]),

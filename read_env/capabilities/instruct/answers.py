@@ -21,7 +21,7 @@ LONGEST_REPLY = 30
 _MARKER = re.compile(r"\b(?:answer|antwort|respuesta|réponse|risposta|resposta)[\s*_`]{0,8}:", re.IGNORECASE)
 _LATEX = re.compile(r"\\(?:boxed|text|mathbf|mathrm|textbf)\s?\{([^{}]*)\}")
 _NUMBER = re.compile(r"(?<![\w)])-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?")
-_WORD = re.compile(r"-?\w+(?:[-'.:/]\w+)*")
+_WORD = re.compile(r"-?\w+(?:[-'.:/]\w+)*(?:[+#]+(?!\w))?")  # C++ is not C
 _TYPOGRAPHY = str.maketrans({"−": "-", "–": "-", "’": "'", "\u00a0": " "})
 _EMPHASIS = str.maketrans({"*": " ", "`": " "})
 # Marks that say nothing by themselves; a hyphen before a space is a minus, one at the end a charge or the like.
