@@ -73,10 +73,10 @@ def projection(measured: dict[str, dict[int, list[dict[str, float]]]], choice: f
     lines = [
         f"### Projected to {PROJECTED_TOKENS:,} completion tokens a step", "",
         "Assumed: teacher and student take the same time for each token as in the steps above, so that both grow with the "
-        "step; probes and everything else (prompts, bookkeeping, snapshot, and the bandit's refit and choice) are a fixed "
-        f"part and a part that grows with the tokens, neither below zero, fitted to the medians at {len(measured['cold'])} "
-        "step sizes. The probe set stays as large as it is. Measured at a hundredth of the size: read the orders of "
-        "magnitude.", "",
+        "step; probes are the same forward passes whatever the step (their median over all steps above); everything else "
+        "(prompts, bookkeeping, snapshot, and the bandit's refit and choice) is a fixed part and a part that grows with the "
+        f"tokens, neither below zero, fitted to the medians at {len(measured['cold'])} step sizes. Measured at a hundredth "
+        "of the size: read the orders of magnitude.", "",
         "| cache | stage | fixed s | s for each 1,000 tokens | projected s | share of the step | aimed at | the paper |",
         "|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
@@ -87,13 +87,13 @@ def projection(measured: dict[str, dict[int, list[dict[str, float]]]], choice: f
             return np.array([statistics.median(sum(r[s] for s in stages) for r in by_size[size]) for size in sizes])
 
         work = medians("teacher", "student")
-        parts = {"teacher and student": (0.0, float(sizes @ work / (sizes @ sizes)))}
-        for stage, seconds in (
-            ("probes", medians("probes")),
-            ("everything else", medians("prompts", "other") + choice),
-        ):
-            fixed, slope = nnls(np.stack([np.ones_like(sizes), sizes / sizes.max()], axis=1), seconds)[0]
-            parts[stage] = (fixed, slope / sizes.max())
+        rest = medians("prompts", "other") + choice
+        fixed, slope = nnls(np.stack([np.ones_like(sizes), sizes / sizes.max()], axis=1), rest)[0]
+        parts = {
+            "teacher and student": (0.0, float(sizes @ work / (sizes @ sizes))),
+            "probes": (statistics.median(r["probes"] for rows in by_size.values() for r in rows), 0.0),
+            "everything else": (fixed, slope / sizes.max()),
+        }
         projected = {stage: fixed + slope * PROJECTED_TOKENS for stage, (fixed, slope) in parts.items()}
         for stage, (fixed, slope) in parts.items():
             share = projected[stage] / sum(projected.values())

@@ -150,7 +150,7 @@ def publish_all(main_directory: Path, longer_directory: Path) -> Path:
     intro = "Made by `python scripts/comparison.py`, beside [comparison.md](comparison.md): more tokens, fewer seeds."
     publish(
         report, "comparison_longer", title="The agents compared at twice the budget", intro=intro,
-        pictures=["exam_utility_gain.png"], files=["runs.csv"],
+        pictures=["comparison.png", "exam_utility_gain.png"], files=["runs.csv"],
     )  # fmt: skip
     return page
 
