@@ -178,12 +178,13 @@ class _Worker:
         self._process.start()
         theirs.close()
         self._name = ""
+        self._busy = False
         self.seed: int | None = None
         self.alive = True
 
     def start(self, name: str, request: RunRequest) -> None:
         """Hands over a run."""
-        self._name, self.seed = name, request.config.seed
+        self._name, self.seed, self._busy = name, request.config.seed, True
         self.pipe.send((name, request))
 
     def receive(self) -> Event:
@@ -195,11 +196,14 @@ class _Worker:
             self._process.join(timeout=10)
             code = self._process.exitcode
             return Ended(self._name, error=f"its process ended with exit code {code}; the run can be resumed")
+        self._busy = isinstance(event, Stepped)
         return event
 
     def stop(self) -> None:
         """Ends the process; a run under way can be resumed from its checkpoint."""
         self.pipe.close()
+        if not self._busy:  # it ends by itself, and puts its affairs in order
+            self._process.join(timeout=10)
         if self._process.is_alive():
             self._process.terminate()
         self._process.join(timeout=10)

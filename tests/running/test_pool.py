@@ -11,7 +11,7 @@ import pytest
 from fake_runs import contents, fake_env
 
 from read_env.config import Config
-from read_env.running.pool import Ended, Event, Schedule, Stepped, run_all
+from read_env.running.pool import Ended, Event, Schedule, Stepped, _Worker, run_all
 from read_env.running.runner import RunRequest
 
 
@@ -93,3 +93,19 @@ def test_a_killed_worker_is_replaced_and_the_others_go_on(request_for: Callable[
     for name in ("uniform-0", "uniform-2"):
         assert results[name].result is not None and requests[name].directory.joinpath("summary.json").exists()
         assert [event.spent for event in events if isinstance(event, Stepped) and event.name == name][-1] == 600
+
+
+@pytest.mark.slow  # two processes that import torch
+def test_a_worker_with_nothing_left_ends_by_itself(
+    request_for: Callable[..., RunRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes: list[int | None] = []
+    stop = _Worker.stop
+
+    def watched(worker: _Worker) -> None:
+        stop(worker)
+        codes.append(worker._process.exitcode)
+
+    monkeypatch.setattr(_Worker, "stop", watched)
+    run_all(requests_of(request_for, ["uniform"], range(2)), 2, lambda event: None, fake_env)
+    assert codes == [0, 0], "one that is killed leaves the locks of its libraries behind"
