@@ -45,8 +45,8 @@ def _digest(path: Path, found: tuple[tuple[Path, int, int], ...], memory: Path |
     if fresh and memory is not None:
         with suppress(OSError):  # a convenience only
             memory.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(memory, shared=True) as file:
-                file.write(json.dumps({**_read(memory), **fresh}, indent=1).encode())
+            with whole_file(memory, shared=True) as kept:
+                kept.write(json.dumps({**_read(memory), **fresh}, indent=1).encode())
     return digest.hexdigest()[:16]
 
 

@@ -43,6 +43,7 @@ def test_the_custom_agent_runs_beside_the_others(small_budget, tmp_path, monkeyp
     assert info["budget_spent"] > 500
 
 
+@pytest.mark.slow
 def test_the_stable_baselines_loop(small_budget, tmp_path, monkeypatch):
     code = re.search(r"## Stable-Baselines3.*?```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
     code = code.replace("n_steps=20, batch_size=20", "n_steps=2, batch_size=2").replace("learn(400)", "learn(4)")

@@ -26,6 +26,7 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_example_runs_from_prompts_to_a_student(place, capsys):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

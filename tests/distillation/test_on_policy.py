@@ -247,6 +247,7 @@ def test_a_student_gets_better_on_what_it_practises():
     assert second.metrics["rkl"] < first.metrics["rkl"] and second.metrics["reward"] > first.metrics["reward"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["grpo", "rlad"])
 def test_rewards_rise_on_what_is_practised(loss):
     settings = config(loss=loss, learning_rate=1e-3)
