@@ -27,6 +27,7 @@ from read_env.agents import make_agent
 from read_env.capabilities import get_suite
 from read_env.config import Config, load_preset
 from read_env.reporting import comparison_report, load_comparison
+from read_env.reporting.measures import EXAM_UTILITY, PROBE_UTILITY
 from read_env.reporting.records import Comparison, Run
 from read_env.reporting.tables import ABSENT, markdown_table, number
 from read_env.running.agents import TRAINING_RECORD, AgentSpec
@@ -181,7 +182,7 @@ def why(comparison: Comparison) -> str:
 
 def headroom(comparison: Comparison, task: str) -> list[str]:
     """One task: what task-static and the best agent gain, and how many steps it takes to tell them apart."""
-    gain = {agent: _mean(comparison.of(agent, task), _probe_gain) for agent in comparison.agents}
+    gain = {agent: _mean(comparison.of(agent, task), PROBE_UTILITY.value) for agent in comparison.agents}
     best = max(gain, key=lambda agent: gain[agent])
     static = comparison.of("task-static", task)
     steps = np.array([np.diff(_course(run)) for run in static])
@@ -201,20 +202,19 @@ def headroom(comparison: Comparison, task: str) -> list[str]:
 def spending(comparison: Comparison, agent: str) -> list[str]:
     """One agent: when it gained, how far it is from task-static, and where its tokens went."""
     runs = [run for run in comparison.finished if run.agent == agent]
-    static = {
-        (run.task, run.seed): run for run in comparison.finished if run.agent == "task-static"
-    }  # of the same task and seed
+    static = {(run.task, run.seed): run for run in comparison.finished if run.agent == "task-static"}
     courses = np.array([_course(run) for run in runs])
     middle = courses[:, courses.shape[1] // 2]
-    behind = {
-        gain: float(np.mean([gain(run) - gain(static[run.task, run.seed]) for run in runs]))
-        for gain in (_probe_gain, _exam_gain)
-    }
     return [
         f"`{agent}`",
         number(float((middle - courses[:, 0]).mean()), 3, True),
         number(float((courses[:, -1] - middle).mean()), 3, True),
-        *(number(difference, 3, True) for difference in behind.values()),
+        *(
+            number(
+                _mean(runs, measure.value) - _mean([static[run.task, run.seed] for run in runs], measure.value), 3, True
+            )
+            for measure in (PROBE_UTILITY, EXAM_UTILITY)
+        ),
         number(_mean(runs, lambda run: _shares(run, lambda w, r: np.abs(w - r).sum() / 2)), 2),
         number(_mean(runs, lambda run: _shares(run, lambda w, r: w[r == 0].sum())), 2),
     ]
@@ -223,14 +223,6 @@ def spending(comparison: Comparison, agent: str) -> list[str]:
 def _course(run: Run) -> list[float]:
     """Probe utility before the first step and after each."""
     return [run.begun.utility, *(step.utility for step in run.steps)]
-
-
-def _probe_gain(run: Run) -> float:
-    return _course(run)[-1] - run.begun.utility
-
-
-def _exam_gain(run: Run) -> float:
-    return run.ended.exam_utility - run.ended.exam_utility_start
 
 
 def _mean(runs: Sequence[Run], value: Callable[[Run], float]) -> float:

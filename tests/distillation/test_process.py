@@ -96,6 +96,9 @@ def test_a_small_cache_forgets_and_still_answers_the_same(distillation, monkeypa
     small = TeacherCache(distillation.cache.teacher, max_completion_tokens=500)
     monkeypatch.setattr(distillation, "cache", small)
     assert _same(first, _play(distillation, [UNIFORM] * 2))
+    asked = small.asked_tokens
+    assert _same(first, _play(distillation, [UNIFORM] * 2))
+    assert small.asked_tokens > asked, "what was forgotten is asked again"
 
 
 def test_snapshot_and_restore_are_exact_also_through_a_file(distillation, tmp_path):
