@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -234,10 +233,16 @@ def _measure(config: Config) -> str:
         ]
     else:
         teacher = load_teacher(config, student)
-        asked = _seconds(lambda: teacher.ask(texts))
+        teacher.ask(texts[:1])  # warms up
+        started = time.perf_counter()
+        answers = teacher.ask(texts)
+        asked = time.perf_counter() - started
         alignment = align(teacher.encoder, student.encoder, config.distill.loss)
-        examples = list(map(alignment.example, prompts, prompt_ids, teacher.ask(texts)))
-    learned = _seconds(lambda: student.update(examples))
+        examples = list(map(alignment.example, prompts, prompt_ids, answers))
+    student.update(examples[:1])
+    started = time.perf_counter()
+    student.update(examples)
+    learned = time.perf_counter() - started
     tokens = sum(len(example) for example in examples)
     scale = config.budget.step_tokens / tokens
     of_teacher = f"teacher {asked * scale:,.1f} s (once a prompt)" if asked is not None else "teacher not asked"
@@ -245,11 +250,3 @@ def _measure(config: Config) -> str:
         f"{config.budget.step_tokens:,} completion tokens: {of_teacher}, student {learned * scale:,.1f} s, beside probes; "
         f"from {tokens} tokens"
     )
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    """The second of two calls: the first one warms up."""
-    work()
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
