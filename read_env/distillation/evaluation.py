@@ -9,6 +9,7 @@ checked by the capability's verifier.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ from read_env.capabilities.base import Split, Suite
 from read_env.capabilities.stream import held_out
 from read_env.distillation.decoding import greedy
 from read_env.distillation.encoding import Batch, Encoder, collate, completion_logits, length_buckets
+from read_env.distillation.memory import in_halves
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -101,12 +103,14 @@ def exam(
     prompts.sort(key=lambda p: len(p.text))
     correct = dict.fromkeys(suite.names, 0)
     generated = 0
+    decode = partial(
+        greedy, model, max_new_tokens=max_new_tokens, eos_id=encoder.eos_id, pad_id=encoder.pad_id,
+        vocabulary=encoder.vocabulary,
+    )  # fmt: skip
+    remedy = "a smaller distill.max_completion_tokens"
     for start in range(0, len(prompts), batch_size):
         group = prompts[start : start + batch_size]
-        completions = greedy(
-            model, encoder.prompts([p.text for p in group]), max_new_tokens=max_new_tokens,
-            eos_id=encoder.eos_id, pad_id=encoder.pad_id, vocabulary=encoder.vocabulary,
-        )  # fmt: skip
+        completions = in_halves(encoder.prompts([p.text for p in group]), decode, "an exam is decoded", remedy)
         for prompt, ids in zip(group, completions, strict=True):
             correct[prompt.capability] += suite[prompt.capability].verify(prompt, encoder.text(ids))
             generated += len(ids)

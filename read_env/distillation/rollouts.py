@@ -10,6 +10,7 @@ from read_env.capabilities.base import Prompt, Suite
 from read_env.distillation.completion import Sample
 from read_env.distillation.decoding import sample
 from read_env.distillation.encoding import Encoder
+from read_env.distillation.memory import in_halves
 from read_env.distillation.student import Student
 from read_env.distillation.teacher import ScoringTeacher
 from read_env.losses.grpo import group_advantages
@@ -34,11 +35,17 @@ def roll_out(
     repeated = [prompt for prompt in prompts for _ in range(group)]
     encoder = student.encoder
     prompt_ids = encoder.prompts(texts)
-    with student.placement.computing():
-        said = sample(
-            student.model, prompt_ids, max_new_tokens=max_new_tokens, eos_id=encoder.eos_id, pad_id=encoder.pad_id,
-            vocabulary=encoder.vocabulary, seed=seed,
+
+    def draw(places: Sequence[int]) -> list[list[int]]:
+        return sample(
+            student.model, [prompt_ids[place] for place in places], max_new_tokens=max_new_tokens,
+            eos_id=encoder.eos_id, pad_id=encoder.pad_id, vocabulary=encoder.vocabulary, seed=seed + places[0],
         )  # fmt: skip
+
+    with student.placement.computing():
+        said = in_halves(
+            range(len(texts)), draw, "the student answers prompts", "a smaller distill.max_completion_tokens"
+        )
     rewards = grade(repeated, said, encoder, suite)
     advantages = group_advantages(torch.tensor(rewards).view(len(prompts), group)).flatten().tolist()
     scored = teacher.score(texts, said)

@@ -13,6 +13,7 @@ import torch
 from read_env.config import DistillConfig, ModelConfig
 from read_env.distillation.completion import Example, Sample
 from read_env.distillation.encoding import Encoder, collate, completion_logits
+from read_env.distillation.memory import release
 from read_env.distillation.models import add_adapters, count_parameters, save_student
 from read_env.distillation.placement import Placement
 from read_env.errors import DivergedError, ReadEnvError
@@ -243,8 +244,7 @@ class Student:
                 message = str(error)
             # Out here nothing holds the tensors of the attempt any more.
             self._halve(examples, message)
-            if self.placement.device.type == "cuda":
-                torch.cuda.empty_cache()
+            release()
 
     def _halve(self, examples: Sequence[Example | Sample], error: str) -> None:
         parts = list(self._parts(examples))

@@ -9,6 +9,7 @@ to the bit.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 from collections import OrderedDict
@@ -22,6 +23,7 @@ from read_env.distillation.cache_use import CacheUse
 from read_env.distillation.completion import Answer
 from read_env.distillation.decoding import greedy
 from read_env.distillation.encoding import Encoder, collate, completion_logits, length_buckets
+from read_env.distillation.memory import in_halves
 from read_env.distillation.store import BlockStore, StoreStats
 from read_env.losses.targets import TeacherTargets
 
@@ -33,6 +35,7 @@ _LOG = logging.getLogger(__name__)
 #: Padded tokens that are scored at once. A CPU gains nothing from more, and loses with the padding.
 _SCORED_TOKENS = 16_384
 _SCORED_TOKENS_ON_CPU = 2_048
+_REMEDY = "a smaller distill.max_completion_tokens, models.dtype bfloat16 or a smaller teacher"
 
 
 class AnswerText(Protocol):
@@ -112,8 +115,11 @@ class LocalTeacher:
     def identity(self) -> str:
         return f"{self._weights}/{self._vocabulary}/greedy/{self.max_completion_tokens}/top{self.top_k}"
 
-    @torch.inference_mode()
     def ask(self, texts: Sequence[str], arrived: Callable[[int, Answer], None] | None = None) -> tuple[Answer, ...]:
+        return tuple(in_halves(texts, self._answers, "the teacher answers prompts", _REMEDY))
+
+    @torch.inference_mode()
+    def _answers(self, texts: Sequence[str]) -> list[Answer]:
         steps: list[TeacherTargets] = []
         with self._around():
             answers = greedy(
@@ -126,11 +132,10 @@ class LocalTeacher:
                 observe=lambda logits: steps.append(TeacherTargets.from_logits(logits, logits.argmax(-1), self.top_k)),
             )
         by_sequence = TeacherTargets.stack(steps)
-        return tuple(
+        return [
             Answer(tuple(answer), by_sequence.part((row, slice(len(answer))))) for row, answer in enumerate(answers)
-        )
+        ]
 
-    @torch.inference_mode()
     def score(
         self, texts: Sequence[str], token_ids: Sequence[Sequence[int]]
     ) -> list[tuple[TeacherTargets, torch.Tensor]]:
@@ -140,22 +145,31 @@ class LocalTeacher:
             For each: its likely tokens at every position, and the (m,) log-probabilities of the given tokens.
         """
         prompt_ids = self.encoder.prompts(texts)
-        found: list[tuple[TeacherTargets, torch.Tensor] | None] = [None] * len(texts)
-        device = next(self.model.parameters()).device
+        on_cpu = next(self.model.parameters()).device.type == "cpu"
         lengths = [len(p) + len(c) for p, c in zip(prompt_ids, token_ids, strict=True)]
-        for bucket in length_buckets(lengths, _SCORED_TOKENS_ON_CPU if device.type == "cpu" else _SCORED_TOKENS):
-            said = [token_ids[i] for i in bucket]
-            batch = collate([prompt_ids[i] for i in bucket], said, self.encoder.pad_id).to(device)
-            with self._around():
-                logits = completion_logits(self.model, batch, self.encoder.vocabulary)
-            targets = TeacherTargets.from_logits(logits, batch.targets, self.top_k)
-            own = torch.log_softmax(logits.float(), -1).gather(-1, batch.targets[:, None])[:, 0].cpu()
-            start = 0
-            for i, tokens in zip(bucket, said, strict=True):
-                rows = slice(start, start + len(tokens))
-                found[i] = targets.part((rows,)), own[rows].clone()
-                start = rows.stop
-        return [item for item in found if item is not None]
+        found: dict[int, tuple[TeacherTargets, torch.Tensor]] = {}
+        for bucket in length_buckets(lengths, _SCORED_TOKENS_ON_CPU if on_cpu else _SCORED_TOKENS):
+            scored = in_halves(
+                bucket,
+                lambda piece: self._scores([prompt_ids[i] for i in piece], [token_ids[i] for i in piece]),
+                "the teacher scores completions",
+                _REMEDY,
+            )
+            found.update(zip(bucket, scored, strict=True))
+        return [found[i] for i in range(len(texts))]
+
+    @torch.inference_mode()
+    def _scores(
+        self, prompt_ids: Sequence[Sequence[int]], said: Sequence[Sequence[int]]
+    ) -> list[tuple[TeacherTargets, torch.Tensor]]:
+        batch = collate(prompt_ids, said, self.encoder.pad_id).to(next(self.model.parameters()).device)
+        with self._around():
+            logits = completion_logits(self.model, batch, self.encoder.vocabulary)
+        targets = TeacherTargets.from_logits(logits, batch.targets, self.top_k)
+        own = torch.log_softmax(logits.float(), -1).gather(-1, batch.targets[:, None])[:, 0].cpu()
+        ends = itertools.accumulate(map(len, said))
+        rows = [slice(end - len(tokens), end) for end, tokens in zip(ends, said, strict=True)]
+        return [(targets.part((these,)), own[these].clone()) for these in rows]
 
 
 class TeacherCache:
