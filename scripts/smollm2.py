@@ -9,14 +9,17 @@ A 135 M language model answers prompts of the suite ``instruct`` and teaches its
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from pages import publish
+import numpy as np
+from pages import DOCS
 
 from read_env.config import load_preset
 from read_env.distillation.loading import load_student
 from read_env.distillation.models import count_parameters
-from read_env.reporting.report_run import run_report
+from read_env.reporting.records import Run, load_run
+from read_env.reporting.tables import count, markdown_table, number
 from read_env.running.agents import AgentSpec
 from read_env.running.runner import RunRequest, run
 
@@ -27,7 +30,20 @@ SETTINGS = {
     "agent": "task-static",
     "seed": 9001,
 }
-PICTURES = ("profile.png", "utility.png")
+
+
+def healing(done: Run) -> str:
+    """A row for the student before the run and one for each step: nats a token, by capability."""
+    rows: list[list[str]] = [["0", "", *_surprise(done.begun.profile)]]
+    spent = 0
+    for step in done.steps:
+        spent += step.completion_tokens
+        rows.append([count(spent), number(step.metrics["fkl"], 2), *_surprise(step.profile)])
+    return markdown_table(["tokens", "KL to the teacher", *done.begun.suite], rows, text_columns=0)
+
+
+def _surprise(profile: Sequence[float] | np.ndarray) -> list[str]:
+    return [number(float(value), 1) for value in -np.log(profile)]
 
 
 def main() -> None:
@@ -37,20 +53,31 @@ def main() -> None:
 
     config = load_preset("smollm2", SETTINGS)
     run(RunRequest(config, AgentSpec(config.agent), args.out))
+    done = load_run(args.out)
     models = config.models.model_copy(update={"student": str(args.out / "student"), "student_layers": ()})
     saved = load_student(config.model_copy(update={"models": models}))
-    intro = (
-        "Made by `python scripts/smollm2.py`: SmolLM2-135M-Instruct teaches a copy of itself of which ten layers of thirty "
-        f"are left, {SETTINGS['budget']['total_tokens']:,} completion tokens on a CPU, one thread. The first and the last "
-        "layers, put together, say nothing sensible: at the start a token of the reference is as good as impossible "
-        "(probe score: the geometric mean of its probability). So short a run begins to heal that, most where its "
-        "tokens go, and answers no exam question yet; the preset's 160,000 tokens are 13 times as many. "
-        f"The student that the run saved was loaded again for this page: {count_parameters(saved.model) / 1e6:,.1f} M parameters."
+    needs = ", ".join(
+        f"{name} {weight:.0%}" for name, weight in zip(done.begun.suite, done.begun.requirement, strict=True) if weight
     )
-    page = publish(
-        run_report(args.out), "smollm2", title="A real language model on a CPU", intro=intro, pictures=PICTURES
+    (DOCS / "smollm2.md").write_text(
+        "# A real language model on a CPU\n\nMade by `python scripts/smollm2.py`: SmolLM2-135M-Instruct teaches a copy of "
+        f"itself of which {len(config.models.student_layers)} layers of 30 are left; one thread, "
+        f"{config.budget.total_tokens:,} completion tokens of `{config.agent}` for the task `{done.task}` ({needs}), seed "
+        f"{done.seed}. First and last layers put together say nothing sensible, so the student has to be healed, and this "
+        "is the beginning of that: the preset's own budget is "
+        f"{load_preset('smollm2').budget.total_tokens / config.budget.total_tokens:.0f} times as large.\n\n"
+        "*KL to the teacher*: nats a token, over what the step trained on. By capability: −ln of the probe score, "
+        f"nats a token of the reference; {config.measure.probes} probes each. A guess among all tokens of the vocabulary "
+        f"would be {np.log(saved.encoder.vocabulary):.1f}.\n\n{healing(done)}\n\n"
+        f"Exam, exact match, mean over capabilities: {_mean(done.begun.exam)} before and {_mean(done.ended.exam)} after, on "
+        f"{config.measure.exam} prompts each. The student that the run saved was loaded again for this page: "
+        f"{count_parameters(saved.model) / 1e6:,.1f} M parameters.\n"
     )
-    print(page.read_text())
+    print((DOCS / "smollm2.md").read_text())
+
+
+def _mean(exam: np.ndarray | None) -> str:
+    return number(None if exam is None else float(np.mean(exam)))
 
 
 if __name__ == "__main__":
