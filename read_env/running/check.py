@@ -8,7 +8,6 @@ whether it is there, and nothing else.
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -16,17 +15,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from read_env.config import Config, ModelConfig
-from read_env.distillation.completion import Example
 from read_env.distillation.encoding import Encoder
 from read_env.distillation.lengths import Lengths, measure_lengths
-from read_env.distillation.loading import load_student, load_teacher, shares_base
+from read_env.distillation.loading import shares_base
 from read_env.distillation.models import count_parameters, empty_model, load_tokenizer, prune_layers
 from read_env.distillation.placement import Placement, place
 from read_env.distillation.remote import REMOTE
 from read_env.distillation.sources import ModelSource, architecture_of, find_model, missing, not_installed
 from read_env.distillation.vllm_teacher import VLLM
-from read_env.losses.targets import TeacherTargets
 from read_env.running.check_remote import check_remote
+from read_env.running.check_speed import chunk_seconds
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -113,7 +111,7 @@ def check(config: Config) -> Check:
         rows += [(f"missing ({whose})", what) for whose, what in lacking]
     else:
         rows += [(f"lengths ({side.role})", str(_lengths(config, side))) for side in (teacher, student) if side]
-        rows.append(("a chunk", _measure(config)))
+        rows.append(("a chunk", chunk_seconds(config)))
     return Check(rows, not lacking)
 
 
@@ -207,46 +205,3 @@ def _room(device: torch.device) -> dict[str, float]:
     if device.type == "cuda":
         return {"device": torch.cuda.get_device_properties(device).total_memory, "host": host}
     return {"device": host}
-
-
-def _measure(config: Config) -> str:
-    """Seconds that a chunk would take with a cold and with a warm cache, from a small one."""
-    from read_env.capabilities import get_suite
-    from read_env.capabilities.stream import PromptStream
-    from read_env.distillation.alignment import align
-
-    torch.set_num_threads(config.models.threads)
-    student = load_student(config)
-    if student.on_policy:
-        return f"not measured: with loss {config.distill.loss!r} it depends on what the student says"
-    suite = get_suite(config.suite)
-    each = max(1, config.distill.block_size // len(suite))
-    prompts = [p for c in suite for p in PromptStream(c, 0).slice(0, 0, each)]
-    texts, prompt_ids = [p.text for p in prompts], student.encoder.prompts([p.text for p in prompts])
-    if config.models.teacher.startswith(REMOTE):
-        # The student learns from the references: an answer of the server's may cost money.
-        asked = None
-        said = student.encoder.completions([p.reference for p in prompts])
-        examples = [
-            Example(prompt, tuple(ids), tuple(tokens), TeacherTargets.of_text(torch.tensor(tokens)))
-            for prompt, ids, tokens in zip(prompts, prompt_ids, said, strict=True)
-        ]
-    else:
-        teacher = load_teacher(config, student)
-        teacher.ask(texts[:1])  # warms up
-        started = time.perf_counter()
-        answers = teacher.ask(texts)
-        asked = time.perf_counter() - started
-        alignment = align(teacher.encoder, student.encoder, config.distill.loss)
-        examples = list(map(alignment.example, prompts, prompt_ids, answers))
-    student.update(examples[:1])
-    started = time.perf_counter()
-    student.update(examples)
-    learned = time.perf_counter() - started
-    tokens = sum(len(example) for example in examples)
-    scale = config.budget.step_tokens / tokens
-    of_teacher = f"teacher {asked * scale:,.1f} s (once a prompt)" if asked is not None else "teacher not asked"
-    return (
-        f"{config.budget.step_tokens:,} completion tokens: {of_teacher}, student {learned * scale:,.1f} s, beside probes; "
-        f"from {tokens} tokens"
-    )

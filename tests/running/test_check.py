@@ -33,6 +33,14 @@ def test_what_is_there_is_loaded_and_measured():
     assert re.search(r"6,000 completion tokens: teacher [\d.]+ s .*student [\d.]+ s", shown["a chunk"])
 
 
+def test_a_chunk_is_measured_on_what_the_task_needs(monkeypatch):
+    assert rows(task="tool_use")[0]["a chunk"].endswith(" tokens of tool_use")
+    needed = rows(task="dispatcher")[0]["a chunk"].rpartition(" tokens of ")[2]
+    assert needed == "reasoning, tool_use", "by weight"
+    monkeypatch.setattr("read_env.running.check_speed._ENOUGH_S", 0.0)
+    assert rows(task="dispatcher")[0]["a chunk"].endswith(" tokens of reasoning"), "one at least"
+
+
 def test_models_that_are_elsewhere_are_sized_from_their_shapes():
     shown, ready = rows(**LARGE)
     assert not ready and "72,706.2 M parameters" in shown["teacher"]
