@@ -45,6 +45,11 @@ GPU. Model FLOP utilisation counts 6 operations for each parameter of the studen
 are read), the output head at completion tokens only, and no attention scores.
 """
 
+_ON_A_GPU = "random-1b-8b"
+_WITHOUT_A_GPU = f"""
+**No GPU was at hand** for this page: what `--pair {_ON_A_GPU}` measures, on a CUDA machine, is missing.
+"""
+
 
 def operations(pair: Pair, work: Work, variant: str) -> float:
     """Floating-point operations of one pass over all examples."""
@@ -151,4 +156,5 @@ def merge(page: str, new: str) -> str:
     sections = {part.partition("\n")[0]: part.strip() for part in page.split("\n## ")[1:]}
     sections[new.removeprefix("## ").partition("\n")[0]] = new.removeprefix("## ").strip()
     body = "\n\n".join(f"## {sections[title]}" for title in sorted(sections))
-    return _INTRO.format(tolerance=ROUND_TOLERANCE) + "\n" + body + "\n"
+    without = "" if any(title.startswith(_ON_A_GPU) for title in sections) else _WITHOUT_A_GPU
+    return _INTRO.format(tolerance=ROUND_TOLERANCE) + without + "\n" + body + "\n"

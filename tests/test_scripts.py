@@ -105,6 +105,8 @@ def test_a_section_replaces_the_one_of_its_pair_and_hardware(script: Callable[[s
     page = merge(page, "## micro on a CPU\n\n2,000 tokens\n")
     assert page.count("# Throughput beside TRL") == 1 and page.count("\n## ") == 2
     assert "1,000 tokens" not in page and page.index("2,000 tokens") < page.index("other")
+    assert "No GPU was at hand" in page
+    assert "No GPU was at hand" not in merge(page, "## random-1b-8b on a GPU\n\n3,000 tokens\n")
 
 
 @pytest.mark.parametrize(("theirs", "judged"), [(1.0, True), (1.2, False)])
