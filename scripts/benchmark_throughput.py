@@ -109,7 +109,8 @@ def measure(pair: Pair, work: Work, rounds: int) -> tuple[dict[str, list[Run]], 
         for place in range(len(VARIANTS)):
             variant = VARIANTS[(index + place) % len(VARIANTS)]
             done = run(variant, pair, work)
-            losses[variant] = held_out_loss(pair, work)
+            if index == rounds:
+                losses[variant] = held_out_loss(pair, work)
             print(f"round {index}: {variant:45} {done.speed:10,.0f} tokens/s", flush=True)
             if index:
                 runs[variant].append(done)

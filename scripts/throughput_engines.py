@@ -19,7 +19,7 @@ from trl.experimental.gkd import GKDConfig, GKDTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from read_env.distillation.completion import Answer, Example
-from read_env.distillation.encoding import collate, completion_logits
+from read_env.distillation.encoding import collate, completion_logits, length_buckets
 from read_env.distillation.store import BlockStore
 from read_env.distillation.updates import update_groups
 
@@ -223,10 +223,11 @@ def _tokenized(work: Work) -> Dataset:
 def held_out_loss(pair: Pair, work: Work) -> float:
     """Forward KL over the whole vocabulary on the held-out examples, by TRL's function: nats per completion token."""
     total = count = 0.0
-    for index in range(work.trained, len(work.texts), 8):
-        part = slice(index, index + 8)
-        batch = collate(work.prompt_ids[part], work.token_ids[part], pair.student.encoder.pad_id)
-        batch = batch.to(pair.student.placement.device)
+    held_out = range(work.trained, len(work.texts))
+    lengths = [len(work.prompt_ids[i]) + len(work.token_ids[i]) for i in held_out]
+    for bucket in length_buckets(lengths, pair.config.distill.micro_batch_tokens):
+        prompts, said = ([ids[held_out[place]] for place in bucket] for ids in (work.prompt_ids, work.token_ids))
+        batch = collate(prompts, said, pair.student.encoder.pad_id).to(pair.student.placement.device)
         logits = []
         for model in (pair.student.model, pair.teacher.model):
             with pair.student.placement.computing():
