@@ -38,7 +38,8 @@ def chunk_seconds(config: Config) -> str:
     suite = get_suite(config.suite)
     requirement = load_task(config.task, suite).requirement_vector(suite)
     teacher = None if config.models.teacher.startswith(REMOTE) else load_teacher(config, student)
-    tokens, tried = 0, []
+    tokens = 0
+    tried: list[str] = []
     asked = learned = weights = 0.0
     begun = time.perf_counter()
     for index in requirement.argsort(kind="stable")[::-1]:
