@@ -35,10 +35,8 @@ SETTINGS = {
 def healing(done: Run) -> str:
     """A row for the student before the run and one for each step: nats a token, by capability."""
     rows: list[list[str]] = [["0", "", *_surprise(done.begun.profile)]]
-    spent = 0
     for step in done.steps:
-        spent += step.completion_tokens
-        rows.append([count(spent), number(step.metrics["fkl"], 2), *_surprise(step.profile)])
+        rows.append([count(step.budget_spent), number(step.metrics["fkl"], 2), *_surprise(step.profile)])
     return markdown_table(["tokens", "KL to the teacher", *done.begun.suite], rows, text_columns=0)
 
 
@@ -61,7 +59,7 @@ def main() -> None:
     )
     (DOCS / "smollm2.md").write_text(
         "# A real language model on a CPU\n\nMade by `python scripts/smollm2.py`: SmolLM2-135M-Instruct teaches a copy of "
-        f"itself of which {len(config.models.student_layers)} layers of 30 are left; one thread, "
+        f"itself of which {len(config.models.student_layers)} layers are left; one thread, "
         f"{config.budget.total_tokens:,} completion tokens of `{config.agent}` for the task `{done.task}` ({needs}), seed "
         f"{done.seed}. First and last layers put together say nothing sensible, so the student has to be healed, and this "
         "is the beginning of that: the preset's own budget is "
