@@ -5,7 +5,7 @@
 
 Named before the first run: objectives with their parameters, budgets, seeds, and the two families of
 contrasts. Learning rates alone are chosen, for each objective by exact match on dev over the pilot's own
-seeds: from the same three, and one smaller where a few rewards are the signal.
+seeds, from the same four.
 """
 
 from __future__ import annotations
@@ -36,9 +36,8 @@ BUDGET = {"total_tokens": 30_000, "step_tokens": 3_000}
 SETTINGS = {"block_size": 96, "top_k": 16}
 SEEDS = (7201, 7202, 7203, 7204, 7205)
 PILOT_SEEDS = (7101, 7102)
-#: Learning rates to choose from; rewards of a few samples are a noisier signal than the teacher's probabilities.
-RATES = (1e-4, 3e-4, 1e-3)
-REWARD_RATES = (3e-5, *RATES)
+#: Learning rates to choose from.
+RATES = (1e-5, 3e-5, 1e-4, 3e-4)
 #: How the error of a run begins whose learning rate was too high.
 _DIVERGED = "the student update diverged"
 
@@ -122,39 +121,29 @@ def run_all(title: str, configs: Mapping[str, Config], directory: Path, processe
 
 def chosen_rates(setting: Setting, out: Path, processes: int) -> dict[str, tuple[float, list[float]]]:
     """Label -> the learning rate of the best exact match on dev, and what each of ``RATES`` reached."""
-
-    def name(label: str, rate: float, seed: int) -> str:
-        return f"{_folder(label)}__lr{rate:g}__seed{seed}"
-
     configs = {
-        name(label, rate, seed): setting.config(label, rate, seed, exam_split="dev")
+        _name(label, rate, seed): setting.config(label, rate, seed, exam_split="dev")
         for seed, label in itertools.product(PILOT_SEEDS, setting.variants)
-        for rate in _rates(label)
+        for rate in RATES
     }
     runs = run_all(f"learning rates, {setting.name}", configs, out / f"{setting.name}-pilot", processes)
     found = {}
     for label in setting.variants:
-        reached = [
-            float(
-                np.mean(
-                    [_exam(runs[key]).mean() if (key := name(label, rate, s)) in runs else 0.0 for s in PILOT_SEEDS]
-                )
-            )
-            for rate in _rates(label)
-        ]
-        found[label] = (_rates(label)[int(np.argmax(reached))], reached)
+        names = [[_name(label, rate, seed) for seed in PILOT_SEEDS] for rate in RATES]
+        reached = [float(np.mean([_exam(runs[n]).mean() if n in runs else 0.0 for n in at])) for at in names]
+        found[label] = (RATES[int(np.argmax(reached))], reached)
     return found
 
 
 def measured(setting: Setting, rates: Mapping[str, float], out: Path, processes: int) -> dict[str, list[Run]]:
     """Label -> its runs, one for each of ``SEEDS``; fewer where it diverged."""
     configs = {
-        f"{_folder(label)}__seed{seed}": setting.config(label, rates[label], seed)
+        _name(label, rates[label], seed): setting.config(label, rates[label], seed)
         for seed, label in itertools.product(SEEDS, setting.variants)
     }
     runs = run_all(f"objectives, {setting.name}", configs, out / setting.name, processes)
     return {
-        label: [runs[name] for seed in SEEDS if (name := f"{_folder(label)}__seed{seed}") in runs]
+        label: [runs[name] for seed in SEEDS if (name := _name(label, rates[label], seed)) in runs]
         for label in setting.variants
     }
 
@@ -182,7 +171,7 @@ def scores_table(
     rows = []
     for label, entries in runs.items():
         rate, _ = rates[label]
-        edge = " (edge)" if rate in (_rates(label)[0], _rates(label)[-1]) else ""
+        edge = " (edge)" if rate in (RATES[0], RATES[-1]) else ""
         if len(entries) < len(SEEDS):
             rows.append([label, f"{rate:g}{edge}", f"diverged on {len(SEEDS) - len(entries)} of {len(SEEDS)} seeds"])
             rows[-1] += [""] * (2 + len(names))
@@ -245,12 +234,10 @@ def _exam(run: Run) -> np.ndarray:
     return exam
 
 
-def _rates(label: str) -> tuple[float, ...]:
-    return REWARD_RATES if FROM_START[label]["loss"] in ("grpo", "rlad") else RATES
-
-
-def _folder(label: str) -> str:
-    return "".join(c if c.isalnum() or c in "-." else "_" for c in label)
+def _name(label: str, rate: float, seed: int) -> str:
+    """Folder of a run."""
+    plain = "".join(c if c.isalnum() or c in "-." else "_" for c in label)
+    return f"{plain}__lr{rate:g}__seed{seed}"
 
 
 def main() -> None:
@@ -281,9 +268,7 @@ def page(
     start, halfway = runs["from-start"], runs["from-halfway"]
     before = {name: _start_exam(entries["fkl"][0]).mean() for name, entries in runs.items()}
     pilot = [
-        [label, where, *(number(score) for score in [float("nan")] * (len(REWARD_RATES) - len(reached)) + reached)]
-        for where, found in rates.items()
-        for label, (_, reached) in found.items()
+        [label, where, *map(number, reached)] for where, found in rates.items() for label, (_, reached) in found.items()
     ]
     both = {"the start": start, "half-way": halfway}
     return (
@@ -292,7 +277,8 @@ def page(
         f"grpo and rlad the student's own), {len(SEEDS)} seeds {list(SEEDS)}. Exam: exact match of greedy answers, mean "
         "over capabilities, ± half the 95 % t interval over seeds. Contrasts were named before the first run. The "
         "learning rate of each objective is the best by exact match on dev, on other seeds (last table; "
-        '"edge": the smallest or largest that was tried); all other parameters are the defaults of `distill`, '
+        '"edge": the smallest or largest of the four). These four replaced 1e-4, 3e-4 and 1e-3 (and 3e-5 for rewards), of '
+        "which every objective did best at the smallest. All other parameters are the defaults of `distill`, "
         f"{SETTINGS['top_k']} teacher probabilities a token, and samples in rollouts of 32. The corrected arkd also asks "
         "the teacher about 4 dev prompts a capability, outside the budget, and is rewarded by them; dev has no part in "
         "the exam.\n\n"
@@ -310,7 +296,7 @@ def page(
         f"column may get worse while the student gets better.\n\nFrom the first student:\n\n{courses(start)}\n\n"
         f"From a student half-way:\n\n{courses(halfway)}\n\n"
         f"## The pilot\n\nMean exact match on dev at each learning rate, seeds {list(PILOT_SEEDS)}; 0 where it diverged.\n\n"
-        + markdown_table(["objective", "from", *(f"{rate:g}" for rate in REWARD_RATES)], pilot, text_columns=2)
+        + markdown_table(["objective", "from", *(f"{rate:g}" for rate in RATES)], pilot, text_columns=2)
         + "\n"
     )
 
