@@ -22,6 +22,7 @@ from read_env.distillation.completion import Answer, Example
 from read_env.distillation.encoding import collate, completion_logits, length_buckets
 from read_env.distillation.store import BlockStore
 from read_env.distillation.updates import update_groups
+from read_env.losses.targets import TeacherTargets
 
 #: TRL's sampling strategy of each row.
 _SAMPLING = {SHUFFLED: "random", GROUPED: "group_by_length", GIVEN: "given"}
@@ -57,8 +58,7 @@ def _train_ours(pair: Pair, work: Work, *, warm: bool) -> Run:
                 assert block is not None, "written when the work was prepared"
                 examples += _examples(work, start, block)
         else:
-            first, last = blocks[0][1], blocks[-1][1] + work.blocks[blocks[-1][0]]
-            examples = scored(pair, work, first, last)
+            examples = scored(pair, work, *_bounds(work, blocks))
         for group in update_groups(examples, pair.config.distill.tokens_per_update, rng):
             pair.student.update(group)
             updates += 1
@@ -77,6 +77,23 @@ def _chunks(work: Work, step_tokens: int) -> list[list[tuple[int, int]]]:
         held += sum(map(len, work.token_ids[start : start + size]))
         start += size
     return chunks
+
+
+def _bounds(work: Work, blocks: list[tuple[int, int]]) -> tuple[int, int]:
+    """The first example of a chunk, and the one after its last."""
+    last, start = blocks[-1]
+    return blocks[0][1], start + work.blocks[last]
+
+
+def _updates(pair: Pair, work: Work) -> int:
+    """Optimizer steps of a pass."""
+    count = 0
+    for blocks in _chunks(work, pair.config.budget.step_tokens):
+        first, last = _bounds(work, blocks)
+        said = [Answer(ids, TeacherTargets.of_text(torch.tensor(ids))) for ids in work.token_ids[first:last]]
+        groups = update_groups(_examples(work, first, said), pair.config.distill.tokens_per_update, random.Random(0))
+        count += len(groups)
+    return count
 
 
 def scored(pair: Pair, work: Work, first: int, last: int) -> list[Example]:
@@ -106,12 +123,10 @@ class Batching:
 
 
 def batching(pair: Pair, work: Work) -> Batching:
-    """As many optimizer steps as this engine takes, and no fewer tokens at once."""
-    settings = pair.config.distill
-    said = sum(map(len, work.token_ids[: work.trained]))
-    a_step = max(1, round(work.trained * settings.tokens_per_update / said))
+    """As many optimizer steps as this engine takes, as nearly as whole sequences allow, and no fewer tokens at once."""
+    a_step = -(-work.trained // _updates(pair, work))
     padded = a_step * sum(work.lengths) / work.trained
-    passes = max(1, round(padded / settings.micro_batch_tokens))
+    passes = max(1, round(padded / pair.config.distill.micro_batch_tokens))
     return Batching(-(-a_step // passes), passes)
 
 

@@ -31,10 +31,12 @@ without gradient checkpointing, since this engine has it off too, at the same nu
 tokens at once. *Length-grouped* is its option `train_sampling_strategy="group_by_length"`.
 
 The objective is forward KL. TRL takes it over the whole vocabulary, this engine over the teacher's top K tokens and one
-bin for the rest. That it is the same objective is checked twice. Before the clock runs, on the same batches and with K = V
-(of large vocabularies: with K = 512): the losses of the first updates and the weights after them agree. And after a round
-with its own batches and its own K: each student's forward KL over the whole vocabulary, on held-out examples and by
-TRL's function, agrees with that of TRL's to {tolerance:.0%}.
+bin for the rest. TRL's GKD trainer computes logits of both models, and the divergence, at every position, prompts and
+padding included; this engine at completion tokens alone, which counts where the vocabulary is large and prompts are long.
+That it is the same objective is checked twice. Before the clock runs, on the same batches and with K = V (of large
+vocabularies: with K = 512): the losses of the first updates and the weights after them agree. And after a round with its
+own batches and its own K: each student's forward KL over the whole vocabulary, on held-out examples and by TRL's
+function, agrees with that of TRL's to {tolerance:.0%}.
 
 TRL's DistillationTrainer samples completions from the student and has no mode for given ones. For its row the sampling
 is replaced by a look-up of the same completions, which leaves its loss, batches and loop; the last, incomplete batch is
