@@ -5,7 +5,7 @@
 
 Named before the first run: objectives with their parameters, budgets, seeds, and the two families of
 contrasts. Learning rates alone are chosen, for each objective by exact match on dev over the pilot's own
-seeds, from the same four.
+seeds, from the same five.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SETTINGS = {"block_size": 96, "top_k": 16}
 SEEDS = (7201, 7202, 7203, 7204, 7205)
 PILOT_SEEDS = (7101, 7102)
 #: Learning rates to choose from.
-RATES = (1e-5, 3e-5, 1e-4, 3e-4)
+RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
 #: How the error of a run begins whose learning rate was too high.
 _DIVERGED = "the student update diverged"
 
@@ -277,8 +277,7 @@ def page(
         f"grpo and rlad the student's own), {len(SEEDS)} seeds {list(SEEDS)}. Exam: exact match of greedy answers, mean "
         "over capabilities, ± half the 95 % t interval over seeds. Contrasts were named before the first run. The "
         "learning rate of each objective is the best by exact match on dev, on other seeds (last table; "
-        '"edge": the smallest or largest of the four). These four replaced 1e-4, 3e-4 and 1e-3 (and 3e-5 for rewards), of '
-        "which every objective did best at the smallest. All other parameters are the defaults of `distill`, "
+        '"edge": the smallest or largest that was tried); all other parameters are the defaults of `distill`, '
         f"{SETTINGS['top_k']} teacher probabilities a token, and samples in rollouts of 32. The corrected arkd also asks "
         "the teacher about 4 dev prompts a capability, outside the budget, and is rewarded by them; dev has no part in "
         "the exam.\n\n"
