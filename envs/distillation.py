@@ -12,7 +12,7 @@ from gymnasium.error import ResetNeeded
 
 from read_env.capabilities import get_suite
 from read_env.config import load_preset
-from read_env.distillation.allocation import normalise_allocation
+from read_env.distillation.examples.allocation import normalise_allocation
 from read_env.envs.episode import Point
 from read_env.envs.reward import Reward, reward_of
 from read_env.errors import ReadEnvError, unknown

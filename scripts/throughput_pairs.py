@@ -11,16 +11,16 @@ import torch
 
 from read_env.capabilities import get_suite
 from read_env.config import Config, load_preset, make_config
-from read_env.distillation.alignment import SameVocabulary
-from read_env.distillation.completion import Answer
-from read_env.distillation.encoding import Encoder
+from read_env.distillation.examples.stream import Supply
 from read_env.distillation.loading import cached, load_student, load_teacher
-from read_env.distillation.models import count_parameters
-from read_env.distillation.placement import place
-from read_env.distillation.store import BlockStore
-from read_env.distillation.student import Student
-from read_env.distillation.supply import Supply
-from read_env.distillation.teacher import LocalTeacher
+from read_env.distillation.models.placement import place
+from read_env.distillation.models.weights import count_parameters
+from read_env.distillation.student.student import Student
+from read_env.distillation.teachers.base import LocalTeacher
+from read_env.distillation.teachers.store import BlockStore
+from read_env.distillation.text.alignment import SameVocabulary
+from read_env.distillation.text.completion import Answer
+from read_env.distillation.text.encoding import Encoder
 
 #: Random weights in the shape of Llama models: (hidden, intermediate, layers, heads, key-value heads), the student
 #: first; its embeddings are tied. ``random-tiny`` is there to try the script out.

@@ -205,7 +205,7 @@ def test_a_command_killed_inside_a_chunk_ends_with_the_same_student(models: list
     options = ["run", "--agent", "read-bandit", *SMALL, *models]
     assert main([*options, "--out", "whole"]) == 0
     slow = (
-        "import sys, time\nfrom read_env.distillation.student import Student\nfrom read_env.cli import main\n"
+        "import sys, time\nfrom read_env.distillation.student.student import Student\nfrom read_env.cli import main\n"
         "update = Student.update\n"
         "def slowly(*arguments):\n    time.sleep(0.5)\n    return update(*arguments)\n"
         "Student.update = slowly\nmain(sys.argv[1:])"

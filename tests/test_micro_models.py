@@ -13,8 +13,8 @@ import torch
 
 from read_env.capabilities.base import split_of
 from read_env.capabilities.micro import MICRO
-from read_env.distillation.evaluation import ProbeSet, exam, probe_profile
 from read_env.distillation.loading import load
+from read_env.distillation.student.evaluation import ProbeSet, exam, probe_profile
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "read_env" / "assets" / "micro"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from read_env.config import CacheConfig, Config, ModelConfig
-from read_env.distillation.encoding import Encoder
-from read_env.distillation.lengths import check_lengths, measure_lengths
-from read_env.distillation.models import (
+from read_env.distillation.models.placement import Placement, place
+from read_env.distillation.models.sources import ModelSource, find_model
+from read_env.distillation.models.weights import (
     check_logits,
     count_parameters,
     empty_model,
@@ -19,13 +19,13 @@ from read_env.distillation.models import (
     prune_layers,
     weights_identity,
 )
-from read_env.distillation.placement import Placement, place
-from read_env.distillation.remote import REMOTE, RemoteTeacher
-from read_env.distillation.sources import ModelSource, find_model
-from read_env.distillation.store import BlockStore
-from read_env.distillation.student import Student
-from read_env.distillation.teacher import LocalTeacher, Teacher, TeacherCache
-from read_env.distillation.vllm_teacher import VLLM, VllmTeacher, import_vllm
+from read_env.distillation.student.student import Student
+from read_env.distillation.teachers.base import LocalTeacher, Teacher, TeacherCache
+from read_env.distillation.teachers.remote import REMOTE, RemoteTeacher
+from read_env.distillation.teachers.store import BlockStore
+from read_env.distillation.teachers.vllm import VLLM, VllmTeacher, import_vllm
+from read_env.distillation.text.encoding import Encoder
+from read_env.distillation.text.lengths import check_lengths, measure_lengths
 from read_env.errors import ReadEnvError
 from read_env.losses import ON_POLICY
 

@@ -21,20 +21,20 @@ from read_env.capabilities.base import Split
 from read_env.capabilities.contamination import evaluation_hashes
 from read_env.capabilities.stream import held_out
 from read_env.config import Config
-from read_env.distillation.alignment import Alignment, align
-from read_env.distillation.allocation import Quotas, normalise_allocation
 from read_env.distillation.budget import TokenBudget
-from read_env.distillation.cache_use import CacheUse
-from read_env.distillation.completion import Example, Sample
-from read_env.distillation.curriculum import tertile_shares
-from read_env.distillation.evaluation import ProbeSet, exam, probe_profile
-from read_env.distillation.lengths import check_lengths, measure_lengths
+from read_env.distillation.examples.allocation import Quotas, normalise_allocation
+from read_env.distillation.examples.batching import update_groups
+from read_env.distillation.examples.curriculum import tertile_shares
+from read_env.distillation.examples.stream import Supply
 from read_env.distillation.loading import cached, load_student, load_teacher
-from read_env.distillation.practice import practise
-from read_env.distillation.student import Student, UpdateStats
-from read_env.distillation.supply import Supply
-from read_env.distillation.teacher import LocalTeacher, ScoringTeacher, TeacherCache
-from read_env.distillation.updates import update_groups
+from read_env.distillation.student.evaluation import ProbeSet, exam, probe_profile
+from read_env.distillation.student.on_policy import practise
+from read_env.distillation.student.student import Student, UpdateStats
+from read_env.distillation.teachers.base import LocalTeacher, ScoringTeacher, TeacherCache
+from read_env.distillation.teachers.cache_use import CacheUse
+from read_env.distillation.text.alignment import Alignment, align
+from read_env.distillation.text.completion import Example, Sample
+from read_env.distillation.text.lengths import check_lengths, measure_lengths
 from read_env.errors import DivergedError, ReadEnvError
 
 #: Dev prompts a capability that an objective may learn from.

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from read_env.config import Config, ModelConfig
-from read_env.distillation.encoding import Encoder
-from read_env.distillation.lengths import Lengths, measure_lengths
 from read_env.distillation.loading import shares_base
-from read_env.distillation.models import count_parameters, empty_model, load_tokenizer, prune_layers
-from read_env.distillation.placement import Placement, place
-from read_env.distillation.remote import REMOTE
-from read_env.distillation.sources import ModelSource, architecture_of, find_model, missing, not_installed
-from read_env.distillation.vllm_teacher import VLLM
+from read_env.distillation.models.placement import Placement, place
+from read_env.distillation.models.sources import ModelSource, architecture_of, find_model, missing, not_installed
+from read_env.distillation.models.weights import count_parameters, empty_model, load_tokenizer, prune_layers
+from read_env.distillation.teachers.remote import REMOTE
+from read_env.distillation.teachers.vllm import VLLM
+from read_env.distillation.text.encoding import Encoder
+from read_env.distillation.text.lengths import Lengths, measure_lengths
 from read_env.running.check_remote import check_remote
 from read_env.running.check_speed import chunk_seconds
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from read_env.config import Config
-from read_env.distillation.remote import KEY_VARIABLES, REMOTE, key_variable, look
+from read_env.distillation.teachers.remote import KEY_VARIABLES, REMOTE, key_variable, look
 from read_env.losses import needs_probabilities
 
 Rows = list[tuple[str, str]]

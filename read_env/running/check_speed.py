@@ -10,12 +10,12 @@ import torch
 from read_env.capabilities import Prompt, get_suite
 from read_env.capabilities.stream import PromptStream
 from read_env.config import Config
-from read_env.distillation.alignment import align
-from read_env.distillation.completion import Example
 from read_env.distillation.loading import load_student, load_teacher
-from read_env.distillation.remote import REMOTE
-from read_env.distillation.student import Student
-from read_env.distillation.teacher import Teacher
+from read_env.distillation.student.student import Student
+from read_env.distillation.teachers.base import Teacher
+from read_env.distillation.teachers.remote import REMOTE
+from read_env.distillation.text.alignment import align
+from read_env.distillation.text.completion import Example
 from read_env.losses.targets import TeacherTargets
 from read_env.tasks import load_task
 

@@ -19,7 +19,7 @@ from read_env.digests import content_digest
 
 if TYPE_CHECKING:
     from read_env.config import Config
-    from read_env.distillation.sources import ModelSource
+    from read_env.distillation.models.sources import ModelSource
 
 _OF_ONE_RUN = {"agent", "agent_options", "task", "seed"}
 # Where the teacher's answers are kept changes no result.
@@ -121,7 +121,7 @@ def model_content(reference: str, config: Config) -> str:
     Raises:
         ReadEnvError: a model of the hub that is neither on this machine nor to be reached.
     """
-    from read_env.distillation.sources import find_model
+    from read_env.distillation.models.sources import find_model
 
     if reference.startswith("remote:"):
         return ""
@@ -135,7 +135,7 @@ def model_content(reference: str, config: Config) -> str:
 # A comparison asks for each of its runs, and the hub is asked every time.
 @lru_cache(maxsize=16)
 def _on_the_hub(source: ModelSource, trust_remote_code: bool) -> str:
-    from read_env.distillation.models import files_identity, load_config
+    from read_env.distillation.models.weights import files_identity, load_config
 
     return files_identity(source, load_config(source, trust_remote_code=trust_remote_code), None)
 

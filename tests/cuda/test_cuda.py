@@ -23,8 +23,8 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import read_env  # noqa: F401  (registers the environments)
 from read_env.config import load_preset
-from read_env.distillation import placement
 from read_env.distillation.loading import load_student
+from read_env.distillation.models import placement
 from read_env.distillation.process import Distillation
 
 CPU = pytest.param("cpu", id="cpu")

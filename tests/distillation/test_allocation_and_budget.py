@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from read_env.distillation.allocation import Quotas, normalise_allocation
 from read_env.distillation.budget import TokenBudget
-from read_env.distillation.curriculum import tertile_of, tertile_shares
+from read_env.distillation.examples.allocation import Quotas, normalise_allocation
+from read_env.distillation.examples.curriculum import tertile_of, tertile_shares
 from read_env.errors import ReadEnvError
 
 weights = st.lists(st.floats(0, 1e6), min_size=1, max_size=12).filter(lambda w: sum(w) > 1e-9)

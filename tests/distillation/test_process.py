@@ -6,10 +6,10 @@ import torch
 
 from read_env.capabilities.stream import held_out
 from read_env.config import load_preset
-from read_env.distillation.evaluation import exam, probe_profile
 from read_env.distillation.loading import load
 from read_env.distillation.process import Distillation
-from read_env.distillation.teacher import TeacherCache
+from read_env.distillation.student.evaluation import exam, probe_profile
+from read_env.distillation.teachers.base import TeacherCache
 from read_env.errors import DivergedError, ReadEnvError
 from read_env.losses import ON_POLICY, loss_names
 
@@ -263,7 +263,7 @@ def test_a_search_by_exact_match_sees_dev_and_not_the_exam(monkeypatch):
         asked.append((split, count))
         return held_out(capability, split, count, seed)
 
-    monkeypatch.setattr("read_env.distillation.evaluation.held_out", spy)
+    monkeypatch.setattr("read_env.distillation.student.evaluation.held_out", spy)
     measure = {**SMALL["measure"], "exam": 5, "exam_split": "dev"}
     searching = Distillation.load(load_preset("micro", {**SMALL, "measure": measure}))
     searching.reset(0)

@@ -14,10 +14,10 @@ import numpy as np
 
 from read_env.capabilities import get_suite
 from read_env.config import Config
-from read_env.distillation.allocation import normalise_allocation
 from read_env.distillation.budget import TokenBudget
-from read_env.distillation.cache_use import CacheUse
+from read_env.distillation.examples.allocation import normalise_allocation
 from read_env.distillation.process import ChunkReport
+from read_env.distillation.teachers.cache_use import CacheUse
 from read_env.envs.distillation import DistillationEnv
 from read_env.errors import ReadEnvError
 

@@ -1,0 +1,117 @@
+"""How good a student is: the probe score that agents see and the exam's exact match.
+
+*Probe score*: mean over prompts of p(reference completion | prompt) under the model, that is the
+exact match to expect of one sampled completion. It needs one forward pass, no decoding, and it
+moves with every update where exact match moves in jumps. *Exam*: greedy decoding, final answer
+checked by the capability's verifier.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from read_env.capabilities.base import Split, Suite
+from read_env.capabilities.stream import held_out
+from read_env.distillation.models.decoding import greedy
+from read_env.distillation.models.memory import in_halves
+from read_env.distillation.text.encoding import Batch, Encoder, collate, completion_logits, length_buckets
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class ProbeSet:
+    """A fixed held-out set, encoded and batched once.
+
+    Attributes:
+        batches: length-bucketed batches.
+        owners: for every batch, (n,) capability index of every sequence.
+        sizes: (|C|,) prompts a capability.
+        scored_tokens: completion tokens scored in one measurement.
+        vocabulary: token ids are below this.
+    """
+
+    batches: tuple[Batch, ...]
+    owners: tuple[torch.Tensor, ...]
+    sizes: np.ndarray
+    scored_tokens: int
+    vocabulary: int
+
+    @classmethod
+    def build(
+        cls, suite: Suite, encoder: Encoder, split: Split, per_capability: int, *, seed: int = 0,
+        tokens_per_batch: int = 2048,
+    ) -> ProbeSet:  # fmt: skip
+        """Encodes ``per_capability`` prompts of every capability of ``suite``."""
+        prompts = [p for c in suite for p in held_out(c, split, per_capability, seed)]
+        index = {name: i for i, name in enumerate(suite.names)}
+        prompt_ids = encoder.prompts([p.text for p in prompts])
+        completion_ids = encoder.completions([p.reference for p in prompts])
+        lengths = [len(p) + len(c) for p, c in zip(prompt_ids, completion_ids, strict=True)]
+        batches, owners = [], []
+        for bucket in length_buckets(lengths, tokens_per_batch):
+            batches.append(
+                collate([prompt_ids[i] for i in bucket], [completion_ids[i] for i in bucket], encoder.pad_id)
+            )
+            owners.append(torch.tensor([index[prompts[i].capability] for i in bucket]))
+        sizes = np.full(len(suite), per_capability)
+        return cls(tuple(batches), tuple(owners), sizes, sum(len(c) for c in completion_ids), encoder.vocabulary)
+
+
+@torch.inference_mode()
+def probe_profile(model: PreTrainedModel, probes: ProbeSet, *, per_token: bool = False) -> np.ndarray:
+    """(|C|,) float64 capability profile: mean likelihood of the reference completion, in [0, 1].
+
+    Args:
+        model: the student.
+        probes: what is measured.
+        per_token: take the geometric mean over a reference's tokens in place of their product.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    totals = np.zeros(len(probes.sizes))
+    for batch, owner in zip(probes.batches, probes.owners, strict=True):
+        batch = batch.to(device)
+        logits = completion_logits(model, batch, probes.vocabulary).float()
+        log_p = -torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none")
+        sequence = torch.zeros(len(owner), dtype=torch.float64).index_add_(0, batch.rows.cpu(), log_p.double().cpu())
+        if per_token:
+            sequence /= torch.bincount(batch.rows.cpu(), minlength=len(owner))
+        np.add.at(totals, owner.numpy(), sequence.exp().numpy())
+    model.train(was_training)
+    return totals / probes.sizes
+
+
+def exam(
+    model: PreTrainedModel, encoder: Encoder, suite: Suite, *, split: Split = "exam", per_capability: int = 128,
+    seed: int = 0, max_new_tokens: int = 48, batch_size: int = 256,
+) -> tuple[dict[str, float], int]:  # fmt: skip
+    """Exact match of every capability on a held-out split (the exam, unless told otherwise).
+
+    Returns:
+        Share of prompts whose greedily decoded final answer the verifier accepts, in [0, 1], by
+        capability; and the tokens that were generated.
+    """
+    prompts = [p for c in suite for p in held_out(c, split, per_capability, seed)]
+    prompts.sort(key=lambda p: len(p.text))
+    correct = dict.fromkeys(suite.names, 0)
+    generated = 0
+    decode = partial(
+        greedy, model, max_new_tokens=max_new_tokens, eos_id=encoder.eos_id, pad_id=encoder.pad_id,
+        vocabulary=encoder.vocabulary,
+    )  # fmt: skip
+    remedy = "a smaller distill.max_completion_tokens"
+    for start in range(0, len(prompts), batch_size):
+        group = prompts[start : start + batch_size]
+        completions = in_halves(encoder.prompts([p.text for p in group]), decode, "an exam is decoded", remedy)
+        for prompt, ids in zip(group, completions, strict=True):
+            correct[prompt.capability] += suite[prompt.capability].verify(prompt, encoder.text(ids))
+            generated += len(ids)
+    return {name: count / per_capability for name, count in correct.items()}, generated

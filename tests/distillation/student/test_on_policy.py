@@ -1,0 +1,267 @@
+"""Learning from the student's own samples: the ledger, the scores, the objectives."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from read_env.capabilities import get_suite
+from read_env.capabilities.stream import PromptStream
+from read_env.config import load_preset
+from read_env.distillation.loading import load_student, load_teacher
+from read_env.distillation.models.decoding import sample
+from read_env.distillation.process import Distillation
+from read_env.distillation.student import on_policy
+from read_env.distillation.student.rollouts import roll_out
+from read_env.errors import ReadEnvError
+
+SUITE = get_suite("micro")
+UNIFORM = np.full(8, 1 / 8)
+
+
+def config(total=1200, step=400, **distill):
+    settings = {"loss": "grpo", "max_completion_tokens": 24, "rollout_prompts": 4, **distill}
+    measure = {"probes": 4, "dev": 4, "exam": 4}
+    return load_preset(
+        "micro", {"budget": {"total_tokens": total, "step_tokens": step}, "measure": measure, "distill": settings}
+    )
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """A student, its teacher, and prompts of three capabilities."""
+    settings = config()
+    student = load_student(settings)
+    prompts = [p for name in ("math", "code", "tool_use") for p in PromptStream(SUITE[name], 3).slice(0, 0, 3)]
+    return student, load_teacher(settings, student), prompts
+
+
+def samples_of(pair, seed=0, group=4):
+    student, teacher, prompts = pair
+    student.reset()
+    return roll_out(prompts, student, teacher, SUITE, group=group, max_new_tokens=24, seed=seed)
+
+
+def test_samples_come_from_their_seed_and_leave_torch_alone(pair):
+    torch.manual_seed(5)
+    first = samples_of(pair, seed=1)
+    after = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(after, torch.rand(1))
+    again, other = samples_of(pair, seed=1), samples_of(pair, seed=2)
+    assert [s.token_ids for s in first] == [s.token_ids for s in again] != [s.token_ids for s in other]
+    groups = [{s.token_ids for s in first[i : i + 4]} for i in range(0, len(first), 4)]
+    assert max(map(len, groups)) > 1, "a group is several samples of one prompt"
+
+
+def test_samples_are_drawn_from_the_distribution_itself(pair):
+    """How often a first token comes is its probability."""
+    student, _, prompts = pair
+    ids = student.encoder.prompts([prompts[0].text])
+    said = sample(
+        student.model, ids * 600, max_new_tokens=1, eos_id=student.encoder.eos_id, pad_id=student.encoder.pad_id, seed=3
+    )
+    with torch.inference_mode():
+        expected = torch.softmax(student.model(input_ids=torch.tensor(ids)).logits[0, -1], -1)
+    counts = np.bincount([tokens[0] for tokens in said], minlength=len(expected)) / 600
+    assert np.abs(counts - expected.numpy()).max() < 4 * 0.5 / 600**0.5
+
+
+def test_scores_are_the_teachers_log_probabilities_of_the_sampled_tokens(pair):
+    _, teacher, _ = pair
+    for one in samples_of(pair)[::5]:
+        ids = torch.tensor([[*one.prompt_ids, *one.token_ids]])
+        with torch.inference_mode():
+            logs = torch.log_softmax(teacher.model(input_ids=ids).logits[0].double(), -1)
+        expected = [logs[len(one.prompt_ids) - 1 + i, token].item() for i, token in enumerate(one.token_ids)]
+        assert one.log_teacher.tolist() == pytest.approx(expected, abs=1e-3)
+        assert one.targets.tokens.tolist() == list(one.token_ids)
+
+
+def test_rewards_are_the_verifiers_and_advantages_those_of_the_group(pair):
+    student, _, _ = pair
+    found = samples_of(pair)
+    for one in found:
+        assert one.reward == SUITE[one.prompt.capability].verify(one.prompt, student.encoder.text(one.token_ids))
+    for start in range(0, len(found), 4):
+        group = found[start : start + 4]
+        assert len({one.prompt.text for one in group}) == 1
+        assert sum(one.advantage for one in group) == pytest.approx(0, abs=1e-5)
+        if len({one.reward for one in group}) == 1:
+            assert all(one.advantage == 0 for one in group)
+    assert {one.reward for one in found} == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(("total", "step"), [(1200, 400), (997, 331), (130, 60), (97, 97)])
+def test_the_ledger_counts_what_was_sampled_and_is_never_overspent(total, step):
+    distillation = Distillation.load(config(total, step))
+    spent = 0
+    while not distillation.exhausted:
+        report = distillation.step(UNIFORM)
+        spent += report.completion_tokens
+        assert distillation.budget.spent == spent <= total
+        assert report.tokens_by_capability.sum() == report.completion_tokens
+        assert distillation.budget.generated_tokens == spent, "every sampled token is trained on"
+    assert total - spent < 4 * 24, "what is left is too little for a group of the longest samples"
+
+
+def test_tokens_follow_the_allocation():
+    distillation = Distillation.load(config(4000, 4000))
+    wanted = np.array([0, 0.25, 0, 0.75, 0, 0, 0, 0])
+    report = distillation.step(wanted)
+    assert report.tokens_by_capability[[0, 2, 4, 5, 6, 7]].sum() == 0
+    assert report.tokens_by_capability[3] / report.completion_tokens == pytest.approx(0.75, abs=0.06)
+
+
+def test_no_update_before_the_last_chunk_is_on_a_few_prompts(monkeypatch):
+    prompts = []
+    monkeypatch.setattr(
+        on_policy,
+        "roll_out",
+        lambda chosen, *rest, **named: prompts.append(len(chosen)) or roll_out(chosen, *rest, **named),
+    )
+    distillation = Distillation.load(config(total=2400, step=800, rollout_prompts=6))
+    reports = [distillation.step(UNIFORM) for _ in range(2)]
+    assert len(prompts) == sum(report.updates for report in reports) >= 4
+    assert min(prompts) >= 3
+    assert reports[1].completion_tokens > 400, "what the first chunk left over is owed in the second"
+
+
+def test_where_the_budget_ends_small_rollouts_go_into_one_update(monkeypatch):
+    rollouts, updates = [], []
+
+    def spy(chosen, *rest, **named):
+        rollouts.append((len(chosen), named["max_new_tokens"]))
+        return roll_out(chosen, *rest, **named)
+
+    monkeypatch.setattr(on_policy, "roll_out", spy)
+    distillation = Distillation.load(config(total=1600, step=1600, rollout_prompts=8))
+    update = distillation.student.update
+    monkeypatch.setattr(
+        distillation.student, "update", lambda samples, *rest: updates.append(len(samples)) or update(samples, *rest)
+    )
+    report = distillation.step(UNIFORM)
+    assert {longest for _, longest in rollouts} == {24}, "no sample is cut to fit into what is left"
+    assert min(count for count, _ in rollouts) < 4, "the case is there"
+    assert min(updates) >= 4 * 4 and sum(updates) == 4 * sum(count for count, _ in rollouts)
+    assert report.updates == len(updates) < len(rollouts)
+
+
+def test_a_budget_below_one_group_is_refused():
+    with pytest.raises(ReadEnvError, match=r"total_tokens is 95, below one group .*group_size \(4\) .*tokens \(24\)"):
+        Distillation.load(config(95, 95))
+
+
+def test_a_step_whose_teacher_gives_up_leaves_everything_as_it_was(monkeypatch):
+    """In the second rollout of a chunk, when the student has learned from the first."""
+    distillation = Distillation.load(config())
+    before = distillation.snapshot()
+    scored, score = [], distillation.cache.teacher.score
+
+    def fail(*arguments):
+        scored.append(1)
+        if len(scored) == 2:
+            raise ReadEnvError("the teacher gave up")
+        return score(*arguments)
+
+    monkeypatch.setattr(distillation.cache.teacher, "score", fail)
+    with pytest.raises(ReadEnvError, match="the teacher gave up"):
+        distillation.step(UNIFORM)
+    after = distillation.snapshot()
+    assert all(
+        torch.equal(after["student"]["model"][name], weights) for name, weights in before["student"]["model"].items()
+    )
+    assert {k: v for k, v in after.items() if k != "student"} == {k: v for k, v in before.items() if k != "student"}
+    assert distillation.step(UNIFORM).completion_tokens > 0
+
+
+def test_samples_without_any_signal_leave_the_student_as_it_is(pair):
+    student, *_ = pair
+    samples = samples_of(pair)
+    student.update(samples)
+    learned = student.snapshot()["model"]
+    stats = student.update([dataclasses.replace(one, advantage=0.0) for one in samples])
+    assert stats.metrics["grad_norm"] == 0
+    assert all(torch.equal(weights, learned[name]) for name, weights in student.snapshot()["model"].items())
+
+
+def test_an_update_on_samples_is_the_same_in_pieces(pair):
+    student, *_ = pair
+    samples = samples_of(pair)
+    found = []
+    for tokens in (100_000, 150):
+        student.reset()
+        student.micro_batch_tokens = tokens
+        found.append((student.update(samples), student.snapshot()["model"]))
+    (whole, weights), (pieces, others) = found
+    assert pieces.metrics == pytest.approx(whole.metrics, rel=1e-3, abs=1e-5)
+    assert pieces.metrics["reward"] == pytest.approx(
+        sum(len(one) * one.reward for one in samples) / sum(map(len, samples)), rel=1e-5
+    )
+    for name, one in weights.items():
+        torch.testing.assert_close(others[name], one, rtol=1e-3, atol=2e-5)
+    student.reset()
+
+
+def test_a_run_repeats_and_goes_on_from_a_snapshot():
+    distillation = Distillation.load(config(loss="rlad"))
+    first = [distillation.step(UNIFORM) for _ in range(2)]
+    distillation.reset(0)
+    distillation.step(UNIFORM)
+    state = distillation.snapshot()
+    second = distillation.step(UNIFORM)
+    distillation.restore(state)
+    third = distillation.step(UNIFORM)
+    for other in (second, third):
+        assert np.array_equal(other.profile, first[1].profile) and other.metrics == first[1].metrics
+
+
+def test_rlad_with_alpha_one_is_grpo():
+    profiles = []
+    for distill in ({"loss": "grpo"}, {"loss": "rlad", "rlad_alpha": 1.0}, {"loss": "rlad", "rlad_alpha": 0.5}):
+        distillation = Distillation.load(config(**distill))
+        profiles.append(distillation.step(UNIFORM).profile)
+    assert np.array_equal(profiles[0], profiles[1]) and not np.array_equal(profiles[0], profiles[2])
+
+
+def test_what_each_objective_reports():
+    reported = {}
+    for loss in ("gkd", "grpo", "rlad"):
+        reported[loss] = Distillation.load(config(loss=loss)).step(UNIFORM).metrics
+    assert {"fkl", "rkl", "topk_mass", "overlap", "reward", "grad_norm"} <= set.intersection(
+        *map(set, reported.values())
+    )
+    assert reported["grpo"]["clip_fraction"] == 0 and reported["grpo"]["ratio"] == 1
+    assert reported["rlad"]["clip_fraction"] > 0, "the teacher in the ratio clips from the start"
+    assert "ratio" not in reported["gkd"]
+
+
+def test_a_student_gets_better_on_what_it_practises():
+    """GKD pulls the student to the teacher where it goes itself."""
+    distillation = Distillation.load(
+        config(6000, 3000, loss="gkd", group_size=1, learning_rate=1e-3, rollout_prompts=24)
+    )
+    only_math = np.eye(8)[3]
+    first, second = distillation.step(only_math), distillation.step(only_math)
+    assert second.metrics["rkl"] < first.metrics["rkl"] and second.metrics["reward"] > first.metrics["reward"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["grpo", "rlad"])
+def test_rewards_rise_on_what_is_practised(loss):
+    settings = config(loss=loss, learning_rate=1e-3)
+    student = load_student(settings)
+    teacher = load_teacher(settings, student)
+    prompts = [p for name in ("math", "code") for p in PromptStream(SUITE[name], 3).slice(0, 0, 4)]
+    rewards = []
+    for number in range(14):
+        samples = roll_out(prompts, student, teacher, SUITE, group=6, max_new_tokens=24, seed=number)
+        rewards.append(np.mean([one.reward for one in samples]))
+        student.update(samples)
+    assert np.mean(rewards[-3:]) > np.mean(rewards[:3]) + 0.1
+
+
+def test_a_group_of_one_says_nothing_about_its_group():
+    with pytest.raises(ReadEnvError, match="distill: with loss 'grpo', group_size must be at least 2, and is 1"):
+        config(group_size=1)
