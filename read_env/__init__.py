@@ -10,12 +10,11 @@ chunk by chunk (``read_env.envs``) and the agents (``read_env.agents``)::
 
     env = gym.make("ReadEnv/Distillation-v0")
 
-Importing it is cheap: no torch, no transformers, not even numpy, until
-something asks for them.
+Importing it registers the environments and loads gymnasium and numpy; torch and
+transformers are loaded when something needs them.
 """
 
-from read_env.envs import register_on_import
+from read_env import envs
 
+__all__ = ["envs"]
 __version__ = "0.1.0"
-
-register_on_import()

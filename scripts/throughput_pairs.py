@@ -16,7 +16,7 @@ from read_env.distillation.loading import cached, load_student, load_teacher
 from read_env.distillation.models.placement import place
 from read_env.distillation.models.weights import count_parameters
 from read_env.distillation.student.student import Student
-from read_env.distillation.teachers.base import LocalTeacher
+from read_env.distillation.teachers.local import LocalTeacher
 from read_env.distillation.teachers.store import BlockStore
 from read_env.distillation.text.alignment import SameVocabulary
 from read_env.distillation.text.completion import Answer

@@ -20,7 +20,8 @@ from read_env.distillation.models.weights import (
     weights_identity,
 )
 from read_env.distillation.student.student import Student
-from read_env.distillation.teachers.base import LocalTeacher, Teacher, TeacherCache
+from read_env.distillation.teachers.base import Teacher, TeacherCache
+from read_env.distillation.teachers.local import LocalTeacher
 from read_env.distillation.teachers.remote import REMOTE, RemoteTeacher
 from read_env.distillation.teachers.store import BlockStore
 from read_env.distillation.teachers.vllm import VLLM, VllmTeacher, import_vllm

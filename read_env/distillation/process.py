@@ -30,8 +30,9 @@ from read_env.distillation.loading import cached, load_student, load_teacher
 from read_env.distillation.student.evaluation import ProbeSet, exam, probe_profile
 from read_env.distillation.student.on_policy import practise
 from read_env.distillation.student.student import Student, UpdateStats
-from read_env.distillation.teachers.base import LocalTeacher, ScoringTeacher, TeacherCache
+from read_env.distillation.teachers.base import ScoringTeacher, TeacherCache
 from read_env.distillation.teachers.cache_use import CacheUse
+from read_env.distillation.teachers.local import LocalTeacher
 from read_env.distillation.text.alignment import Alignment, align
 from read_env.distillation.text.completion import Example, Sample
 from read_env.distillation.text.lengths import check_lengths, measure_lengths

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from read_env.capabilities.base import Prompt
-from read_env.distillation.teachers.base import AnswerText
 from read_env.distillation.text.completion import Answer, Example
 from read_env.distillation.text.encoding import Encoder
 from read_env.errors import ReadEnvError
@@ -19,6 +19,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _LOG = logging.getLogger(__name__)
+
+
+class AnswerText(Protocol):
+    """The vocabulary of answers, as far as their text goes."""
+
+    @property
+    def eos_id(self) -> int:
+        """Ends an answer that wasn't cut."""
+        ...
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of an answer's ids."""
+        ...
 
 
 class Alignment(Protocol):

@@ -10,7 +10,8 @@ from transformers import GenerationConfig
 from read_env.capabilities import get_suite
 from read_env.capabilities.stream import PromptStream
 from read_env.distillation.loading import load
-from read_env.distillation.teachers.base import LocalTeacher, TeacherCache
+from read_env.distillation.teachers.base import TeacherCache
+from read_env.distillation.teachers.local import LocalTeacher
 from read_env.distillation.text import encoding
 from read_env.distillation.text.encoding import Encoder, collate, completion_logits
 from read_env.losses.targets import TeacherTargets
