@@ -247,7 +247,7 @@ class DistillationEnv(gym.Env):
         self._append(report.allocation, report.profile)
         self._ended = bool(process.exhausted)
         info = {**self._info(), **self._step_info(report, reward)}
-        if self._ended or self._step % self.config.measure.dev_every == 0:
+        if self._ended or self._step % self.config.eval.dev_every == 0:
             info["dev_profile"] = np.array(process.dev_profile(), dtype=np.float64)
             info["dev_utility"] = self.card.utility(info["dev_profile"], self.suite)
         return self._observation(), reward.value, self._ended, False, info

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from read_env.config import Config, load_preset, make_config
+from read_env.deprecated import rename_arguments
 from read_env.errors import ReadEnvError
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Contaminate:
-    """Whether training prompts stand in a file of evaluation prompts; --evaluation FILE keeps them out of a run."""
+    """Whether training prompts stand in a file of evaluation prompts; --decontamination-files FILE keeps them out of a run."""
 
     file: tyro.conf.Positional[Path]
     """JSON lines with a prompt or question, or a .txt with one a line."""
@@ -326,8 +327,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The exit code is 0; 1 if some of many runs failed, something that ``check`` looked for is missing or ``contaminate``
     found an overlap; 2 for a mistake; 130 after Ctrl-C.
     """
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        arguments = rename_arguments(sys.argv[1:] if arguments is None else arguments)
         base = load_preset(_preset(arguments))
         with _plain_field_names():
             command = tyro.extras.subcommand_cli_from_dict(
@@ -335,9 +336,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     "run": functools.partial(Run, config=base),
                     "train": functools.partial(Train, config=TrainingConfig(**base.model_dump())),
                     "compare": functools.partial(Compare, config=SharedConfig(**base.model_dump())),
-                    "transfer": functools.partial(Transfer, config=SharedConfig(**base.model_dump())),
+                    "transfer-matrix": functools.partial(Transfer, config=SharedConfig(**base.model_dump())),
                     "check": functools.partial(Check, config=SharedConfig(**base.model_dump())),
-                    "contaminate": Contaminate,
+                    "check-contamination": Contaminate,
                     "report": Report,
                     "list": List,
                 },

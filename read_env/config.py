@@ -1,7 +1,7 @@
-"""The typed configuration of a run. A preset (``read_env/presets/NAME.toml``) fills it, overrides change it.
+"""Typed configuration of a run: filled by a preset (``read_env/presets/NAME.toml``), changed by overrides.
 
-The same models are the environment's settings, the command line's options and the record that is
-written beside every run.
+The same models are the environment's settings, the options of the command line and the record that is written
+beside every run. The text below a field is its help on the command line.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import sys
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from read_env.deprecated import rename_fields
 from read_env.errors import ReadEnvError, unknown
 
 if sys.version_info >= (3, 11):
@@ -26,55 +27,72 @@ else:
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    #: Name of the section in a preset; empty for the whole configuration.
+    section: ClassVar[str] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_old_names(cls, values: Any) -> Any:
+        return rename_fields(values, cls.section) if isinstance(values, Mapping) else values
 
 
 class ModelConfig(_Settings):
-    """Which models: ``embedded:NAME`` (ships with the package), a local folder or a hub id.
+    """Teacher and student, and how they are loaded.
 
-    The teacher may also be ``vllm:FOLDER-OR-HUB-ID`` (in vLLM) or ``remote:NAME`` (behind an OpenAI-compatible server).
+    A model is ``embedded:NAME`` (ships with the package), a local folder, a hub id or a GGUF file. The teacher may also be
+    ``vllm:FOLDER-OR-HUB-ID`` (in vLLM) or ``remote:NAME`` (behind an OpenAI-compatible server).
     """
 
-    # pydantic's own errors show what was given, and an address may have a password in it.
+    # An address may hold a password, and pydantic's errors would show it.
     model_config = ConfigDict(hide_input_in_errors=True)
+    section: ClassVar[str] = "models"
 
     teacher: str = "embedded:micro/teacher"
+    """Reference of the teacher model."""
     student: str = "embedded:micro/student"
+    """Reference of the student model, which is trained."""
     trust_remote_code: bool = False
-    """Run code that comes with a model; off unless asked for."""
+    """Run Python code that comes with a model. Off by default, because it runs with the user's rights."""
     threads: int = Field(1, ge=1)
-    """Torch threads of this process. More than one makes micro models slower on a busy machine."""
+    """Torch threads of this process. The default is 1: more make models of a few million parameters slower on a
+    shared CPU."""
     device: str = "auto"
-    """``auto``: the GPU if there is one; else cpu, cuda, cuda:1, …"""
+    """Device of both models: cpu, cuda, cuda:1, … ``auto``: the GPU if there is one, else the CPU."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of matrix products. ``auto``: bf16 where the device is faster with it and the model is not small."""
-    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
+    """Compute dtype. ``auto``: bfloat16 where the hardware accelerates it and the model has at least 50 M parameters,
+    else float32."""
+    attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
+    """Attention implementation of transformers. ``auto``: by device and dtype; eager for bfloat16 on a CPU, where sdpa is
+    slow."""
     gradient_checkpointing: bool = False
-    """Activations of the student are computed again in the backward pass: less memory, a third more time."""
+    """Recompute the student's activations in the backward pass: less memory, about a third more time per update."""
     student_layers: tuple[int, ...] = ()
-    """Layers of the student that are kept, by index from 0: a depth-pruned copy; empty: all of them."""
-    lora_rank: int = Field(0, ge=0)
-    """Rank of the LoRA adapters that are trained in place of the student's weights; 0: all weights are trained."""
+    """Layers of the student that are kept, by index from 0 (depth pruning). Empty: all layers."""
+    lora_r: int = Field(0, ge=0)
+    """Rank of the LoRA adapters that are trained in place of the student's weights. 0: all weights are trained."""
     lora_alpha: int = Field(0, ge=0)
-    """LoRA's scale is alpha / rank; 0: twice the rank."""
-    lora_targets: tuple[str, ...] = ("all-linear",)
-    """Names of the modules that get adapters."""
-    vllm_memory: float = Field(0.5, gt=0, le=1)
-    """Share of a GPU's memory that vLLM takes for a teacher ``vllm:NAME``; the rest is left to the student."""
-    vllm_gpus: int = Field(1, gt=0)
-    """GPUs that such a teacher is spread over."""
-    remote_url: str = ""
-    """Address of the OpenAI-compatible server for a teacher ``remote:NAME``; the key comes from $READ_ENV_API_KEY.
-    It is written beside every run, so one with a user, a password or a query is refused."""
+    """LoRA alpha; adapters are scaled by alpha / rank. 0: twice the rank, a common choice."""
+    lora_target_modules: tuple[str, ...] = ("all-linear",)
+    """Names of the modules that get adapters. ``all-linear``: every linear layer but the output head, as in peft."""
+    vllm_gpu_memory_utilization: float = Field(0.5, gt=0, le=1)
+    """Share of each GPU's memory that vLLM reserves for a teacher ``vllm:NAME``. The default leaves half to the student."""
+    vllm_tensor_parallel_size: int = Field(1, gt=0)
+    """Number of GPUs over which vLLM shards the teacher."""
+    remote_base_url: str = ""
+    """Base URL of the OpenAI-compatible server of a teacher ``remote:NAME``, such as http://localhost:8000/v1. The key is
+    read from $READ_ENV_API_KEY: the URL is written beside every run, so one with a user, a password or a query is
+    refused."""
     remote_revision: str = ""
-    """What tells this model from another one of the same name at the same address: nobody else can know."""
-    remote_timeout_s: float = Field(120.0, gt=0)
-    """Seconds that a server may be silent: before it takes a request, and before each piece of an answer."""
-    remote_retries: int = Field(6, ge=0)
-    """How often a request is made again, with growing pauses."""
-    remote_parallel: int = Field(8, gt=0)
-    """Requests at once."""
+    """Revision of the remote model, any text. It is part of the run's identity: a server does not tell two models of one
+    name apart."""
+    remote_timeout: float = Field(120.0, gt=0)
+    """Seconds without data after which a request to the server counts as failed."""
+    remote_max_retries: int = Field(6, ge=0)
+    """Retries of a failed request, with exponentially growing pauses."""
+    remote_concurrency: int = Field(8, gt=0)
+    """Requests in flight at the same time."""
 
-    @field_validator("remote_url")
+    @field_validator("remote_base_url")
     @classmethod
     def _holds_no_secret(cls, url: str) -> str:
         if "@" in url or "?" in url:
@@ -85,7 +103,7 @@ class ModelConfig(_Settings):
         try:
             parts = urlsplit(url)
             fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:  # brackets or a port that are none
+        except ValueError:  # malformed brackets or port
             fits = False
         if url and not fits:
             raise ValueError(f"is {url!r}; right would be http(s)://HOST/v1")
@@ -93,88 +111,111 @@ class ModelConfig(_Settings):
 
 
 class BudgetConfig(_Settings):
-    """The token budget B, counted in teacher completion tokens that the student is trained on."""
+    """Token budget B, counted in teacher completion tokens that the student is trained on."""
+
+    section: ClassVar[str] = "budget"
 
     total_tokens: int = Field(120_000, gt=0)
+    """B: completion tokens of a run."""
     step_tokens: int = Field(6_000, gt=0)
-    """Completion tokens of one decision step. With fewer, probing takes a larger share of the time."""
+    """Completion tokens per decision step. The default keeps the probes below a fifth of a step's time."""
 
     @property
     def steps(self) -> int:
-        """Decision steps of an episode."""
+        """Number of decision steps of an episode, at least 1.
+
+        >>> BudgetConfig(total_tokens=120_000, step_tokens=6_000).steps
+        20
+        """
         return max(1, round(self.total_tokens / self.step_tokens))
 
 
 class DistillConfig(_Settings):
-    """How one chunk is distilled."""
+    """Distillation of one chunk: objective, optimizer, decoding, curriculum."""
+
+    section: ClassVar[str] = "distill"
 
     loss: str = "fkl"
+    """Objective; ``read-env list losses`` describes each."""
     learning_rate: float = Field(3e-4, gt=0)
+    """Learning rate of AdamW, constant over the run. The default suits the micro models; large ones need less."""
     weight_decay: float = Field(0.0, ge=0)
+    """Weight decay of AdamW."""
     tokens_per_update: int = Field(400, gt=0)
-    """Completion tokens of one optimizer step: no capability gets more updates per token than another."""
+    """Completion tokens per optimizer step. Counted in tokens, so that every capability gets as many updates per token."""
     micro_batch_tokens: int = Field(16_384, gt=0)
-    """Padded tokens that go through the student at once; an optimizer step of more is accumulated. Halved when
-    memory runs out."""
-    grad_clip: float = Field(1.0, gt=0)
-    top_k: int = Field(8, gt=0)
-    """Teacher probabilities kept per token; the rest is one tail bin."""
+    """Padded tokens per forward pass of the student; larger optimizer steps are accumulated. On out-of-memory it is
+    halved."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradient clipping: maximum norm."""
+    teacher_top_k: int = Field(8, gt=0)
+    """Teacher log-probabilities kept per token, the most likely ones; the rest of the vocabulary is one tail bin."""
     jsd_beta: float = Field(0.5, ge=0, le=1)
-    """Loss jsd: weight of the teacher; 0 is fkl, 1 is rkl."""
+    """Losses jsd and gkd: weight of the teacher in the mixture. 0 is fkl, 1 is rkl."""
     skew_alpha: float = Field(0.1, ge=0, lt=1)
-    """Losses skew-fkl and skew-rkl: share of the first distribution mixed into the second."""
-    tad_top: int = Field(10, gt=0)
-    """Loss tad: tokens that count as the head; top_k must be larger."""
+    """Losses skew-fkl and skew-rkl: share of the first distribution that is mixed into the second."""
+    tad_top_k: int = Field(10, gt=0)
+    """Loss tad: number of most likely tokens that form the head; teacher_top_k must be larger. Default of the paper."""
     tad_beta: float = Field(2.0, ge=0)
-    """Loss tad: weight of the tail."""
-    group_size: int = Field(4, ge=1)
-    """Losses on the student's own samples: completions of each prompt; grpo and rlad need at least 2."""
-    rollout_prompts: int = Field(8, gt=0)
-    """Losses on the student's own samples: prompts between two updates."""
-    clip_epsilon: float = Field(0.2, gt=0, lt=1)
-    """Losses grpo and rlad: half-width of the trust region of the ratio."""
-    ratio_bound: float = Field(10.0, gt=1)
-    """Losses grpo and rlad: the ratio counts as at most this where a sample did worse than its group (dual clipping)."""
+    """Loss tad: weight of the tail. Default of the paper; on the micro models 0.1 is better (docs/objectives.md)."""
+    num_generations: int = Field(4, ge=1)
+    """On-policy losses: completions sampled per prompt; grpo and rlad compare them and need at least 2."""
+    rollout_batch_size: int = Field(8, gt=0)
+    """On-policy losses: prompts per rollout; each rollout is followed by one optimizer step."""
+    epsilon: float = Field(0.2, gt=0, lt=1)
+    """Losses grpo and rlad: clipping range of the policy ratio, [1 - epsilon, 1 + epsilon]."""
+    delta: float = Field(10.0, gt=1)
+    """Losses grpo and rlad: upper bound of the ratio where the advantage is negative (dual clipping). It bounds the loss of
+    a sampled token to which the teacher gives almost no probability."""
     rlad_alpha: float = Field(0.5, ge=0, le=1)
-    """Loss rlad: share of the old student in the ratio's denominator; the rest is the teacher's. 1 is grpo."""
-    kl_beta: float = Field(0.0, ge=0)
+    """Loss rlad: exponent of the old policy in the ratio's denominator; the teacher's is 1 - alpha. 1 is grpo. The paper's
+    value is not known."""
+    grpo_beta: float = Field(0.0, ge=0)
     """Losses grpo and rlad: weight of the KL divergence to the teacher."""
-    mix_schedule: Literal["fixed", "linear", "greedy"] = "fixed"
-    """Loss mixed-kl: how the share of forward KL goes; greedy puts all on the smaller of the two."""
-    mix_start: float = Field(0.5, ge=0, le=1)
-    """Loss mixed-kl: the share of forward KL, at the beginning."""
-    mix_end: float = Field(0.5, ge=0, le=1)
-    """Loss mixed-kl: its share at the end of a linear schedule."""
+    mixed_kl_schedule: Literal["fixed", "linear", "greedy"] = "fixed"
+    """Loss mixed-kl: schedule of the share of forward KL. ``greedy``: all on the smaller of the two divergences."""
+    mixed_kl_start: float = Field(0.5, ge=0, le=1)
+    """Loss mixed-kl: share of forward KL at the start."""
+    mixed_kl_end: float = Field(0.5, ge=0, le=1)
+    """Loss mixed-kl: share of forward KL at the end of a linear schedule."""
     max_completion_tokens: int = Field(40, gt=0)
-    block_size: int = Field(32, gt=0)
-    """Prompts that the teacher answers at once: a fixed block of the stream."""
+    """Maximum length of a completion in tokens; longer ones are cut."""
+    teacher_batch_size: int = Field(32, gt=0)
+    """Prompts per batch of the teacher. A batch is a fixed block of the prompt stream, so that an answer does not depend on
+    the policy."""
     curriculum: Literal["easy-to-hard", "uniform"] = "easy-to-hard"
+    """Order of difficulty. ``easy-to-hard`` follows the progress through the budget, as published; ``uniform`` mixes all."""
     max_loss: float = Field(30.0, gt=0)
-    """Nats per token above which an update counts as exploded."""
+    """Loss in nats per token above which an update counts as diverged and the step is refused."""
 
     @model_validator(mode="after")
     def _fits_the_loss(self) -> DistillConfig:
-        if self.loss == "tad" and self.top_k <= self.tad_top:
+        if self.loss == "tad" and self.teacher_top_k <= self.tad_top_k:
             raise ValueError(
-                f"with loss 'tad', top_k must be above tad_top ({self.tad_top}), and is {self.top_k}: the tail beyond "
-                "the top tokens needs an inside"
+                f"with loss 'tad', teacher_top_k must be above tad_top_k ({self.tad_top_k}), and is {self.teacher_top_k}: "
+                "the divergence of the tail needs tokens beyond the head"
             )
-        if self.loss in ("grpo", "rlad") and self.group_size < 2:
-            raise ValueError(f"with loss {self.loss!r}, group_size must be at least 2, and is {self.group_size}")
+        if self.loss in ("grpo", "rlad") and self.num_generations < 2:
+            raise ValueError(
+                f"with loss {self.loss!r}, num_generations must be at least 2, and is {self.num_generations}"
+            )
         return self
 
 
 class CacheConfig(_Settings):
-    """Where the teacher's answers are kept between runs. No result depends on it, so it is no part of a run's identity."""
+    """Cache of the teacher's answers, kept between runs. It changes no result, so it is not part of a run's identity."""
+
+    section: ClassVar[str] = "cache"
 
     directory: str = ""
-    """Empty: $READ_ENV_CACHE, or read-env/teacher in the user's cache folder; ``none``: nowhere."""
+    """Folder of the cache. Empty: $READ_ENV_CACHE, else read-env/teacher in the user's cache folder. ``none``: no cache on
+    disk."""
     max_gib: float = Field(20.0, gt=0)
-    """The answers used longest ago go when all together take more."""
+    """Maximum size in GiB; the least recently used answers are deleted."""
 
     @property
     def folder(self) -> Path | None:
-        """The directory itself; None for none."""
+        """Folder of the cache; None for none."""
         named = self.directory or os.environ.get("READ_ENV_CACHE", "")
         if named == "none":
             return None
@@ -184,75 +225,92 @@ class CacheConfig(_Settings):
 
     @property
     def digests(self) -> Path | None:
-        """The file that remembers what large model files contain."""
+        """File that keeps the content digests of large model files; None without a cache."""
         return self.folder / "digests.json" if self.folder else None
 
 
-class MeasureConfig(_Settings):
-    """Prompts a capability in the three held-out splits."""
+class EvalConfig(_Settings):
+    """Evaluation on the three held-out splits: probes (seen by agents), dev (calibration), exam (final reports)."""
+
+    section: ClassVar[str] = "eval"
 
     probes: int = Field(48, gt=0)
+    """Prompts per capability in the probes, which are scored after every step."""
     dev: int = Field(64, gt=0)
+    """Prompts per capability in the dev split."""
     dev_every: int = Field(5, gt=0)
-    """Steps between two dev measurements."""
+    """Steps between two evaluations on the dev split."""
     exam: int = Field(128, gt=0)
+    """Prompts per capability in the exam, which is held before the first and after the last step."""
     exam_split: Literal["exam", "dev"] = "exam"
-    """What exact match is measured on: a search that chooses by it takes dev and leaves the exam unseen."""
+    """Split on which exact match is measured. A search that selects by exact match uses dev and leaves the exam unseen."""
     score: Literal["likelihood", "token-likelihood", "exact-match"] = "likelihood"
-    """The probe and dev score. ``likelihood`` of the reference: one forward pass and no jumps. ``token-likelihood``, its
-    geometric mean over the reference's tokens: for references of many tokens. ``exact-match``: the share of greedily
-    decoded answers that the verifiers accept, where a reference is only one of many right answers."""
-    decoded_at_once: int = Field(256, gt=0)
-    """Prompts whose answers are decoded in one batch."""
+    """Score of probes and dev. ``likelihood``: probability of the reference, from one forward pass. ``token-likelihood``:
+    its geometric mean over tokens, for long references. ``exact-match``: share of greedily decoded answers that the
+    verifier accepts, where a reference is one of many right answers."""
+    eval_batch_size: int = Field(256, gt=0)
+    """Prompts decoded per batch. On out-of-memory a batch is halved."""
 
 
 class RewardConfig(_Settings):
     """Reward = gain - spillover_beta * spillover - cost_lambda * share of B spent (arXiv 2605.11290)."""
 
+    section: ClassVar[str] = "reward"
+
     form: Literal["utility", "linear"] = "utility"
+    """Gain of a step. ``utility``: change of the task's utility; ``linear``: r·Δs, as published."""
     spillover_beta: float = Field(0.5, ge=0)
+    """Weight of the drops on essential capabilities. Default of the authors' release."""
     cost_lambda: float = Field(0.0, ge=0)
+    """Weight of the step's share of the budget. 0: every policy spends the same budget."""
     essential_k: int = Field(3, ge=1)
+    """Number of capabilities with the largest requirement that count as essential."""
 
 
 class Config(_Settings):
-    """A complete configuration: together with the weights it determines a run to the bit (on a CPU)."""
+    """Complete configuration. Together with the weights of the models it determines a run to the bit (on a CPU)."""
 
     preset: str = "micro"
+    """Preset that filled the configuration: a shipped name or the path of a .toml file."""
     suite: str = "micro"
-    """``NAME``, or ``NAME,capability=FILE.jsonl,…`` with prompts of your own."""
-    evaluation: tuple[str, ...] = ()
-    """Files of evaluation prompts (JSON lines or text): what stands there is never trained on."""
+    """Capabilities: ``NAME``, or ``NAME,capability=FILE.jsonl,…`` with prompts of your own."""
+    decontamination_files: tuple[str, ...] = ()
+    """Files of evaluation prompts (JSON lines or text). Prompts that occur in them are never trained on."""
     task: str = "bookkeeper"
+    """Downstream task: name of a task card, path of a .toml card, or name of a capability."""
     agent: str = "read-bandit"
+    """Allocation agent: a name, ``module:Class`` or the path of a saved agent."""
     agent_options: dict[str, str | int | float | bool] = {}
+    """Options of the agent."""
     seed: int = Field(0, ge=0)
+    """Seed of the prompt streams, the batches and the agent."""
     models: ModelConfig = ModelConfig()
     budget: BudgetConfig = BudgetConfig()
     distill: DistillConfig = DistillConfig()
     cache: CacheConfig = CacheConfig()
-    measure: MeasureConfig = MeasureConfig()
+    eval: EvalConfig = EvalConfig()
     reward: RewardConfig = RewardConfig()
 
 
 def preset_names() -> tuple[str, ...]:
-    """Names of the presets that ship with the package."""
+    """Names of the presets that ship with the package, sorted."""
     folder = resources.files("read_env") / "presets"
     return tuple(sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")))
 
 
 def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Config:
-    """The configuration of a preset, with nested overrides merged in before validation.
+    """Configuration of a preset, with nested overrides merged in before validation.
 
     Args:
         name: a shipped preset or the path of a ``.toml`` file.
-        overrides: e.g. ``{"budget": {"total_tokens": 80_000}}``.
+        overrides: nested field values.
 
     Raises:
         ReadEnvError: unknown preset, malformed file, or a field that is unknown or out of range.
-    """
-    from pathlib import Path
 
+    >>> load_preset("micro", {"budget": {"total_tokens": 80_000}}).budget.total_tokens
+    80000
+    """
     if name.endswith(".toml"):
         path = Path(name)
         if not path.is_file():
@@ -269,11 +327,12 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Config
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ReadEnvError(f"preset {name!r} is not valid TOML: {error}") from None
-    return make_config({**_merge(values, overrides or {}), "preset": name}, f"preset {name!r}")
+    merged = _merge(rename_fields(values), rename_fields(overrides or {}))
+    return make_config({**merged, "preset": name}, f"preset {name!r}")
 
 
 def make_config(values: Mapping[str, Any], source: str) -> Config:
-    """Validates values into a :class:`Config`; errors name ``source``, the field and the value."""
+    """Validate values into a :class:`Config`; errors name ``source``, the field and the value."""
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -281,7 +340,7 @@ def make_config(values: Mapping[str, Any], source: str) -> Config:
 
 
 def describe(error: ValidationError, source: str) -> str:
-    """A pydantic error in one line a field: where, what was given, what would be right."""
+    """Text of a pydantic error: field, problem and given value, one entry per field."""
     lines = []
     for item in error.errors():
         field = ".".join(str(part) for part in item["loc"])

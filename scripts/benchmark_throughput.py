@@ -133,7 +133,7 @@ def settings(pair: Pair, work: Work, runs: dict[str, list[Run]], threads: int) -
     """Those of both engines, in words."""
     size = batching(pair, work)
     return (
-        f"{threads} thread{'s' * (threads > 1)}; student: {pair.student.placement}; K = {pair.config.distill.top_k}; TRL "
+        f"{threads} thread{'s' * (threads > 1)}; student: {pair.student.placement}; K = {pair.config.distill.teacher_top_k}; TRL "
         f"{trl.__version__} with {size.sequences} sequences at once and {size.passes} forward pass{'es' * (size.passes > 1)} "
         f"a step; {runs[COLD][0].updates} steps here, {runs[SHUFFLED][0].updates} there."
     )

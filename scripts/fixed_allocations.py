@@ -30,7 +30,7 @@ from read_env.tasks import TaskCard, load_task, task_names
 #: Budget of all runs of this search and of what is compared with it.
 SETTINGS = {
     "budget": {"total_tokens": 30_000, "step_tokens": 3_000},
-    "distill": {"block_size": 96},  # many runs share the teacher's answers
+    "distill": {"teacher_batch_size": 96},  # many runs share the teacher's answers
 }
 SEARCH_SEEDS = [5001, 5002, 5003, 5004, 5005]
 #: The search looks at dev alone; 144 prompts a capability are nearly all that some have there.
@@ -196,7 +196,7 @@ class Search:
 
 def search(config: Config, seeds: list[int], directory: Path, processes: int) -> Search:
     """All allocations on the first seed, the best ``FINALISTS`` of each task and its task-static on the others."""
-    config = config.model_copy(update={"measure": config.measure.model_copy(update=SEARCH_MEASURE)})
+    config = config.model_copy(update={"eval": config.eval.model_copy(update=SEARCH_MEASURE)})
     suite = get_suite(config.suite)
     tasks = [load_task(name, suite) for name in task_names()]
     space = search_space(tasks, suite)

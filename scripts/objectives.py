@@ -33,7 +33,7 @@ from read_env.running.runner import RunRequest, make_env
 
 BUDGET = {"total_tokens": 30_000, "step_tokens": 3_000}
 #: A batch of the teacher's answers; more than one of them needs the tail among the top tokens.
-SETTINGS = {"block_size": 96, "top_k": 16}
+SETTINGS = {"teacher_batch_size": 96, "teacher_top_k": 16}
 SEEDS = (7201, 7202, 7203, 7204, 7205)
 PILOT_SEEDS = (7101, 7102)
 #: Learning rates to choose from.
@@ -53,13 +53,18 @@ FROM_START: dict[str, dict[str, Any]] = {
     "tad": {"loss": "tad"},
     "tad, β = 0.1": {"loss": "tad", "tad_beta": 0.1},
     "mixed, fixed at ½": {"loss": "mixed-kl"},
-    "mixed, linear to rkl": {"loss": "mixed-kl", "mix_schedule": "linear", "mix_start": 1.0, "mix_end": 0.0},
-    "mixed, greedy": {"loss": "mixed-kl", "mix_schedule": "greedy"},
+    "mixed, linear to rkl": {
+        "loss": "mixed-kl",
+        "mixed_kl_schedule": "linear",
+        "mixed_kl_start": 1.0,
+        "mixed_kl_end": 0.0,
+    },
+    "mixed, greedy": {"loss": "mixed-kl", "mixed_kl_schedule": "greedy"},
     "arkd-published": {"loss": "arkd-published"},
     "arkd": {"loss": "arkd"},
-    "gkd": {"loss": "gkd", "group_size": 1, "rollout_prompts": 32},  # as many samples a rollout as the others
+    "gkd": {"loss": "gkd", "num_generations": 1, "rollout_batch_size": 32},  # as many samples a rollout as the others
     "grpo": {"loss": "grpo"},
-    "grpo + KL": {"loss": "grpo", "kl_beta": _KL},
+    "grpo + KL": {"loss": "grpo", "grpo_beta": _KL},
     "rlad": {"loss": "rlad"},
 }
 #: The same from a student that has been distilled already: where sampling from the student is said to pay.
@@ -89,7 +94,7 @@ class Setting:
     student: str
     variants: Mapping[str, Mapping[str, Any]]
 
-    def config(self, label: str, rate: float, seed: int, **measure: Any) -> Config:
+    def config(self, label: str, rate: float, seed: int, **settings: Any) -> Config:
         """Of one run: tokens in equal parts to all capabilities."""
         return load_preset(
             "micro",
@@ -97,7 +102,7 @@ class Setting:
                 "models": {"student": self.student},
                 "budget": BUDGET,
                 "distill": {**SETTINGS, **self.variants[label], "learning_rate": rate},
-                "measure": measure,
+                "eval": settings,
                 "agent": "uniform",
                 "seed": seed,
             },
@@ -278,7 +283,7 @@ def page(
         "over capabilities, ± half the 95 % t interval over seeds. Contrasts were named before the first run. The "
         "learning rate of each objective is the best by exact match on dev, on other seeds (last table; "
         '"edge": the smallest or largest that was tried); all other parameters are the defaults of `distill`, '
-        f"{SETTINGS['top_k']} teacher probabilities a token, and samples in rollouts of 32. The corrected arkd also asks "
+        f"{SETTINGS['teacher_top_k']} teacher probabilities a token, and samples in rollouts of 32. The corrected arkd also asks "
         "the teacher about 4 dev prompts a capability, outside the budget, and is rewarded by them; dev has no part in "
         "the exam.\n\n"
         f"## From the first student\n\nIts mean exam is {before['from-start']:.3f}.\n\n"

@@ -95,7 +95,7 @@ def main() -> None:
     args = parser.parse_args()
 
     # Nothing is decided here, so steps can be long; and the teacher is asked for much of each stream.
-    config = load_preset(args.preset, {"budget": {"step_tokens": 10_000}, "distill": {"block_size": 96}})
+    config = load_preset(args.preset, {"budget": {"step_tokens": 10_000}, "distill": {"teacher_batch_size": 96}})
     request = TransferRequest(config, tuple(args.budgets), tuple(args.seeds), args.out, processes=args.processes)
     failures = transfer(request)
     report = transfer_report(args.out)

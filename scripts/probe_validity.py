@@ -19,7 +19,10 @@ def students(
     preset: str, allocations: list[np.ndarray], total_tokens: int, step_tokens: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probe profiles and exams, both (students, |C|): S_0 and the student after every step of each allocation's run."""
-    overrides = {"budget": {"total_tokens": total_tokens, "step_tokens": step_tokens}, "distill": {"block_size": 96}}
+    overrides = {
+        "budget": {"total_tokens": total_tokens, "step_tokens": step_tokens},
+        "distill": {"teacher_batch_size": 96},
+    }
     distillation = Distillation.load(load_preset(preset, overrides))
     profiles, exams = [distillation.reset(seed)], [distillation.exam()]
     for offset, allocation in enumerate(allocations):
@@ -38,7 +41,7 @@ def main() -> None:
     args = parser.parse_args()
 
     distillation = Distillation.load(load_preset(args.preset))
-    names, measure = distillation.suite.names, distillation.config.measure
+    names, settings = distillation.suite.names, distillation.config.eval
     size = len(names)
     uniform = np.ones(size)
     first_half = (np.arange(size) < size // 2).astype(float)
@@ -46,7 +49,7 @@ def main() -> None:
     short_runs = students(args.preset, [uniform, first_half, 1 - first_half], 120_000, 15_000, args.seed + 10)
     (DOCS / "probe_validity.md").write_text(
         "# Probe score and exam\n\nMade by `python scripts/probe_validity.py`: probes of "
-        f"{measure.probes} and an exam of {measure.exam} prompts a capability; Spearman's ρ over students, and the "
+        f"{settings.probes} and an exam of {settings.exam} prompts a capability; Spearman's ρ over students, and the "
         "range of their exam scores: where students hardly differ, noise decides their order.\n\n"
         "## Along one training run\n\nS_0 and the students after every 25,000 of 600,000 completion tokens, spread "
         f"evenly.\n\n{correlation_table(correlations(names, *long_run), long_run[1])}\n\n"

@@ -26,7 +26,7 @@ from read_env.running.runner import RunRequest, run
 #: Smaller than the preset in tokens and in prompts that are only measured; all else is the preset's.
 SETTINGS = {
     "budget": {"total_tokens": 12_000, "step_tokens": 1_500},
-    "measure": {"probes": 8, "dev": 2, "exam": 2},
+    "eval": {"probes": 8, "dev": 2, "exam": 2},
     "agent": "task-static",
     "seed": 9001,
 }
@@ -65,10 +65,10 @@ def main() -> None:
         "is the beginning of that: the preset's own budget is "
         f"{load_preset('smollm2').budget.total_tokens / config.budget.total_tokens:.0f} times as large.\n\n"
         "*KL to the teacher*: nats a token, over what the step trained on. By capability: −ln of the probe score, "
-        f"nats a token of the reference; {config.measure.probes} probes each. A guess among all tokens of the vocabulary "
+        f"nats a token of the reference; {config.eval.probes} probes each. A guess among all tokens of the vocabulary "
         f"would be {np.log(saved.encoder.vocabulary):.1f}.\n\n{healing(done)}\n\n"
         f"Exam, exact match, mean over capabilities: {_mean(done.begun.exam)} before and {_mean(done.ended.exam)} after, on "
-        f"{config.measure.exam} prompts each. The student that the run saved was loaded again for this page: "
+        f"{config.eval.exam} prompts each. The student that the run saved was loaded again for this page: "
         f"{count_parameters(saved.model) / 1e6:,.1f} M parameters.\n"
     )
     print((DOCS / "smollm2.md").read_text())

@@ -181,7 +181,7 @@ def _train_theirs(pair: Pair, work: Work, sampling: str, updates: int = -1) -> R
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": "constant",
         "weight_decay": settings.weight_decay,
-        "max_grad_norm": settings.grad_clip,
+        "max_grad_norm": settings.max_grad_norm,
         "optim": "adamw_torch_fused",
         "bf16": placement.compute == torch.bfloat16,
         "use_cpu": placement.device.type == "cpu",

@@ -94,7 +94,7 @@ def load_pair(name: str, threads: int, device: str = "auto") -> Pair:
         assert isinstance(teacher, LocalTeacher)
         return Pair(name, config, teacher, student)
     tokens = 8_192 if name == "random-1b-8b" else 400
-    distill = {"loss": "fkl", "top_k": 32, "tokens_per_update": tokens, "micro_batch_tokens": 2 * tokens}
+    distill = {"loss": "fkl", "teacher_top_k": 32, "tokens_per_update": tokens, "micro_batch_tokens": 2 * tokens}
     budget = {"step_tokens": 4 * tokens, "total_tokens": 40 * tokens}
     config = make_config({"models": models, "distill": distill, "budget": budget}, name)
     vocabulary, *shapes = SHAPES[name]
@@ -102,7 +102,7 @@ def load_pair(name: str, threads: int, device: str = "auto") -> Pair:
     (model, placement), (taught, _) = (_random_model(config, vocabulary, shapes[i], i == 0) for i in (0, 1))
     # As peaked as a language model's answers; plain random weights are next to uniform over the vocabulary.
     taught.get_output_embeddings().weight.data.mul_(5.0)
-    teacher = LocalTeacher(taught, encoder, name, max_completion_tokens=1, top_k=config.distill.top_k)
+    teacher = LocalTeacher(taught, encoder, name, max_completion_tokens=1, top_k=config.distill.teacher_top_k)
     return Pair(name, config, teacher, Student(model, encoder, config.distill, placement, config.models))
 
 
@@ -117,7 +117,7 @@ def prepare(pair: Pair, tokens: int, folder: Path) -> Work:
     drawn = _of_the_suite(pair, tokens) if pair.name in PRESETS else _random_examples(pair, tokens)
     texts = [text for text, _, _ in drawn]
     held_out = HELD_OUT[pair.name]
-    count, size = len(texts) - held_out, pair.config.distill.block_size
+    count, size = len(texts) - held_out, pair.config.distill.teacher_batch_size
     work = Work(
         texts, [prompt for _, prompt, _ in drawn], [said for _, _, said in drawn], held_out,
         [min(size, count - start) for start in range(0, count, size)], folder,
@@ -140,7 +140,7 @@ def _of_the_suite(pair: Pair, tokens: int) -> list[tuple[str, tuple[int, ...], t
     config, suite = pair.config, get_suite(pair.config.suite)
     supply = Supply(
         suite, pair.student.encoder, cached(pair.teacher, config.cache), SameVocabulary(), config.seed,
-        config.distill.block_size,
+        config.distill.teacher_batch_size,
     )  # fmt: skip
     found, enough = [], None
     while enough is None or len(found) < enough:

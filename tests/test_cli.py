@@ -17,8 +17,8 @@ import pytest
 from read_env.cli import main
 
 SMALL = [
-    "--budget.total-tokens", "900", "--budget.step-tokens", "300", "--measure.probes", "3", "--measure.dev", "3",
-    "--measure.exam", "3", "--distill.max-completion-tokens", "20", "--distill.block-size", "8",
+    "--budget.total-tokens", "900", "--budget.step-tokens", "300", "--eval.probes", "3", "--eval.dev", "3",
+    "--eval.exam", "3", "--distill.max-completion-tokens", "20", "--distill.teacher-batch-size", "8",
 ]  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def test_a_preset_gives_the_defaults_that_help_shows(capsys: pytest.CaptureFixtu
         (["train", "--steps", "0"], "steps must be above 0"),
         (["run", "--agent", "grid-searched"], "no allocation for this task yet: call learn"),
         (["compare", "--agents", "uniform", "grid-searched"], "no allocation for this task yet"),
-        (["run", "--agent", "uniform", "--measure.probes", "400"], "measure.probes is 400, but"),
+        (["run", "--agent", "uniform", "--eval.probes", "400"], "eval.probes is 400, but"),
         (
             ["run", "--agent", "uniform", "--budget.total-tokens", "3", "--budget.step-tokens", "3"],
             "below one completion",

@@ -7,7 +7,7 @@ import gymnasium as gym
 import pytest
 from documents import ROOT, blocks
 
-SMALL = {"budget": {"total_tokens": 600, "step_tokens": 300}, "measure": {"probes": 4, "dev": 4, "exam": 4}}
+SMALL = {"budget": {"total_tokens": 600, "step_tokens": 300}, "eval": {"probes": 4, "dev": 4, "exam": 4}}
 
 
 @pytest.fixture

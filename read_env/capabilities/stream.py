@@ -68,7 +68,7 @@ class PromptStream:
             if in_vain > _DRAWS_IN_VAIN:
                 raise ReadEnvError(
                     f"{self.capability.name} has no {('easy', 'medium', 'hard')[tertile]} training prompts beside those of "
-                    "the held-out splits and of the files in `evaluation`; add prompts, or take some out of these files"
+                    "the held-out splits and of the files in `decontamination_files`; add prompts, or take some out of these files"
                 )
         return tuple(prompts[start:stop])
 
@@ -122,7 +122,7 @@ def held_out(capability: Capability, split: Split, count: int, seed: int = 0) ->
             found_at = i
     if len(prompts) == count:
         return tuple(prompts.values())
-    field = "measure.dev (or measure.exam, where measure.exam_split is 'dev')" if split == "dev" else f"measure.{split}"
+    field = "eval.dev (or eval.exam, where eval.exam_split is 'dev')" if split == "dev" else f"eval.{split}"
     more = "add lines to its file" if capability.finite else "give the templates more slots"
     raise ReadEnvError(
         f"{field} is {count}, but {capability.name} has only {len(prompts)} distinct prompts in its {split} split; "

@@ -79,7 +79,7 @@ def load_student(config: Config) -> Student:
     """
     models = config.models
     # Under adapters a model's own weights are only read.
-    loaded = load(models.student, models, trained=not models.lora_rank)
+    loaded = load(models.student, models, trained=not models.lora_r)
     if models.student_layers:
         prune_layers(loaded.model, models.student_layers)
     with loaded.placement.computing():
@@ -98,7 +98,7 @@ def load_teacher(config: Config, student: Student) -> LocalTeacher | RemoteTeach
     if config.models.teacher.startswith(VLLM):
         return _in_vllm(config)
     models, memory = config.models, config.cache.digests
-    cut, top_k = config.distill.max_completion_tokens, config.distill.top_k
+    cut, top_k = config.distill.max_completion_tokens, config.distill.teacher_top_k
     if models.teacher.startswith(REMOTE):
         return RemoteTeacher(models.teacher.removeprefix(REMOTE), models, max_completion_tokens=cut)
     source = find_model(models.teacher)
@@ -121,7 +121,7 @@ def load_teacher(config: Config, student: Student) -> LocalTeacher | RemoteTeach
 def shares_base(models: ModelConfig, teacher: ModelSource, student: ModelSource) -> bool:
     """Whether the teacher is the student's own base, all of its layers under adapters: one model in memory for both."""
     return (
-        models.lora_rank > 0
+        models.lora_r > 0
         and not models.student_layers
         and not models.teacher.startswith((VLLM, REMOTE))
         and teacher == student
@@ -142,7 +142,7 @@ def _in_vllm(config: Config) -> VllmTeacher:
     check_lengths("teacher", measure_lengths(config, encoder, shape))
     return VllmTeacher(
         source.location, models, encoder, files_identity(source, shape.config, config.cache.digests),
-        max_completion_tokens=config.distill.max_completion_tokens, top_k=config.distill.top_k,
+        max_completion_tokens=config.distill.max_completion_tokens, top_k=config.distill.teacher_top_k,
     )  # fmt: skip
 
 

@@ -100,7 +100,7 @@ class Distillation:
         self.suite = get_suite(config.suite)
         self.student = student
         self.cache = cache
-        self._refused = evaluation_hashes(config.evaluation)
+        self._refused = evaluation_hashes(config.decontamination_files)
         self._probe_sets: dict[Split, ProbeSet] = {}
         self.reset(config.seed)
 
@@ -183,13 +183,13 @@ class Distillation:
 
     def dev_profile(self) -> np.ndarray:
         """(|C|,) the probe score on the dev split: for calibration at coarse checkpoints."""
-        profile, tokens = self._score("dev", self.config.measure.dev)
+        profile, tokens = self._score("dev", self.config.eval.dev)
         self.budget = self.budget.count(dev_tokens=tokens)
         return profile
 
     def exam(self) -> np.ndarray:
         """(|C|,) exact match of greedily decoded answers on the exam. For final reports only."""
-        profile, generated = self._exact_match(self.config.measure.exam_split, self.config.measure.exam)
+        profile, generated = self._exact_match(self.config.eval.exam_split, self.config.eval.exam)
         self.budget = self.budget.count(generated_tokens=generated)
         return profile
 
@@ -343,13 +343,13 @@ class Distillation:
         return list(map(self.alignment.example, prompts, prompt_ids, answers))
 
     def _new_supply(self) -> Supply:
-        block_size = self.config.distill.block_size
+        block_size = self.config.distill.teacher_batch_size
         return Supply(
             self.suite, self.student.encoder, self.cache, self.alignment, self.seed, block_size, self._refused
         )
 
     def _measure(self) -> np.ndarray:
-        profile, tokens = self._score("probes", self.config.measure.probes)
+        profile, tokens = self._score("probes", self.config.eval.probes)
         if not np.isfinite(profile).all():
             raise DivergedError(
                 f"the student update diverged: the probe profile is not finite, {profile.tolist()}; "
@@ -360,13 +360,13 @@ class Distillation:
 
     def _score(self, split: Split, per_capability: int) -> tuple[np.ndarray, int]:
         """(|C|,) probe score on a split, and the completion tokens that it took."""
-        if self.config.measure.score == "exact-match":
+        if self.config.eval.score == "exact-match":
             return self._exact_match(split, per_capability)
         if split not in self._probe_sets:
             self._probe_sets[split] = ProbeSet.build(self.suite, self.student.encoder, split, per_capability)
         probes = self._probe_sets[split]
         with self.student.placement.computing():
-            per_token = self.config.measure.score == "token-likelihood"
+            per_token = self.config.eval.score == "token-likelihood"
             return probe_profile(self.student.model, probes, per_token=per_token), probes.scored_tokens
 
     def _exact_match(self, split: Split, per_capability: int) -> tuple[np.ndarray, int]:
@@ -375,17 +375,17 @@ class Distillation:
             scores, generated = exam(
                 self.student.model, self.student.encoder, self.suite, split=split, per_capability=per_capability,
                 max_new_tokens=self.config.distill.max_completion_tokens,
-                batch_size=self.config.measure.decoded_at_once,
+                batch_size=self.config.eval.eval_batch_size,
             )  # fmt: skip
         return np.array([scores[name] for name in self.suite.names]), generated
 
     def _check_affordable(self) -> None:
         distill = self.config.distill
         if self.student.on_policy:
-            if self.budget.total < distill.group_size * distill.max_completion_tokens:
+            if self.budget.total < distill.num_generations * distill.max_completion_tokens:
                 raise ReadEnvError(
                     f"budget.total_tokens is {self.budget.total}, below one group of samples, which may take "
-                    f"distill.group_size ({distill.group_size}) times distill.max_completion_tokens "
+                    f"distill.num_generations ({distill.num_generations}) times distill.max_completion_tokens "
                     f"({distill.max_completion_tokens}) tokens"
                 )
             return

@@ -101,7 +101,7 @@ _LOSSES: dict[str, tuple[Callable[..., torch.Tensor], dict[str, str]]] = {
     "jsd": (jensen_shannon, {"beta": "jsd_beta"}),
     "skew-fkl": (skew_forward_kl, {"alpha": "skew_alpha"}),
     "skew-rkl": (skew_reverse_kl, {"alpha": "skew_alpha"}),
-    "tad": (tail_aware, {"top": "tad_top", "beta": "tad_beta"}),
+    "tad": (tail_aware, {"top": "tad_top_k", "beta": "tad_beta"}),
     "mixed-kl": (mixed_kl, {}),
     "arkd-published": (mixed_kl, {}),
     "arkd": (mixed_kl, {}),
@@ -139,13 +139,13 @@ def get_loss(name: str, config: DistillConfig | None = None, seed: int = 0) -> O
     config = config or DistillConfig()
     given = {argument: getattr(config, name_) for argument, name_ in fields.items()}
     if name == "tad":
-        return Objective(function, given, whole={"mean_mass": partial(tail_mass, top=config.tad_top)})
+        return Objective(function, given, whole={"mean_mass": partial(tail_mass, top=config.tad_top_k)})
     return Objective(function, given, controller=_controller(name, config, seed))
 
 
 def _controller(name: str, config: DistillConfig, seed: int) -> Controller | None:
     if name == "mixed-kl":
-        return Scheduled(config.mix_schedule, config.mix_start, config.mix_end)
+        return Scheduled(config.mixed_kl_schedule, config.mixed_kl_start, config.mixed_kl_end)
     if name == "arkd-published":
         return PublishedARKD(seed)
     return ARKD(seed) if name == "arkd" else None

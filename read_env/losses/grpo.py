@@ -34,12 +34,12 @@ def grpo(
     """Group-relative policy optimisation with the verifiers' reward (arXiv 2402.03300).
 
     With one optimizer step a rollout the ratio is 1 and nothing is clipped: the plain policy gradient of the
-    group's advantages, and ``kl_beta`` times an estimate of the divergence to the teacher.
+    group's advantages, and ``grpo_beta`` times an estimate of the divergence to the teacher.
 
     Args:
         student_logits: (m, V) with gradient, at the sampled positions.
         tokens: what was sampled.
-        config: ``clip_epsilon``, ``ratio_bound`` and ``kl_beta``.
+        config: ``epsilon``, ``delta`` and ``grpo_beta``.
 
     Returns:
         (m,) to be minimised; and ``clip_fraction`` and ``ratio``, (m,) each.
@@ -48,7 +48,7 @@ def grpo(
     """
     log_student = log_sampled(student_logits, tokens)
     loss = policy_ratio_loss(
-        log_student, log_student.detach(), tokens.advantages, epsilon=config.clip_epsilon, bound=config.ratio_bound
+        log_student, log_student.detach(), tokens.advantages, epsilon=config.epsilon, bound=config.delta
     )
     return with_teacher_kl(loss, log_student, tokens, config)
 
@@ -56,8 +56,8 @@ def grpo(
 def with_teacher_kl(
     loss: PolicyLoss, log_student: torch.Tensor, tokens: SampleTokens, config: DistillConfig
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """A policy loss with ``kl_beta`` times the sampled divergence to the teacher, and what is reported of it."""
+    """A policy loss with ``grpo_beta`` times the sampled divergence to the teacher, and what is reported of it."""
     per_token = loss.per_token
-    if config.kl_beta:
-        per_token = per_token + config.kl_beta * sampled_kl(log_student, tokens.log_teacher)
+    if config.grpo_beta:
+        per_token = per_token + config.grpo_beta * sampled_kl(log_student, tokens.log_teacher)
     return per_token, {"clip_fraction": loss.clipped.float(), "ratio": loss.ratio}

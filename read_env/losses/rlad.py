@@ -18,7 +18,7 @@ def rlad(
     Args:
         student_logits: (m, V) with gradient, at the sampled positions.
         tokens: what was sampled.
-        config: ``rlad_alpha`` (1 is GRPO), ``clip_epsilon``, ``ratio_bound`` and ``kl_beta``.
+        config: ``rlad_alpha`` (1 is GRPO), ``epsilon``, ``delta`` and ``grpo_beta``.
 
     Returns:
         (m,) to be minimised; and ``clip_fraction`` and ``ratio``, (m,) each.
@@ -28,6 +28,6 @@ def rlad(
     log_student = log_sampled(student_logits, tokens)
     loss = policy_ratio_loss(
         log_student, log_student.detach(), tokens.advantages, log_teacher=tokens.log_teacher,
-        alpha=config.rlad_alpha, epsilon=config.clip_epsilon, bound=config.ratio_bound,
+        alpha=config.rlad_alpha, epsilon=config.epsilon, bound=config.delta,
     )  # fmt: skip
     return with_teacher_kl(loss, log_student, tokens, config)

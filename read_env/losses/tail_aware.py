@@ -40,8 +40,8 @@ def tail_aware(
     log_p, log_q = log_bins(student_logits, targets)
     if log_p.shape[-1] < min(top + 2, student_logits.shape[-1]):
         raise ValueError(
-            f"distill.tad_top is {top}, but only {targets.top_ids.shape[-1]} teacher probabilities are kept a token "
-            "(distill.top_k): right would be more of them, so that the tail has an inside"
+            f"distill.tad_top_k is {top}, but only {targets.top_ids.shape[-1]} teacher probabilities are kept a token "
+            "(distill.teacher_top_k): right would be more of them, so that the tail has an inside"
         )
     log_tail_p, log_tail_q = (torch.logsumexp(x[:, top:], dim=-1, keepdim=True) for x in (log_p, log_q))
     if log_p.shape[-1] <= top:  # a vocabulary without a tail

@@ -91,7 +91,7 @@ def check(config: Config) -> Check:
             continue
         where = str(side.placement)
         if side is teacher and config.models.teacher.startswith(VLLM):
-            where = f"in vLLM, {config.models.vllm_memory:.0%} of the memory of {config.models.vllm_gpus} GPUs"
+            where = f"in vLLM, {config.models.vllm_gpu_memory_utilization:.0%} of the memory of {config.models.vllm_tensor_parallel_size} GPUs"
         rows.append((side.role, f"{side.source.reference}: {side.parameters / 1e6:,.1f} M parameters; {where}"))
         if side.missing:
             lacking.append((side.role, side.missing))
@@ -126,9 +126,9 @@ def _side(config: Config, role: str) -> Side:
     lacking = [absent] if absent else []
     if role == "teacher" and models.teacher.startswith(VLLM) and find_spec("vllm") is None:
         lacking.append("vLLM, on a machine with a GPU: pip install 'read-env[vllm]'")
-    if role == "student" and models.lora_rank and find_spec("peft") is None:
+    if role == "student" and models.lora_r and find_spec("peft") is None:
         lacking.append("LoRA's package: pip install 'read-env[lora]'")
-    placement = place(models, count_parameters(model), trained=role == "student" and not models.lora_rank)
+    placement = place(models, count_parameters(model), trained=role == "student" and not models.lora_r)
     if role == "student" and models.student_layers:
         prune_layers(model, models.student_layers)
     return Side(role, source, model, placement, "; ".join(lacking))
@@ -149,7 +149,7 @@ def memory(config: Config, teacher: Side | None, student: Side) -> list[Part]:
     models, distill = config.models, config.distill
     shape, size = student.model.config, student.parameters
     hidden, layers, width = shape.hidden_size, shape.num_hidden_layers, _width(student.placement.compute)
-    trained = _adapters(student.model, models) if models.lora_rank else size
+    trained = _adapters(student.model, models) if models.lora_r else size
     tokens = distill.micro_batch_tokens
     if models.gradient_checkpointing:
         activations = tokens * hidden * width * (34 + layers)
@@ -175,7 +175,7 @@ def _teachers(config: Config, teacher: Side | None, student: Side) -> list[Part]
     heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
     head = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
     # Prompts as long as completions: nobody knows before the prompts are there.
-    cached = distill.block_size * 2 * distill.max_completion_tokens * shape.num_hidden_layers * 2 * heads * head
+    cached = distill.teacher_batch_size * 2 * distill.max_completion_tokens * shape.num_hidden_layers * 2 * heads * head
     weights = teacher.parameters * _width(teacher.placement.weights)
     return [
         *([] if shared else [Part("teacher's weights", weights, "device")]),
@@ -189,14 +189,14 @@ def _width(dtype: torch.dtype) -> int:
 
 def _adapters(model: PreTrainedModel, models: ModelConfig) -> int:
     """Parameters of the adapters: each has its rank times the two sizes of the matrix that it stands beside."""
-    head, targets = model.get_output_embeddings(), models.lora_targets
+    head, targets = model.get_output_embeddings(), models.lora_target_modules
     if targets == ("all-linear",):
         adapted = [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head]
     else:
         adapted = [
             module for name, module in model.named_modules() if f".{name}".endswith(tuple(f".{t}" for t in targets))
         ]
-    return sum(models.lora_rank * sum(module.weight.shape) for module in adapted)
+    return sum(models.lora_r * sum(module.weight.shape) for module in adapted)
 
 
 def _room(device: torch.device) -> dict[str, float]:

@@ -30,11 +30,13 @@ def check_remote(config: Config) -> tuple[Rows, Rows]:
     lacking: Rows = []
     if find_spec("openai") is None:
         lacking.append(("teacher", "the client's package: pip install 'read-env[remote]'"))
-    if not models.remote_url:
+    if not models.remote_base_url:
         shown.insert(1, ("endpoint", "none"))
-        lacking.append(("teacher", f"an address: --models.remote-url http://localhost:8000/v1 after vllm serve {name}"))
+        lacking.append(
+            ("teacher", f"an address: --models.remote-base-url http://localhost:8000/v1 after vllm serve {name}")
+        )
     else:
-        shown.insert(1, ("endpoint", models.remote_url))
+        shown.insert(1, ("endpoint", models.remote_base_url))
     if not lacking:
         found = look(models)
         shown.append(("answers", found.text(name)))
@@ -42,7 +44,10 @@ def check_remote(config: Config) -> tuple[Rows, Rows]:
             lacking.append(("teacher", f"a key that the server takes: export {KEY_VARIABLES[0]}=…"))
         elif not found.reached:
             lacking.append(
-                ("teacher", f"a server at {models.remote_url}: vllm serve {name}, or another --models.remote-url")
+                (
+                    "teacher",
+                    f"a server at {models.remote_base_url}: vllm serve {name}, or another --models.remote-base-url",
+                )
             )
     if needs_probabilities(config.distill.loss):
         lacking.append(

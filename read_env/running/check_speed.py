@@ -46,7 +46,7 @@ def chunk_seconds(config: Config) -> str:
         weight = float(requirement[index])
         if weight == 0 or (tried and time.perf_counter() - begun > _ENOUGH_S):
             break
-        prompts = PromptStream(suite[suite.names[index]], 0).slice(_MEDIUM, 0, config.distill.block_size)
+        prompts = PromptStream(suite[suite.names[index]], 0).slice(_MEDIUM, 0, config.distill.teacher_batch_size)
         if not tried:
             student.update(_lesson(prompts[:1], student, teacher)[0])  # warms both up
         examples, seconds = _lesson(prompts, student, teacher)

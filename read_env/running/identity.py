@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from read_env.capabilities import own_files, task_package
+from read_env.deprecated import rename_fields
 from read_env.digests import content_digest
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class RunIdentity:
         """
         settings = {**settings_of(config, without=_OF_ONE_RUN), **options}
         files = {f"suite {name}": path for name, path in own_files(config.suite).items()}
-        files |= {f"evaluation {number}": path for number, path in enumerate(config.evaluation, start=1)}
+        files |= {f"evaluation {number}": path for number, path in enumerate(config.decontamination_files, start=1)}
         contents = {name: content_digest(Path(path)) for name, path in files.items() if Path(path).exists()}
         if package := task_package(config.suite):
             contents["suite tasks"] = package
@@ -83,7 +84,8 @@ class RunIdentity:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RunIdentity:
         """From ``identity.json``."""
-        return cls(str(value.get("kind", "run")), value.get("settings", {}), value.get("contents", {}))
+        settings = rename_fields(value.get("settings", {}), warn=False)
+        return cls(str(value.get("kind", "run")), settings, value.get("contents", {}))
 
     def differences(self, other: RunIdentity) -> list[str]:
         """Lines ``field: value here, value in other``; empty if the two are one and the same run."""

@@ -252,7 +252,7 @@ def _start_exam(env: DistillationEnv, profile: np.ndarray) -> np.ndarray:
     A worker starts many runs from one student. Its exam is held once: the profile to the last bit
     stands for the student, since two students that differ anywhere differ in some likelihood.
     """
-    key = (profile.tobytes(), env.config.measure.model_dump_json())
+    key = (profile.tobytes(), env.config.eval.model_dump_json())
     if key not in _START_EXAMS:
         distillation = _distillation(env)
         before = distillation.budget

@@ -112,7 +112,7 @@ def test_small_held_out_sets_can_be_filled(count):
 
 
 def test_a_held_out_set_that_is_too_large_is_refused():
-    with pytest.raises(ReadEnvError, match=r"measure.probes is 100000, but math has only \d+ distinct prompts"):
+    with pytest.raises(ReadEnvError, match=r"eval.probes is 100000, but math has only \d+ distinct prompts"):
         from read_env.capabilities import stream
 
         limit, stream._DRAWS_PER_PROMPT = stream._DRAWS_PER_PROMPT, 0.05

@@ -14,7 +14,7 @@ from read_env.config import load_preset
 from read_env.distillation.process import Distillation
 from read_env.errors import ReadEnvError
 
-SMALL = {"budget": {"total_tokens": 600, "step_tokens": 300}, "measure": {"probes": 2, "dev": 2, "exam": 2}}
+SMALL = {"budget": {"total_tokens": 600, "step_tokens": 300}, "eval": {"probes": 2, "dev": 2, "exam": 2}}
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_a_run_on_own_prompts(own):
 def test_another_content_of_the_file_is_another_run(own, tmp_path):
     from read_env.running.identity import RunIdentity
 
-    config = load_preset("micro", {"suite": f"micro,sums={own}", "evaluation": [str(own)]})
+    config = load_preset("micro", {"suite": f"micro,sums={own}", "decontamination_files": [str(own)]})
     before = RunIdentity.of_run(config)
     own.write_text(own.read_text() + json.dumps({"prompt": "\none more", "answer": "1"}))
     changed = [line.partition(" (content)")[0] for line in before.differences(RunIdentity.of_run(config))]

@@ -34,7 +34,7 @@ GPU = pytest.param(
     marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")],
 )
 DEVICES = [CPU, GPU]
-SMALL = {"budget": {"total_tokens": 1600, "step_tokens": 400}, "measure": {"probes": 6, "dev": 2, "exam": 2}}
+SMALL = {"budget": {"total_tokens": 1600, "step_tokens": 400}, "eval": {"probes": 6, "dev": 2, "exam": 2}}
 UNIFORM = np.full(8, 1 / 8)
 
 #: Largest difference between the profiles of two devices after two steps, in scores of [0, 1]. Sums in
@@ -46,7 +46,7 @@ RESUMED = {"cpu": 0.0, "cuda": 1e-4}
 
 
 def config(device: str, models: Any = MappingProxyType({}), distill: Any = MappingProxyType({}), **changes: Any) -> Any:
-    changed = {"models": {"device": device, **models}, "distill": {"block_size": 8, **distill}}
+    changed = {"models": {"device": device, **models}, "distill": {"teacher_batch_size": 8, **distill}}
     return load_preset("micro", {**SMALL, **changed, **changes})
 
 
@@ -77,7 +77,7 @@ def test_profiles_are_those_of_the_cpu(device: str, on_cpu: list[np.ndarray]) ->
 
 def test_sums_in_another_order_stay_well_inside_the_tolerance(on_cpu: list[np.ndarray]) -> None:
     """What a tolerance is for, on one device: eager attention and micro-batches of another size."""
-    pieces = config("cpu", models={"attention": "eager"}, distill={"micro_batch_tokens": 300})
+    pieces = config("cpu", models={"attn_implementation": "eager"}, distill={"micro_batch_tokens": 300})
     found = np.array(profiles(Distillation.load(pieces)))
     assert 0 < np.abs(found - on_cpu).max() < PROFILES / 2
 
@@ -96,7 +96,7 @@ def deterministic() -> Iterator[None]:
 @pytest.mark.parametrize("loss", ["fkl", "rlad"])
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_resumed_run_is_the_uninterrupted_one(device: str, loss: str, deterministic: None, tmp_path: Any) -> None:
-    distill = {"loss": loss, "rollout_prompts": 4}
+    distill = {"loss": loss, "rollout_batch_size": 4}
     distillation = Distillation.load(config(device, distill=distill))
     distillation.step(UNIFORM)
     torch.save(distillation.snapshot(), tmp_path / "state.pt")
@@ -125,7 +125,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(device: str, loss: str, determin
 def test_spawned_workers_use_the_device_they_were_given(device: str) -> None:
     envs = gym.make_vec(
         "ReadEnv/Distillation-v0", num_envs=2, vectorization_mode="async", vector_kwargs={"context": "spawn"},
-        overrides={**SMALL, "models": {"device": device}, "distill": {"block_size": 8}},
+        overrides={**SMALL, "models": {"device": device}, "distill": {"teacher_batch_size": 8}},
     )  # fmt: skip
     try:
         assert envs.call("devices") == ({}, {}), "models load at the first reset"

@@ -13,10 +13,10 @@ from read_env.distillation.teachers.base import TeacherCache
 from read_env.errors import DivergedError, ReadEnvError
 from read_env.losses import ON_POLICY, loss_names
 
-BLOCK = {"block_size": 8}
+BLOCK = {"teacher_batch_size": 8}
 SMALL = {
     "budget": {"total_tokens": 1600, "step_tokens": 400},
-    "measure": {"probes": 6, "dev": 6, "exam": 6},
+    "eval": {"probes": 6, "dev": 6, "exam": 6},
     "distill": BLOCK,
 }
 UNIFORM = np.full(8, 1 / 8)
@@ -198,7 +198,7 @@ def test_no_capability_gets_more_updates_per_token_than_another():
 @pytest.mark.parametrize("loss", [name for name in loss_names() if name not in ON_POLICY])
 def test_every_objective_on_the_teachers_answers_teaches_in_a_chunk(loss):
     # The micro teacher has next to no tail: at the published weight tad learns the shape of a millionth.
-    budget, distill = {"total_tokens": 4000, "step_tokens": 2000}, {"loss": loss, "top_k": 16, "tad_beta": 0.01}
+    budget, distill = {"total_tokens": 4000, "step_tokens": 2000}, {"loss": loss, "teacher_top_k": 16, "tad_beta": 0.01}
     distillation = Distillation.load(load_preset("micro", {**SMALL, "budget": budget, "distill": distill}))
     only_knowledge = np.eye(8)[0]
     first, second = _play(distillation, [only_knowledge] * 2)
@@ -264,8 +264,8 @@ def test_a_search_by_exact_match_sees_dev_and_not_the_exam(monkeypatch):
         return held_out(capability, split, count, seed)
 
     monkeypatch.setattr("read_env.distillation.student.evaluation.held_out", spy)
-    measure = {**SMALL["measure"], "exam": 5, "exam_split": "dev"}
-    searching = Distillation.load(load_preset("micro", {**SMALL, "measure": measure}))
+    settings = {**SMALL["eval"], "exam": 5, "exam_split": "dev"}
+    searching = Distillation.load(load_preset("micro", {**SMALL, "eval": settings}))
     searching.reset(0)
     asked.clear()
     scores = searching.exam()
@@ -346,8 +346,8 @@ def test_a_run_from_a_store_that_others_filled_is_the_cold_run(tmp_path):
 
 
 def test_probes_by_exact_match_are_what_the_verifiers_accept():
-    measure = {**SMALL["measure"], "score": "exact-match", "decoded_at_once": 16}
-    distillation = Distillation.load(load_preset("micro", {**SMALL, "measure": measure}))
+    settings = {**SMALL["eval"], "score": "exact-match", "eval_batch_size": 16}
+    distillation = Distillation.load(load_preset("micro", {**SMALL, "eval": settings}))
     expected, generated = exam(
         distillation.student.model,
         distillation.student.encoder,
@@ -362,8 +362,8 @@ def test_probes_by_exact_match_are_what_the_verifiers_accept():
 
 
 def test_probes_by_token_are_geometric_means():
-    measure = {**SMALL["measure"], "score": "token-likelihood"}
-    distillation = Distillation.load(load_preset("micro", {**SMALL, "measure": measure}))
+    settings = {**SMALL["eval"], "score": "token-likelihood"}
+    distillation = Distillation.load(load_preset("micro", {**SMALL, "eval": settings}))
     encoder, model = distillation.student.encoder, distillation.student.model
     means = []
     for p in held_out(distillation.suite["code"], "probes", 6):

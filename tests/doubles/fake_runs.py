@@ -15,7 +15,7 @@ from read_env.config import Config
 
 SMALL = {
     "budget": {"total_tokens": 600, "step_tokens": 100},
-    "measure": {"probes": 2, "dev": 2, "exam": 2, "dev_every": 2},
+    "eval": {"probes": 2, "dev": 2, "exam": 2, "dev_every": 2},
     "task": "bookkeeper",
 }
 

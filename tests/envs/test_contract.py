@@ -18,8 +18,8 @@ gym.register("Double/Distillation-v0", FakeDistillationEnv)
 #: Four steps, two of them with a dev measurement: enough for a contract, little enough for real models.
 SMALL = {
     "budget": {"total_tokens": 800, "step_tokens": 200},
-    "measure": {"probes": 6, "dev": 6, "dev_every": 3},
-    "distill": {"block_size": 4},
+    "eval": {"probes": 6, "dev": 6, "dev_every": 3},
+    "distill": {"teacher_batch_size": 4},
 }
 
 RESET_KEYS = {"task", "step", "utility", "profile", "budget_left", "budget_spent"}

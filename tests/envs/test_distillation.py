@@ -145,7 +145,7 @@ def test_timings_are_in_the_last_report_not_in_info() -> None:
 
 def test_dev_checkpoints() -> None:
     env = FakeDistillationEnv(
-        overrides={"measure": {"dev_every": 3}, "budget": {"total_tokens": 5000, "step_tokens": 1000}}
+        overrides={"eval": {"dev_every": 3}, "budget": {"total_tokens": 5000, "step_tokens": 1000}}
     )
     env.reset(seed=0)
     infos = [env.step(UNIFORM)[4] for _ in range(5)]

@@ -185,11 +185,13 @@ def test_tail_aware_with_a_certain_teacher_is_its_head():
 
 def test_tail_aware_needs_more_kept_tokens_than_its_head_has():
     teacher, student, tokens = _case(0)
-    with pytest.raises(ValueError, match=r"tad_top is 4, but only 4 teacher probabilities"):
+    with pytest.raises(ValueError, match=r"tad_top_k is 4, but only 4 teacher probabilities"):
         tail_aware(student, TeacherTargets.from_logits(teacher, tokens, 4), 4)
-    with pytest.raises(ReadEnvError, match=r"distill: with loss 'tad', top_k must be above tad_top \(10\), and is 8"):
+    with pytest.raises(
+        ReadEnvError, match=r"distill: with loss 'tad', teacher_top_k must be above tad_top_k \(10\), and is 8"
+    ):
         load_preset("micro", {"distill": {"loss": "tad"}})
-    assert load_preset("micro", {"distill": {"loss": "tad", "top_k": 16}}).distill.tad_beta == 2.0
+    assert load_preset("micro", {"distill": {"loss": "tad", "teacher_top_k": 16}}).distill.tad_beta == 2.0
 
 
 def test_sft_is_the_negative_log_likelihood():

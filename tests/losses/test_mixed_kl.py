@@ -56,8 +56,8 @@ def test_the_state_of_a_step_is_that_of_the_two_distributions():
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"mix_start": 0.2}, [0.2, 0.2, 0.2]),
-        ({"mix_schedule": "linear", "mix_start": 1.0, "mix_end": 0.0}, [1.0, 0.5, 0.0]),
+        ({"mixed_kl_start": 0.2}, [0.2, 0.2, 0.2]),
+        ({"mixed_kl_schedule": "linear", "mixed_kl_start": 1.0, "mixed_kl_end": 0.0}, [1.0, 0.5, 0.0]),
     ],
 )
 def test_schedules(changes, expected):
@@ -66,7 +66,7 @@ def test_schedules(changes, expected):
 
 
 def test_greedy_takes_the_smaller_divergence_of_the_step_before():
-    controller = get_loss("mixed-kl", distillation(mix_schedule="greedy")).controller
+    controller = get_loss("mixed-kl", distillation(mixed_kl_schedule="greedy")).controller
     assert controller.alpha(0.0) == 0.5
     controller.learn(state(fkl=1.0, rkl=2.0), never)
     assert controller.alpha(0.1) == 1.0

@@ -116,7 +116,7 @@ def test_grpo_on_samples_is_the_policy_gradient():
 
 def test_rlad_scales_that_gradient_by_the_ratio_where_it_does_not_clip():
     plain, logits, tokens = _gradient("grpo")
-    got, *_ = _gradient("rlad", rlad_alpha=0.5, clip_epsilon=0.99)
+    got, *_ = _gradient("rlad", rlad_alpha=0.5, epsilon=0.99)
     log_student = logits.log_softmax(-1).gather(1, tokens.targets.tokens[:, None])[:, 0]
     ratio = (0.5 * (log_student - tokens.log_teacher)).exp()
     inside = (ratio < 1.99) & (ratio > 0.01)
@@ -126,7 +126,7 @@ def test_rlad_scales_that_gradient_by_the_ratio_where_it_does_not_clip():
 
 def test_the_divergence_to_the_teacher_pulls_the_sampled_token_towards_it():
     plain, *_ = _gradient("grpo")
-    anchored, logits, tokens = _gradient("grpo", kl_beta=0.3)
+    anchored, logits, tokens = _gradient("grpo", grpo_beta=0.3)
     log_student = logits.log_softmax(-1).gather(1, tokens.targets.tokens[:, None])[:, 0]
     one_hot = torch.nn.functional.one_hot(tokens.targets.tokens, logits.shape[-1])
     pull = (1 - (tokens.log_teacher - log_student).exp())[:, None] * (one_hot - logits.softmax(-1))

@@ -60,7 +60,7 @@ def test_models_that_do_not_fit_are_too_much(there, enough, monkeypatch):
 
 def test_adapters_and_checkpointing_save_what_they_save():
     plain, _ = rows(**LARGE)
-    lora, _ = rows(models={**LARGE["models"], "lora_rank": 16, "gradient_checkpointing": True})
+    lora, _ = rows(models={**LARGE["models"], "lora_r": 16, "gradient_checkpointing": True})
     assert gib(lora["optimizer"]) < 0.02 * gib(plain["optimizer"])
     assert gib(lora["activations"]) < 0.2 * gib(plain["activations"])
     half, _ = rows(models={**LARGE["models"], "student_layers": tuple(range(24))})
@@ -70,19 +70,24 @@ def test_adapters_and_checkpointing_save_what_they_save():
 
 
 def test_a_teacher_that_is_the_students_base_is_counted_once():
-    shown, _ = rows(models={"teacher": "embedded:micro/student", "lora_rank": 4})
+    shown, _ = rows(models={"teacher": "embedded:micro/student", "lora_r": 4})
     assert "teacher's weights" not in shown
-    shown, _ = rows(models={"teacher": "embedded:micro/student", "lora_rank": 4, "student_layers": [0, 1]})
+    shown, _ = rows(models={"teacher": "embedded:micro/student", "lora_r": 4, "student_layers": [0, 1]})
     assert "teacher's weights" in shown, "a pruned student has no base for a teacher"
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"lora_targets": ["q_proj", "down_proj"]}, {"student_layers": [0, 3]}, {"lora_targets": ["lm_head"]}],
+    [
+        {},
+        {"lora_target_modules": ["q_proj", "down_proj"]},
+        {"student_layers": [0, 3]},
+        {"lora_target_modules": ["lm_head"]},
+    ],
 )
 def test_adapters_are_counted_as_they_are_made(changes):
     pytest.importorskip("peft")
-    config = load_preset("micro", {"models": {"lora_rank": 4, **changes}})
+    config = load_preset("micro", {"models": {"lora_r": 4, **changes}})
     parts = {part.name: part.bytes for part in memory(config, None, _side(config, "student"))}
     student = load_student(config)
     assert parts["gradients"] == 4 * student.trained_parameters
@@ -171,7 +176,7 @@ def key(monkeypatch):
 
 
 def at(url, **changes):
-    return rows(models={"teacher": "remote:m", "remote_url": url}, distill={"loss": "sft"}, **changes)
+    return rows(models={"teacher": "remote:m", "remote_base_url": url}, distill={"loss": "sft"}, **changes)
 
 
 def listed(*names):
@@ -210,7 +215,7 @@ def test_what_a_server_says_of_itself_is_shown(key, listing, line, ready, monkey
     monkeypatch.setattr(remote, "_LOOK_SECONDS", 0.2 if listing == "hang" else 5.0)
     with serving(lambda n, prompt: (200, answer("4")), listing) as server:
         found, missing = check_remote.check_remote(load_preset("micro", {
-            "models": {"teacher": "remote:m", "remote_url": server.url}, "distill": {"loss": "sft"},
+            "models": {"teacher": "remote:m", "remote_base_url": server.url}, "distill": {"loss": "sft"},
         }))  # fmt: skip
     assert dict(found)["answers"].startswith(line)
     assert (not missing) == ready
@@ -225,7 +230,7 @@ def test_the_command_shows_no_key_and_says_what_is_missing(key, capsys, monkeypa
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
-    assert main(["check", "--models.teacher", "remote:m", "--models.remote-url", url]) == 1
+    assert main(["check", "--models.teacher", "remote:m", "--models.remote-base-url", url]) == 1
     printed = capsys.readouterr()
     assert SECRET not in printed.out + printed.err and "$READ_ENV_API_KEY is set" in printed.out
     assert "no: it can't be reached" in printed.out and "vllm serve m" in printed.out
@@ -234,7 +239,7 @@ def test_the_command_shows_no_key_and_says_what_is_missing(key, capsys, monkeypa
     assert main(["check", "--models.teacher", "remote:m"]) == 1
     printed = capsys.readouterr().out
     assert "not set ($READ_ENV_API_KEY or $OPENAI_API_KEY)" in printed
-    assert "--models.remote-url http://localhost:8000/v1" in printed
+    assert "--models.remote-base-url http://localhost:8000/v1" in printed
 
 
 def test_an_address_with_a_password_is_refused_and_not_shown(key):
@@ -246,7 +251,7 @@ def test_an_address_with_a_password_is_refused_and_not_shown(key):
 def test_a_key_with_a_line_break_is_refused_and_not_shown(monkeypatch, capsys):
     pytest.importorskip("openai")
     monkeypatch.setenv("READ_ENV_API_KEY", f"{SECRET}\r{SECRET}")
-    assert main(["check", "--models.teacher", "remote:m", "--models.remote-url", "http://127.0.0.1:1/v1"]) == 2
+    assert main(["check", "--models.teacher", "remote:m", "--models.remote-base-url", "http://127.0.0.1:1/v1"]) == 2
     printed = capsys.readouterr()
     assert "has a line break or another character" in printed.err and SECRET not in printed.out + printed.err
 

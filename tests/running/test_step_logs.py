@@ -18,9 +18,9 @@ from read_env.running.tensorboard import TensorBoardWatcher
 
 TINY = {
     "budget": {"total_tokens": 480, "step_tokens": 240},
-    "measure": {"probes": 2, "dev": 2, "exam": 2},
+    "eval": {"probes": 2, "dev": 2, "exam": 2},
 }
-DISTILL = {"tokens_per_update": 120, "block_size": 8, "rollout_prompts": 2, "max_completion_tokens": 24}
+DISTILL = {"tokens_per_update": 120, "teacher_batch_size": 8, "rollout_batch_size": 2, "max_completion_tokens": 24}
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ PROMISED = {loss: ALWAYS | {name for name, losses in EXTRA.items() if loss in lo
 @pytest.mark.parametrize("loss", PROMISED)
 def test_an_objective_keeps_its_promise_in_records_report_and_curves(loss: str, tmp_path: Path) -> None:
     # For tad the tail needs an inside: more tokens kept than its head has.
-    steps = played(tmp_path / "run", distill={**DISTILL, "loss": loss, "top_k": 16 if loss == "tad" else 8})
+    steps = played(tmp_path / "run", distill={**DISTILL, "loss": loss, "teacher_top_k": 16 if loss == "tad" else 8})
     assert len(steps) == 2
     promised = PROMISED[loss]
     drawn, page = curves(tmp_path / "run"), (tmp_path / "run" / "report.md").read_text()

@@ -66,7 +66,7 @@ def place(config: ModelConfig, parameters: int, *, trained: bool) -> Placement:
     """
     device = _device(config.device)
     compute, reason = _dtype(config.dtype, device, parameters)
-    attention = _attention(config.attention, device, compute)
+    attention = _attention(config.attn_implementation, device, compute)
     weights = torch.float32 if trained else compute
     return Placement(device, weights, compute, attention, reason)
 

@@ -152,12 +152,12 @@ def add_adapters(model: PreTrainedModel, config: ModelConfig) -> Any:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
         raise ReadEnvError(
-            f"models.lora_rank is {config.lora_rank}: LoRA needs peft ({error}); pip install 'read-env[lora]'"
+            f"models.lora_r is {config.lora_r}: LoRA needs peft ({error}); pip install 'read-env[lora]'"
         ) from error
-    targets: Any = list(config.lora_targets)
+    targets: Any = list(config.lora_target_modules)
     lora = LoraConfig(
-        r=config.lora_rank,
-        lora_alpha=config.lora_alpha or 2 * config.lora_rank,
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha or 2 * config.lora_r,
         target_modules=targets[0] if targets == ["all-linear"] else targets,
         task_type="CAUSAL_LM",
     )
@@ -167,7 +167,7 @@ def add_adapters(model: PreTrainedModel, config: ModelConfig) -> Any:
             torch.default_generator.manual_seed(0)
             return get_peft_model(model, lora)
     except ValueError as error:
-        raise ReadEnvError(f"models.lora_targets is {list(config.lora_targets)}: {error}") from error
+        raise ReadEnvError(f"models.lora_target_modules is {list(config.lora_target_modules)}: {error}") from error
 
 
 def save_student(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path | str) -> None:

@@ -54,8 +54,8 @@ def practise(
         seed: of the draws in this chunk.
     """
     done = Practice([], [], [])
-    group, longest = config.group_size, config.max_completion_tokens
-    few = config.rollout_prompts / 2
+    group, longest = config.num_generations, config.max_completion_tokens
+    few = config.rollout_batch_size / 2
     waiting: list[Sample] = []  # for an update; the student has not changed since they were sampled
 
     def learn() -> None:
@@ -64,7 +64,7 @@ def practise(
             waiting.clear()
 
     for number in itertools.count():
-        limit = min(config.rollout_prompts, left // (group * longest))
+        limit = min(config.rollout_batch_size, left // (group * longest))
         chosen = _choose(supply, quotas, open_, student, group, limit, last)
         if not chosen or (done.updates and not last and len(chosen) < limit / 2):
             break  # what is owed waits for the next chunk: an update on one or two prompts is mostly noise

@@ -92,7 +92,7 @@ class Student:
         self.config = config
         self.placement = placement
         self.micro_batch_tokens = config.micro_batch_tokens
-        self.adapted = add_adapters(model, models) if models.lora_rank else None
+        self.adapted = add_adapters(model, models) if models.lora_r else None
         if models.gradient_checkpointing:
             _checkpoint_gradients(model)
         self.validation: Sequence[Example] = ()
@@ -136,7 +136,7 @@ class Student:
         # What an objective takes over the whole step must not depend on how the step is cut.
         judge = self._judge_samples if self.on_policy else self._judge_examples(examples, progress)
         sums = self._fitting(examples, lambda: self._accumulate(examples, judge))
-        norm = torch.nn.utils.clip_grad_norm_(self._trained.values(), self.config.grad_clip).item()
+        norm = torch.nn.utils.clip_grad_norm_(self._trained.values(), self.config.max_grad_norm).item()
         tokens = sum(len(example) for example in examples)
         means = {name: value / tokens for name, value in sums.items()}
         loss, state = means.pop("loss"), [means.pop(name) for name in _STATE if name in means]
@@ -252,7 +252,7 @@ class Student:
             longest = max(len(e.prompt_ids) + len(e) for e in examples)
             raise ReadEnvError(
                 f"out of memory with a single example of {longest} tokens on {self.placement.device}: try "
-                f"models.gradient_checkpointing, models.lora_rank or a smaller distill.max_completion_tokens ({error})"
+                f"models.gradient_checkpointing, models.lora_r or a smaller distill.max_completion_tokens ({error})"
             )
         padded = max(len(part) * max(len(e.prompt_ids) + len(e) for e in part) for part in parts)
         self.micro_batch_tokens = max(1, padded // 2)

@@ -70,7 +70,7 @@ class RemoteTeacher:
 
     @property
     def identity(self) -> str:
-        address = f"{self._models.remote_url}/{self.name}@{self._models.remote_revision}"
+        address = f"{self._models.remote_base_url}/{self.name}@{self._models.remote_revision}"
         return f"remote/{address}/greedy/{self.max_completion_tokens}"
 
     def ask(self, texts: Sequence[str], arrived: Callable[[int, Answer], None] | None = None) -> tuple[Answer, ...]:
@@ -80,7 +80,7 @@ class RemoteTeacher:
             ReadEnvError: an answer that is none, or a server that stays away or refuses.
         """
         answers: dict[int, Answer] = {}
-        with ThreadPoolExecutor(min(len(texts), self._models.remote_parallel) or 1) as pool:
+        with ThreadPoolExecutor(min(len(texts), self._models.remote_concurrency) or 1) as pool:
             waiting = {pool.submit(self._one, text): place for place, text in enumerate(texts)}
             try:
                 for done in as_completed(waiting):
@@ -110,8 +110,8 @@ class RemoteTeacher:
             ) from None
         except openai.APITimeoutError:
             raise ReadEnvError(
-                f"{self._where} did not answer within models.remote_timeout_s = {self._models.remote_timeout_s:g}, "
-                f"{self._models.remote_retries + 1} times; answers so far are kept: the same command goes on"
+                f"{self._where} did not answer within models.remote_timeout = {self._models.remote_timeout:g}, "
+                f"{self._models.remote_max_retries + 1} times; answers so far are kept: the same command goes on"
             ) from None
         except openai.APIConnectionError as error:
             raise ReadEnvError(
@@ -150,7 +150,7 @@ class RemoteTeacher:
 
     @property
     def _where(self) -> str:
-        return f"teacher {self.name!r} at {self._models.remote_url}"
+        return f"teacher {self.name!r} at {self._models.remote_base_url}"
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def look(models: ModelConfig) -> Endpoint:
     Raises:
         ReadEnvError: as for :class:`RemoteTeacher`.
     """
-    client = _client(models).with_options(timeout=min(_LOOK_SECONDS, models.remote_timeout_s), max_retries=0)
+    client = _client(models).with_options(timeout=min(_LOOK_SECONDS, models.remote_timeout), max_retries=0)
     import openai
 
     try:
@@ -217,9 +217,9 @@ def key_variable() -> str:
 
 
 def _client(models: ModelConfig) -> OpenAI:
-    if not models.remote_url:
+    if not models.remote_base_url:
         raise ReadEnvError(
-            "models.remote_url is empty; right would be the address of an OpenAI-compatible server, such as "
+            "models.remote_base_url is empty; right would be the address of an OpenAI-compatible server, such as "
             "http://localhost:8000/v1"
         )
     try:
@@ -229,7 +229,10 @@ def _client(models: ModelConfig) -> OpenAI:
             f"a remote teacher needs the package openai ({error}); pip install 'read-env[remote]'"
         ) from None
     return OpenAI(
-        base_url=models.remote_url, api_key=_key(), timeout=models.remote_timeout_s, max_retries=models.remote_retries
+        base_url=models.remote_base_url,
+        api_key=_key(),
+        timeout=models.remote_timeout,
+        max_retries=models.remote_max_retries,
     )
 
 

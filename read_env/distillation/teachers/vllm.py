@@ -67,8 +67,8 @@ class VllmTeacher:
                 model=location,
                 dtype=models.dtype,
                 trust_remote_code=models.trust_remote_code,
-                tensor_parallel_size=models.vllm_gpus,
-                gpu_memory_utilization=models.vllm_memory,
+                tensor_parallel_size=models.vllm_tensor_parallel_size,
+                gpu_memory_utilization=models.vllm_gpu_memory_utilization,
                 max_logprobs=self.top_k,
                 logprobs_mode="raw_logprobs",
                 max_model_len=-1,  # what fits into that share of the memory
@@ -78,12 +78,12 @@ class VllmTeacher:
         except Exception as error:  # its engine runs in other processes, and raises whatever they died of
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise ReadEnvError(
-                f"models.teacher: vLLM could not load {location!r} ({reason}); models.vllm_memory is "
-                f"{models.vllm_memory:g} and models.vllm_gpus is {models.vllm_gpus}"
+                f"models.teacher: vLLM could not load {location!r} ({reason}); models.vllm_gpu_memory_utilization is "
+                f"{models.vllm_gpu_memory_utilization:g} and models.vllm_tensor_parallel_size is {models.vllm_tensor_parallel_size}"
             ) from error
         _LOG.info(
             "teacher %s in vLLM %s: %s, %d GPUs, %.0f %% of each one's memory", location,
-            getattr(vllm, "__version__", "of unknown version"), models.dtype, models.vllm_gpus, 100 * models.vllm_memory,
+            getattr(vllm, "__version__", "of unknown version"), models.dtype, models.vllm_tensor_parallel_size, 100 * models.vllm_gpu_memory_utilization,
         )  # fmt: skip
 
     @property
@@ -145,7 +145,7 @@ class VllmTeacher:
             if len(known) < self.top_k:
                 raise ReadEnvError(
                     f"models.teacher: vLLM gave {len(known)} of the {self.top_k} likeliest tokens at a position; the "
-                    f"tokenizer has {self.encoder.vocabulary} tokens: right would be a smaller distill.top_k"
+                    f"tokenizer has {self.encoder.vocabulary} tokens: right would be a smaller distill.teacher_top_k"
                 )
             top_ids.append([token for token, _ in known])
             top_log_probs.append([log_prob for _, log_prob in known])

@@ -57,7 +57,7 @@ class Lengths:
 
 def measure_lengths(config: Config, encoder: Encoder, model: PreTrainedModel) -> Lengths:
     """Encodes the probes and looks for the longest; of the model its configuration counts."""
-    prompts = [p for c in get_suite(config.suite) for p in held_out(c, "probes", config.measure.probes)]
+    prompts = [p for c in get_suite(config.suite) for p in held_out(c, "probes", config.eval.probes)]
     texts = list(map(len, encoder.prompts([p.text for p in prompts])))
     references = list(map(len, encoder.completions([p.reference for p in prompts])))
     cut = config.distill.max_completion_tokens

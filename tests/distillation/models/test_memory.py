@@ -62,8 +62,8 @@ def config(**distill):
         "micro",
         {
             "budget": {"total_tokens": 900, "step_tokens": 300},
-            "measure": {"probes": 2, "dev": 2, "exam": 2},
-            "distill": {"block_size": 9, "max_completion_tokens": 24, "rollout_prompts": 4, **distill},
+            "eval": {"probes": 2, "dev": 2, "exam": 2},
+            "distill": {"teacher_batch_size": 9, "max_completion_tokens": 24, "rollout_batch_size": 4, **distill},
             "cache": {"directory": "none"},
         },
     )

@@ -76,7 +76,7 @@ def test_bf16_is_a_question_to_the_gpu_that_is_used(machine, device, compute):
 
 def test_what_was_asked_for_is_done(machine):
     machine(gpus=2, cpu_bf16=True)
-    asked = ModelConfig(device="cuda:1", dtype="float32", attention="eager")
+    asked = ModelConfig(device="cuda:1", dtype="float32", attn_implementation="eager")
     found = place(asked, LARGE, trained=False)
     assert (str(found.device), found.compute, found.attention) == ("cuda:1", torch.float32, "eager")
 

@@ -94,7 +94,11 @@ def test_a_run_knows_the_commit_of_a_model_of_the_hub(reference, monkeypatch):
 def test_how_an_answer_is_computed_is_part_of_its_teacher():
     """The last digits differ: answers of one must not be served for the other."""
     found = set()
-    for changes in ({"attention": "eager"}, {"attention": "sdpa"}, {"attention": "sdpa", "dtype": "bfloat16"}):
+    for changes in (
+        {"attn_implementation": "eager"},
+        {"attn_implementation": "sdpa"},
+        {"attn_implementation": "sdpa", "dtype": "bfloat16"},
+    ):
         settings = load_preset("micro", {"models": changes})
         found.add(load_teacher(settings, load_student(settings)).identity)
     threads = torch.get_num_threads()
@@ -110,7 +114,7 @@ def test_how_a_shared_base_computes_is_part_of_its_teacher():
     pytest.importorskip("peft")
     found = set()
     for attention in ("eager", "sdpa"):
-        changes = {"attention": attention, "teacher": "embedded:micro/student", "lora_rank": 2}
+        changes = {"attn_implementation": attention, "teacher": "embedded:micro/student", "lora_r": 2}
         settings = load_preset("micro", {"models": changes})
         student = load_student(settings)
         teacher = load_teacher(settings, student)

@@ -31,7 +31,7 @@ def logits(model):
 def adapted(model, **changes):
     """Gives a model adapters that change what it says."""
     generator = torch.Generator().manual_seed(0)
-    add_adapters(model, ModelConfig(lora_rank=2, **changes))
+    add_adapters(model, ModelConfig(lora_r=2, **changes))
     for name, parameter in model.named_parameters():
         if "lora_" in name:
             parameter.data.normal_(0, 0.2, generator=generator)
@@ -41,7 +41,7 @@ def adapted(model, **changes):
 @pytest.mark.parametrize("layers", [(), (0, 3)], ids=["whole", "pruned"])
 def test_a_student_with_adapters_comes_back_from_its_folder_alone(layers, tmp_path):
     pytest.importorskip("peft")
-    student = load_student(configured(lora_rank=2, student_layers=layers))
+    student = load_student(configured(lora_r=2, student_layers=layers))
     for name, parameter in student.model.named_parameters():
         if "lora_B" in name:
             parameter.data.normal_(0, 0.2, generator=torch.Generator().manual_seed(0))
@@ -51,7 +51,7 @@ def test_a_student_with_adapters_comes_back_from_its_folder_alone(layers, tmp_pa
     assert not torch.allclose(before, logits(load("embedded:micro/student").model), atol=1e-2)
     assert "adapter_config.json" not in os.listdir(tmp_path)
     # As a student again, with adapters of its own, which begin at nothing.
-    again = load_student(configured(student=str(tmp_path), lora_rank=2))
+    again = load_student(configured(student=str(tmp_path), lora_r=2))
     torch.testing.assert_close(logits(again.model), before, atol=1e-4, rtol=1e-4)
     assert len(again.model.base_model.layers) == (len(layers) or 4)
 
@@ -76,7 +76,7 @@ def test_adapters_on_a_gguf_file_are_saved_with_its_weights(tmp_path):
 def test_adapters_in_bf16_are_added_in_fp32_and_rounded_once(tmp_path):
     pytest.importorskip("peft")
     where = place(ModelConfig(dtype="bfloat16"), 1000, trained=False)
-    model = adapted(load_model(find_model("embedded:micro/student"), where), lora_targets=("q_proj",))
+    model = adapted(load_model(find_model("embedded:micro/student"), where), lora_target_modules=("q_proj",))
     save_student(model, load("embedded:micro/student").encoder.tokenizer, tmp_path)
     again = load_model(find_model(str(tmp_path)), where)
     one, saved = (next(m for name, m in found.named_modules() if name.endswith("q_proj")) for found in (model, again))
@@ -108,9 +108,9 @@ def capped(tmp_path_factory):
 def test_a_teacher_that_changes_its_logits_after_the_head_is_refused_where_it_scores(capped):
     student = load_student(configured())
     with pytest.raises(ReadEnvError, match=r"models.teacher: Gemma2ForCausalLM changes .*choose a teacher of another"):
-        load_teacher(configured("gkd", teacher=capped, attention="eager"), student)
+        load_teacher(configured("gkd", teacher=capped, attn_implementation="eager"), student)
     # Of its own answers it says what the whole model says.
-    teacher = load_teacher(configured(teacher=capped, attention="eager"), student)
+    teacher = load_teacher(configured(teacher=capped, attn_implementation="eager"), student)
     (answer,) = teacher.ask(["2+3"])
     ids = torch.tensor([[*teacher.encoder.prompts(["2+3"])[0]]])
     own = torch.log_softmax(teacher.model(input_ids=ids).logits[0, -1], -1).topk(teacher.top_k).values
@@ -140,11 +140,11 @@ def test_logits_are_checked_in_the_numbers_that_training_computes_in(monkeypatch
 @pytest.mark.parametrize(
     ("changes", "shared"),
     [
-        ({"lora_rank": 2}, True),
+        ({"lora_r": 2}, True),
         ({}, False),
-        ({"lora_rank": 2, "student_layers": (0, 1)}, False),
-        ({"lora_rank": 2, "teacher": "vllm:embedded:micro/student"}, False),
-        ({"lora_rank": 2, "teacher": "embedded:micro/teacher"}, False),
+        ({"lora_r": 2, "student_layers": (0, 1)}, False),
+        ({"lora_r": 2, "teacher": "vllm:embedded:micro/student"}, False),
+        ({"lora_r": 2, "teacher": "embedded:micro/teacher"}, False),
     ],
 )
 def test_when_the_base_serves_both(changes, shared):

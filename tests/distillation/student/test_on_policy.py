@@ -21,10 +21,14 @@ UNIFORM = np.full(8, 1 / 8)
 
 
 def config(total=1200, step=400, **distill):
-    settings = {"loss": "grpo", "max_completion_tokens": 24, "rollout_prompts": 4, **distill}
-    measure = {"probes": 4, "dev": 4, "exam": 4}
+    settings = {"loss": "grpo", "max_completion_tokens": 24, "rollout_batch_size": 4, **distill}
     return load_preset(
-        "micro", {"budget": {"total_tokens": total, "step_tokens": step}, "measure": measure, "distill": settings}
+        "micro",
+        {
+            "budget": {"total_tokens": total, "step_tokens": step},
+            "eval": {"probes": 4, "dev": 4, "exam": 4},
+            "distill": settings,
+        },
     )
 
 
@@ -121,7 +125,7 @@ def test_no_update_before_the_last_chunk_is_on_a_few_prompts(monkeypatch):
         "roll_out",
         lambda chosen, *rest, **named: prompts.append(len(chosen)) or roll_out(chosen, *rest, **named),
     )
-    distillation = Distillation.load(config(total=2400, step=800, rollout_prompts=6))
+    distillation = Distillation.load(config(total=2400, step=800, rollout_batch_size=6))
     reports = [distillation.step(UNIFORM) for _ in range(2)]
     assert len(prompts) == sum(report.updates for report in reports) >= 4
     assert min(prompts) >= 3
@@ -136,7 +140,7 @@ def test_where_the_budget_ends_small_rollouts_go_into_one_update(monkeypatch):
         return roll_out(chosen, *rest, **named)
 
     monkeypatch.setattr(on_policy, "roll_out", spy)
-    distillation = Distillation.load(config(total=1600, step=1600, rollout_prompts=8))
+    distillation = Distillation.load(config(total=1600, step=1600, rollout_batch_size=8))
     update = distillation.student.update
     monkeypatch.setattr(
         distillation.student, "update", lambda samples, *rest: updates.append(len(samples)) or update(samples, *rest)
@@ -149,7 +153,9 @@ def test_where_the_budget_ends_small_rollouts_go_into_one_update(monkeypatch):
 
 
 def test_a_budget_below_one_group_is_refused():
-    with pytest.raises(ReadEnvError, match=r"total_tokens is 95, below one group .*group_size \(4\) .*tokens \(24\)"):
+    with pytest.raises(
+        ReadEnvError, match=r"total_tokens is 95, below one group .*num_generations \(4\) .*tokens \(24\)"
+    ):
         Distillation.load(config(95, 95))
 
 
@@ -240,7 +246,7 @@ def test_what_each_objective_reports():
 def test_a_student_gets_better_on_what_it_practises():
     """GKD pulls the student to the teacher where it goes itself."""
     distillation = Distillation.load(
-        config(6000, 3000, loss="gkd", group_size=1, learning_rate=1e-3, rollout_prompts=24)
+        config(6000, 3000, loss="gkd", num_generations=1, learning_rate=1e-3, rollout_batch_size=24)
     )
     only_math = np.eye(8)[3]
     first, second = distillation.step(only_math), distillation.step(only_math)
@@ -263,5 +269,5 @@ def test_rewards_rise_on_what_is_practised(loss):
 
 
 def test_a_group_of_one_says_nothing_about_its_group():
-    with pytest.raises(ReadEnvError, match="distill: with loss 'grpo', group_size must be at least 2, and is 1"):
-        config(group_size=1)
+    with pytest.raises(ReadEnvError, match="distill: with loss 'grpo', num_generations must be at least 2, and is 1"):
+        config(num_generations=1)

@@ -15,13 +15,13 @@ from read_env.distillation.text.alignment import SameVocabulary
 from read_env.errors import ReadEnvError
 
 SUITE = get_suite("micro")
-LOSSES = {"fkl": {}, "tad": {"top_k": 16}, "jsd": {}}
+LOSSES = {"fkl": {}, "tad": {"teacher_top_k": 16}, "jsd": {}}
 
 
 def config(**changes):
     return load_preset(
         "micro",
-        {"budget": {"total_tokens": 900, "step_tokens": 300}, "measure": {"probes": 4, "dev": 4, "exam": 4}, **changes},
+        {"budget": {"total_tokens": 900, "step_tokens": 300}, "eval": {"probes": 4, "dev": 4, "exam": 4}, **changes},
     )
 
 
@@ -42,7 +42,7 @@ def gradients(student):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_step_in_pieces_has_the_gradient_of_the_whole(loss):
-    student, batch = examples(config(distill={"loss": loss, "grad_clip": 1e9, **LOSSES[loss]}))
+    student, batch = examples(config(distill={"loss": loss, "max_grad_norm": 1e9, **LOSSES[loss]}))
     whole = student.update(batch)
     expected = gradients(student)
     for tokens in (1, 90, 300):
@@ -56,7 +56,7 @@ def test_a_step_in_pieces_has_the_gradient_of_the_whole(loss):
 
 
 def test_out_of_memory_halves_the_pieces_and_keeps_the_gradient(monkeypatch):
-    student, batch = examples(config(distill={"grad_clip": 1e9}))
+    student, batch = examples(config(distill={"max_grad_norm": 1e9}))
     student.update(batch)
     expected = gradients(student)
     student.reset()
@@ -99,9 +99,9 @@ def test_out_of_memory_with_a_single_example_says_what_may_help(monkeypatch):
 
 
 def test_gradient_checkpointing_changes_no_gradient():
-    plain, batch = examples(config(distill={"grad_clip": 1e9}))
+    plain, batch = examples(config(distill={"max_grad_norm": 1e9}))
     plain.update(batch)
-    saving = load_student(config(distill={"grad_clip": 1e9}, models={"gradient_checkpointing": True}))
+    saving = load_student(config(distill={"max_grad_norm": 1e9}, models={"gradient_checkpointing": True}))
     saving.update(batch)
     torch.testing.assert_close(gradients(saving), gradients(plain), rtol=1e-4, atol=1e-6)
 
@@ -140,12 +140,12 @@ def test_layers_that_cannot_be_kept_are_refused(layers, message):
 
 # --- LoRA ------------------------------------------------------------------------------------------
 
-LORA = {"models": {"lora_rank": 4, "teacher": "embedded:micro/student"}}
+LORA = {"models": {"lora_r": 4, "teacher": "embedded:micro/student"}}
 
 
 def test_adapters_learn_and_the_base_stays():
     pytest.importorskip("peft")
-    student, batch = examples(config(models={"lora_rank": 4}, distill={"learning_rate": 1e-2}))
+    student, batch = examples(config(models={"lora_r": 4}, distill={"learning_rate": 1e-2}))
     frozen = {n: p.detach().clone() for n, p in student.model.named_parameters() if not p.requires_grad}
     assert 0 < student.trained_parameters < 0.3 * sum(p.numel() for p in frozen.values())
     losses = [student.update(batch).loss for _ in range(6)]
@@ -162,10 +162,10 @@ def test_adapters_learn_and_the_base_stays():
 
 def test_the_first_adapters_depend_on_nothing_that_was_drawn_before():
     pytest.importorskip("peft")
-    first = load_student(config(models={"lora_rank": 4})).snapshot()["model"]
+    first = load_student(config(models={"lora_r": 4})).snapshot()["model"]
     torch.manual_seed(11)
     drawn = torch.rand(1)
-    again = load_student(config(models={"lora_rank": 4})).snapshot()["model"]
+    again = load_student(config(models={"lora_r": 4})).snapshot()["model"]
     assert any(weights.count_nonzero() for weights in first.values())
     assert all(torch.equal(again[name], weights) for name, weights in first.items())
     after = torch.rand(1)
@@ -192,7 +192,7 @@ def test_a_teacher_that_is_the_base_is_loaded_once_and_never_sees_the_adapters()
 
 def test_saved_adapters_load_like_any_model(tmp_path):
     pytest.importorskip("peft")
-    student, batch = examples(config(models={"lora_rank": 4}, distill={"learning_rate": 1e-2}))
+    student, batch = examples(config(models={"lora_r": 4}, distill={"learning_rate": 1e-2}))
     for _ in range(3):
         student.update(batch)
     student.save(tmp_path)
@@ -205,20 +205,20 @@ def test_saved_adapters_load_like_any_model(tmp_path):
 
 def test_wrong_adapter_targets_are_named():
     pytest.importorskip("peft")
-    with pytest.raises(ReadEnvError, match=r"models.lora_targets is \['nothing_like_it'\]"):
-        load_student(config(models={"lora_rank": 4, "lora_targets": ["nothing_like_it"]}))
+    with pytest.raises(ReadEnvError, match=r"models.lora_target_modules is \['nothing_like_it'\]"):
+        load_student(config(models={"lora_r": 4, "lora_target_modules": ["nothing_like_it"]}))
 
 
 def test_lora_without_peft_says_what_to_install(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ReadEnvError, match=r"models.lora_rank is 4: LoRA needs peft .*pip install 'read-env\[lora\]'"):
-        load_student(config(models={"lora_rank": 4}))
+    with pytest.raises(ReadEnvError, match=r"models.lora_r is 4: LoRA needs peft .*pip install 'read-env\[lora\]'"):
+        load_student(config(models={"lora_r": 4}))
 
 
 def test_a_student_remembers_its_placement():
-    loaded = load("embedded:micro/student", ModelConfig(dtype="float32", attention="eager"), trained=True)
+    loaded = load("embedded:micro/student", ModelConfig(dtype="float32", attn_implementation="eager"), trained=True)
     student = Student(loaded.model, loaded.encoder, config().distill, loaded.placement)
     assert loaded.model.config._attn_implementation == "eager"
     assert "eager attention (as asked for)" in str(student)

@@ -28,7 +28,7 @@ from read_env.errors import ReadEnvError
 
 pytest.importorskip("openai")
 
-SMALL = {"budget": {"total_tokens": 600, "step_tokens": 300}, "measure": {"probes": 2, "dev": 2, "exam": 2}}
+SMALL = {"budget": {"total_tokens": 600, "step_tokens": 300}, "eval": {"probes": 2, "dev": 2, "exam": 2}}
 SECRET = "sk-very-secret-0123456789"
 
 
@@ -46,7 +46,7 @@ def pauses(monkeypatch):
 
 
 def teacher_at(server, **changes):
-    settings = {"remote_url": server.url, "remote_retries": 3, "remote_timeout_s": 1.0, **changes}
+    settings = {"remote_base_url": server.url, "remote_max_retries": 3, "remote_timeout": 1.0, **changes}
     return RemoteTeacher("m", ModelConfig(**settings), max_completion_tokens=24)
 
 
@@ -65,13 +65,13 @@ def test_answers_come_in_order_and_cut_ones_stay_open():
 @pytest.mark.parametrize("trouble", [(429, {"error": {"message": "slow down"}}), (503, b"down"), "drop", "cut", "hang"])
 def test_passing_trouble_is_waited_out(trouble, pauses):
     with serving(lambda n, prompt: trouble if n <= 2 else (200, answer("fine"))) as server:
-        assert texts_of(teacher_at(server, remote_parallel=1).ask(["a"])) == ["fine"]
+        assert texts_of(teacher_at(server, remote_concurrency=1).ask(["a"])) == ["fine"]
         assert len(server.prompts) == 3 and len(pauses) == 2
 
 
 def test_pauses_grow(pauses):
     with serving(lambda n, prompt: (503, b"down") if n <= 3 else (200, answer("fine"))) as server:
-        teacher_at(server, remote_parallel=1).ask(["a"])
+        teacher_at(server, remote_concurrency=1).ask(["a"])
     # Each is about twice the one before, less a random quarter at most.
     assert len(pauses) == 3 and 0.3 < pauses[0] < pauses[1] < pauses[2] <= 2.0
 
@@ -93,7 +93,7 @@ def test_a_server_that_says_how_long_to_wait_is_believed(pauses):
         ((404, {"error": {"message": "no such model"}}), "HTTP 404 .*no such model"),
         ((429, {"error": {"message": "slow down"}}), "HTTP 429"),
         ("drop", "can't be reached .* the same command goes on"),
-        ("hang", "did not answer within models.remote_timeout_s = 0.2, 2 times"),
+        ("hang", "did not answer within models.remote_timeout = 0.2, 2 times"),
         ((200, b"{"), "sent something that is no answer|sent an answer without text"),
         ((200, {"choices": []}), "without text in choices"),
         ((200, answer(None)), "without text in choices"),
@@ -117,7 +117,7 @@ def test_lasting_trouble_ends_with_an_error_that_names_it_and_not_the_key(troubl
         serving(lambda n, prompt: trouble) as server,
         pytest.raises(ReadEnvError, match=message) as error,
     ):
-        teacher_at(server, remote_retries=1, remote_timeout_s=0.2).ask(["a"])
+        teacher_at(server, remote_max_retries=1, remote_timeout=0.2).ask(["a"])
     assert SECRET not in str(error.value) and SECRET[:12] not in str(error.value)
     assert any(not record.name.startswith("read_env") for record in caplog.records), "the client's own are looked at"
     assert all(SECRET not in record.getMessage() for record in caplog.records)
@@ -135,7 +135,7 @@ def test_a_line_end_on_the_key_is_taken_off(end, monkeypatch):
 def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(key, monkeypatch):
     monkeypatch.setenv("READ_ENV_API_KEY", key)
     with pytest.raises(ReadEnvError, match=r"\$READ_ENV_API_KEY has a line break or another character") as error:
-        RemoteTeacher("m", ModelConfig(remote_url="http://localhost:1/v1"), max_completion_tokens=8)
+        RemoteTeacher("m", ModelConfig(remote_base_url="http://localhost:1/v1"), max_completion_tokens=8)
     assert SECRET not in str(error.value)
 
 
@@ -157,7 +157,9 @@ def test_an_empty_answer_that_is_whole_ends_at_once(caplog):
 def test_what_arrived_before_a_server_died_is_not_asked_again(tmp_path):
     prompts = [f"prompt {i}" for i in range(12)]
     with serving(lambda n, prompt: (200, answer(prompt.upper())) if n <= 7 else "drop") as server:
-        cache = TeacherCache(teacher_at(server, remote_retries=0, remote_parallel=2), store=BlockStore(tmp_path, 10**9))
+        cache = TeacherCache(
+            teacher_at(server, remote_max_retries=0, remote_concurrency=2), store=BlockStore(tmp_path, 10**9)
+        )
         with pytest.raises(ReadEnvError, match="can't be reached"):
             cache.ask(prompts)
         url = server.url
@@ -198,7 +200,7 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(tmp_path, monk
         from read_env.cli import main
 
         arguments = ["run", "--agent", "uniform", "--out", str(tmp_path / "run"), "--distill.loss", "sft"]
-        arguments += ["--models.teacher", models["teacher"], "--models.remote-url", server.url]
+        arguments += ["--models.teacher", models["teacher"], "--models.remote-base-url", server.url]
         arguments += [
             f"--{part}.{field.replace('_', '-')}={value}"
             for part, fields in SMALL.items()
@@ -214,7 +216,7 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(tmp_path, monk
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("localhost:8000", r"models.remote_url: is 'localhost:8000'; right would be http\(s\)://HOST/v1"),
+        ("localhost:8000", r"models.remote_base_url: is 'localhost:8000'; right would be http\(s\)://HOST/v1"),
         ("http://[::1/v1", "right would be"),
         ("http://host:port/v1", "right would be"),
         (f"https://user:{SECRET}@host/v1", r"has a user, a password or a query in it.*the key in \$READ_ENV_API_KEY"),
@@ -224,15 +226,15 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(tmp_path, monk
 )
 def test_addresses_that_make_no_sense(url, message):
     with pytest.raises(ReadEnvError, match=message) as error:
-        make_config({"models": {"remote_url": url}}, "test")
+        make_config({"models": {"remote_base_url": url}}, "test")
     assert SECRET not in str(error.value)
     with pytest.raises(ValidationError) as raw:
-        ModelConfig(remote_url=url)
+        ModelConfig(remote_base_url=url)
     assert SECRET not in str(raw.value)
 
 
 def test_without_an_address_nothing_can_be_asked():
-    with pytest.raises(ReadEnvError, match="models.remote_url is empty"):
+    with pytest.raises(ReadEnvError, match="models.remote_base_url is empty"):
         RemoteTeacher("m", ModelConfig(), max_completion_tokens=8)
 
 
@@ -244,7 +246,7 @@ def test_a_secret_in_an_address_is_refused_before_anything_is_written(tmp_path, 
     preset.write_text(f'[models]\nteacher = "remote:m"\nremote_url = "{url}"\n')
     assert main(["run", "--preset", str(preset), "--out", str(tmp_path / "run")]) == 2
     with pytest.raises(SystemExit):
-        main(["run", "--models.teacher", "remote:m", "--models.remote-url", url, "--out", str(tmp_path / "run")])
+        main(["run", "--models.teacher", "remote:m", "--models.remote-base-url", url, "--out", str(tmp_path / "run")])
     assert list(tmp_path.iterdir()) == [preset]
     printed = capsys.readouterr()
     assert "has a user, a password" in printed.err and SECRET not in printed.out + printed.err
@@ -253,7 +255,7 @@ def test_a_secret_in_an_address_is_refused_before_anything_is_written(tmp_path, 
 def test_without_the_client_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ReadEnvError, match=r"pip install 'read-env\[remote\]'"):
-        RemoteTeacher("m", ModelConfig(remote_url="http://localhost:1/v1"), max_completion_tokens=8)
+        RemoteTeacher("m", ModelConfig(remote_base_url="http://localhost:1/v1"), max_completion_tokens=8)
 
 
 def test_probabilities_of_a_remote_teacher_are_not_to_be_had():
@@ -290,9 +292,9 @@ def test_a_real_server_with_the_micro_teacher_teaches_as_the_teacher_in_process(
             except OSError:
                 assert server.poll() is None, (tmp_path / "server.log").read_text()[-2000:]
                 time.sleep(0.5)
-        models = {"teacher": f"remote:{tmp_path / 'teacher'}", "remote_url": f"{url}/v1", "remote_parallel": 2}
-        config = load_preset("micro", {**SMALL, "models": models, "distill": {"loss": "sft", "block_size": 4}})
-        local = load_preset("micro", {**SMALL, "distill": {"loss": "sft", "block_size": 4}})
+        models = {"teacher": f"remote:{tmp_path / 'teacher'}", "remote_base_url": f"{url}/v1", "remote_concurrency": 2}
+        config = load_preset("micro", {**SMALL, "models": models, "distill": {"loss": "sft", "teacher_batch_size": 4}})
+        local = load_preset("micro", {**SMALL, "distill": {"loss": "sft", "teacher_batch_size": 4}})
         asked = ["2+3+4", "say big fish in spanish", "spell box with /"]
         said = texts_of(load_teacher(config, load_student(config)).ask(asked))
         here = load_teacher(local, load_student(local))

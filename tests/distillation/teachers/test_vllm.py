@@ -19,7 +19,7 @@ from read_env.distillation.teachers.vllm import VllmTeacher
 from read_env.errors import ReadEnvError
 
 FOLDER = str(Path(read_env.__file__).parent / "assets" / "micro" / "teacher")
-SMALL = {"budget": {"total_tokens": 200, "step_tokens": 100}, "measure": {"probes": 2, "dev": 2, "exam": 2}}
+SMALL = {"budget": {"total_tokens": 200, "step_tokens": 100}, "eval": {"probes": 2, "dev": 2, "exam": 2}}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,7 +30,13 @@ def vllm():
 
 
 def configured(teacher=f"vllm:{FOLDER}", models=None, **distill):
-    settings = {"top_k": 6, "max_completion_tokens": 12, "block_size": 4, "rollout_prompts": 2, **distill}
+    settings = {
+        "teacher_top_k": 6,
+        "max_completion_tokens": 12,
+        "teacher_batch_size": 4,
+        "rollout_batch_size": 2,
+        **distill,
+    }
     return load_preset(
         "micro", {**SMALL, "models": {"teacher": teacher, "dtype": "float32", **(models or {})}, "distill": settings}
     )
@@ -97,7 +103,7 @@ def test_what_vllm_is_told(both):
 
 def test_the_whole_vocabulary_has_no_tail(student):
     size = student.encoder.vocabulary
-    teacher = load_teacher(configured(top_k=size + 10), student)
+    teacher = load_teacher(configured(teacher_top_k=size + 10), student)
     answer = teacher.ask(["2+3"])[0]
     assert answer.targets.top_ids.shape == (len(answer), size)
     assert torch.isinf(answer.targets.log_tail).all()
@@ -106,7 +112,7 @@ def test_the_whole_vocabulary_has_no_tail(student):
 def test_rows_beyond_the_tokenizers_vocabulary_are_not_taken_for_tokens(both):
     inside, _, _ = both
     position = {token: fake_vllm.Logprob(-float(rank), rank) for rank, token in enumerate((3, 999, 4, 5, 6, 7), 1)}
-    with pytest.raises(ReadEnvError, match=r"vLLM gave 5 of the 6 likeliest tokens .* smaller distill.top_k"):
+    with pytest.raises(ReadEnvError, match=r"vLLM gave 5 of the 6 likeliest tokens .* smaller distill.teacher_top_k"):
         inside._targets([3], [position])
 
 
@@ -157,8 +163,10 @@ def test_without_vllm_the_error_names_the_extra(student, monkeypatch):
 
 
 def test_what_vllm_says_against_a_model_is_passed_on(student):
-    with pytest.raises(ReadEnvError, match=r"vLLM could not load .*Free memory on device.*models.vllm_memory is 1"):
-        load_teacher(configured(models={"vllm_memory": 1.0}), student)
+    with pytest.raises(
+        ReadEnvError, match=r"vLLM could not load .*Free memory on device.*models.vllm_gpu_memory_utilization is 1"
+    ):
+        load_teacher(configured(models={"vllm_gpu_memory_utilization": 1.0}), student)
 
 
 def test_prompts_beyond_the_models_context_are_refused_before_it_is_loaded(student, monkeypatch):

@@ -17,7 +17,7 @@ from read_env.distillation.text.encoding import Encoder
 from read_env.errors import ReadEnvError
 from read_env.losses.targets import TeacherTargets
 
-SMALL = {"budget": {"total_tokens": 900, "step_tokens": 300}, "measure": {"probes": 4, "dev": 4, "exam": 4}}
+SMALL = {"budget": {"total_tokens": 900, "step_tokens": 300}, "eval": {"probes": 4, "dev": 4, "exam": 4}}
 
 
 @pytest.fixture(scope="module")

@@ -142,7 +142,7 @@ def test_references_beyond_the_cut_are_warned_of(caplog):
 def test_a_run_with_prompts_beyond_the_context_is_refused_before_it_starts(tmp_path):
     path = tmp_path / "long.jsonl"
     path.write_text("\n".join(f'{{"prompt": "{n} {"a" * 150}", "answer": "{n}"}}' for n in range(100)))
-    config = load_preset("micro", {"suite": f"long={path}", "task": "long", "measure": {"probes": 2}})
+    config = load_preset("micro", {"suite": f"long={path}", "task": "long", "eval": {"probes": 2}})
     with pytest.raises(
         ReadEnvError, match=r"models\.student reads at most 160 tokens; the longest probe of long has 15"
     ):
