@@ -1,4 +1,4 @@
-"""What a user sees when something asked for can't be done."""
+"""Errors that are shown to the user."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from collections.abc import Iterable
 
 
 class ReadEnvError(ValueError):
-    """A mistake that the user can mend: the message names the field, the value and what would be right."""
+    """Error that the user can correct: the message names the field, the value and what would be right."""
 
 
 class DivergedError(ReadEnvError):
-    """A student update exploded; the step was refused and the student restored."""
+    """A student update diverged; the step was refused and the student restored."""
 
 
 def unknown(kind: str, value: str, known: Iterable[str]) -> ReadEnvError:
-    """An error for a name that isn't known, listing the known ones, the closest first."""
+    """Error for an unknown name; the message lists the known names, the closest first.
+
+    >>> print(unknown("agent", "unifrom", ["uniform", "greedy"]))
+    unknown agent 'unifrom': did you mean 'uniform'? known: uniform, greedy
+    """
     names = list(known)
     similarity = {name: difflib.SequenceMatcher(None, value.casefold(), name.casefold()).ratio() for name in names}
     names.sort(key=lambda name: (-similarity[name], name))

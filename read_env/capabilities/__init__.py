@@ -1,4 +1,4 @@
-"""Capabilities: what a student can be good at. One suite is one ordered set of them."""
+"""Capabilities of a student, grouped in suites: prompts, verifiers, held-out splits."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -8,22 +8,26 @@ from read_env.errors import ReadEnvError, unknown
 
 __all__ = ["Capability", "Prompt", "Suite", "get_suite", "own_files", "split_of", "suite_names", "task_package"]
 
-#: Math and reasoning get the tasks of an optional package. Only the name brings them in, never what is installed.
+#: Suite whose math and reasoning also take prompts from the package reasoning-gym; chosen by name, installed or not.
 _WITH_TASKS = "instruct+reasoning-gym"
 
 
 def suite_names() -> tuple[str, ...]:
-    """Names that :func:`get_suite` knows."""
+    """Names of the suites that ship with the package.
+
+    >>> suite_names()
+    ('micro', 'instruct', 'instruct+reasoning-gym')
+    """
     return ("micro", "instruct", _WITH_TASKS)
 
 
 def get_suite(name: str) -> Suite:
-    """The suite of that name, with prompts from files of the user's own if it names any.
+    """Suite of that name, with prompts from the user's own files if the name lists any.
 
     Args:
         name: ``NAME``, or ``NAME,capability=FILE.jsonl,…``, or files alone. A capability that the
             named suite has is replaced in its place, others come after it; with ``+capability=FILE.jsonl``
-            the suite's own prompts stay beside those of the file. See ``capability_from_jsonl``.
+            the suite's own prompts are kept and those of the file are added. See ``capability_from_jsonl``.
 
     Raises:
         ReadEnvError: if there is no suite of that name (the message lists the known ones), a package that
@@ -34,7 +38,7 @@ def get_suite(name: str) -> Suite:
 
 @lru_cache(maxsize=16)
 def _suite(name: str, versions: tuple[tuple[str, int, int] | None, ...]) -> Suite:
-    """The suite; a file that was changed has another version, and is read again."""
+    """Cached suite; a changed file has another version and is read again."""
     capabilities = {capability.name: capability for capability in _named(name.partition(",")[0])}
     files = own_files(name)
     if files:
@@ -57,16 +61,19 @@ def _suite(name: str, versions: tuple[tuple[str, int, int] | None, ...]) -> Suit
 def _version(path: str) -> tuple[str, int, int] | None:
     try:
         found = Path(path).stat()
-    except OSError:  # whoever reads the file says what is wrong
+    except OSError:  # reported when the file is read
         return None
     return str(Path(path).resolve()), found.st_size, found.st_mtime_ns
 
 
 def own_files(name: str) -> dict[str, str]:
-    """Capability -> file, of those that a suite's name brings along; ``+capability`` where the suite's prompts stay.
+    """Files listed in a suite's name, by capability; the key is ``+capability`` where the suite's prompts are kept.
 
     Raises:
         ReadEnvError: a part that isn't ``capability=FILE``.
+
+    >>> own_files("micro,sums=sums.jsonl")
+    {'sums': 'sums.jsonl'}
     """
     first, *rest = name.split(",")
     files = {}
@@ -79,7 +86,7 @@ def own_files(name: str) -> dict[str, str]:
 
 
 def task_package(name: str) -> str:
-    """The version of the package that a suite takes prompts from; empty for a suite that takes none."""
+    """Name and version of the package that a suite takes prompts from; empty for none."""
     if name.partition(",")[0] != _WITH_TASKS:
         return ""
     from read_env.capabilities.instruct.gym_tasks import version

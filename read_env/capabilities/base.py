@@ -1,8 +1,7 @@
-"""What a capability is: templates that make prompts, a difficulty, a verifier, four disjoint splits.
+"""Capability: templates that make prompts, a difficulty, a verifier, four disjoint splits.
 
-A prompt's life starts here: a :class:`Template` fills its slots from a seeded generator, the
-:class:`Capability` measures the difficulty of what came out and knows how to check a completion,
-and :func:`split_of` says to which split the prompt belongs. A :class:`Suite` is the ordered tuple
+A :class:`Template` fills its slots from a seeded generator, the :class:`Capability` measures the difficulty of
+the prompt and grades completions, and :func:`split_of` assigns the prompt to a split. A :class:`Suite` is the ordered tuple
 of capabilities that fixes the index order of every vector in the library.
 """
 
@@ -19,7 +18,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 Split = Literal["stream", "probes", "dev", "exam"]
 SPLITS: tuple[Split, ...] = ("stream", "probes", "dev", "exam")
 
-#: Of 32 hash buckets, how many each held-out split owns; the stream has the rest.
+#: Hash buckets of each held-out split, of 32; the remaining 25 belong to the training stream.
 _HELD_OUT_BUCKETS: Mapping[int, Split] = {
     **dict.fromkeys(range(0, 2), "probes"),
     **dict.fromkeys(range(2, 4), "dev"),
@@ -30,21 +29,25 @@ _CALIBRATION_DRAWS = 1200
 
 
 def normalised_hash(text: str) -> int:
-    """64-bit hash of a prompt with whitespace and case folded and digits kept."""
+    """64-bit hash of a prompt, with case and whitespace folded.
+
+    >>> normalised_hash("What is  2+2?") == normalised_hash("what is 2+2?")
+    True
+    """
     folded = " ".join(text.casefold().split())
     return int.from_bytes(hashlib.blake2b(folded.encode(), digest_size=8).digest(), "big")
 
 
 def is_writable(text: str) -> bool:
-    """Whether a file could hold this text: JSON's escapes can name halves of a character, which no encoding has."""
+    """True if UTF-8 can encode the text: JSON escapes can produce lone surrogates, which no encoding has."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def split_of(text: str) -> Split:
-    """The only split that may contain this prompt.
+    """Split that a prompt belongs to.
 
-    Membership is a function of the normalised hash, so the four splits are disjoint by
-    construction, whatever generator, seed or order made the prompt.
+    The split is a function of the normalised hash, so the four splits are disjoint whatever generator or seed
+    made the prompt.
     """
     return _HELD_OUT_BUCKETS.get(normalised_hash(text) % _BUCKETS, "stream")
 
@@ -65,7 +68,7 @@ class Filling:
 
 
 class Draw(NamedTuple):
-    """What one draw of a template gave: prompt text, a correct completion, control factors, and ``Filling.check``."""
+    """Result of one draw of a template: prompt text, a correct completion, control factors, and ``Filling.check``."""
 
     text: str
     reference: str
@@ -117,7 +120,7 @@ class Prompt:
     check: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
-#: Whether a completion answers a prompt.
+#: Grades a completion of a prompt: True if it is correct.
 Verifier = Callable[[Prompt, str], bool]
 
 
@@ -130,14 +133,13 @@ class _Calibration:
 
 @dataclass(frozen=True)
 class Capability:
-    """Something a student can be good at.
+    """Ability of a student, with the templates of its prompts and a verifier.
 
     Attributes:
-        name: the paper's name of it, e.g. ``"tool_use"``.
-        templates: its scaffolds; prompts take them in turn.
-        answer_marker: what stands before the final answer in a completion; a completion without
-            it is an answer as a whole.
-        verifier: grades completions; without one the final answer must be the reference's.
+        name: as in the paper, e.g. ``"tool_use"``.
+        templates: scaffolds of its prompts, used in turn.
+        answer_marker: text before the final answer in a completion; without it the whole completion is the answer.
+        verifier: grades completions; None: exact match with the reference's final answer.
     """
 
     name: str
@@ -145,11 +147,11 @@ class Capability:
     answer_marker: str = " so "
     verifier: Verifier | None = None
 
-    #: Whether the prompts run out, so that no set of them can be balanced over templates and tertiles.
+    #: True for a fixed set of prompts, which cannot be balanced over templates and tertiles.
     finite: ClassVar[bool] = False
 
     def draws(self, rng: random.Random) -> Iterator[Prompt]:
-        """One pass over the prompts in a seeded order: the templates in turn, without end."""
+        """Iterate over prompts in a seeded order: the templates in turn, endlessly."""
         for template in itertools.cycle(self.templates):
             yield self.draw(template, rng)
 
@@ -161,20 +163,20 @@ class Capability:
 
     @property
     def edges(self) -> tuple[float, float]:
-        """The highest difficulty that is easy, and the highest that is medium: tertiles of the calibration pool."""
+        """Upper limits of the easy and the medium tertile: tertiles of a calibration pool."""
         return self._calibration.edges
 
     def tertile(self, difficulty: float) -> int:
-        """0 (easy), 1 (medium) or 2 (hard)."""
+        """Tertile of a difficulty: 0 (easy), 1 (medium) or 2 (hard)."""
         first, second = self.edges
         return int(difficulty > first) + int(difficulty > second)
 
     def final_answer(self, completion: str) -> str:
-        """The part of a completion that is graded: what follows the last answer marker."""
+        """Part of a completion that is graded: the text after the last answer marker."""
         return completion.rpartition(self.answer_marker)[2].strip()
 
     def verify(self, prompt: Prompt, completion: str) -> bool:
-        """Whether a completion is right: the capability's own verifier, else exact match of the final answer."""
+        """Grade a completion by the capability's verifier, or by exact match of the final answer."""
         if self.verifier is not None:
             return self.verifier(prompt, completion)
         return self.final_answer(completion) == self.final_answer(prompt.reference)
@@ -204,7 +206,7 @@ class Capability:
 
 @dataclass(frozen=True)
 class Suite:
-    """An ordered tuple of capabilities: the index order of every vector.
+    """Ordered tuple of capabilities, which fixes the index order of every vector.
 
     Attributes:
         name: how presets refer to it.
@@ -233,5 +235,5 @@ class Suite:
 
 
 def _with_length(text: str, reference: str, factors: Mapping[str, float]) -> dict[str, float]:
-    # Length is a control factor of every capability; it also breaks ties between discrete ones.
+    # Length is a control factor of every capability; it breaks ties between discrete ones.
     return {**factors, "length": float(len(text) + len(reference))}

@@ -1,4 +1,4 @@
-"""Do training prompts occur in somebody's evaluation set? Compared by normalised hash."""
+"""Overlap between training prompts and evaluation files, by normalised hash."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Overlap:
     Attributes:
         line: number of the line, from 1.
         text: the evaluation prompt.
-        capability: whose training stream has it.
-        seed: of the first of the given streams that has it.
+        capability: capability whose training stream contains it.
+        seed: seed of the first of the given streams that contains it.
     """
 
     line: int
@@ -34,7 +34,7 @@ class Overlap:
 
 
 def evaluation_hashes(paths: Sequence[str | Path]) -> frozenset[int]:
-    """Normalised hashes of all prompts in evaluation files: what a training stream must leave out.
+    """Normalised hashes of all prompts in evaluation files; training streams exclude them.
 
     Raises:
         ReadEnvError: no such file, or a line that is malformed.
@@ -43,13 +43,13 @@ def evaluation_hashes(paths: Sequence[str | Path]) -> frozenset[int]:
 
 
 def overlaps(suite: Suite, path: str | Path, draws: int = 20_000, seeds: Sequence[int] = (0,)) -> list[Overlap]:
-    """The lines of an evaluation file that a suite's training streams would draw.
+    """Find the lines of an evaluation file that occur in a suite's training streams.
 
     Args:
-        suite: whose streams are looked at.
-        path: ``.txt``: every line is a prompt. Anything else: one JSON object a line, its prompt in
+        suite: suite whose training streams are searched.
+        path: ``.txt``: every line is a prompt. Anything else: one JSON object per line, its prompt in
             the field ``prompt`` or ``question``. Blank lines are skipped.
-        draws: first draws of every stream that are looked at; of a capability whose prompts run out, all are.
+        draws: number of draws of each stream that are searched; a fixed set of prompts is searched completely.
         seeds: of the streams.
 
     Returns:
@@ -76,7 +76,7 @@ def overlaps(suite: Suite, path: str | Path, draws: int = 20_000, seeds: Sequenc
 
 
 def _drawn(capability: Capability, seed: int, draws: int) -> Iterator[Prompt]:
-    if capability.finite:  # one pass has every prompt, and any stream comes to each of them
+    if capability.finite:  # one pass covers every prompt
         return capability.draws(random.Random(seed))
     return islice(training_draws(capability, seed), draws)
 
@@ -95,7 +95,7 @@ def _field(line: str, where: str) -> str:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ReadEnvError(f"{where}: {line[:60]!r} is no JSON ({error}); write one object a line") from error
+        raise ReadEnvError(f"{where}: {line[:60]!r} is no JSON ({error}); write one object per line") from error
     values = [row[name] for name in _FIELDS if name in row] if isinstance(row, dict) else []
     if not values or not isinstance(values[0], str) or not is_writable(values[0]):
         raise ReadEnvError(

@@ -1,4 +1,4 @@
-"""How varied a capability's prompts are: distinct prompts, difficulty and length by template."""
+"""Diversity of a capability's prompts: distinct prompts, difficulty and length by template."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from read_env.capabilities.base import Capability, normalised_hash
 
 @dataclass(frozen=True)
 class TemplateDiversity:
-    """What was drawn from one template.
+    """Statistics of the prompts drawn from one template.
 
     Attributes:
         drawn: prompts drawn.
-        distinct: of those, how many differ by normalised hash.
-        tertiles: share of the drawn prompts that is easy, medium, hard; they sum to 1.
-        mean_length: characters of a prompt.
+        distinct: number of distinct ones, by normalised hash.
+        tertiles: shares of easy, medium and hard prompts; they sum to 1.
+        mean_length: mean characters per prompt.
     """
 
     drawn: int
@@ -28,13 +28,13 @@ class TemplateDiversity:
 
     @property
     def distinct_share(self) -> float:
-        """Distinct prompts over drawn ones, in (0, 1]."""
+        """Share of distinct prompts, in (0, 1]."""
         return self.distinct / self.drawn
 
 
 @dataclass(frozen=True)
 class DiversityReport:
-    """What was drawn from a capability.
+    """Statistics of the prompts drawn from a capability.
 
     Attributes:
         capability: its name.
@@ -46,16 +46,16 @@ class DiversityReport:
 
     @property
     def distinct_share(self) -> float:
-        """Distinct prompts over drawn ones, all templates together, in (0, 1]."""
+        """Share of distinct prompts over all templates, in (0, 1]."""
         return sum(t.distinct for t in self.templates.values()) / sum(t.drawn for t in self.templates.values())
 
 
 def diversity(capability: Capability, prompts: int = 2000, seed: int = 0) -> DiversityReport:
-    """Draws prompts from a capability, templates in turn, and counts.
+    """Draw prompts from a capability, templates in turn, and count.
 
     Args:
-        capability: where the prompts come from.
-        prompts: how many to draw; a capability with a fixed set of prompts may give fewer.
+        capability: source of the prompts.
+        prompts: number to draw; a capability with a fixed set of prompts may give fewer.
         seed: of the draws.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A capability with prompts of another origin beside its own: of a package of tasks, of a user's file."""
+"""Capability extended by prompts from a task package or a user's file."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from read_env.capabilities.base import Capability, Prompt, Template, Verifier
 
 @dataclass(frozen=True)
 class ExtendedCapability(Capability):
-    """A capability with other templates beside its own.
+    """Capability with added templates.
 
-    Difficulty is on a scale of which every tertile has a third. A prompt of the capability's own
-    keeps its tertile and its place in it; an added one stands in the middle of the tertile that its
-    factor ``level`` (0, 1 or 2) names.
+    Difficulty is rescaled so that each tertile covers a third of [0, 1]. The capability's own prompts keep their
+    tertile and their position in it; an added prompt is placed in the middle of the tertile given by its factor
+    ``level`` (0, 1 or 2).
 
     Attributes:
-        own: the capability without what was added.
+        own: the capability without the added templates.
     """
 
     own: Capability = field(kw_only=True)
 
     @property
     def edges(self) -> tuple[float, float]:
-        """Thirds of the scale."""
+        """Upper limits of the easy and the medium tertile."""
         return 1 / 3, 2 / 3
 
     def draw(self, template: Template, rng: random.Random) -> Prompt:
@@ -40,12 +40,12 @@ class ExtendedCapability(Capability):
 
 
 def extend(own: Capability, added: tuple[Template, ...], verifier: Verifier) -> ExtendedCapability:
-    """``own`` with further templates, whose prompts ``verifier`` grades.
+    """Add templates to a capability, with a verifier for their completions.
 
     Args:
-        own: a capability that makes its prompts.
-        added: templates with names that ``own`` hasn't; their one factor is ``level``.
-        verifier: of their completions.
+        own: a capability that generates its prompts.
+        added: templates with names that do not occur in ``own``; their only factor is ``level``.
+        verifier: grades completions of the added prompts.
     """
     names = {template.name for template in added}
 

@@ -1,8 +1,7 @@
-"""A capability from a user's own prompts: one JSON object a line with ``prompt``, ``answer`` and maybe ``difficulty``.
+"""Capability from a user's own prompts: JSON lines with ``prompt``, ``answer`` and optionally ``difficulty``.
 
-A line's split follows from its prompt's normalised hash, as everywhere. The training stream goes
-through the stream prompts again and again, each time in another seeded order; held-out sets are
-the prompts of their split.
+The normalised hash of a prompt assigns it to a split. The training stream repeats the prompts of its split, each
+pass in another seeded order; a held-out set consists of prompts of its split.
 """
 
 from __future__ import annotations
@@ -45,22 +44,22 @@ _FIELDS = ("prompt", "answer", "difficulty")
 
 @dataclass(frozen=True)
 class FileCapability(Capability):
-    """A capability whose prompts are given.
+    """Capability with a fixed set of prompts.
 
     Attributes:
-        prompts: all of them, all splits, the easiest first. A prompt's difficulty is its place in
-            this order, scaled to [0, 1], so that each tertile has a third of the stream.
+        prompts: all prompts of all splits, by rising difficulty. A prompt's difficulty is its rank scaled to [0, 1],
+            so that each tertile has a third of the stream.
     """
 
     prompts: tuple[Prompt, ...] = ()
     finite: ClassVar[bool] = True
 
     def draws(self, rng: random.Random) -> Iterator[Prompt]:
-        """Every prompt once, in a seeded order."""
+        """Iterate over every prompt once, in a seeded order."""
         return iter(rng.sample(self.prompts, len(self.prompts)))
 
     def draw(self, template: Template, rng: random.Random) -> Prompt:
-        """Any of the prompts."""
+        """One of the prompts, drawn uniformly."""
         return rng.choice(self.prompts)
 
     def tertile(self, difficulty: float) -> int:
@@ -74,18 +73,18 @@ class FileCapability(Capability):
 
 
 def capability_from_jsonl(path: str | Path, name: str) -> FileCapability:
-    """Reads a capability from a JSON-lines file.
+    """Read a capability from a JSON-lines file.
 
     Each line is an object with ``prompt`` (text), ``answer`` (the accepted text, or a list of
-    accepted texts, the usual one first) and, if you like, ``difficulty`` (a number in [0, 1]; where
-    it is missing, length stands in for it). Blank lines are skipped. What is graded is the line
-    after the last ``Answer:``, or a whole short reply that mentions the answer. An answer that is a
+    accepted texts, the usual one first) and optionally ``difficulty`` (a number in [0, 1]; by default
+    it is estimated from the length). Blank lines are skipped. The line after the last
+    ``Answer:`` is graded, or a whole short reply that mentions the answer. An answer that is a
     number is compared as one, with the last number of a reply without a marker. One letter, and an
     answer with signs in it (``x < 3``, ``C++``), must be the whole reply.
 
     Args:
-        path: of the file, UTF-8.
-        name: of the capability.
+        path: UTF-8 file.
+        name: name of the capability.
 
     Raises:
         ReadEnvError: no such file; a line that is malformed (file, line, field and value are
@@ -118,17 +117,17 @@ def capability_from_jsonl(path: str | Path, name: str) -> FileCapability:
             f"{path}: {len(prompts)} prompts, of which {training} fall into the training stream; at least 3 must, "
             "so add lines (about 25 of 32 prompts are for training)"
         )
-    # Its one template is there to be listed; draws give the prompts themselves.
+    # The template is only listed; draws return the prompts themselves.
     template = Template(path.stem, ("{prompt}",), "{answer}", lambda rng: _filling(rng.choice(prompts)))
     return FileCapability(name, (template,), "Answer:", _verify, prompts)
 
 
 def extended_by_jsonl(own: Capability, path: str | Path) -> Capability:
-    """A capability that draws from a file too: the file is one template more, beside those of the capability.
+    """Add the prompts of a file to a capability, as one more template.
 
     Args:
-        own: a capability that makes its prompts.
-        path: as in :func:`capability_from_jsonl`, which says what it raises.
+        own: a capability that generates its prompts.
+        path: as in :func:`capability_from_jsonl`, which lists the errors.
     """
     file = capability_from_jsonl(path, own.name)
 
@@ -136,7 +135,7 @@ def extended_by_jsonl(own: Capability, path: str | Path) -> Capability:
         prompt = rng.choice(file.prompts)
         return replace(_filling(prompt), factors={"level": file.tertile(prompt.difficulty)})
 
-    # With its ending, the file's name is no other template's.
+    # The file's suffix keeps its name apart from those of the other templates.
     return extend(own, (Template(Path(path).name, ("{prompt}",), "{answer}", fill),), _verify)
 
 
@@ -144,7 +143,7 @@ def _row(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ReadEnvError(f"{where}: {_short(line)} is no JSON ({error}); write one object a line") from error
+        raise ReadEnvError(f"{where}: {_short(line)} is no JSON ({error}); write one object per line") from error
     if not isinstance(row, dict):
         raise ReadEnvError(f'{where}: {_short(row)} is no JSON object; write {{"prompt": ..., "answer": ...}}')
     for key in row:
@@ -216,6 +215,6 @@ def _is_answer(text: str, completion: str) -> bool:
     # "42" or "$1,250" is a number; "42nd Street" and "5½" are not.
     if len(found) == 1 and not any(c.isalnum() and c not in string.digits for c in text):
         return is_number(completion, found[0])
-    # After the marker the answer must stand alone; a short reply may hold it in a sentence, unless it is one letter.
+    # After the marker the answer must stand alone; a short reply may contain it in a sentence, unless it is one letter.
     alone = marked(completion) is not None or len("".join(words(text))) == 1
     return is_text(completion, [text]) if alone else mentions(completion, [text])

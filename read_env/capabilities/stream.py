@@ -1,8 +1,7 @@
 """Prompts by position: endless training streams and fixed held-out sets.
 
-``stream(tertile)[n]`` is the n-th prompt of that tertile whatever any policy did before, so two
-policies under one seed see the same prompts of a capability in the same order, and what the
-teacher answered once is found again.
+``stream(tertile)[n]`` is the n-th prompt of that tertile and does not depend on earlier allocations: two policies
+under one seed see the same prompts of a capability in the same order, and share the teacher's cached answers.
 """
 
 from __future__ import annotations
@@ -16,20 +15,20 @@ from itertools import islice
 from read_env.capabilities.base import Capability, Prompt, Split, normalised_hash, split_of
 from read_env.errors import ReadEnvError
 
-#: Share of a tertile's prompts that one template may fill: no scaffold dominates.
+#: Maximum share of a tertile's prompts from one template, so that no scaffold dominates.
 _STREAM_TEMPLATE_SHARE = 0.6
 
-#: Share of a held-out set that one template may fill, as a multiple of its equal share.
+#: Maximum share of a held-out set from one template, as a multiple of its equal share.
 _TEMPLATE_CAP = 1.5
 _DRAWS_PER_PROMPT = 400
-#: Draws without a new prompt after which a capability has no more of them.
+#: Consecutive draws without a new prompt after which a capability counts as exhausted.
 _DRAWS_IN_VAIN = 60_000
 
 
 def training_draws(capability: Capability, seed: int) -> Iterator[Prompt]:
-    """Every draw that a training stream of this seed looks at, held-out prompts and repetitions included.
+    """Iterate over all draws of a training stream, held-out prompts and repetitions included.
 
-    Without end: a capability whose prompts run out begins again, in another order.
+    Endless: a capability with a fixed set of prompts starts again in another order.
     """
     rng = random.Random(f"stream/{capability.name}/{seed}")
     while True:
@@ -37,14 +36,14 @@ def training_draws(capability: Capability, seed: int) -> Iterator[Prompt]:
 
 
 class PromptStream:
-    """The training prompts of one capability under one seed, a sequence for each tertile.
+    """Training prompts of one capability under one seed: one sequence per tertile.
 
-    Templates take turns; prompts that belong to a held-out split are skipped. The draws are one
-    seeded sequence, dealt out to the three tertiles, so reading one tertile never changes another.
+    Templates alternate; prompts of a held-out split are skipped. One seeded sequence of draws is divided among the
+    tertiles, so reading one tertile never changes another.
 
     Args:
-        capability: where the prompts come from.
-        seed: streams of different seeds are different.
+        capability: source of the prompts.
+        seed: seed of the stream.
         refused: normalised hashes of prompts that must not be trained on.
     """
 
@@ -85,13 +84,13 @@ class PromptStream:
 
 @lru_cache(maxsize=256)
 def held_out(capability: Capability, split: Split, count: int, seed: int = 0) -> tuple[Prompt, ...]:
-    """A fixed set of ``count`` distinct prompts of one held-out split, tertiles in equal parts (unless they run out).
+    """Fixed set of ``count`` distinct prompts of one held-out split, with equal parts of each tertile where possible.
 
     Args:
-        capability: where the prompts come from.
+        capability: source of the prompts.
         split: ``"probes"``, ``"dev"`` or ``"exam"``.
-        count: how many prompts.
-        seed: which of many such sets.
+        count: number of prompts.
+        seed: seed of the selection.
 
     Raises:
         ReadEnvError: the capability has too few prompts.

@@ -1,4 +1,4 @@
-"""What a student is for: task cards, requirement vectors, utility."""
+"""Downstream tasks: task cards, requirement vectors, utility."""
 
 from read_env.tasks.card import Exemplar, TaskCard, essential, load_task, task_names
 

@@ -1,8 +1,7 @@
-"""Task cards: what a task looks like, which abilities it needs, and how useful a student is for it.
+"""Task cards: description of a downstream task, its requirement vector and its utility.
 
-A card is a TOML file. Those that ship lie in ``read_env/tasks/cards`` and go by their name; any
-other is loaded by its path. The name of a capability, one of the user's own included, is a task
-too: the one that needs nothing else::
+A card is a TOML file. The cards in ``read_env/tasks/cards`` are loaded by name, others by path. The name of a
+capability, the user's own included, is also a task: one that requires this capability alone::
 
     card = load_task("math", suite)
     card = load_task("my_tasks/chess.toml", suite)
@@ -34,7 +33,7 @@ else:
 
 UtilityForm = Literal["weighted_mean", "geometric_mean"]
 
-#: Scores below this count as this in the geometric mean, so that one missing ability does not hide the others.
+#: Lower limit of scores in the geometric mean, so that one missing ability does not hide the others.
 SCORE_FLOOR = 1e-6
 
 _CARDS = Path(__file__).parent / "cards"
@@ -43,7 +42,7 @@ _Text = Annotated[str, Field(min_length=1)]
 
 
 class Exemplar(BaseModel):
-    """One worked example of the task, never taken from a held-out split."""
+    """Worked example of a task; never taken from a held-out split."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,19 +51,19 @@ class Exemplar(BaseModel):
 
 
 class TaskCard(BaseModel):
-    """A task: its description for people and identifiers, its needs, its utility.
+    """Downstream task: description, requirement and utility.
 
     Attributes:
-        name: what ``task=`` and ``--task`` call it, and folders of records: words of letters, digits and
-            dots, joined by single ``-`` or ``_``.
+        name: name in ``task=``, ``--task`` and folders of records: words of letters, digits and dots, joined by
+            single ``-`` or ``_``.
         description: one or two sentences.
-        input_format: what a prompt of this task looks like.
-        output_format: what a good completion looks like.
-        metric: how a completion is graded.
+        input_format: format of a prompt.
+        output_format: format of a correct completion.
+        metric: metric by which completions are graded.
         exemplars: a few prompts with correct completions.
         requirement: capability name -> weight r_c; non-negative, scaled to sum to 1.
-        utility_form: ``weighted_mean``: U = Σ r_c·s_c; ``geometric_mean``: U = Π s_c^{r_c}, for
-            abilities that are needed jointly.
+        utility_form: ``weighted_mean``: U = Σ r_c·s_c; ``geometric_mean``: U = Π s_c^{r_c}, for abilities that
+            are needed jointly.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,7 +86,7 @@ class TaskCard(BaseModel):
         total = math.fsum(requirement.values())
         if total <= 0:
             raise ReadEnvError(f"{requirement} has no positive weight: name at least one needed capability")
-        # What already sums to 1 stays as it is, or normalising twice (card -> snapshot -> card) would move bits.
+        # Weights that already sum to 1 are kept, so that normalising twice (card -> snapshot -> card) changes no bit.
         return requirement if abs(total - 1) < 1e-12 else {c: w / total for c, w in requirement.items()}
 
     @field_validator("utility_form", mode="before")
@@ -98,7 +97,7 @@ class TaskCard(BaseModel):
         return form
 
     def requirement_vector(self, suite: Suite) -> np.ndarray:
-        """The requirement r_τ in the suite's index order.
+        """Requirement r_τ in the suite's index order.
 
         Returns:
             (|C|,) float64 on the simplex.
@@ -112,7 +111,7 @@ class TaskCard(BaseModel):
         return np.array([self.requirement.get(name, 0.0) for name in suite.names])
 
     def utility(self, profile: np.ndarray, suite: Suite) -> float:
-        """How useful a student with this capability profile is for the task: U_τ = F_τ(s), in [0, 1].
+        """Utility of a student for the task: U_τ = F_τ(s), in [0, 1].
 
         Args:
             profile: scores s, (|C|,), each in [0, 1].
@@ -123,7 +122,7 @@ class TaskCard(BaseModel):
         """
         scores = np.asarray(profile, dtype=np.float64)
         if scores.shape != (len(suite),):
-            raise ReadEnvError(f"profile must have shape ({len(suite)},), one score a capability, got {scores.shape}")
+            raise ReadEnvError(f"profile must have shape ({len(suite)},), one score per capability, got {scores.shape}")
         requirement = self.requirement_vector(suite)
         if self.utility_form == "geometric_mean":
             return float(np.exp(requirement @ np.log(np.maximum(scores, SCORE_FLOOR))))
@@ -136,7 +135,7 @@ def task_names() -> tuple[str, ...]:
 
 
 def load_task(name_or_path: str | os.PathLike[str], suite: Suite) -> TaskCard:
-    """The card of this name, or in this ``.toml`` file, or of the capability of this name alone.
+    """Load a task card by name, by path of a ``.toml`` file, or by the name of a capability.
 
     Raises:
         ReadEnvError: for an unknown name, a missing file, invalid TOML, or a field that is missing,
@@ -161,14 +160,17 @@ def load_task(name_or_path: str | os.PathLike[str], suite: Suite) -> TaskCard:
 
 
 def essential(requirement: np.ndarray, k: int) -> np.ndarray:
-    """C_ess: the k capabilities with the largest weights (arXiv 2605.11290), the earlier of equal ones first.
+    """Essential capabilities C_ess: the k with the largest weights; ties go to the earlier one (arXiv 2605.11290).
 
     Args:
         requirement: (|C|,) weights.
-        k: how many at most; capabilities without any weight are never essential.
+        k: maximum number; capabilities with weight 0 are never essential.
 
     Returns:
         (|C|,) boolean mask.
+
+    >>> essential(np.array([0.5, 0.0, 0.3, 0.2]), k=2).tolist()
+    [True, False, True, False]
     """
     requirement = np.asarray(requirement)
     mask = np.zeros(requirement.shape, dtype=bool)
@@ -177,7 +179,7 @@ def essential(requirement: np.ndarray, k: int) -> np.ndarray:
 
 
 def describe(error: ValidationError) -> str:
-    """What is wrong, field by field, in the words of somebody who edits the file."""
+    """Text of a validation error: one entry per field of the card."""
     return "; ".join(_describe_one(details, TaskCard.model_fields) for details in error.errors())
 
 
@@ -198,7 +200,7 @@ def _short(value: object, limit: int = 80) -> str:
 
 
 def _of_capability(capability: Capability) -> TaskCard:
-    """The task that needs this capability and no other; its exemplar is a training prompt."""
+    """Task that requires one capability alone; its exemplar is a training prompt."""
     draws = capability.draws(random.Random(f"exemplar/{capability.name}"))
     shown = next(prompt for prompt in draws if split_of(prompt.text) == "stream")
     name = re.sub(r"[^A-Za-z0-9._-]+|(?<=[_-])[_-]+", "-", capability.name).strip("-_") or "own"

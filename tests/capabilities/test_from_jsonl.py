@@ -130,7 +130,7 @@ def test_prompts_with_braces_are_taken_as_they_are(capability):
 
 
 @pytest.mark.parametrize(("row", "message"), [
-    ("{oops", r"line 2: '\{oops' is no JSON .*; write one object a line"),
+    ("{oops", r"line 2: '\{oops' is no JSON .*; write one object per line"),
     ("[1]", r"line 2: \[1\] is no JSON object"),
     ({"answer": "x"}, r"line 2: field 'prompt' is missing"),
     ({"prompt": "x"}, r"line 2: field 'answer' is missing"),

@@ -1,4 +1,4 @@
-"""Finds the final answer in a completion and compares it with what a prompt's ``check`` accepts.
+"""Find the final answer in a completion and compare it with the answers that a prompt's ``check`` accepts.
 
 The final answer is the first line with a word in it after the last ``Answer:`` (any case, also in
 the languages of the multilingual capability). A completion without that marker is an answer as a
@@ -15,7 +15,7 @@ from typing import Any
 
 from read_env.capabilities.base import Prompt
 
-#: A reply without a marker that has more words than this is no answer but a list of guesses.
+#: Maximum words of a reply without a marker; a longer one may be a list of guesses and is not graded.
 LONGEST_REPLY = 30
 
 _MARKER = re.compile(r"\b(?:answer|antwort|respuesta|réponse|risposta|resposta)[\s*_`]{0,8}:", re.IGNORECASE)
@@ -24,13 +24,13 @@ _NUMBER = re.compile(r"(?<![\w)])-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(
 _WORD = re.compile(r"-?\w+(?:[-'.:/]\w+)*(?:[+#]+(?!\w))?")  # C++ is not C
 _TYPOGRAPHY = str.maketrans({"−": "-", "–": "-", "’": "'", "\u00a0": " "})
 _EMPHASIS = str.maketrans({"*": " ", "`": " "})
-# Marks that say nothing by themselves; a hyphen before a space is a minus, one at the end a charge or the like.
+# Punctuation without meaning; a hyphen before a space is a minus sign, one at the end may be a charge.
 _PUNCTUATION = re.compile(r"""[\w\s.,;:!?¿¡'"‘“”„«»%$€£]|-(?!\s|$)""")
 _LONGEST_NUMBER = 40
 
 
 def marked(completion: str) -> str | None:
-    """What follows the last answer marker, or None where there is no marker."""
+    """Text after the last answer marker; None without a marker."""
     # NFC first: an accent of the marker may be a character of its own.
     *before, tail = _MARKER.split(unicodedata.normalize("NFC", completion))
     if not before:
@@ -39,27 +39,31 @@ def marked(completion: str) -> str | None:
 
 
 def reply(completion: str) -> str:
-    """What is graded where one answer is asked for: the final answer, or a whole short reply; empty if it is long."""
+    """Text that is graded: the final answer, or a whole short reply; empty for a long reply without a marker."""
     answer = marked(completion)
     text = completion if answer is None else answer
     return text if len(words(text)) <= LONGEST_REPLY else ""
 
 
 def numbers(text: str) -> list[Decimal]:
-    """All numbers in a text, thousands separators and LaTeX boxes undone."""
+    """All numbers in a text; thousands separators and LaTeX boxes are removed.
+
+    >>> numbers("from 3 to 1,250")
+    [Decimal('3'), Decimal('1250')]
+    """
     plain = _undressed(text.translate(_EMPHASIS)).replace("{,}", ",").replace(r"\,", "")
     found = (match.group().replace(",", "") for match in _NUMBER.finditer(plain))
     return [Decimal(number) for number in found if len(number) <= _LONGEST_NUMBER]
 
 
 def words(text: str, articles: Collection[str] = ()) -> list[str]:
-    """The words of a text, case folded, NFC, without punctuation around them and without articles."""
+    """Words of a text: case folded, NFC, without surrounding punctuation and articles."""
     found = (word.strip("_") for word in _WORD.findall(_folded(text.translate(_EMPHASIS))))
     return [word for word in found if word and word not in articles]
 
 
 def is_number(completion: str, value: object) -> bool:
-    """Whether the final answer is this number; two different numbers after the marker are none."""
+    """True if the final answer is this number; two different numbers after the marker are not an answer."""
     answer, wanted = marked(completion), Decimal(str(value))
     if answer is None:
         return numbers(completion)[-1:] == [wanted]
@@ -67,26 +71,26 @@ def is_number(completion: str, value: object) -> bool:
 
 
 def is_text(completion: str, accepted: Iterable[str], articles: Collection[str] = ()) -> bool:
-    """Whether the final answer is one of the accepted texts, word for word."""
+    """True if the final answer is one of the accepted texts, word for word."""
     answer = marked(completion)
     given = words(completion if answer is None else answer, articles)
     return bool(given) and any(given == words(text, articles) for text in accepted)
 
 
 def has_signs(text: str) -> bool:
-    """Whether signs are a part of what a text says, as in ``x < 3``, ``a - b`` or ``C++``."""
+    """True if signs are part of the meaning, as in ``x < 3``, ``a - b`` or ``C++``."""
     return bool(_PUNCTUATION.sub("", _folded(text).strip()))
 
 
 def is_written(completion: str, text: str) -> bool:
-    """Whether the final answer is this text sign for sign; case, space beside a sign and emphasis don't count."""
+    """True if the final answer is this text sign for sign, up to case, emphasis and space beside a sign."""
     answer = marked(completion)
     given = _close(completion if answer is None else answer)
     return _close(text) in (given, given.strip("*`$."))
 
 
 def is_set(completion: str, names: Iterable[str]) -> bool:
-    """Whether the final answer lists exactly these one-word names, in any order."""
+    """True if the final answer lists exactly these one-word names, in any order."""
     answer = marked(completion)
     given = words(completion if answer is None else answer, ("and", "&"))
     wanted = sorted(word for name in names for word in words(name))
@@ -94,7 +98,7 @@ def is_set(completion: str, names: Iterable[str]) -> bool:
 
 
 def mentions(completion: str, accepted: Iterable[str], rivals: Iterable[str] = ()) -> bool:
-    """Whether the final answer, or a short reply, holds an accepted text as whole words and no rival."""
+    """True if the final answer, or a short reply, contains an accepted text as whole words and no rival."""
     given = words(reply(completion))
     hits = [words(text) for text in accepted if _holds(given, words(text))]
     return bool(hits) and not any(
@@ -103,7 +107,7 @@ def mentions(completion: str, accepted: Iterable[str], rivals: Iterable[str] = (
 
 
 def grade(check: Mapping[str, Any], completion: str) -> bool:
-    """Grades by the one kind of answer that ``check`` names: ``number``, ``set`` or ``answers`` (with ``articles``)."""
+    """Grade by the kind of answer in ``check``: ``number``, ``set`` or ``answers`` (with ``articles``)."""
     if "number" in check:
         return is_number(completion, check["number"])
     if "set" in check:
@@ -112,12 +116,12 @@ def grade(check: Mapping[str, Any], completion: str) -> bool:
 
 
 def verify(prompt: Prompt, completion: str) -> bool:
-    """The verifier of the capabilities whose prompts have one final answer."""
+    """Verifier of capabilities whose prompts have one final answer."""
     return grade(prompt.check, completion)
 
 
 def _close(text: str) -> str:
-    """The folded text without space beside signs."""
+    """Case-folded text without space beside signs."""
     return re.sub(r" ?([^\w\s]) ?", r"\1", " ".join(_folded(text).split()))
 
 

@@ -38,7 +38,7 @@ def _task(
 
 
 def _varied(fill: Callable[[random.Random], Filling]) -> Callable[[random.Random], Filling]:
-    """``fill``, drawn again until a function that returns a constant would fail."""
+    """Draw ``fill`` again until a function that returns a constant would fail."""
 
     def varied(rng: random.Random) -> Filling:
         while True:
@@ -196,7 +196,7 @@ def _verify(prompt: Prompt, completion: str) -> bool:
     if "number" in prompt.check:
         return is_number(completion, prompt.check["number"])
     code = python_block(completion)
-    # What no file could hold is no Python source, nor is a null byte.
+    # Lone surrogates and null bytes are not Python source.
     if not code.strip() or "\0" in code or not is_writable(code):
         return False
     from read_env.capabilities.execution import run_python

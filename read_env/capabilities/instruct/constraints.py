@@ -1,4 +1,4 @@
-"""Checkable constraints on a text, in the manner of IFEval (arXiv 2311.07911): one small pure function a kind.
+"""Checkable constraints on a text, in the manner of IFEval (arXiv 2311.07911): one pure function per kind.
 
 A constraint is ``{"kind": name, **parameters}``, all of them JSON values; :func:`holds` looks the kind up.
 """
@@ -166,6 +166,10 @@ KINDS: Mapping[str, Callable[..., bool]] = {
 
 
 def holds(constraint: Mapping[str, Any], text: str) -> bool:
-    """Whether a text satisfies a constraint."""
+    """True if a text satisfies a constraint.
+
+    >>> holds({"kind": "no_commas"}, "Plain words.")
+    True
+    """
     parameters = {name: value for name, value in constraint.items() if name != "kind"}
     return KINDS[constraint["kind"]](text, **parameters)

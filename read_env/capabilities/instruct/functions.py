@@ -1,4 +1,4 @@
-"""Functions that a request can call: their schemas, and requests that fix every argument."""
+"""Callable functions of the tool_use prompts: schemas, and requests that determine every argument."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Argument:
 
     Attributes:
         schema: its JSON schema.
-        draw: a value, as said in a request and as passed.
-        optional: of an optional one, how a request mentions it.
+        draw: draws a value, as text of a request and as argument.
+        optional: phrase that mentions an optional argument in a request.
     """
 
     schema: Mapping[str, Any]
@@ -63,7 +63,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Function:
-    """Something that can be called.
+    """Function that a request can call.
 
     Attributes:
         name: in the call.
@@ -78,14 +78,14 @@ class Function:
     requests: tuple[str, ...]
 
     def schema(self) -> dict[str, Any]:
-        """What a prompt shows of the function."""
+        """JSON description of the function in a prompt."""
         required = [name for name, argument in self.arguments.items() if not argument.optional]
         properties = {name: dict(argument.schema) for name, argument in self.arguments.items()}
         parameters = {"type": "object", "properties": properties, "required": required}
         return {"name": self.name, "description": self.description, "parameters": parameters}
 
     def request(self, rng: random.Random) -> tuple[str, dict[str, Any]]:
-        """A request in words and the arguments it fixes; optional ones are left out half of the time."""
+        """Request in words with the arguments that it determines; an optional argument is left out with probability 1/2."""
         said, values, tail = {}, {}, ""
         for name, argument in self.arguments.items():
             if argument.optional and rng.random() < 0.5:

@@ -18,9 +18,9 @@ from read_env.capabilities.instruct.answers import marked
 from read_env.capabilities.instruct.words import ending, filling
 from read_env.errors import ReadEnvError
 
-#: Entries of a task and level; which one a prompt shows is drawn.
+#: Number of entries per task and level, of which each prompt draws one.
 _ENTRIES = 2**31
-#: An answer that has more characters is none; the longest right one has about a hundred.
+#: Maximum characters of an answer; the longest correct one has about a hundred.
 _LONGEST_ANSWER = 300
 
 Level = Mapping[str, int]
@@ -90,7 +90,7 @@ _TASKS = {**_MATH, **_REASONING}
 
 
 def extended(suite: Suite) -> Suite:
-    """The instruct suite with the tasks added to math and reasoning.
+    """Instruct suite with the tasks added to math and reasoning.
 
     Raises:
         ReadEnvError: reasoning-gym is not installed.
@@ -104,7 +104,7 @@ def extended(suite: Suite) -> Suite:
 
 
 def version() -> str:
-    """The installed version of reasoning-gym: another one may make other prompts. Empty without it."""
+    """Installed version of reasoning-gym, which determines the prompts; empty if it is not installed."""
     try:
         return metadata.version("reasoning-gym")
     except metadata.PackageNotFoundError:
@@ -120,7 +120,7 @@ _PATTERNS = ("{question}\n\n{ending}", "{question} {ending}", "{ending}\n\n{ques
 
 
 def _entry(task: str) -> Callable[[random.Random], Filling]:
-    """Draws a level and one of the task's entries."""
+    """Draw a level and one of the task's entries."""
 
     def fill(rng: random.Random) -> Filling:
         level, index = rng.randrange(3), rng.randrange(_ENTRIES)
@@ -135,20 +135,20 @@ def _entry(task: str) -> Callable[[random.Random], Filling]:
 
 
 def _is_right(check: Mapping[str, Any], completion: str) -> bool:
-    """Whether the task's own scorer gives the final answer all points."""
+    """True if the task's own scorer gives the final answer the full score."""
     answer = marked(completion)
     given = (completion if answer is None else answer).strip()
     if not 0 < len(given) <= _LONGEST_ANSWER:
         return False
     dataset = _dataset(check["task"], check["level"])
     entry = dataset[check["index"]]
-    # As written, without what models put around an answer, and what stands behind an equals sign.
+    # The answer as written, without the usual decoration, and the part after an equals sign.
     bare = given.strip("*`$ ")
     for text in dict.fromkeys((given, bare, bare.removesuffix("."), bare.removesuffix(".").rpartition("=")[2].strip())):
         try:
             if dataset.score_answer(text, entry) == 1:
                 return True
-        except Exception:  # some scorers choke on what they can't read
+        except Exception:  # some scorers raise on malformed text
             continue
     return False
 
@@ -161,7 +161,7 @@ def _dataset(task: str, level: int) -> Any:
 
 @lru_cache(maxsize=1)
 def _package() -> Any:
-    # The package draws from the global generator while it is imported; nobody else's draws may depend on that.
+    # The import draws from the global random generator; its state is restored, so that no other draw depends on it.
     state = random.getstate()
     try:
         return import_module("reasoning_gym")

@@ -1,4 +1,4 @@
-"""long_context: find, count, add up and order what stands in 10, 20, 40, 80 or 120 records."""
+"""long_context: find, count, add up and order entries of 10, 20, 40, 80 or 120 records."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Single operations that programming tasks are made of: in words, as Python source, and as a function.
+"""Single operations that programming tasks consist of: in words, as Python source, and as a function.
 
-The function gives the expected results and the source goes into the reference, so a slip in either
-shows in the tests, where every reference must pass its own cases.
+The function gives the expected results and the source goes into the reference; the tests run every reference on its
+own cases, which reveals a mistake in either.
 """
 
 from __future__ import annotations

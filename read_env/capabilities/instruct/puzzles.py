@@ -6,13 +6,13 @@ import itertools
 import random
 from dataclasses import dataclass
 
-#: Of every person, whether a knight.
+#: True for each person who is a knight.
 Assignment = tuple[bool, ...]
 
 
 @dataclass(frozen=True)
 class Statement:
-    """What one person says of others.
+    """Statement of one person about others.
 
     Attributes:
         kind: ``"knight"`` or ``"knave"`` (of the first one named), ``"same"`` or ``"different"`` (of both).
@@ -23,12 +23,12 @@ class Statement:
     about: tuple[int, ...]
 
     def holds(self, knights: Assignment) -> bool:
-        """Whether the statement is true under an assignment."""
+        """True if the statement holds under an assignment."""
         first, last = knights[self.about[0]], knights[self.about[-1]]
         return {"knight": first, "knave": not first, "same": first == last, "different": first != last}[self.kind]
 
     def text(self, names: list[str]) -> str:
-        """The statement in words."""
+        """Statement in words."""
         first, last = names[self.about[0]], names[self.about[-1]]
         return {
             "knight": f"{first} is a knight",

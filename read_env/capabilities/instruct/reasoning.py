@@ -57,7 +57,7 @@ def _membership(rng: random.Random) -> Filling:
     chain, (above, apart, other) = kinds[: hops + 1], kinds[hops + 1 :]
     start, goal = chain[0], chain[-1]
     rules = [f"Every {a} is a {b}." for a, b in zip(chain, chain[1:], strict=False)]
-    # What tempts to a wrong conclusion: the converse of a rule, and a kind that excludes the goal.
+    # Distractors: the converse of a rule, and a kind that excludes the goal.
     rules += [f"Every {goal} is a {above}.", f"No {apart} is a {goal}.", f"Every {other} is a {apart}."]
     rng.shuffle(rules)
     names = rng.sample(NAMES, 3)

@@ -22,7 +22,7 @@ _KEYS = ("summary", "opinion", "reason", "example", "remark", "advice")
 
 @dataclass
 class _Text:
-    """A reference in the making, with what it has to fulfil."""
+    """Partial reference with the constraints that it has to satisfy."""
 
     topic: Topic
     sentences: list[str]
@@ -31,7 +31,7 @@ class _Text:
     check: list[dict[str, Any]] = field(default_factory=list)
 
     def ask(self, text: str, kind: str, **parameters: Any) -> None:
-        """Adds a constraint and how the prompt puts it."""
+        """Add a constraint and its wording in the prompt."""
         self.asked.append(text)
         self.check.append({"kind": kind, **parameters})
 
@@ -99,7 +99,7 @@ def _quote(rng: random.Random, text: _Text) -> None:
 def _add(
     rng: random.Random, text: _Text, count: int, extras: tuple[Callable[[random.Random, _Text], None], ...]
 ) -> None:
-    """``count`` of the extras, in the order given: what changes the text comes before what measures it."""
+    """Choose ``count`` of the extras, kept in order: those that change the text come before those that measure it."""
     for i in sorted(rng.sample(range(len(extras)), count)):
         extras[i](rng, text)
 

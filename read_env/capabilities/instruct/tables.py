@@ -67,7 +67,7 @@ def _italian(ten: str, one: int, small: list[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Calendar:
-    """Days and months of a language and how it asks about them."""
+    """Days and months of a language, and questions about them."""
 
     days: tuple[str, ...]
     months: tuple[str, ...]
@@ -157,5 +157,5 @@ ADJECTIVES: Mapping[str, tuple[str, ...]] = {
     "old": ("alt", "viejo|antiguo/vieja|antigua", "vieux|ancien/vieille|ancienne", "vecchio|antico/vecchia|antica", "velho|antigo/velha|antiga"),
     "beautiful": ("schön", "hermoso|bello|bonito/hermosa|bella|bonita", "beau/belle", "bello/bella", "belo|bonito|lindo/bela|bonita|linda"),
 }  # fmt: skip
-#: Adjectives by what they tell; one sentence takes at most one of each.
+#: Adjectives by property; a sentence takes at most one of each.
 ADJECTIVE_KINDS = (("white", "black", "red", "yellow", "green"), ("small", "big"), ("new", "old"), ("beautiful",))

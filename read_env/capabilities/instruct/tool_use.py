@@ -25,7 +25,7 @@ def _call(domain: tuple[Function, ...]) -> Callable[[random.Random], Filling]:
     def fill(rng: random.Random) -> Filling:
         target = rng.choice(domain)
         offered = rng.randint(2, 4)
-        # Others of the same domain are the harder ones to tell apart.
+        # Functions of the same domain are harder to tell apart.
         pool = domain if rng.random() < 0.6 else _EVERYTHING
         shown = [target, *rng.sample([function for function in pool if function is not target], offered - 1)]
         rng.shuffle(shown)
@@ -55,7 +55,7 @@ def last_object(completion: str) -> dict[str, Any] | None:
 
 
 def same(given: Any, wanted: Any) -> bool:
-    """Whether two JSON values are equal up to key order, 3 or 3.0, and case and outer space of strings."""
+    """True if two JSON values are equal up to key order, 3 and 3.0, and case and outer space of strings."""
     if isinstance(given, bool) or isinstance(wanted, bool):
         return given is wanted
     if isinstance(given, str) and isinstance(wanted, str):

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Topic:
-    """Something to write about.
+    """Topic of a text.
 
     Attributes:
-        word: the topic's word, which every text must hold.
-        sentences: true things about it; the first one holds the word.
-        tempting: words one would like to use, of which no sentence has one.
+        word: word that every text must contain.
+        sentences: true sentences about it; the first contains the word.
+        tempting: obvious words that occur in none of the sentences.
     """
 
     word: str

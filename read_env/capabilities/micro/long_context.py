@@ -1,4 +1,4 @@
-"""long_context: find what was said among many things that were said."""
+"""long_context: find one statement among many."""
 
 from __future__ import annotations
 
