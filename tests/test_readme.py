@@ -1,4 +1,4 @@
-"""The README's code runs as it is printed, on a budget small enough for a test."""
+"""The code of README.md and docs/agents.md runs as printed, on a budget small enough for a test."""
 
 import re
 import sys
@@ -28,7 +28,7 @@ def test_the_ten_lines_of_python(small_budget, capsys):
 def test_the_custom_agent_runs_beside_the_others(small_budget, tmp_path, monkeypatch):
     from read_env.agents import make_agent
 
-    code = blocks("README.md", "agent")[0]
+    code = blocks("docs/agents.md", "agent")[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
     (tmp_path / "my_agent.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -45,8 +45,17 @@ def test_the_custom_agent_runs_beside_the_others(small_budget, tmp_path, monkeyp
 
 @pytest.mark.slow
 def test_the_stable_baselines_loop(small_budget, tmp_path, monkeypatch):
-    code = re.search(r"## Stable-Baselines3.*?```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    code = re.search(r"## Stable-Baselines3.*?```python\n(.*?)```", (ROOT / "docs/agents.md").read_text(), re.DOTALL)[1]
     code = code.replace("n_steps=20, batch_size=20", "n_steps=2, batch_size=2").replace("learn(400)", "learn(4)")
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, "docs/agents.md", "exec"), {})
     assert list((tmp_path / "runs" / "tb").rglob("events.*"))
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/*.md"))]
+)
+def test_links_to_files_lead_somewhere(page):
+    text = (ROOT / page).read_text()
+    targets = [target for target in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in target]
+    assert not [target for target in targets if not (ROOT / page).parent.joinpath(target).exists()]
