@@ -1,7 +1,7 @@
-"""How far is w = r from the best fixed allocation? The gap of every task, searched and measured on different seeds.
+"""Gap between w = r and the best fixed allocation of every task, searched and measured on different seeds.
 
     python scripts/allocation_gap.py                 # runs/gap, then docs/allocation_gap.md
-    python scripts/allocation_gap.py --processes 1   # interrupted, the same command goes on
+    python scripts/allocation_gap.py --processes 1   # after an interruption the same command continues
 
 The winners of the search run together with task-static on fresh seeds, where the exam measures the paired difference.
 """
@@ -19,7 +19,7 @@ from read_env.config import load_preset
 from read_env.reporting import fixed_allocation_profiles, gap_markdown, gap_table
 from read_env.tasks import load_task, task_names
 
-#: Measured by earlier states of this script and its cards, and seen: never to be measured on again.
+#: Seeds whose results were seen during development; never used for measurements again.
 EARLIER_SEEDS = "seeds 6001 to 6008, 6101 to 6110 and 6201 to 6210"
 
 

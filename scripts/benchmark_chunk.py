@@ -1,4 +1,4 @@
-"""Where the seconds of a step go: prompts, teacher, student, probes, everything else.
+"""Seconds of a step by stage: prompts, teacher, student, probes, everything else.
 
     python scripts/benchmark_chunk.py                      # micro preset, cold and warm cache
     python scripts/benchmark_chunk.py --steps 12 --out docs/benchmark_chunk.md
@@ -6,7 +6,7 @@
 All figures come from one process on one thread, side by side: a cold run of the first steps of an
 episode, then the same steps with a warm cache. Reported are medians over the steps, the share of
 each stage, tokens per second, the bandit's refit and choice, the import time of the package, and what
-the stages come to at a million completion tokens a step.
+the stages come to at a million completion tokens per step.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ STAGES = ("prompts", "teacher", "student", "probes", "other")
 
 #: Completion tokens of the projected step: the paper's at a budget of 20M (arXiv 2605.11290).
 PROJECTED_TOKENS = 1_000_000
-#: Share of a projected step that is aimed at, and the paper's.
+#: Target share of a projected step, and the paper's.
 BARS = {"probes": (0.03, 0.0312), "everything else": (0.05, 0.0563)}
 
 
 def measure_steps(distillation, steps: int) -> list[dict[str, float]]:
-    """Seconds by stage of every step, with the tokens that went through the student."""
+    """Seconds by stage of every step, with the tokens processed by the student."""
     distillation.reset(0)
     rows = []
     for _ in range(steps):
@@ -43,7 +43,7 @@ def measure_steps(distillation, steps: int) -> list[dict[str, float]]:
         report = distillation.step(np.ones(len(distillation.suite)))
         total = time.perf_counter() - started
         row = {stage: report.seconds[stage] for stage in STAGES}
-        # What the process did not time itself (validation, the report) belongs to "other" too.
+        # Time that the process does not assign to a stage (validation, the report) belongs to "other".
         row["other"] += total - sum(row.values())
         rows.append({**row, "total": total, "trained_tokens": report.trained_tokens})
     return rows
@@ -58,7 +58,7 @@ def stage_table(title: str, rows: list[dict[str, float]]) -> list[str]:
         median = statistics.median(r[stage] for r in rows)
         lines.append(f"| {stage} | {median:.4f} | {statistics.median(r[stage] / r['total'] for r in rows):.1%} |")
     student = statistics.median(r["trained_tokens"] / r["student"] for r in rows)
-    lines += ["", f"{tokens:,.0f} tokens a step (prompt and completion); {student:,.0f} trained tokens/s in the student stage, "
+    lines += ["", f"{tokens:,.0f} tokens per step (prompt and completion); {student:,.0f} trained tokens/s in the student stage, "
               f"{tokens / total:,.0f} tokens/s over the whole step; 8,000 tokens take {8000 * total / tokens:.2f} s.", ""]  # fmt: skip
     return lines
 
@@ -68,10 +68,10 @@ def projection(measured: dict[str, dict[int, list[dict[str, float]]]], choice: f
 
     Args:
         measured: rows of ``measure_steps`` by step size, cold and warm; three sizes at least.
-        choice: seconds of the agent's refit and choice, once a step.
+        choice: seconds of the agent's refit and choice, once per step.
     """
     lines = [
-        f"### Projected to {PROJECTED_TOKENS:,} completion tokens a step", "",
+        f"### Projected to {PROJECTED_TOKENS:,} completion tokens per step", "",
         "Assumed: teacher and student take the same time for each token as in the steps above, so that both grow with the "
         "step; probes are the same forward passes whatever the step (their median over all steps above); everything else "
         "(prompts, bookkeeping, snapshot, and the bandit's refit and choice) is a fixed part and a part that grows with the "
@@ -107,7 +107,7 @@ def projection(measured: dict[str, dict[int, list[dict[str, float]]]], choice: f
 
 
 def measure_bandits(steps: int) -> tuple[list[str], float]:
-    """Milliseconds that each bandit takes to refit and choose, on random observations; seconds of the slowest."""
+    """Milliseconds per refit and choice of each bandit, on random observations; seconds of the slowest."""
     from read_env.agents import make_agent
     from read_env.capabilities import get_suite
 
@@ -162,7 +162,7 @@ def main() -> None:
         type=int,
         nargs="*",
         default=[4_000, 6_000, 10_000],
-        help="completion tokens a step; three sizes at least give a projection",
+        help="completion tokens per step; three sizes at least give a projection",
     )
     parser.add_argument("--out", type=Path, help="also write the tables here")
     args = parser.parse_args()
@@ -174,11 +174,11 @@ def main() -> None:
     measured: dict[str, dict[int, list[dict[str, float]]]] = {"cold": {}, "warm": {}}
     for step_tokens in args.step_tokens:
         budget = {"total_tokens": step_tokens * args.steps, "step_tokens": step_tokens}
-        # Nothing on disk: a cold cache must not know what an earlier run asked.
+        # No cache on disk: a cold cache must not contain answers of an earlier run.
         distillation = Distillation.load(load_preset(args.preset, {"budget": budget, "cache": {"directory": "none"}}))
-        for cache, by_size in measured.items():  # the second run finds in memory what the first one asked
+        for cache, by_size in measured.items():  # the second run finds the first one's answers in memory
             by_size[step_tokens] = measure_steps(distillation, args.steps)
-            lines += stage_table(f"{step_tokens:,} completion tokens a step, {cache} cache", by_size[step_tokens])
+            lines += stage_table(f"{step_tokens:,} completion tokens per step, {cache} cache", by_size[step_tokens])
     bandits, choice = measure_bandits(20)
     lines += bandits
     if len(measured["cold"]) >= 3:

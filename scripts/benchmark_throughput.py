@@ -34,9 +34,9 @@ from throughput_page import Measured, merge, section
 from throughput_pairs import PRESETS, SHAPES, TOKENS, Pair, Work, load_pair, prepare
 from throughput_variants import COLD, SHUFFLED, VARIANTS, Run
 
-#: Updates on the same batches that are compared.
+#: Number of updates on the same batches that are compared.
 CHECKED_UPDATES = 3
-#: Teacher probabilities that are kept for this: the whole of a small vocabulary.
+#: Teacher probabilities kept for the comparison: all of a small vocabulary.
 CHECKED_K = 512
 #: How much the losses of these, and the weights after them, may differ: relative, and as a share of the way from the
 #: initial weights. The second for bf16, which has three digits, and where part of the vocabulary is in the tail.
@@ -45,7 +45,7 @@ EXACT, ROUGH = (1e-3, 0.02), (2e-2, 0.3)
 
 @dataclass(frozen=True)
 class Check:
-    """How far the two engines were apart after the same batches."""
+    """Difference between the two engines after training on the same batches."""
 
     losses: list[tuple[float, float]]
     loss_gap: float
@@ -102,7 +102,7 @@ def _weights(model: torch.nn.Module) -> torch.Tensor:
 
 
 def measure(pair: Pair, work: Work, rounds: int) -> tuple[dict[str, list[Run]], dict[str, float]]:
-    """Runs of every variant, round by round in turning order after one that isn't counted; losses after the last."""
+    """Runs of every variant, in rotating order per round, after one warm-up round; losses after the last round."""
     runs: dict[str, list[Run]] = {variant: [] for variant in VARIANTS}
     losses = {}
     for index in range(rounds + 1):
@@ -130,7 +130,7 @@ def _one_pass(variant: str, name: str, threads: int, device: str, folder: Path) 
 
 
 def settings(pair: Pair, work: Work, runs: dict[str, list[Run]], threads: int) -> str:
-    """Those of both engines, in words."""
+    """Settings of both engines, in words."""
     size = batching(pair, work)
     return (
         f"{threads} thread{'s' * (threads > 1)}; student: {pair.student.placement}; K = {pair.config.distill.teacher_top_k}; TRL "

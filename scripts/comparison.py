@@ -1,6 +1,6 @@
 """Remake docs/comparison.md: the agents on six tasks and ten seeds, and on fewer seeds at twice the budget.
 
-    python scripts/comparison.py                 # hours on two cores; interrupted, the same command goes on
+    python scripts/comparison.py                 # hours on two cores; after an interruption the same command continues
     python scripts/comparison.py --processes 1
 
 Named before the first run: the tasks, the seeds, the budgets and the primary contrasts. What learns
@@ -53,14 +53,14 @@ TRAINED = ("read-bandit", "sb3:PPO")
 REFERENCES = ("task-static", "water-filling", "random-candidate")
 PRIMARY = {"read-bandit": REFERENCES, "read-bandit-trained": REFERENCES}
 
-#: The second budget, with the agents that matter most.
+#: Second budget, with the main agents.
 LONGER = {"total_tokens": 60_000, "step_tokens": 3_000}
 LONGER_SEEDS = (9201, 9202, 9203)
 LONGER_AGENTS = ("uniform", "task-static", "water-filling", "random-candidate", "read-bandit")
 
 
 def train_one(name: str, directory: Path) -> None:
-    """Trains one agent on the training tasks; a worker process."""
+    """Train one agent on the training tasks, in a worker process."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     config = load_preset("micro", {**SETTINGS, "seed": TRAINING_SEED, "agent": name})
     console = Console(file=(directory.parent / f"{directory.name}.log").open("a"))
@@ -77,7 +77,7 @@ def train_all(out: Path, processes: int) -> dict[str, Path]:
 
 
 def grid_searched(found: Search, config: Config, directory: Path) -> Path:
-    """The agent that knows the best fixed allocation of every task from the search of fixed_allocations.py."""
+    """Agent that plays the best fixed allocation of each task, found by fixed_allocations.py."""
     suite = get_suite(config.suite)
     agent = make_agent("grid-searched", capabilities=suite.names)
     for label, utilities in found.utilities.items():
@@ -134,7 +134,7 @@ def main() -> None:
 
 
 def publish_all(main_directory: Path, longer_directory: Path) -> Path:
-    """The two pages."""
+    """Write the two pages."""
     report = comparison_report(main_directory, primary=PRIMARY)
     intro = (
         "Made by `python scripts/comparison.py`. Tasks, seeds, budget and primary contrasts were named before the "
@@ -157,7 +157,7 @@ def publish_all(main_directory: Path, longer_directory: Path) -> Path:
 
 
 def why(comparison: Comparison) -> str:
-    """How much there is to win, how loud the noise is, and what the agents did with their tokens."""
+    """Possible gain, noise, and the agents' use of their tokens."""
     header = [
         "task", "task-static", "best agent", "headroom a step", "noise of a step", "steps to tell", "steps of a run",
     ]  # fmt: skip
@@ -181,7 +181,7 @@ def why(comparison: Comparison) -> str:
 
 
 def headroom(comparison: Comparison, task: str) -> list[str]:
-    """One task: what task-static and the best agent gain, and how many steps it takes to tell them apart."""
+    """Row of one task: gains of task-static and of the best agent, and the steps needed to tell them apart."""
     gain = {agent: _mean(comparison.of(agent, task), PROBE_UTILITY.value) for agent in comparison.agents}
     best = max(gain, key=lambda agent: gain[agent])
     static = comparison.of("task-static", task)
@@ -200,7 +200,7 @@ def headroom(comparison: Comparison, task: str) -> list[str]:
 
 
 def spending(comparison: Comparison, agent: str) -> list[str]:
-    """One agent: when it gained, how far it is from task-static, and where its tokens went."""
+    """Row of one agent: gain by step, distance from task-static, and shares of its tokens."""
     runs = [run for run in comparison.finished if run.agent == agent]
     static = {(run.task, run.seed): run for run in comparison.finished if run.agent == "task-static"}
     courses = np.array([_course(run) for run in runs])

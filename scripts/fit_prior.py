@@ -1,4 +1,4 @@
-"""What fixed allocations did on the micro world, in the terms of read-bandit's transfer model: where its prior comes from.
+"""Prior of read-bandit's transfer model, fitted to runs of fixed allocations on the micro world.
 
 python scripts/fit_prior.py     # after allocation_gap.py --search-only; reads its runs of one profiling seed
 """
@@ -15,7 +15,8 @@ from read_env.reporting import load_run
 from read_env.reporting.tables import markdown_table, number
 
 CHUNK_TOKENS = 6_000
-#: Transfer and interference of one source differ only where scores differ: wider, they would run apart with opposite signs.
+#: Transfer and interference of one source are told apart by differing scores only: a wider prior would let them grow
+#: with opposite signs.
 WIDE = TransferPrior(0.05, 0.1, 0.03, 0.0, 0.1, 0.03, 0.02)
 
 

@@ -1,6 +1,6 @@
 """The search for the best fixed allocation of every task, used by allocation_gap.py and comparison.py.
 
-A fixed allocation's final profile does not depend on the task: each is run once a seed and used for
+A fixed allocation's final profile does not depend on the task: each is run once per seed and used for
 all tasks. The search plays all allocations on one seed and the best few of each task on more, and
 measures exact match on the dev split, never on the exam. The winner is not the luckiest run but the best
 allocation according to a surface fitted to all runs: the scores of one run depend on its seed by more
@@ -33,9 +33,9 @@ SETTINGS = {
     "distill": {"teacher_batch_size": 96},  # many runs share the teacher's answers
 }
 SEARCH_SEEDS = [5001, 5002, 5003, 5004, 5005]
-#: The search looks at dev alone; 144 prompts a capability are nearly all that some have there.
+#: The search uses the dev split alone; 144 prompts per capability are nearly all that some capabilities have there.
 SEARCH_MEASURE = {"exam_split": "dev", "exam": 144}
-#: Penalties that the surface chooses from.
+#: Ridge penalties, chosen by cross-validation.
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 #: Allocations of each task that go on from the first search seed to the others.
 FINALISTS = 3
@@ -51,7 +51,7 @@ def shares_of(allocation: np.ndarray, names: tuple[str, ...]) -> str:
 def search_space(tasks: Sequence[TaskCard], suite: Suite) -> dict[str, np.ndarray]:
     """Named allocations, each once: (|C|,) shares that sum to 1.
 
-    The first name of an allocation stands; ``task-NAME`` comes first, so every task has its own.
+    An allocation keeps its first name; ``task-NAME`` comes first, so every task has its own.
     """
     size = len(suite)
     sources = [
@@ -104,7 +104,7 @@ def _without_a_need(task: TaskCard, suite: Suite) -> dict[str, np.ndarray]:
 
 
 def requests(space: dict[str, np.ndarray], seeds: list[int], config: Config, directory: Path) -> dict[str, RunRequest]:
-    """A run for each allocation and seed."""
+    """One run per allocation and seed."""
     names = get_suite(config.suite).names
     found = {}
     for seed, (label, allocation) in itertools.product(seeds, space.items()):
@@ -116,7 +116,7 @@ def requests(space: dict[str, np.ndarray], seeds: list[int], config: Config, dir
 
 
 def run_all(title: str, runs: dict[str, RunRequest], processes: int) -> None:
-    """Runs what is missing; students are not kept."""
+    """Make the missing runs; students are not kept."""
     failures = run_many(title, runs, processes, Console(), make_env)
     for run in runs.values():
         shutil.rmtree(run.directory / "student", ignore_errors=True)
@@ -177,13 +177,13 @@ def _features(allocations: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Search:
-    """What a search for the best fixed allocation of every task found.
+    """Result of a search for the best fixed allocation of every task.
 
     Attributes:
         space: all allocations, by name.
         best: task -> the best one by utility of the fitted surface.
         utilities: allocation -> task -> that utility.
-        surface: what the utilities come from.
+        surface: fitted surface of the utilities.
         tokens: completion tokens of all its runs.
     """
 

@@ -1,6 +1,6 @@
-"""Remake docs/objectives.md: every objective at one budget, from the first student and from one that is half-way.
+"""Remake docs/objectives.md: every objective at one budget, from the initial student and from a partly distilled one.
 
-    python scripts/objectives.py                 # pilot, runs and page; interrupted, the same command goes on
+    python scripts/objectives.py                 # pilot, runs and page; after an interruption the same command continues
     python scripts/objectives.py --processes 1
 
 Named before the first run: objectives with their parameters, budgets, seeds, and the two families of
@@ -38,7 +38,7 @@ SEEDS = (7201, 7202, 7203, 7204, 7205)
 PILOT_SEEDS = (7101, 7102)
 #: Learning rates to choose from.
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
-#: How the error of a run begins whose learning rate was too high.
+#: Beginning of the error message of a run that diverged.
 _DIVERGED = "the student update diverged"
 
 _KL = 0.05
@@ -67,7 +67,7 @@ FROM_START: dict[str, dict[str, Any]] = {
     "grpo + KL": {"loss": "grpo", "grpo_beta": _KL},
     "rlad": {"loss": "rlad"},
 }
-#: The same from a student that has been distilled already: where sampling from the student is said to pay.
+#: The same from a student that is partly distilled, where on-policy training is said to pay.
 FROM_HALFWAY = {name: FROM_START[name] for name in ("sft", "fkl", "gkd", "grpo", "grpo + KL", "rlad")}
 HALFWAY_TOKENS = 300_000
 HALFWAY_SEED = 7001
@@ -95,7 +95,7 @@ class Setting:
     variants: Mapping[str, Mapping[str, Any]]
 
     def config(self, label: str, rate: float, seed: int, **settings: Any) -> Config:
-        """Of one run: tokens in equal parts to all capabilities."""
+        """Configuration of one run: tokens in equal parts to all capabilities."""
         return load_preset(
             "micro",
             {
@@ -110,7 +110,7 @@ class Setting:
 
 
 def run_all(title: str, configs: Mapping[str, Config], directory: Path, processes: int) -> dict[str, Run]:
-    """Runs what is missing; students are not kept.
+    """Make the missing runs; students are not kept.
 
     An objective that diverges at a learning rate has no run: it is absent from the result.
     """
@@ -154,7 +154,7 @@ def measured(setting: Setting, rates: Mapping[str, float], out: Path, processes:
 
 
 def halfway_student(out: Path) -> Path:
-    """A student that learned ``HALFWAY_TOKENS`` from the teacher, evenly; made once."""
+    """Student distilled with ``HALFWAY_TOKENS`` in equal parts; made once."""
     directory = out / "halfway-student"
     config = Setting("halfway-student", "embedded:micro/student", FROM_START).config("fkl", 3e-4, HALFWAY_SEED)
     config = config.model_copy(
@@ -220,7 +220,7 @@ def contrast_table(families: Mapping[str, Mapping[str, list[Run]]], pairs: list[
 
 
 def courses(runs: Mapping[str, list[Run]]) -> str:
-    """What the objectives saw in their first and last step: means over seeds."""
+    """Training metrics of the objectives in the first and last step, means over seeds."""
     columns = ("fkl", "rkl", "overlap", "topk_mass", "alpha", "clip_fraction", "reward")
     rows = []
     for label, entries in runs.items():
@@ -269,7 +269,7 @@ def page(
     runs: Mapping[str, Mapping[str, list[Run]]], rates: Mapping[str, Mapping[str, tuple[float, list[float]]]],
     names: tuple[str, ...],
 ) -> str:  # fmt: skip
-    """docs/objectives.md."""
+    """Write docs/objectives.md."""
     start, halfway = runs["from-start"], runs["from-halfway"]
     before = {name: _start_exam(entries["fkl"][0]).mean() for name, entries in runs.items()}
     pilot = [
@@ -283,8 +283,8 @@ def page(
         "over capabilities, ± half the 95 % t interval over seeds. Contrasts were named before the first run. The "
         "learning rate of each objective is the best by exact match on dev, on other seeds (last table; "
         '"edge": the smallest or largest that was tried); all other parameters are the defaults of `distill`, '
-        f"{SETTINGS['teacher_top_k']} teacher probabilities a token, and samples in rollouts of 32. The corrected arkd also asks "
-        "the teacher about 4 dev prompts a capability, outside the budget, and is rewarded by them; dev has no part in "
+        f"{SETTINGS['teacher_top_k']} teacher probabilities per token, and samples in rollouts of 32. The corrected arkd also asks "
+        "the teacher about 4 dev prompts per capability, outside the budget, and is rewarded by them; dev has no part in "
         "the exam.\n\n"
         f"## From the first student\n\nIts mean exam is {before['from-start']:.3f}.\n\n"
         f"{scores_table(start, rates['from-start'], names)}\n\n"

@@ -1,7 +1,7 @@
 """Remake docs/observations.md: transfer matrices at three budgets, diminishing returns, rising spillover.
 
-    python scripts/observations.py                 # 8 one-hot runs a seed, 10 seeds, then the page
-    python scripts/observations.py --processes 1   # interrupted, the same command goes on
+    python scripts/observations.py                 # 8 one-hot runs per seed, 10 seeds, then the page
+    python scripts/observations.py --processes 1   # after an interruption the same command continues
 
 The budgets and seeds were fixed before the first run: 20,000 tokens, at which a pilot on seeds
 9001 and 9002 had shown both signs of transfer, one budget below and one above. The seeds here were
@@ -23,12 +23,12 @@ from read_env.reporting.tables import interval, markdown_table, number
 from read_env.reporting.transfer import TransferResult, analyse
 from read_env.running.transfer import TransferRequest, transfer
 
-#: Where the signs are tested; the other two budgets show what grows.
+#: Budget at which the signs are tested; the other two show the trend.
 TESTED_BUDGET = 20_000
 
 
 def claims(result: TransferResult, measure: str) -> list[tuple[str, Estimate]]:
-    """What Figure 1 of the paper says, each as a number that is positive if it holds here too.
+    """Claims of the paper's Figure 1, each as a difference that is positive if the claim holds here.
 
     Differences are taken within a seed, the interval is over seeds.
     """
@@ -59,7 +59,7 @@ def claims(result: TransferResult, measure: str) -> list[tuple[str, Estimate]]:
 
 
 def introduction(result: TransferResult) -> str:
-    """What agrees with the paper and what doesn't, decided by the numbers."""
+    """Table of agreement with the paper."""
     tested = result.matrices["exam"][result.budgets.index(TESTED_BUDGET)]
     negative, positive = int(tested.survivors(-1).sum()), int(tested.survivors(+1).sum())
     rows = []
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/observations"))
     args = parser.parse_args()
 
-    # Nothing is decided here, so steps can be long; and the teacher is asked for much of each stream.
+    # The allocation is fixed, so steps can be long; large teacher batches suit long streams.
     config = load_preset(args.preset, {"budget": {"step_tokens": 10_000}, "distill": {"teacher_batch_size": 96}})
     request = TransferRequest(config, tuple(args.budgets), tuple(args.seeds), args.out, processes=args.processes)
     failures = transfer(request)

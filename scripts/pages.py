@@ -1,4 +1,4 @@
-"""Puts a report under docs/, with the pictures that it keeps."""
+"""Copy a report to docs/, with its pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PICTURE = re.compile(r"^!\[[^\]]*\]\(([^)]+)\)$", re.MULTILINE)
 def publish(
     report: Path, name: str, *, title: str, intro: str, pictures: Sequence[str], files: Sequence[str] = ()
 ) -> Path:
-    """Copies a report to ``docs/NAME.md`` and what it shows to ``docs/NAME/``.
+    """Copy a report to ``docs/NAME.md`` and its pictures to ``docs/NAME/``.
 
     Args:
         report: a ``report.md`` with its pictures beside it.

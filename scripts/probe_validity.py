@@ -1,4 +1,4 @@
-"""Remake docs/probe_validity.md: does the probe score rank students as the exam does?
+"""Remake docs/probe_validity.md: rank correlation between probe score and exam over students.
 
 python scripts/probe_validity.py     # about 15 minutes on one core
 """
@@ -49,7 +49,7 @@ def main() -> None:
     short_runs = students(args.preset, [uniform, first_half, 1 - first_half], 120_000, 15_000, args.seed + 10)
     (DOCS / "probe_validity.md").write_text(
         "# Probe score and exam\n\nMade by `python scripts/probe_validity.py`: probes of "
-        f"{settings.probes} and an exam of {settings.exam} prompts a capability; Spearman's ρ over students, and the "
+        f"{settings.probes} and an exam of {settings.exam} prompts per capability; Spearman's ρ over students, and the "
         "range of their exam scores: where students hardly differ, noise decides their order.\n\n"
         "## Along one training run\n\nS_0 and the students after every 25,000 of 600,000 completion tokens, spread "
         f"evenly.\n\n{correlation_table(correlations(names, *long_run), long_run[1])}\n\n"

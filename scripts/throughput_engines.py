@@ -37,7 +37,7 @@ def run(variant: str, pair: Pair, work: Work) -> Run:
 
 
 def now() -> float:
-    """The clock, when the device has done all that it was told."""
+    """Clock reading after the device has finished all queued work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -144,7 +144,7 @@ class _Clock(TrainerCallback):
 
 
 class _Recording(GKDTrainer):
-    """Keeps the loss of every batch."""
+    """Record the loss of every batch."""
 
     def training_step(self, *args, **kwargs):
         loss = super().training_step(*args, **kwargs)
@@ -153,7 +153,7 @@ class _Recording(GKDTrainer):
 
 
 class _Given(DistillationTrainer):
-    """Takes completions from a table where the trainer samples them from the student."""
+    """Return stored completions in place of the student's samples."""
 
     work: Work
     tokens = 0
@@ -212,7 +212,7 @@ def _train_theirs(pair: Pair, work: Work, sampling: str, updates: int = -1) -> R
     steps = trainer.state.global_step
     tokens = trainer.tokens if sampling == "given" else sum(work.lengths)
     result = Run(clock.ended - clock.started, tokens, steps, tuple(getattr(trainer, "losses", ())))
-    # What was wrapped around the models comes off again: it would pile up from run to run.
+    # Unwrap the models: wrappers would accumulate from run to run.
     for model in (pair.student.model, pair.teacher.model):
         for name in ("forward", "_original_forward"):
             model.__dict__.pop(name, None)
@@ -223,7 +223,7 @@ def _train_theirs(pair: Pair, work: Work, sampling: str, updates: int = -1) -> R
 
 
 def _tokenized(work: Work) -> Dataset:
-    """What TRL's own preparation makes of prompts and completions: ids, and labels on the completion alone."""
+    """TRL's own preparation of prompts and completions: ids, and labels on the completion alone."""
     rows = []
     for prompt, said in list(zip(work.prompt_ids, work.token_ids, strict=True))[: work.trained]:
         labels = [-100] * len(prompt) + list(said)

@@ -1,4 +1,4 @@
-"""How much memory a piece of work adds at its peak."""
+"""Peak memory added by a piece of work."""
 
 from __future__ import annotations
 

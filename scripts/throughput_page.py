@@ -14,9 +14,9 @@ import torch
 from throughput_pairs import Pair, Work
 from throughput_variants import COLD, GROUPED, SHUFFLED, VARIANTS, WARM, Run
 
-#: Ratio to TRL with shuffled batches that is aimed at, cold and warm, on two CPU cores.
+#: Target ratio to TRL with shuffled batches, cold and warm, on two CPU cores.
 BARS = {"micro": {COLD: 2.0, WARM: 4.0}, "smollm2": {COLD: 1.0, WARM: 1.5}}
-#: By how much the held-out losses after a whole round, each with its own batches, may differ.
+#: Maximum relative difference of the held-out losses after a whole round, each with its own batches.
 ROUND_TOLERANCE = 0.05
 #: Dense bf16 operations a second of one device, from its maker's data sheet.
 PEAK = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
@@ -68,7 +68,7 @@ def operations(pair: Pair, work: Work, variant: str) -> float:
 
 
 def hardware(device: torch.device) -> str:
-    """The kind of machine, without its name."""
+    """Kind of machine, without its name."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
@@ -78,7 +78,7 @@ def hardware(device: torch.device) -> str:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured on one pair.
+    """Measurements of one pair.
 
     Attributes:
         command: that measured it.
@@ -99,11 +99,11 @@ class Measured:
     memory: Mapping[str, float]
 
     def speeds(self, variant: str) -> list[float]:
-        """Trained tokens a second, round by round."""
+        """Trained tokens per second, by round."""
         return [run.speed for run in self.runs[variant]]
 
     def ratios(self, variant: str, base: str) -> list[float]:
-        """Speed of one over that of another, round by round."""
+        """Ratio of two variants' speeds, by round."""
         return [a / b for a, b in zip(self.speeds(variant), self.speeds(base), strict=True)]
 
 

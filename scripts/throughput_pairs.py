@@ -1,4 +1,4 @@
-"""What scripts/benchmark_throughput.py trains on: a teacher, a student, prompts with completions, cached targets."""
+"""Training data of scripts/benchmark_throughput.py: teacher, student, prompts with completions, cached targets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SHAPES = {
 PRESETS: dict[str, dict[str, int]] = {"micro": {}, "smollm2": {"tokens_per_update": 400}}
 #: Completion tokens that are trained on, unless the command line says otherwise.
 TOKENS = {"micro": 12_000, "smollm2": 1_600, "random-1b-8b": 65_536, "random-tiny": 2_000}
-#: Examples that nobody trains on.
+#: Number of held-out examples.
 HELD_OUT = {"micro": 64, "smollm2": 16, "random-1b-8b": 64, "random-tiny": 64}
 
 
@@ -55,8 +55,8 @@ class Work:
         texts: the prompts.
         prompt_ids: the same as the student reads them.
         token_ids: the completions.
-        held_out: how many are not trained on.
-        blocks: how many examples are in each block of the store, in order; the store has the training examples.
+        held_out: number that is not trained on.
+        blocks: number of examples in each block of the store, in order; the store has the training examples.
         store: folder of the teacher's targets, in the format of the teacher cache.
     """
 
@@ -69,7 +69,7 @@ class Work:
 
     @property
     def trained(self) -> int:
-        """How many examples are trained on."""
+        """Number of examples that are trained on."""
         return len(self.texts) - self.held_out
 
     @property

@@ -1,4 +1,4 @@
-"""What scripts/benchmark_throughput.py compares, by the names of the table's rows, and what comes out of a pass."""
+"""Variants that scripts/benchmark_throughput.py compares, by row of the table, and the result of a pass."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ class Run:
 
     @property
     def speed(self) -> float:
-        """Trained tokens a second."""
+        """Trained tokens per second."""
         return self.tokens / self.seconds

@@ -1,4 +1,4 @@
-"""Train the embedded micro teacher and initial student from nothing.
+"""Train the embedded micro teacher and initial student from scratch.
 
     python scripts/train_micro.py                  # tokenizer, teacher, student, model cards
     python scripts/train_micro.py --only teacher   # one of the two
@@ -38,12 +38,12 @@ SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one of the two models is made.
+    """Recipe of one of the two models.
 
     Attributes:
         hidden, layers, heads: size of the LFM2 model.
         sequences: examples drawn for training in all.
-        batch: examples an optimizer step.
+        batch: examples per optimizer step.
         lr: peak learning rate (AdamW, warm-up, then cosine to a tenth).
         weights: how often each capability is drawn, in suite order.
         target: dev score up to which a capability is drawn more often than the others.
@@ -64,7 +64,7 @@ class Recipe:
 
 RECIPES = {
     "teacher": Recipe(128, 4, 4, 400_000, 32, 2e-3, (1.0,) * 8, target=1.0, check_every=400, seed=20),
-    # Stopped early and kept even, so that no capability is unknown to the student and none is done.
+    # Stopped early, with equal shares: the student knows every capability a little and none well.
     "student": Recipe(
         80, 4, 4, 35_200, 32, 3e-3, (0.4, 0.95, 1.3, 0.9, 0.58, 0.35, 4.0, 1.0), target=0.22, check_every=40, seed=21
     ),
@@ -72,7 +72,7 @@ RECIPES = {
 
 
 def build_tokenizer(path: Path) -> None:
-    """Writes a character tokenizer in Hugging Face form."""
+    """Write a character tokenizer in Hugging Face format."""
     vocabulary = {token: i for i, token in enumerate((*SPECIAL, *ALPHABET))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
@@ -121,7 +121,7 @@ def draw_batches(suite: Suite, recipe: Recipe, weights: list[float], rng: random
 
 
 def train(name: str, work: Path, minutes_between_saves: float) -> None:
-    """Trains one model to the end of its recipe and writes it with its card."""
+    """Train one model by its recipe and write it with its card."""
     recipe, suite = RECIPES[name], MICRO
     encoder = Encoder(AutoTokenizer.from_pretrained(ASSETS / name))
     model = build_model(recipe, len(encoder.tokenizer))
@@ -194,7 +194,7 @@ def _save_checkpoint(path, recipe, model, optimizer, rng, done, tokens, seconds,
 
 
 def write_card(name: str, recipe: Recipe, tokens: dict[str, int], seconds: float) -> None:
-    """Measures the saved model, as any user loads it, and writes README.md beside it."""
+    """Evaluate the saved model, loaded as a user would, and write README.md beside it."""
     encoder = Encoder(AutoTokenizer.from_pretrained(ASSETS / name))
     model = AutoModelForCausalLM.from_pretrained(ASSETS / name, dtype=torch.float32)
     probes = probe_profile(model, ProbeSet.build(MICRO, encoder, "probes", 48))
