@@ -14,7 +14,7 @@
 
 TORCH ?= torch==2.13.0
 PIP_ARGS ?=
-EXTRAS ?= sb3,lora,gguf,remote,dev
+EXTRAS ?= gguf,remote,dev
 PYTHON ?= python3
 WORKERS ?= logical
 PYTEST_ARGS ?=

@@ -1,11 +1,11 @@
-"""Allocation agents: what decides, step by step, which capabilities the next tokens go to.
+"""Allocation agents: policies that choose, per step, the share of tokens of each capability.
 
-``make_agent`` makes one by name, ``load_agent`` reads a saved one; ``Agent`` is
-what they have in common. Importing this loads neither torch nor
-Stable-Baselines3; agents that need them do so when they are made.
+``make_agent`` makes one by name, ``load_agent`` reads a saved one, and ``Agent`` is their base class. torch and
+Stable-Baselines3 are imported when an agent that needs them is made.
 """
 
-from read_env.agents.base import Agent, AgentSettings, Callback, Transition, interact
+from read_env.agents.base import Agent, AgentSettings
+from read_env.agents.interaction import StepCallback, Transition, interact, transitions
 from read_env.agents.observation import KEYS, View
 from read_env.agents.registry import agent_names, load_agent, make_agent
 
@@ -13,11 +13,12 @@ __all__ = [
     "KEYS",
     "Agent",
     "AgentSettings",
-    "Callback",
+    "StepCallback",
     "Transition",
     "View",
     "agent_names",
     "interact",
     "load_agent",
     "make_agent",
+    "transitions",
 ]

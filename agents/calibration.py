@@ -1,9 +1,8 @@
-"""What the cheap probe reward is worth, measured at development checkpoints (arXiv 2605.11290).
+"""Calibration of the probe reward at dev checkpoints (arXiv 2605.11290).
 
-A bandit learns from the reward on the probes. Every few steps the environment
-also measures the utility on the dev split. From these, two things: an affine map
-from the cumulative proxy reward to the measured change of the dev utility, and
-how fast exploration should end: κ shrinks each time the dev utility stagnates.
+Bandits learn from the reward on the probes. Every few steps the environment also measures the utility on the dev split. The
+calibration fits an affine map from the cumulative probe reward to the change of the dev utility, and multiplies κ by a
+factor below 1 at each checkpoint at which the dev utility stagnates.
 """
 
 from __future__ import annotations
@@ -15,22 +14,26 @@ import numpy as np
 
 
 class Calibration:
-    """The dev checkpoints of the present episode.
+    """Dev checkpoints of the current episode.
 
-    The first checkpoint is the reference: from then on, x = proxy reward accumulated since it,
-    y = dev utility − that of the first checkpoint. ``slope`` and ``offset`` are the least-squares
-    line y ≈ slope·x + offset over all checkpoints, (0, 0) included; with fewer than two different
-    x they are 1 and 0, which takes the proxy at its word.
+    The first checkpoint is the reference: x is the probe reward accumulated since it, y the dev utility minus that of the
+    first checkpoint. ``line`` fits y ≈ slope·x + offset by least squares over all checkpoints, (0, 0) included. With fewer
+    than two different x, the slope is 1 and the offset 0.
 
-    The map is applied to predictions that are shown. A positive slope scales mean and uncertainty
-    alike and so leaves the choice of the largest μ + κσ as it is; the sources don't say that the
-    map feeds back into the reward model, and here it doesn't.
+    The line is for display only. A positive slope scales mean and uncertainty alike, so that the choice of the largest
+    μ + κσ stays the same; the sources don't say that the line feeds back into the reward model.
 
     Args:
         kappa: κ at the start of each episode.
-        decay: factor on κ at a checkpoint without progress (the paper: 0.7).
-        tolerance: a checkpoint stagnates unless it beats the best one before it by more than
-            this. The sources give no number.
+        decay: factor on κ at a checkpoint without progress (0.7 in the paper).
+        tolerance: gain in dev utility over the best earlier checkpoint that still counts as stagnation. The sources give
+            no value.
+
+    >>> calibration = Calibration(kappa=1.0)
+    >>> for reward, utility in ((0.0, 0.5), (0.1, 0.7), (0.1, 0.6)):
+    ...     calibration.record(reward, utility)
+    >>> calibration.kappa
+    0.7
     """
 
     def __init__(self, kappa: float, decay: float = 0.7, tolerance: float = 0.0) -> None:
@@ -40,13 +43,13 @@ class Calibration:
         self.start_episode()
 
     def start_episode(self) -> None:
-        """Forget the checkpoints and put κ back: stagnation is the matter of one student."""
+        """Forget the checkpoints and reset κ, since stagnation belongs to one student."""
         self.kappa = self.initial_kappa
         self.proxy = 0.0
         self.points: list[tuple[float, float]] = []  # cumulative proxy reward, dev utility
 
     def record(self, reward: float, dev_utility: float | None) -> None:
-        """Add one step's reward; at a checkpoint also the dev utility measured after it."""
+        """Add the reward of a step and, at a checkpoint, the dev utility measured after it."""
         self.proxy += reward
         if dev_utility is None:
             return
@@ -55,7 +58,7 @@ class Calibration:
         self.points.append((self.proxy, dev_utility))
 
     def line(self) -> tuple[float, float]:
-        """(slope, offset) of dev utility change over cumulative proxy reward."""
+        """Slope and offset of the change of dev utility over the cumulative probe reward."""
         if len(self.points) < 2:
             return 1.0, 0.0
         x, y = (np.array(self.points) - self.points[0]).T

@@ -1,4 +1,4 @@
-"""Agents of other people: any class with ``predict`` gets the rest of the protocol.
+"""Adapter for custom agents: any class with ``predict`` gets the rest of the protocol.
 
 The class needs nothing from this package::
 
@@ -6,9 +6,8 @@ The class needs nothing from this package::
         def predict(self, observation, state=None, episode_start=None, deterministic=False):
             return observation["requirement"], state
 
-Its constructor may take nothing, or any of the keyword arguments ``capabilities``
-and ``seed``, and options of its own. Where it has ``observe``, ``learn``,
-``scalars``, or ``state_dict`` with ``load_state_dict``, they are used.
+Its constructor may take the keyword arguments ``capabilities`` and ``seed``, and options of its own. The methods ``observe``,
+``learn``, ``scalars``, and ``state_dict`` with ``load_state_dict`` are used if it has them.
 """
 
 from __future__ import annotations
@@ -21,7 +20,8 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from read_env.agents.base import Agent, Callback
+from read_env.agents.base import Agent
+from read_env.agents.interaction import StepCallback
 from read_env.agents.observation import Array, Observation, View
 from read_env.errors import ReadEnvError, unknown
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def adapt(factory: Any, name: str, capabilities: Sequence[str], options: Mapping[str, Any], seed: int) -> Agent:
-    """An ``Agent`` made by somebody's class: the class itself if it derives from Agent, else wrapped.
+    """Make an ``Agent`` from a custom class, wrapped unless the class derives from ``Agent``.
 
     Raises:
         ReadEnvError: not callable, no ``predict``, or options that the constructor doesn't take.
@@ -51,7 +51,7 @@ def adapt(factory: Any, name: str, capabilities: Sequence[str], options: Mapping
 def _arguments(
     factory: Any, name: str, capabilities: Sequence[str], options: Mapping[str, Any], seed: int
 ) -> dict[str, Any]:
-    """What of capabilities, seed and options the constructor takes."""
+    """Keyword arguments for the constructor: those of capabilities, seed and options that it takes."""
     parameters = inspect.signature(factory).parameters
     anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     accepted = {
@@ -69,9 +69,9 @@ def _arguments(
 
 
 class CustomAgent(Agent):
-    """Somebody's object behind this package's protocol.
+    """Custom object with ``predict``, wrapped as an :class:`~read_env.agents.Agent`.
 
-    Its actions are passed on as they are: the environment says what is wrong with them.
+    Its actions are passed on unchecked; the environment raises for wrong ones.
     """
 
     def __init__(
@@ -89,11 +89,7 @@ class CustomAgent(Agent):
         raise TypeError("a custom agent is asked through predict")  # pragma: no cover - predict is overridden
 
     def predict(
-        self,
-        observation: Observation,
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
+        self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[np.ndarray, Any]:
         answer = self.inner.predict(observation, state=state, episode_start=episode_start, deterministic=deterministic)
         if not isinstance(answer, tuple) or len(answer) != 2:
@@ -114,7 +110,7 @@ class CustomAgent(Agent):
             self.inner.observe(observation, action, reward, next_observation, terminated, truncated, info)
 
     def learn(
-        self, env: gym.Env[Any, Any], total_steps: int, callback: Callback | None = None, seed: int | None = None
+        self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback | None = None, seed: int | None = None
     ) -> Self:
         if hasattr(self.inner, "learn"):
             parameters = inspect.signature(self.inner.learn).parameters.values()

@@ -1,17 +1,13 @@
-"""A bootstrap ensemble of two-layer MLPs: the published bandit's reward model (arXiv 2605.11290).
+"""Bootstrap ensemble of two-layer MLPs, the published bandit's reward model (arXiv 2605.11290).
 
-All members are trained and evaluated at once. Written with numpy and a gradient
-by hand (ten lines, checked against autograd in the tests): at twenty
-observations a tensor library's overhead is several times the arithmetic. Three
-things make a refit of 200 Adam steps take milliseconds, none of which changes
-what is computed but in the last bits:
+All members are trained and evaluated at once, in numpy and with a hand-written gradient (checked against autograd in the
+tests): for twenty observations, the overhead of a tensor library is several times the arithmetic. A refit of 200 Adam steps
+takes milliseconds for three reasons, which change the result in the last bits at most:
 
-- A bootstrap resample enters as how often each observation was drawn, so all
-  members share one input matrix, their first layers are one matrix, and their
-  output layers are the blocks of a block-diagonal one: five matrix products a step.
-- Inputs that don't vary in the history are left out: standardised they are
-  zero, their weights get no gradient and never move.
-- Parameters lie in one flat vector, which Adam updates in place.
+- Bootstrap resamples enter as counts per observation. All members share one input matrix, their first layers are one
+  matrix, and their output layers are the blocks of a block-diagonal matrix: five matrix products per step.
+- Inputs that don't vary in the history are left out: standardised they are zero, so that their weights get no gradient.
+- Parameters are one flat vector, which Adam updates in place.
 """
 
 from __future__ import annotations
@@ -28,7 +24,7 @@ _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8
 
 @dataclass(frozen=True)
 class EnsembleConfig:
-    """J members, their width and their training; the defaults are the published values."""
+    """Size of the ensemble and its training; the defaults are the published values."""
 
     members: int = 5
     hidden: int = 64
@@ -38,12 +34,12 @@ class EnsembleConfig:
 
 @dataclass(frozen=True)
 class FittedEnsemble:
-    """A trained ensemble, in standardised units with the scales to undo them.
+    """Trained ensemble in standardised units, with the scales that undo them.
 
     Attributes:
         columns: indices of the inputs that are used.
-        input_mean, input_scale: of these inputs.
-        target_mean, target_scale: of the reward.
+        input_mean, input_scale: mean and scale of these inputs.
+        target_mean, target_scale: mean and scale of the reward.
         w1: first layers of all members side by side, (inputs + 1, J·hidden); the last row is the bias.
         w2, b2: output layers, block-diagonal (J·hidden, J) and (J,).
     """
@@ -58,7 +54,7 @@ class FittedEnsemble:
     b2: np.ndarray
 
     def members(self, inputs: Array) -> Array:
-        """Every member's prediction in reward units, (n, J) for inputs (n, features)."""
+        """Predictions of all members in reward units, (n, J) for inputs (n, features)."""
         x = ((inputs[:, self.columns] - self.input_mean) / self.input_scale).astype(np.float32)
         outputs = np.maximum(x @ self.w1[:-1] + self.w1[-1], 0.0) @ self.w2 + self.b2
         return outputs.astype(np.float64) * self.target_scale + self.target_mean
@@ -70,12 +66,12 @@ class FittedEnsemble:
 
 
 def blocks(members: int, hidden: int) -> np.ndarray:
-    """Ones where a block-diagonal output layer has weights, (J·h, J) float32."""
+    """Mask of a block-diagonal output layer: 1 at its weights, 0 elsewhere; (J·h, J) float32."""
     return np.kron(np.eye(members), np.ones((hidden, 1))).astype(np.float32)
 
 
 def initial_parameters(inputs: int, config: EnsembleConfig, rng: np.random.Generator) -> list[np.ndarray]:
-    """Fresh w1 (with the bias as its last row), w2, b2: torch's bounds for linear layers, U(±1/√fan-in)."""
+    """Initial w1 (with the bias as its last row), w2 and b2 from torch's distribution for linear layers, U(±1/√fan-in)."""
     width = config.members * config.hidden
     first, second = 1 / np.sqrt(max(inputs, 1)), 1 / np.sqrt(config.hidden)
     return [
@@ -86,7 +82,7 @@ def initial_parameters(inputs: int, config: EnsembleConfig, rng: np.random.Gener
 
 
 class Workspace:
-    """What ``gradient`` needs beside its arguments: at this size, allocating memory costs as much as filling it."""
+    """Buffers of ``gradient``, which are reused: at this size, allocating memory takes as long as filling it."""
 
     def __init__(self, count: int, members: int, hidden: int) -> None:
         self.h = np.empty((count, members * hidden), np.float32)
@@ -112,7 +108,7 @@ def gradient(
         parameters: w1 (d + 1, J·h), whose last row is the bias; w2 (J·h, J), block-diagonal; b2 (J,). float32.
         x: standardised inputs with a column of ones, (n, d + 1).
         y: standardised rewards, (n, 1).
-        counts: (n, J), how often each member's resample drew each observation, times 2/n.
+        counts: (n, J), number of times that each member's resample drew each observation, times 2/n.
         out: arrays shaped like ``parameters``.
         space: buffers for n observations.
     """
@@ -134,7 +130,7 @@ def gradient(
 
 
 def fit(inputs: Array, targets: Array, config: EnsembleConfig, rng: np.random.Generator) -> FittedEnsemble:
-    """Train an ensemble from fresh weights, each member on its own bootstrap resample.
+    """Train an ensemble from initial weights, each member on its own bootstrap resample.
 
     Args:
         inputs: (n, features), raw units; n ≥ 1.

@@ -1,9 +1,7 @@
-"""What an agent sees: the environment's Dict observation, checked and in float64.
+"""Observations of agents: the environment's Dict observation, checked and in float64.
 
-Every agent reads observations through ``parse``, which accepts one observation
-or a batch of them (as a vector environment gives) and names the field that is
-missing or has the wrong shape. ``KEYS`` is the order in which the parts stand
-wherever they are put into one vector.
+``parse`` accepts one observation or a batch of them (from a vector environment) and names the field that is missing or has
+the wrong shape. ``KEYS`` is the order of the parts in a single vector.
 """
 
 from collections.abc import Mapping
@@ -18,7 +16,7 @@ from read_env.errors import ReadEnvError
 Array = npt.NDArray[np.float64]
 Observation = Mapping[str, Any]
 
-#: The parts of an observation; all are (|C|,) but ``budget``, which is (1,).
+#: Parts of an observation; all are (|C|,) except ``budget``, which is (1,).
 KEYS = ("requirement", "profile", "budget", "last_allocation", "last_gain")
 
 
@@ -42,7 +40,7 @@ class View:
 
     @property
     def first(self) -> bool:
-        """Whether this is the first observation of an episode: nothing has been allocated yet."""
+        """True for the first observation of an episode."""
         return not self.last_allocation.any()
 
     def vector(self) -> Array:
@@ -60,7 +58,7 @@ def parse(observation: Observation, size: int) -> tuple[list[View], bool]:
         size: |C|.
 
     Returns:
-        The rows, and whether the observation was a batch.
+        The rows, and True if the observation was a batch.
 
     Raises:
         ReadEnvError: a part is missing, has a wrong shape or holds NaN or infinity.
@@ -106,6 +104,9 @@ def to_simplex(weights: npt.ArrayLike) -> Array:
 
     Raises:
         ReadEnvError: a weight is negative or not finite.
+
+    >>> to_simplex([1, 3])
+    array([0.25, 0.75])
     """
     values = np.asarray(weights, dtype=np.float64)
     if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any():

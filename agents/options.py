@@ -1,4 +1,4 @@
-"""Options of agents: validated by pydantic, reported in one line that a user can act on."""
+"""Validation of agents' options by pydantic, with errors of one line."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -11,10 +11,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def validate(agent: str, settings: type[Model], options: Mapping[str, Any]) -> Model:
-    """``options`` as the agent's settings.
+    """Settings of an agent from its options.
 
     Raises:
-        ReadEnvError: names the first wrong option, its value and what is allowed.
+        ReadEnvError: an option that is unknown or out of range, with its value and the allowed ones.
     """
     known = list(settings.model_fields)
     for name, value in options.items():

@@ -1,4 +1,4 @@
-"""Looking ahead with a transfer model: where would keeping to one allocation end?"""
+"""Planning with a transfer model: return until the end of the budget if one allocation is kept."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ UtilityForm = Literal["weighted_mean", "geometric_mean"]
 
 
 @dataclass(frozen=True)
-class Situation:
-    """What is to be planned.
+class PlanningState:
+    """State of an episode from which the rest is planned.
 
     Attributes:
         requirement, profile: r_τ and s_t, (|C|,).
-        form: how the task sums up a profile.
-        steps: decisions that the budget is still good for.
-        chunks: length of each, in the model's chunks.
+        form: form of the task's utility.
+        steps: number of steps that are left.
+        chunks: length of a step in units of the model's ``chunk_tokens``.
         spillover_beta: weight of losses on needed capabilities, as in the reward.
     """
 
@@ -34,14 +34,18 @@ class Situation:
 
 
 def utility(form: UtilityForm, requirement: Array, profiles: Array) -> Array:
-    """U_τ of profiles (…, |C|): Σ r·s, or exp(Σ r·log s) with s floored at 1e-6."""
+    """Utility U_τ of profiles (…, |C|): Σ r·s, or exp(Σ r·log s) with s floored at 1e-6.
+
+    >>> float(utility("weighted_mean", np.array([0.5, 0.5]), np.array([0.25, 0.75])))
+    0.5
+    """
     if form == "weighted_mean":
         return profiles @ requirement
     return np.exp(np.log(np.maximum(profiles, 1e-6)) @ requirement)
 
 
-def recognise(requirement: Array, profile: Array, measured: float) -> UtilityForm:
-    """The form of utility that explains a measured utility best."""
+def infer_form(requirement: Array, profile: Array, measured: float) -> UtilityForm:
+    """Form of utility whose value is nearest to a measured utility."""
     errors = {form: abs(float(utility(form, requirement, profile)) - measured) for form in FORMS}
     return min(FORMS, key=errors.__getitem__)
 
@@ -49,12 +53,12 @@ def recognise(requirement: Array, profile: Array, measured: float) -> UtilityFor
 FORMS: tuple[UtilityForm, ...] = ("weighted_mean", "geometric_mean")
 
 
-def outlook(allocations: Array, situation: Situation, posterior: Posterior) -> tuple[Array, Array]:
-    """Return until the budget's end if each allocation were kept: posterior mean and s.d., both (n,).
+def planned_return(allocations: Array, situation: PlanningState, posterior: Posterior) -> tuple[Array, Array]:
+    """Return until the end of the budget for each kept allocation: posterior mean and s.d., both (n,).
 
-    The mean follows the expected profile step by step, kept in [0, 1]; it is the utility gained
-    minus β times the losses on the way. The s.d. is that of the gain, linearised around this path.
-    The model's coefficients are the same at every step, so their errors add up and don't average out.
+    The expected profile is followed step by step and clipped to [0, 1]. The mean is the gain in utility minus β times the
+    losses on the way; the s.d. is that of the gain, linearised around this path. The model's coefficients are the same at
+    every step, so their errors add up over the steps.
     """
     s = situation
     gains, losses = rates(allocations, posterior.mean)

@@ -1,7 +1,7 @@
-"""Names to agents: the built-in ones, saved files, ``module:Class`` and installed plug-ins.
+"""Agents by name: built-in, saved in a file, ``module:Class``, or announced by an installed package.
 
-A name's module is imported when an agent of that name is made, so that listing
-the names loads neither torch nor Stable-Baselines3.
+The module of a name is imported when an agent of that name is made, so listing the names imports neither torch nor
+Stable-Baselines3.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from read_env.agents import storage
 from read_env.agents.base import Agent
 from read_env.errors import ReadEnvError, unknown
 
-#: Distributions announce agents in this entry-point group: ``my-agent = "my_package.my_module:MyAgent"``.
+#: Entry-point group in which installed packages announce agents: ``my-agent = "my_package.my_module:MyAgent"``.
 GROUP = "read_env.agents"
 
-#: Name -> where its class is, and options that set it apart from others of that class.
+#: Name -> class, and the options that differ from the defaults of that class.
 BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
     "uniform": ("read_env.agents.static:Uniform", {}),
     "task-static": ("read_env.agents.static:TaskStatic", {}),
@@ -33,10 +33,10 @@ BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
     "one-hot": ("read_env.agents.static:OneHot", {}),
     "round-robin": ("read_env.agents.static:RoundRobin", {}),
     "random-candidate": ("read_env.agents.static:RandomCandidate", {}),
-    "grid-searched": ("read_env.agents.searched:GridSearched", {}),
-    "greedy": ("read_env.agents.bandit:PublishedBandit", {"kappa": 0.0}),
-    "read-bandit-published": ("read_env.agents.bandit:PublishedBandit", {}),
-    "read-bandit": ("read_env.agents.structured:ReadBandit", {}),
+    "grid-searched": ("read_env.agents.grid_search:GridSearched", {}),
+    "greedy": ("read_env.agents.published_bandit:PublishedBandit", {"kappa": 0.0}),
+    "read-bandit-published": ("read_env.agents.published_bandit:PublishedBandit", {}),
+    "read-bandit": ("read_env.agents.transfer_bandit:ReadBandit", {}),
     "sb3:PPO": ("read_env.agents.sb3:PPO", {}),
     "sb3:A2C": ("read_env.agents.sb3:A2C", {}),
     "sb3:SAC": ("read_env.agents.sb3:SAC", {}),
@@ -47,7 +47,7 @@ BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def agent_names() -> tuple[str, ...]:
-    """The built-in names, then those of installed plug-ins."""
+    """Names of the built-in agents, then of those that installed packages announce."""
     return (*BUILT_IN, *(point.name for point in _plug_ins() if point.name not in BUILT_IN))
 
 
@@ -59,18 +59,21 @@ def make_agent(
     seed: int = 0,
     env: gym.Env[Any, Any] | None = None,
 ) -> Agent:
-    """An agent of this name, untrained; or a saved one, as it was saved.
+    """Make an untrained agent by name, or load a saved one.
 
     Args:
         name: one of ``agent_names()``, ``module:Class``, or the path of a saved agent.
-        capabilities: the suite's names, in order. May be left out when ``env`` is given.
-        options: the agent's own settings; for a saved agent, settings to change.
-        seed: of everything random in the agent; a saved agent keeps its own.
-        env: a read-env environment to take the capabilities from.
+        capabilities: names of the suite, in order. Not needed if ``env`` is given.
+        options: options of the agent; for a saved agent, options to change.
+        seed: seed of the agent's generator; a saved agent keeps its own.
+        env: environment of this package with the capabilities.
 
     Raises:
         ReadEnvError: unknown name, wrong options, missing packages, a class without ``predict``,
             or a saved agent of another suite.
+
+    >>> make_agent("one-hot", capabilities=["math", "code"], options={"capability": "code"}).options
+    {'capability': 'code'}
     """
     name = os.fspath(name)
     if capabilities is None:
@@ -89,15 +92,14 @@ def make_agent(
 
 
 def load_agent(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Agent:
-    """The agent that ``save`` wrote to ``path``; it predicts as the saved one did.
+    """Load an agent from a file of ``save``; it predicts as the saved one did.
 
     Args:
         path: the file.
-        options: settings to change, such as ``{"update": False}`` for a trained bandit that
-            shall not learn any more.
+        options: options to change, such as ``{"update": False}`` to stop a trained bandit from learning.
 
     Raises:
-        ReadEnvError: a missing or damaged file, or one that another agent's state is in.
+        ReadEnvError: a missing or damaged file, or one with the state of another agent.
     """
     document = storage.read(path)
     try:
@@ -141,10 +143,9 @@ def _plug_ins() -> list[EntryPoint]:
 
 
 def _import(name: str) -> Any:
-    """The object ``module:attribute``; modules in the working directory are found, too.
+    """Import ``module:attribute``, also from the working directory.
 
-    A console script, unlike ``python script.py``, doesn't look there by itself. The directory
-    goes last on the path: it can add modules but hide none.
+    The directory is appended to ``sys.path``, where console scripts don't have it; at the end it hides no other module.
     """
     module_name, _, attribute = name.partition(":")
     here = os.getcwd()

@@ -1,14 +1,11 @@
 """Policies of Stable-Baselines3 and sb3-contrib as agents.
 
-One adapter for all: it puts the right action wrapper and a vector observation
-around the environment while SB3 learns, and turns the policy's actions into
-weights for the bare environment when it predicts. So every runner treats an SB3
-policy like any other agent. The presets are for steps that cost seconds: short
-rollouts, learning from the first episodes on, several updates a step where
-old steps can be used again.
+The adapter wraps the environment in the action wrapper of the algorithm and a vector observation while SB3 learns, and
+converts the policy's actions to weights when it predicts. The default options are for steps that take seconds: short
+rollouts, learning from the first episodes on, and several updates per step with a replay buffer.
 
-The trained SB3 object is ``agent.model``. Its own zip is kept inside the saved
-agent, and only weights are read from it (``weights_only``), never its pickled part.
+The SB3 object is ``agent.model``. A saved agent holds SB3's own zip, from which weights alone are read (``weights_only``),
+never its pickled part.
 """
 
 from __future__ import annotations
@@ -22,9 +19,10 @@ import gymnasium as gym
 import numpy as np
 from pydantic import Field
 
-from read_env.agents.base import Agent, AgentSettings, Callback
+from read_env.agents.base import Agent, AgentSettings
+from read_env.agents.interaction import StepCallback
 from read_env.agents.observation import Array, Observation, View, parse
-from read_env.agents.sb3_bridge import BlankEnv, OwnRandomness, Tap, VectorObservation
+from read_env.agents.sb3_bridge import BlankEnv, PrivateGenerators, StepCap, VectorObservation
 from read_env.envs.wrappers import CandidateAllocation, SoftmaxAllocation
 from read_env.errors import ReadEnvError
 
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Sb3Settings(AgentSettings):
-    """What all algorithms have; ``scale`` is that of SoftmaxAllocation (continuous actions only)."""
+    """Options of all algorithms; ``scale`` is that of ``SoftmaxAllocation`` (continuous actions only)."""
 
     learning_rate: float = Field(default=3e-4, gt=0)
     gamma: float = Field(default=0.99, ge=0, le=1)
@@ -42,7 +40,7 @@ class Sb3Settings(AgentSettings):
 
 
 class RolloutSettings(Sb3Settings):
-    """PPO and MaskablePPO: a rollout of about two episodes, used for ten epochs."""
+    """Options of PPO and MaskablePPO: a rollout of about two episodes, used for ten epochs."""
 
     n_steps: int = Field(default=40, ge=2)
     n_epochs: int = Field(default=10, ge=1)
@@ -51,7 +49,7 @@ class RolloutSettings(Sb3Settings):
 
 
 class A2CSettings(Sb3Settings):
-    """A2C: an update every ten steps."""
+    """Options of A2C: an update every ten steps."""
 
     learning_rate: float = Field(default=7e-4, gt=0)
     n_steps: int = Field(default=10, ge=2)
@@ -60,7 +58,7 @@ class A2CSettings(Sb3Settings):
 
 
 class ReplaySettings(Sb3Settings):
-    """SAC and TD3: learning begins after about two episodes, with four updates a step."""
+    """Options of SAC and TD3: learning starts after about two episodes, with four updates per step."""
 
     learning_rate: float = Field(default=1e-3, gt=0)
     learning_starts: int = Field(default=40, ge=0)
@@ -70,13 +68,13 @@ class ReplaySettings(Sb3Settings):
 
 
 class SACSettings(ReplaySettings):
-    """SAC: rewards are about .01 here, and the usual first entropy weight of 1 would drown them."""
+    """Options of SAC: a small initial entropy coefficient, since rewards are about .01 and SB3's initial 1 would dominate them."""
 
     ent_coef: float | str = "auto_0.01"
 
 
 class DQNSettings(ReplaySettings):
-    """DQN: exploration falls over the first half of the steps."""
+    """Options of DQN: exploration falls over the first half of the steps."""
 
     exploration_fraction: float = Field(default=0.5, gt=0, le=1)
     exploration_final_eps: float = Field(default=0.05, ge=0, le=1)
@@ -84,7 +82,7 @@ class DQNSettings(ReplaySettings):
 
 
 class Sb3Agent(Agent):
-    """One SB3 algorithm; the subclasses say which.
+    """Base class of the SB3 algorithms.
 
     Raises:
         ReadEnvError: Stable-Baselines3 (or sb3-contrib) is not installed.
@@ -105,7 +103,7 @@ class Sb3Agent(Agent):
             ) from error
         self._blank = BlankEnv(self.capabilities)
         self._wrapped: Any = self._allocation(self._blank)
-        self.randomness = OwnRandomness(self.seed)
+        self.randomness = PrivateGenerators(self.seed)
         s = self.settings
         with self.randomness.applied():
             self.model: Any = factory(
@@ -121,12 +119,12 @@ class Sb3Agent(Agent):
         self._curves = _attach_logger(self.model)
 
     def _arguments(self) -> dict[str, Any]:
-        """The algorithm's own constructor arguments."""
+        """Constructor arguments of this algorithm alone."""
         own = self.settings.model_dump()
         return {key: value for key, value in own.items() if key not in Sb3Settings.model_fields}
 
     def _allocation(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-        """``env`` behind the action wrapper that this algorithm's actions fit."""
+        """Wrap ``env`` in the action wrapper of this algorithm."""
         if self.actions == "logits":
             return SoftmaxAllocation(env, scale=self.settings.scale)
         k = min(3, self.size)  # a suite may have fewer capabilities than the top three needs
@@ -136,13 +134,9 @@ class Sb3Agent(Agent):
         return self._decide([view], deterministic)[0]
 
     def predict(
-        self,
-        observation: Observation,
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
+        self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[np.ndarray, Any]:
-        """As for every agent; a batch goes through the policy at once."""
+        """Allocations for one observation or a batch, which goes through the policy at once."""
         views, batched = parse(observation, self.size)
         weights = self._decide(views, deterministic).astype(np.float32)
         return (weights if batched else weights[0]), state
@@ -163,13 +157,12 @@ class Sb3Agent(Agent):
         return np.stack([catalogue.allocation(i, *parts) for i, parts in zip(indices, situations, strict=True)])
 
     def learn(
-        self, env: gym.Env[Any, Any], total_steps: int, callback: Callback | None = None, seed: int | None = None
+        self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback | None = None, seed: int | None = None
     ) -> Self:
         """Let SB3 learn on ``env`` for exactly ``total_steps`` environment steps.
 
-        SB3 rounds up to whole rollouts. Here the steps are split evenly into rollouts of at most
-        ``n_steps``, so that none of them is made in vain. The callback sees allocations, not the
-        wrapped actions.
+        SB3 rounds up to whole rollouts. Here the steps are split evenly into rollouts of at most ``n_steps``, so that all of
+        them are learned from. The callback gets allocations, not the wrapped actions.
 
         Raises:
             ReadEnvError: a negative number of steps.
@@ -180,38 +173,38 @@ class Sb3Agent(Agent):
             return self
         from stable_baselines3.common.callbacks import BaseCallback
 
-        tap = Tap(env, total_steps, callback)
+        capped = StepCap(env, total_steps, callback)
 
         class Stop(BaseCallback):
             def _on_step(self) -> bool:
-                return not tap.stopped
+                return not capped.stopped
 
         with self.randomness.applied():
-            self.model.set_env(VectorObservation(self._allocation(tap)))
+            self.model.set_env(VectorObservation(self._allocation(capped)))
             if seed is not None:
                 self.model.env.seed(seed)
             for part in self._parts(total_steps):
-                if not tap.stopped:
+                if not capped.stopped:
                     self._prepare(part)
                     self.model.learn(part, callback=Stop(), log_interval=1, reset_num_timesteps=False)
             self.model.set_env(VectorObservation(self._wrapped))  # lets go of the environment
         return self
 
     def _parts(self, total_steps: int) -> list[int]:
-        """``total_steps`` in the portions of SB3's ``learn`` calls."""
+        """Steps of each of SB3's ``learn`` calls."""
         return [total_steps]
 
     def _prepare(self, steps: int) -> None:
-        """Called before each portion."""
+        """Prepare a ``learn`` call of ``steps`` steps."""
 
     def scalars(self) -> dict[str, float]:
-        """SB3's latest ``train/`` and ``rollout/`` values, under SB3's own tags."""
+        """Latest ``train/`` and ``rollout/`` values under SB3's own tags."""
         return dict(self._curves)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimizers, replay buffer, counters and generators.
 
-        Exact between ``learn`` calls; a rollout that is under way inside one is not kept.
+        The state is exact between ``learn`` calls; an unfinished rollout inside one is not kept.
         """
         buffer = io.BytesIO()
         self.model.save(buffer)
@@ -256,7 +249,7 @@ class Sb3Agent(Agent):
 
 
 class _Rollouts(Sb3Agent):
-    """Algorithms that learn from whole rollouts and throw them away."""
+    """Base class of the on-policy algorithms, which learn from whole rollouts."""
 
     def _parts(self, total_steps: int) -> list[int]:
         rollouts = -(-total_steps // self.settings.n_steps)
@@ -270,13 +263,13 @@ class _Rollouts(Sb3Agent):
             model.n_steps = model.rollout_buffer.buffer_size = steps
             model.rollout_buffer.reset()
         if hasattr(model, "batch_size"):
-            # Two minibatches. Never one of a single step: its advantage has no spread to divide by.
+            # Two minibatches, none of a single step: its advantage has no s.d. to divide by.
             model.batch_size = steps if steps < 8 else -(-steps // 2)
             model.normalize_advantage = steps > 1
 
 
 class PPO(_Rollouts):
-    """``sb3:PPO`` over softmax logits."""
+    """Stable-Baselines3's PPO over softmax logits."""
 
     name = "sb3:PPO"
     algorithm = "PPO"
@@ -287,7 +280,7 @@ class PPO(_Rollouts):
 
 
 class A2C(_Rollouts):
-    """``sb3:A2C`` over softmax logits."""
+    """Stable-Baselines3's A2C over softmax logits."""
 
     name = "sb3:A2C"
     algorithm = "A2C"
@@ -295,7 +288,7 @@ class A2C(_Rollouts):
 
 
 class MaskablePPO(PPO):
-    """``sb3-contrib:MaskablePPO`` over the whole candidate catalogue, with masks."""
+    """MaskablePPO of sb3-contrib over the whole candidate catalogue, with masks."""
 
     name = "sb3-contrib:MaskablePPO"
     module = "sb3_contrib"
@@ -304,7 +297,7 @@ class MaskablePPO(PPO):
 
 
 class SAC(Sb3Agent):
-    """``sb3:SAC`` over softmax logits."""
+    """Stable-Baselines3's SAC over softmax logits."""
 
     name = "sb3:SAC"
     algorithm = "SAC"
@@ -312,7 +305,7 @@ class SAC(Sb3Agent):
 
 
 class TD3(Sb3Agent):
-    """``sb3:TD3`` over softmax logits, with Gaussian exploration noise of s.d. 0.2."""
+    """Stable-Baselines3's TD3 over softmax logits, with Gaussian exploration noise of s.d. 0.2."""
 
     name = "sb3:TD3"
     algorithm = "TD3"
@@ -326,7 +319,7 @@ class TD3(Sb3Agent):
 
 
 class DQN(Sb3Agent):
-    """``sb3:DQN`` over the candidates that need no mask."""
+    """Stable-Baselines3's DQN over the candidates that need no mask."""
 
     name = "sb3:DQN"
     algorithm = "DQN"
@@ -337,7 +330,7 @@ class DQN(Sb3Agent):
         return {**super()._arguments(), "train_freq": 1}
 
 
-# Attributes of SB3 models that steer what comes next and are no parameters.
+# Attributes of SB3 models that change later steps and are no parameters.
 _COUNTERS = (
     "num_timesteps",
     "_n_updates",
@@ -349,13 +342,13 @@ _COUNTERS = (
 
 
 def _replay_arrays(replay: Any) -> list[str]:
-    """Names of a replay buffer's arrays; with ``optimize_memory_usage`` one of them is missing."""
+    """Names of a replay buffer's arrays; one is missing with ``optimize_memory_usage``."""
     names = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
     return [name for name in names if isinstance(getattr(replay, name, None), np.ndarray)]
 
 
 def _attach_logger(model: Any) -> dict[str, float]:
-    """Give the model a logger that keeps the latest values in a dict, and return that dict."""
+    """Set a logger that keeps the latest values in a dict, and return that dict."""
     from stable_baselines3.common.logger import KVWriter, Logger
 
     class Latest(KVWriter):
@@ -364,7 +357,7 @@ def _attach_logger(model: Any) -> dict[str, float]:
 
         def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
             numbers = {key: value for key, value in key_values.items() if isinstance(value, (int, float, np.number))}
-            # Clocks have no place in an agent's state; the CLI writes its own time/ curves.
+            # Times must not enter an agent's state; the command line writes its own time/ curves.
             self.values.update({key: float(value) for key, value in numbers.items() if not key.startswith("time/")})
 
         def close(self) -> None:

@@ -1,7 +1,4 @@
-"""Between Stable-Baselines3 and read-env: what SB3 sees of an environment, and whose randomness is whose.
-
-Needs Gymnasium but not SB3, so that it can be read and tested by itself.
-"""
+"""Wrappers that Stable-Baselines3 learns on, and its random generators. Needs Gymnasium but not SB3."""
 
 from __future__ import annotations
 
@@ -15,13 +12,13 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from read_env.agents.base import Callback, Transition
+from read_env.agents.interaction import StepCallback, Transition
 from read_env.agents.observation import KEYS
 
 
 @dataclass(frozen=True)
 class BlankSuite:
-    """What the wrappers ask of a suite: its names and how many they are."""
+    """Suite with the names and the length that the wrappers need."""
 
     names: tuple[str, ...]
 
@@ -30,7 +27,7 @@ class BlankSuite:
 
 
 class BlankEnv(gym.Env[Any, Any]):
-    """Spaces without an environment: SB3 builds a policy from these before there is anything to learn on."""
+    """Environment with spaces alone, from which SB3 builds a policy before training."""
 
     def __init__(self, capabilities: Sequence[str]) -> None:
         size = len(capabilities)
@@ -45,7 +42,7 @@ class BlankEnv(gym.Env[Any, Any]):
 
 
 class VectorObservation(gym.ObservationWrapper[Any, Any, Any]):
-    """The Dict observation as one float32 vector, its parts in the order of ``KEYS``: (4|C| + 1,)."""
+    """Dict observation as one float32 vector (4|C| + 1,), with its parts in the order of ``KEYS``."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
@@ -57,16 +54,16 @@ class VectorObservation(gym.ObservationWrapper[Any, Any, Any]):
         return np.concatenate([observation[key] for key in KEYS]).astype(np.float32)
 
 
-class Tap(gym.Wrapper[Any, Any, Any, Any]):
-    """Sits on the bare environment: counts its steps, shows them to the callback, and ends at the cap.
+class StepCap(gym.Wrapper[Any, Any, Any, Any]):
+    """Wrapper of the bare environment that counts steps, calls the callback, and stops at a cap.
 
     Args:
-        env: takes weights, gives Dict observations.
-        cap: environment steps that may be made.
-        callback: as for ``Agent.learn``.
+        env: environment with weights as actions and Dict observations.
+        cap: largest number of environment steps.
+        callback: callback of ``Agent.learn``.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], cap: int, callback: Callback | None) -> None:
+    def __init__(self, env: gym.Env[Any, Any], cap: int, callback: StepCallback | None) -> None:
         super().__init__(env)
         self.cap = cap
         self.callback = callback
@@ -75,8 +72,8 @@ class Tap(gym.Wrapper[Any, Any, Any, Any]):
         self._observation: Any = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        # SB3 resets after an episode's end even when it is about to stop. A reset of the real
-        # environment costs time, and nobody would look at this one.
+        # SB3 resets after an episode even if it is about to stop. A reset of the real environment takes time, and the
+        # observation of this one would not be used.
         if self.steps and (self.stopped or self.steps >= self.cap):
             return self._observation, {}
         self._observation, info = self.env.reset(seed=seed, options=options)
@@ -103,12 +100,11 @@ class Tap(gym.Wrapper[Any, Any, Any, Any]):
         return following, reward, terminated, truncated, info
 
 
-class OwnRandomness:
-    """The global generators of Python, numpy and torch, as one agent would have them for itself.
+class PrivateGenerators:
+    """Private states of the global generators of Python, numpy and torch for one agent.
 
-    SB3 draws from the global generators. Inside ``with randomness.applied():`` they are this
-    agent's; outside, they are everybody's again. So neither an environment nor another agent
-    changes what this one does, and a saved agent goes on where it was.
+    SB3 draws from the global generators. ``applied()`` sets them to the agent's own states and restores the global ones
+    afterwards, so that neither an environment nor another agent changes the draws, and a saved agent continues them.
     """
 
     def __init__(self, seed: int) -> None:

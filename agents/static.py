@@ -1,8 +1,7 @@
-"""The controls: allocations that no learning went into.
+"""Static rules and other controls that learn nothing.
 
-They belong beside every bandit: twenty decisions are few, and a
-method that can't be told from these has learned nothing. They keep no state but
-a random generator; what they need of the past is in the observation.
+Comparisons include them as baselines, since a run has only about twenty steps to learn from. Their only state is a random
+generator; the past that they need is in the observation.
 """
 
 from typing import Annotated, Literal
@@ -18,7 +17,7 @@ from read_env.errors import ReadEnvError, unknown
 
 
 class Uniform(Agent):
-    """w = 1/|C|."""
+    """Equal weights, w = 1/|C|."""
 
     name = "uniform"
 
@@ -27,7 +26,7 @@ class Uniform(Agent):
 
 
 class TaskStatic(Agent):
-    """w = r_τ."""
+    """Allocation equal to the requirement, w = r_τ."""
 
     name = "task-static"
 
@@ -36,7 +35,7 @@ class TaskStatic(Agent):
 
 
 class SqrtTask(Agent):
-    """w ∝ √r_τ: as task-static, but flatter."""
+    """Allocation by the square root of the requirement, w ∝ √r_τ, flatter than task-static."""
 
     name = "sqrt-task"
 
@@ -45,31 +44,31 @@ class SqrtTask(Agent):
 
 
 class WaterFillingSettings(AgentSettings):
-    """When the shares are computed: from the first profile only, or anew at each step."""
+    """Options: ``when="start"`` computes the shares from the first profile only, ``"each"`` at every step."""
 
     when: Literal["start", "each"] = "each"
 
 
 class WaterFilling(Agent):
-    """w ∝ r_τ·(1 − s): where a need is still unmet."""
+    """Allocation by unmet need, w ∝ r_τ·(1 − s)."""
 
     name = "water-filling"
     settings_type = WaterFillingSettings
 
     def allocate(self, view: View, deterministic: bool) -> Array:
         if self.settings.when == "start" and not view.first:
-            return to_simplex(view.last_allocation)  # what was computed at the start
+            return to_simplex(view.last_allocation)
         return water_filling(view.requirement, view.profile)
 
 
 class FixedSettings(AgentSettings):
-    """Weights by capability, such as ``"math=2 code=1"``; one that isn't named gets nothing. None named: all the same."""
+    """Options: ``shares`` are weights by capability, such as ``"math=2 code=1"``, 0 for the others. Empty: equal weights."""
 
     shares: str = ""
 
 
 class Fixed(Agent):
-    """The same given allocation at every step."""
+    """Given allocation, the same at every step."""
 
     name = "fixed"
     settings_type = FixedSettings
@@ -97,13 +96,13 @@ class Fixed(Agent):
 
 
 class OneHotSettings(AgentSettings):
-    """Which capability gets everything; by default the one with the largest requirement."""
+    """Options: ``capability`` gets all tokens. None: the one with the largest requirement."""
 
     capability: str | None = None
 
 
 class OneHot(Agent):
-    """The whole budget on one capability: the paper's baselines, and the rows of a transfer matrix."""
+    """All weight on one capability, as in the paper's baselines and the rows of a transfer matrix."""
 
     name = "one-hot"
     settings_type = OneHotSettings
@@ -121,7 +120,7 @@ class OneHot(Agent):
 
 
 class RoundRobin(Agent):
-    """One capability a step, in the suite's order."""
+    """One capability per step, in the suite's order."""
 
     name = "round-robin"
 
@@ -131,7 +130,7 @@ class RoundRobin(Agent):
 
 
 class CandidateSettings(AgentSettings):
-    """The candidate set A(τ): see ``read_env.agents.candidates``."""
+    """Options of the candidate set A(τ) (:mod:`read_env.agents.candidates`)."""
 
     k: int = Field(default=TOP_K, ge=1)
     grid: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = GRID
@@ -139,9 +138,9 @@ class CandidateSettings(AgentSettings):
 
 
 class RandomCandidate(Agent):
-    """Uniformly among the candidates that the published bandit chooses from.
+    """Random draw from the candidates of the published bandit.
 
-    The draw *is* the policy, so ``deterministic`` changes nothing; the seed repeats it.
+    ``deterministic`` changes nothing, since the draw is the policy; the seed repeats it.
     """
 
     name = "random-candidate"

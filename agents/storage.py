@@ -1,9 +1,7 @@
-"""One file format for every agent: a zip with ``agent.json`` and plain ``.npy`` arrays.
+"""File format of saved agents: a zip with ``agent.json`` and ``.npy`` arrays.
 
-Nothing in it is pickled, so a file from somebody else runs no code of theirs:
-arrays are read with ``allow_pickle=False``, everything else is JSON. A state is
-any nesting of dicts with string keys, lists, numbers, strings, booleans, None
-and numpy arrays; the arrays move into members of their own.
+Nothing in it is pickled, so reading a foreign file runs no code. A state is any nesting of dicts with string keys, lists,
+numbers, strings, booleans, None and numpy arrays; each array is a member of the zip.
 """
 
 import io
@@ -27,7 +25,7 @@ _TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def write(path: str | os.PathLike[str], document: dict[str, Any]) -> None:
-    """Write ``document`` to ``path``; the file is replaced at once or not at all.
+    """Write ``document`` to ``path``, atomically.
 
     Raises:
         TypeError: the document holds something that is neither JSON nor an array of numbers.
@@ -45,7 +43,7 @@ def write(path: str | os.PathLike[str], document: dict[str, Any]) -> None:
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The document that ``write`` put there.
+    """Read a document that ``write`` wrote.
 
     Raises:
         ReadEnvError: the file is missing, damaged, of another kind or of a newer format.
@@ -79,7 +77,7 @@ def _member(index: int) -> str:
 
 
 def _lift(value: Any, arrays: list[np.ndarray], where: str) -> Any:
-    """``value`` as JSON; arrays are appended to ``arrays`` and replaced by their number."""
+    """JSON form of ``value``; arrays are appended to ``arrays`` and replaced by their index."""
     if isinstance(value, np.ndarray):
         if value.dtype.hasobject:
             raise TypeError(f"state{where} is an array of Python objects, which is not saved")

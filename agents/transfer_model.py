@@ -1,21 +1,20 @@
-"""A Bayesian model of transfer: what a chunk of tokens does to each capability.
+"""Bayesian linear model of transfer: the effect of a step's tokens on each capability.
 
-Proposition 1 of the paper (arXiv 2605.11290) says that the change of the profile is linear in the
-allocation, so a step shows |C| numbers and not one reward. For each destination
-capability c, with w the allocation, s the profile and n the chunk's length in
-units of ``chunk_tokens``::
+By Proposition 1 of the paper (arXiv 2605.11290) the change of the profile is linear in the allocation, so each step gives
+|C| observations in place of one reward. For each destination capability c, with w the allocation, s the profile and n the
+length of the step in units of ``chunk_tokens``::
 
     Δs_c = n·(1 − s_c)·[g(w_c)·γ_cc + Σ_{c'≠c} w_c'·γ_c'c]
          + n·s_c·[q(w_c)·φ_cc + Σ_{c'≠c} w_c'·φ_c'c] + noise
 
-- γ is what is gained: it fades as s_c comes near 1. g is concave with g(0) = 0 and g(1) = 1: the
-  second half of a chunk spent on one capability teaches less than the first.
-- φ is what is lost: it fades as s_c comes near 0. q falls from 1 at w_c = 0 to nearly nothing at
-  a tenth: a little rehearsal keeps what is known, so φ_cc (negative as a rule) is the price of
-  complete neglect, that is of concentration, and φ_c'c the interference of one source.
+- γ are gains, which vanish as s_c approaches 1. g is concave with g(0) = 0 and g(1) = 1: the second half of a step spent
+  on one capability teaches less than the first.
+- φ are losses, which vanish as s_c approaches 0. q falls from 1 at w_c = 0 to nearly 0 at w_c = .1, since a little
+  rehearsal prevents forgetting. φ_cc (usually negative) is the loss of a capability without tokens, and φ_c'c the
+  interference of source c'.
 
-It is linear in γ and φ, with a Gaussian prior: the posterior is closed-form, and
-its statistics simply add up, over steps, episodes and tasks.
+The model is linear in γ and φ with a Gaussian prior, so the posterior has a closed form and its statistics add up over
+steps, episodes and tasks.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ import numpy as np
 
 from read_env.agents.observation import Array
 
-# Half-saturation of learning within a chunk, and the share at which neglect has fallen to 1/e.
-# Both are shapes, not fitted: twenty steps can't tell them from the slopes.
+# Half-saturation of learning within a step, and the share at which neglect has fallen to 1/e. Neither is fitted, since
+# twenty steps can't tell them from the slopes.
 _LEARNING_HALF = 1.0
 _REHEARSAL = 0.05
-# The noise of a step starts as if it had been measured on this many steps.
+# Number of steps that the prior of the noise counts for.
 _NOISE_WEIGHT = 10.0
 
 
 @dataclass(frozen=True)
 class TransferPrior:
-    """What is believed before anything was seen; changes of score per chunk.
+    """Prior of the transfer model, in changes of score per ``chunk_tokens``.
 
     Attributes:
         learning, learning_sd: mean and s.d. of γ_cc.
@@ -59,7 +58,7 @@ class TransferPrior:
 
 @dataclass(frozen=True)
 class Posterior:
-    """What is believed now.
+    """Posterior of the transfer model.
 
     Attributes:
         mean: (|C|, 2|C|): row c holds γ_c'c for every source c', then φ_c'c.
@@ -73,11 +72,11 @@ class Posterior:
 
 
 class TransferModel:
-    """Sufficient statistics of every step seen so far.
+    """Sufficient statistics of the observed steps.
 
     Args:
         size: |C|.
-        prior: beliefs before the first step.
+        prior: the prior.
     """
 
     def __init__(self, size: int, prior: TransferPrior) -> None:
@@ -110,7 +109,7 @@ class TransferModel:
         self._posterior = None
 
     def posterior(self) -> Posterior:
-        """Normal-inverse-gamma posterior of every destination; cached until the next step."""
+        """Normal-inverse-gamma posterior of every destination, cached until the next step."""
         if self._posterior is None:
             precision = self._prior_gram + self._gram
             inverse = np.linalg.inv(precision)
@@ -137,12 +136,16 @@ class TransferModel:
 
 
 def learning_curve(share: Array) -> Array:
-    """g: what a share of a chunk teaches, relative to a whole one."""
+    """Learning curve g: gain of a share of a step's tokens, relative to all of them.
+
+    >>> learning_curve(np.array([0.0, 1.0]))
+    array([0., 1.])
+    """
     return share * (1 + _LEARNING_HALF) / (share + _LEARNING_HALF)
 
 
 def neglect(share: Array) -> Array:
-    """q: how far a capability with this share is neglected, from 1 (no tokens) towards 0."""
+    """Neglect q of a capability by its share: 1 without tokens, falling towards 0."""
     return np.exp(-share / _REHEARSAL)
 
 
@@ -167,7 +170,7 @@ def features(allocations: Array, room: Array, held: Array) -> Array:
 
 
 def rates(allocations: Array, mean: Array) -> tuple[Array, Array]:
-    """What multiplies 1 − s and what multiplies s in the expected change, both (n, |C|).
+    """Factors of 1 − s and of s in the expected change of the profile, both (n, |C|).
 
     Args:
         allocations: (n, |C|).

@@ -9,9 +9,7 @@ import gymnasium
 __all__ = ["ENVIRONMENTS"]
 
 #: Registered id -> the class, as a string.
-ENVIRONMENTS = {
-    "ReadEnv/Distillation-v0": "read_env.envs.distillation:DistillationEnv",
-}
+ENVIRONMENTS = {"ReadEnv/Distillation-v0": "read_env.envs.distillation:DistillationEnv"}
 
 # No max_episode_steps: an episode ends with its budget, and a snapshot would not hold the state of a time-limit wrapper.
 for _id, _entry_point in ENVIRONMENTS.items():

@@ -1,8 +1,7 @@
-"""The fixed catalogue of candidate allocations: A(τ) of ReAD (arXiv 2605.11290), plus the static controls.
+"""Fixed catalogue of candidate allocations: A(τ) of ReAD (arXiv 2605.11290) and the static rules.
 
-An index means the same in every task, state and episode: "the needs ranked 1 and 2 at .25/.75" or
-"move .1 from code to math". What it comes to in weights depends on the task's requirement, on the
-profile and on the previous allocation. Everything here is a pure function of these three.
+An index has the same meaning in every task, state and episode, such as "the needs ranked 1 and 2 at .25/.75" or "move .1
+from code to math". Its weights are a pure function of the task's requirement, the profile and the previous allocation.
 """
 
 from __future__ import annotations
@@ -18,22 +17,22 @@ from read_env.errors import ReadEnvError
 
 Kind = Literal["needs", "task-static", "uniform", "water-filling", "keep", "shift"]
 
-#: Weights below this are rounding (observations are float32): too little to be moved.
-_DUST = 1e-6
+#: Weights below this are rounding errors, since observations are float32.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One entry of the catalogue.
+    """Entry of the catalogue.
 
     Attributes:
-        kind: which function below makes the weights.
+        kind: kind of allocation.
         name: short text for logs and plots.
         ranks: for ``needs``: ranks of the needed capabilities, 0 for the largest need.
-        shares: for ``needs``: the weight of each of them; they sum to 1.
-        source: for ``shift``: index of the capability that gives.
-        target: for ``shift``: index of the capability that receives.
-        amount: for ``shift``: weight δ moved, or what the source has if that is less.
+        shares: for ``needs``: weights of these capabilities, which sum to 1.
+        source: for ``shift``: index of the capability that loses weight.
+        target: for ``shift``: index of the capability that gains it.
+        amount: for ``shift``: weight δ moved, or the weight of the source if that is less.
     """
 
     kind: Kind
@@ -49,18 +48,20 @@ class Candidate:
 class Catalogue:
     """Sparse actions on the top-k needs, four static rules, and shifts between all ordered pairs.
 
-    Keeping and shifting start from the previous allocation; before the first one, from the
-    requirement (task-static). For eight capabilities and the defaults these are 128 candidates.
+    Keeping and shifting start from the previous allocation; before the first step, from the requirement.
 
     Args:
         size: |C|.
-        k: how many of the largest needs the sparse actions use.
-        grid: shares of the better ranked need in a pair, each in (0, 1).
+        k: number of the largest needs that the sparse actions use.
+        grid: shares of the larger need in a pair, each in (0, 1).
         shifts: weights δ that a shift moves, each in (0, 1].
-        labels: |C| capability names for the candidates' names; indices without.
+        labels: |C| capability names for the candidates' names. None: their indices.
 
     Raises:
-        ReadEnvError: if k, a share, a shift or the number of labels is out of range.
+        ReadEnvError: k, a share, a shift or the number of labels is out of range.
+
+    >>> len(Catalogue(8))
+    128
     """
 
     size: int
@@ -84,7 +85,7 @@ class Catalogue:
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
-        """Every candidate, in index order."""
+        """All candidates, in index order."""
         label = self.labels or tuple(map(str, range(self.size)))
         corners = [Candidate("needs", f"need {i + 1}", (i,), (1.0,)) for i in range(self.k)]
         pairs = [
@@ -107,25 +108,24 @@ class Catalogue:
 
     @cached_property
     def always_applicable(self) -> tuple[int, ...]:
-        """Indices that no task and no state can mask out: the largest need and the four rules."""
+        """Indices that are never masked: the largest need and the four rules."""
         return tuple(i for i, c in enumerate(self.candidates) if c.kind != "shift" and max(c.ranks, default=0) == 0)
 
     def mask(self, requirement: np.ndarray, profile: np.ndarray, last_allocation: np.ndarray) -> np.ndarray:
-        """Which candidates can be applied.
+        """Mask of the candidates that can be applied.
 
-        A sparse action can't when the task has fewer needs than its ranks ask for, and a shift
-        can't when its source has no weight; everything else always can.
+        Masked are sparse actions with more ranks than the task has needs, and shifts whose source has no weight.
 
         Args:
             requirement: (|C|,) on the simplex.
-            profile: (|C|,) scores in [0, 1]; masks nothing, part of the signature for symmetry.
+            profile: (|C|,) scores in [0, 1]; not used, here for the same signature as ``allocation``.
             last_allocation: (|C|,) on the simplex, or zeros before the first step.
 
         Returns:
             (n,) boolean array.
         """
         needs = len(ranked_needs(requirement))
-        movable = starting_point(requirement, last_allocation) > _DUST
+        movable = starting_point(requirement, last_allocation) > _ROUNDING
         return np.array(
             [bool(movable[c.source]) if c.kind == "shift" else max(c.ranks, default=0) < needs for c in self.candidates]
         )
@@ -133,7 +133,7 @@ class Catalogue:
     def allocation(
         self, index: int, requirement: np.ndarray, profile: np.ndarray, last_allocation: np.ndarray
     ) -> np.ndarray:
-        """The weights that a candidate comes to.
+        """Weights of a candidate.
 
         Args:
             index: position in ``candidates``.
@@ -145,7 +145,7 @@ class Catalogue:
             (|C|,) float64 on the simplex.
 
         Raises:
-            ReadEnvError: if there is no such candidate or it can't be applied here (see :meth:`mask`).
+            ReadEnvError: there is no such candidate, or :meth:`mask` excludes it.
         """
         if not 0 <= index < len(self):
             raise ReadEnvError(f"candidate index must be between 0 and {len(self) - 1}, got {index}")
@@ -167,16 +167,20 @@ class Catalogue:
 
 
 def ranked_needs(requirement: np.ndarray) -> np.ndarray:
-    """Indices of the capabilities with positive requirement, largest first, equal ones in suite order."""
+    """Indices of the capabilities with positive requirement, largest first, equal ones in suite order.
+
+    >>> ranked_needs(np.array([0.2, 0.0, 0.8]))
+    array([2, 0])
+    """
     order = np.argsort(-np.asarray(requirement), kind="stable")
     return order[np.asarray(requirement)[order] > 0]
 
 
 def sparse(requirement: np.ndarray, ranks: tuple[int, ...], shares: tuple[float, ...]) -> np.ndarray:
-    """``shares`` on the needs of these ranks, nothing elsewhere: (|C|,).
+    """Allocation with ``shares`` on the needs of these ranks and 0 elsewhere, (|C|,).
 
     Raises:
-        ReadEnvError: if the task has fewer needs than the ranks ask for.
+        ReadEnvError: the task has no need of such a rank.
     """
     needs = ranked_needs(requirement)
     if max(ranks) >= len(needs):
@@ -187,23 +191,27 @@ def sparse(requirement: np.ndarray, ranks: tuple[int, ...], shares: tuple[float,
 
 
 def water_filling(requirement: np.ndarray, profile: np.ndarray) -> np.ndarray:
-    """What is needed and still missing, w ∝ r·(1 − s); the requirement when nothing is missing. (|C|,)."""
+    """Allocation by unmet need, w ∝ r·(1 − s), or the requirement if all needs are met; (|C|,).
+
+    >>> water_filling(np.array([0.5, 0.5]), np.array([0.8, 0.4]))
+    array([0.25, 0.75])
+    """
     requirement = _on_simplex(requirement)
     missing = requirement * np.clip(1 - np.asarray(profile, dtype=np.float64), 0, 1)
-    # Compared with dust: dividing by a subnormal sum would leave the simplex.
-    return missing / missing.sum() if missing.sum() > _DUST else requirement
+    # Sums of rounding errors count as 0: dividing by a subnormal sum would leave the simplex.
+    return missing / missing.sum() if missing.sum() > _ROUNDING else requirement
 
 
 def shifted(allocation: np.ndarray, source: int, target: int, amount: float) -> np.ndarray:
-    """``amount`` of weight moved from source to target, or all of the source's if that is less: (|C|,).
+    """``allocation`` with ``amount``, or all of the source's weight if less, moved from source to target; (|C|,).
 
     Raises:
-        ReadEnvError: if the source has no weight to give.
+        ReadEnvError: the source has no weight.
     """
-    if allocation[source] <= _DUST:
+    if allocation[source] <= _ROUNDING:
         raise ReadEnvError(f"capability {source} has no weight to shift, the allocation is {allocation}")
-    # Dust left behind would count as a weight, and the next shift would move nothing worth a step.
-    moved = amount if allocation[source] - amount > _DUST else allocation[source]
+    # A rounding error left behind would count as weight, and the next shift would move nothing else.
+    moved = amount if allocation[source] - amount > _ROUNDING else allocation[source]
     weights = allocation.copy()
     weights[source] -= moved
     weights[target] += moved
@@ -211,7 +219,7 @@ def shifted(allocation: np.ndarray, source: int, target: int, amount: float) -> 
 
 
 def starting_point(requirement: np.ndarray, last_allocation: np.ndarray) -> np.ndarray:
-    """The allocation that is kept or perturbed: the last one, before the first step the requirement. (|C|,)."""
+    """Allocation that is kept or perturbed: the last one, or the requirement before the first step; (|C|,)."""
     return _on_simplex(last_allocation if np.any(last_allocation) else requirement)
 
 

@@ -1,4 +1,4 @@
-"""``ReadEnv/Distillation-v0``: spend a token budget on a student's capabilities, chunk by chunk."""
+"""``ReadEnv/Distillation-v0``: distillation of a student under a token budget, allocated to capabilities per step."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ Observation = dict[str, np.ndarray]
 
 
 class DistillationEnv(gym.Env):
-    r"""A token budget, spent chunk by chunk on what a student can do.
+    r"""Distillation of a student under a token budget, which the agent allocates to capabilities at every step.
 
     ## Description
 
     A student model is distilled from a teacher under a budget of B completion tokens. A task needs
-    some of the student's capabilities C, each to some degree. At every step the agent says which
-    share of the next chunk of tokens goes to which capability; prompts are made, the teacher
-    answers them, the student is trained on the answers, and probes measure what it can do now.
-    Training one capability moves the others, up or down, so the requirement is rarely the best
-    allocation. The goal is the most useful student when the budget is spent.
+    some of the student's capabilities C, each to some degree. At every step the agent allocates the
+    next tokens to the capabilities; prompts are drawn, the teacher completes them, the student is
+    trained on the completions, and probes measure its capabilities. Training one capability raises
+    or lowers the others, so the requirement is rarely the best allocation. The goal is the highest
+    utility when the budget is spent.
 
-    The models are real. They are loaded at the first `reset`, not by the constructor, so that
-    worker processes load their own; use `context="spawn"` for those.
+    The models are real language models. They are loaded at the first `reset`, not by the
+    constructor, so that worker processes load their own; use `context="spawn"` for those.
 
     ## Action Space
 
     `Box(0, 1, (|C|,), float32)`: the allocation w_t, weights in the suite's order. They are scaled
-    to sum to 1, so only their ratios count. Weights above 1 are accepted. Weights that are
+    to sum to 1, so only their ratios matter. Weights above 1 are accepted. Weights that are
     negative, not finite, all zero or not |C| in number raise a `ValueError` that shows them, and
     change nothing.
 
@@ -50,8 +50,8 @@ class DistillationEnv(gym.Env):
     |-----|--------|-----|-----|
     | i | weight of capability i | 0 | 1 |
 
-    `SoftmaxAllocation` and `CandidateAllocation` (`read_env.envs.wrappers`) give logits and a
-    discrete catalogue instead.
+    `SoftmaxAllocation` and `CandidateAllocation` (`read_env.envs.wrappers`) take logits and indices
+    of a discrete catalogue instead.
 
     ## Observation Space
 
@@ -59,60 +59,59 @@ class DistillationEnv(gym.Env):
 
     | Key | Shape | Min | Max | Meaning |
     |-----|-------|-----|-----|---------|
-    | `budget` | (1,) | 0 | 1 | share of B that is left |
-    | `last_allocation` | (\|C\|,) | 0 | 1 | the normalised allocation of the last step; zeros at the start |
-    | `last_gain` | (\|C\|,) | -1 | 1 | Δs, what the last step changed in the profile; zeros at the start |
-    | `profile` | (\|C\|,) | 0 | 1 | s, the probe score of each capability |
-    | `requirement` | (\|C\|,) | 0 | 1 | r, what the task needs; sums to 1 |
+    | `budget` | (1,) | 0 | 1 | remaining share of B |
+    | `last_allocation` | (\|C\|,) | 0 | 1 | normalised allocation of the last step; zeros at the start |
+    | `last_gain` | (\|C\|,) | -1 | 1 | Δs, change of the profile in the last step; zeros at the start |
+    | `profile` | (\|C\|,) | 0 | 1 | s, probe score of each capability |
+    | `requirement` | (\|C\|,) | 0 | 1 | r, requirement of the task; sums to 1 |
 
     ## Rewards
 
     *reward = gain − β · spillover − λ · cost*
 
     - gain: *U(s') − U(s)*, the change of the task's utility on the probe profile (form `utility`),
-      or *Σ r_c · Δs_c* (form `linear`, the paper's). For `weighted_mean` utilities they are one.
+      or *Σ r_c · Δs_c* (form `linear`, the paper's). For `weighted_mean` utilities the two are equal.
     - spillover: *Σ r_c · max(−Δs_c, 0)* over the essential capabilities, those with the
       `essential_k` largest weights.
-    - cost: the share of B that the step spent.
+    - cost: share of B that the step spent.
 
-    β, λ, the form and `essential_k` are the preset's `reward` section.
+    β, λ, the form and `essential_k` are fields of the preset's `reward` section.
 
     ## Starting State
 
-    The initial student S_0 with a fresh optimizer, the full budget, and prompt streams of this
-    episode's seed. That seed is drawn from `np_random`, first thing at every reset; the task, if
-    there are several, is drawn next. So `reset(seed=s)` starts the same episode again, two
-    environments reset with one seed see common random numbers (the same prompts of a capability and
-    difficulty tertile in the same order, whatever their agents, tasks and allocations), and `options` don't disturb the
-    episodes that follow.
+    The initial student S_0 with a new optimizer, the full budget, and prompt streams of this
+    episode's seed. Every reset draws that seed from `np_random` and then the task, if there are
+    several. Therefore `reset(seed=s)` starts the same episode again; two environments reset with
+    one seed use common random numbers (the same prompts per capability and difficulty tertile in
+    the same order, for all agents, tasks and allocations); and `options` don't change later episodes.
 
     ## Episode End
 
-    `terminated` after `total_tokens / step_tokens` steps (rounded, at least one): the last one goes on until
-    no capability that it gives tokens to has a next completion that fits into what is left of B. `truncated` is never true,
-    and there is no step limit. A step after the end raises
-    `gymnasium.error.ResetNeeded`. An update that explodes raises
-    `read_env.errors.DivergedError` and leaves the episode as it was before the step.
+    `terminated` after `total_tokens / step_tokens` steps (rounded, at least one). The last step ends
+    when the next completion of none of its capabilities fits into the remaining budget. `truncated`
+    is never true, and there is no step limit. A step after the end raises
+    `gymnasium.error.ResetNeeded`. An update that diverges raises `read_env.errors.DivergedError` and
+    leaves the episode as it was before the step.
 
     ## Information
 
-    Scores are float64; nothing depends on the clock, so that equal runs have equal infos. The
+    Scores are float64. No value depends on the clock, so that equal runs have equal infos; the
     timings of the last step are in `env.unwrapped.last_report.seconds`.
 
     | Key | At | Type | Meaning |
     |-----|----|------|---------|
     | `task` | both | str | name of the task card |
-    | `step` | both | int | steps finished |
+    | `step` | both | int | number of finished steps |
     | `utility` | both | float | U_τ on the probe profile |
     | `profile` | both | (\|C\|,) | s |
     | `budget_left`, `budget_spent` | both | int | completion tokens |
     | `gain`, `spillover`, `cost` | step | float | parts of the reward |
-    | `forgetting` | step | float | mean drop on the capabilities that aren't essential; not rewarded |
+    | `forgetting` | step | float | mean drop on the capabilities that are not essential; not part of the reward |
     | `profile_gain` | step | (\|C\|,) | Δs |
     | `allocation` | step | (\|C\|,) | the normalised action |
-    | `tokens_by_capability` | step | (\|C\|,) int | completion tokens that each capability got |
+    | `tokens_by_capability` | step | (\|C\|,) int | completion tokens of each capability |
     | `completion_tokens`, `prompt_tokens` | step | int | of this step |
-    | `trained_tokens` | step | int | both together: what went through the student |
+    | `trained_tokens` | step | int | both together, the tokens that the student was trained on |
     | `updates` | step | int | optimizer steps |
     | `loss` | step | float | mean training loss, nats per token |
     | `dev_profile`, `dev_utility` | every `dev_every` steps and at the end | (\|C\|,), float | on the dev split |
@@ -123,15 +122,15 @@ class DistillationEnv(gym.Env):
     gym.make("ReadEnv/Distillation-v0", task="math", overrides={"budget": {"total_tokens": 60_000}})
     ```
 
-    - `preset="micro"`: a complete configuration by name, or a `.toml` file.
-    - `task=None`: a task card by name, or a `.toml` file; the preset's task if neither this nor `tasks` is given.
-    - `tasks=None`: several of them, one drawn evenly at every reset.
+    - `preset="micro"`: configuration, by name or as a `.toml` file.
+    - `task=None`: task card, by name or as a `.toml` file; the preset's task if neither this nor `tasks` is given.
+    - `tasks=None`: several tasks, one drawn uniformly at every reset.
     - `overrides=None`: nested values that replace the preset's.
     - `render_mode=None`: `"rgb_array"` draws the episode so far.
 
-    All are JSON-able. `reset(options={"task": ...})` sets the task of one episode, named like `task`.
+    All are JSON-able. `reset(options={"task": ...})` sets the task of one episode.
 
-    `env.unwrapped.snapshot()` returns the whole state, `restore()` brings it back to the bit.
+    `env.unwrapped.snapshot()` returns the whole state, and `restore()` restores it to the bit.
 
     ## References
 
@@ -179,25 +178,25 @@ class DistillationEnv(gym.Env):
         self._trace: list[Point] = []
         self._ended = False
         self.distillation: Distillation | None = None
-        #: The last step's report, timings included; None before the first one.
+        #: Report of the last step, with timings; None before the first step.
         self.last_report: ChunkReport | None = None
         self._begin(self.cards[0])
 
-    # -- what the wrappers and agents may look at ----------------------------------------------
+    # -- state that wrappers and agents read -----------------------------------------------------
 
     @property
     def requirement(self) -> np.ndarray:
-        """The requirement r_τ of the current task (before the first reset: of the first task), (|C|,) float64."""
+        """Requirement r_τ of the current task (before the first reset: of the first task), (|C|,) float64."""
         return self.card.requirement_vector(self.suite)
 
     @property
     def profile(self) -> np.ndarray:
-        """The capability profile s of the student now, (|C|,) float64."""
+        """Current capability profile s of the student, (|C|,) float64."""
         return np.array(self._now.profile)
 
     @property
     def last_allocation(self) -> np.ndarray:
-        """The normalised allocation of the last step, zeros at the start, (|C|,) float64."""
+        """Normalised allocation of the last step, zeros at the start, (|C|,) float64."""
         return np.array(self._now.allocation)
 
     @property
@@ -207,9 +206,9 @@ class DistillationEnv(gym.Env):
 
     @property
     def devices(self) -> dict[str, str]:
-        """Where the models are, such as ``{"student": "cuda:0", "teacher": "cuda:0"}``; empty before the first reset.
+        """Devices of the models, such as ``{"student": "cuda:0", "teacher": "cuda:0"}``; empty before the first reset.
 
-        For worker processes too: ``envs.call("devices")``. A teacher elsewhere (remote, vLLM) isn't named.
+        A remote or vLLM teacher is left out. Vector environments return it by ``envs.call("devices")``.
         """
         if self.distillation is None:
             return {}
@@ -221,7 +220,7 @@ class DistillationEnv(gym.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Starts an episode; ``options={"task": name}`` sets the task of this one only."""
+        """Start an episode; ``options={"task": name}`` sets the task of this episode only."""
         asked = self._task_of(options)
         super().reset(seed=seed)
         # Always two draws in this order, used or not: see "Starting State".
@@ -233,7 +232,7 @@ class DistillationEnv(gym.Env):
         return self._observation(), self._info()
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Distils one chunk with this allocation."""
+        """Distil the student on one step's tokens with this allocation."""
         before = self._now
         if self._ended:
             raise ResetNeeded(f"the episode ended after step {self._step}, its budget is spent: call reset() first")
@@ -253,30 +252,30 @@ class DistillationEnv(gym.Env):
         return self._observation(), reward.value, self._ended, False, info
 
     def render(self) -> np.ndarray | None:
-        """The episode so far as an RGB picture, (height, width, 3) uint8."""
+        """Picture of the episode so far, RGB (height, width, 3) uint8."""
         if self.render_mode is None:
             gym.logger.warn(
                 'render() needs a render mode, e.g. gym.make("ReadEnv/Distillation-v0", render_mode="rgb_array")'
             )
             return None
-        from read_env.envs.rendering import render_episode  # matplotlib, only when somebody looks
+        from read_env.envs.rendering import render_episode  # imports matplotlib
 
         self._now  # noqa: B018  (an error before the first reset)
         total = self._process().budget.total
         return render_episode(self.suite.names, self.card, self.requirement, self._trace, total)
 
     def close(self) -> None:
-        """Lets go of the models; a later reset loads them again."""
+        """Release the models; a later reset loads them again."""
         self.distillation = None
         self._begin(self.cards[0])
 
     # -- the whole state -------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, Any]:
-        """The whole state of a running episode: student, optimizer, ledger, generators, task, history.
+        """State of a running episode: student, optimizer, token counts, generators, task and history.
 
-        Holds tensors, numbers, text and lists only, so that ``torch.save`` and
-        ``torch.load(weights_only=True)`` carry it over to another process.
+        It holds tensors, numbers, text and lists only, so that ``torch.save`` writes it and
+        ``torch.load(weights_only=True)`` reads it.
         """
         self._now  # noqa: B018  (an error before the first reset)
         return {
@@ -290,21 +289,19 @@ class DistillationEnv(gym.Env):
         }
 
     def restore(self, state: Mapping[str, Any]) -> tuple[Observation, dict[str, Any]]:
-        """Goes back to a snapshot, exact to the bit; loads the models if need be.
+        """Restore a snapshot, exact to the bit; loads the models if necessary.
 
-        Behind ``gym.make``'s wrappers call ``reset()`` once before the first ``restore()``, or they
-        refuse the next step.
+        The wrappers of ``gym.make`` need one ``reset()`` before the first ``restore()``, or they refuse the next step.
 
         Args:
-            state: from :meth:`snapshot` of an environment with the same configuration.
+            state: :meth:`snapshot` of an environment with the same configuration.
 
         Returns:
-            The observation and info of the restored moment, like ``reset()``: info without the
-            keys that only a step has.
+            Observation and info, as from ``reset()``: info without the keys of a step.
 
         Raises:
-            ReadEnvError: if the state lacks a part, or belongs to another suite, budget or student; the
-                environment stays as it was.
+            ReadEnvError: the state lacks a part, or belongs to another suite, budget or student; the environment stays
+                as it was.
         """
         try:
             suite, card = list(state["suite"]), TaskCard.model_validate(state["card"])
@@ -335,7 +332,7 @@ class DistillationEnv(gym.Env):
     # -- inside ------------------------------------------------------------------------------------
 
     def load_distillation(self) -> Distillation:
-        """The distillation process, models loaded. Override it to run on something else."""
+        """Load the models and return the distillation process. Override it to run on something else."""
         from read_env.distillation.process import Distillation
 
         return Distillation.load(self.config)
@@ -411,7 +408,7 @@ class DistillationEnv(gym.Env):
 
 
 def _plain(value: Any) -> Any:
-    """A generator's state with numpy scalars turned into Python numbers."""
+    """State of a generator with numpy scalars converted to Python numbers."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return value.item() if isinstance(value, np.generic) else value

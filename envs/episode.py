@@ -1,4 +1,4 @@
-"""The record of one episode so far: what rendering draws and a snapshot carries."""
+"""History of an episode, for rendering and snapshots."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Point:
-    """The state after one step (or at the start).
+    """State after one step, or at the start.
 
     Attributes:
         spent: completion tokens of the budget spent so far.
@@ -23,10 +23,10 @@ class Point:
     utility: float
 
     def to_state(self) -> dict[str, Any]:
-        """As plain lists and numbers."""
+        """Plain lists and numbers of the point."""
         return {**asdict(self), "allocation": list(self.allocation), "profile": list(self.profile)}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Point:
-        """The inverse of :meth:`to_state`."""
+        """Point from the result of :meth:`to_state`."""
         return cls(state["spent"], tuple(state["allocation"]), tuple(state["profile"]), state["utility"])

@@ -1,4 +1,4 @@
-"""A picture of an episode so far: profile before and now, allocation over tokens, utility over tokens."""
+"""Picture of an episode so far: profile at the start and now, allocation and utility over tokens."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ _STYLE: dict[str, Any] = {
 def render_episode(
     names: Sequence[str], card: TaskCard, requirement: np.ndarray, trace: Sequence[Point], total: int
 ) -> np.ndarray:
-    """Draws the episode.
+    """Draw the episode.
 
     Args:
         names: |C| capability names.
         card: the task.
-        requirement: (|C|,) its needs; needed capabilities are printed bold, with their weight.
-        trace: the start and every finished step.
+        requirement: (|C|,) requirement; needed capabilities are bold, with their weight.
+        trace: points of the start and of every finished step.
         total: B, completion tokens.
 
     Returns:
-        :data:`SHAPE` uint8.
+        RGB picture, :data:`SHAPE` uint8.
     """
-    # No pyplot: its figures are global, live until closed, and pick a window system.
+    # Without pyplot, whose figures are global, live until closed, and choose a window system.
     with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type, unused-ignore]
         figure = Figure(figsize=(SHAPE[1] / _DPI, SHAPE[0] / _DPI), dpi=_DPI, facecolor="white")
         canvas = FigureCanvasAgg(figure)
@@ -114,7 +114,7 @@ def _allocation(axes: Axes, names: Sequence[str], trace: Sequence[Point], total:
         base += shares[:, index]
     axes.set(title="Allocation", xlim=(0, total), ylim=(0, 1), ylabel="share of tokens")
     handles = [Patch(color=colors[i % len(colors)], label=name.replace("_", " ")) for i, name in enumerate(names)]
-    # Above the axes, beside the title: inside, it would cover the bars.
+    # Below the axes, since it would cover the bars inside.
     axes.legend(
         handles=handles, ncols=4, frameon=False, fontsize=7.5, loc="upper left", bbox_to_anchor=(-0.02, -0.09),
         handlelength=1, handleheight=1, columnspacing=1.2, borderpad=0,

@@ -1,4 +1,4 @@
-"""The reward of one step and its parts (arXiv 2605.11290)."""
+"""Reward of a step and its parts (arXiv 2605.11290)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from read_env.tasks import TaskCard, essential
 
 @dataclass(frozen=True)
 class Reward:
-    """What one step was worth.
+    """Reward of one step.
 
     Attributes:
         value: gain − β·spillover − λ·cost.
         gain: ΔU (form ``utility``) or r·Δs (form ``linear``).
         spillover: Σ over the essential capabilities of r_c·max(−Δs_c, 0).
         cost: share of B that the step spent.
-        forgetting: mean of max(−Δs_c, 0) over the other capabilities; reported, not rewarded.
+        forgetting: mean of max(−Δs_c, 0) over the other capabilities; not part of ``value``.
     """
 
     value: float
@@ -33,10 +33,10 @@ class Reward:
 def reward_of(
     config: RewardConfig, card: TaskCard, suite: Suite, before: np.ndarray, after: np.ndarray, cost: float
 ) -> Reward:
-    """The reward of a step that moved the profile from ``before`` to ``after``.
+    """Reward of a step that changed the profile from ``before`` to ``after``.
 
     Args:
-        config: form of the gain, β, λ and how many capabilities are essential.
+        config: form of the gain, β, λ and the number of essential capabilities.
         card: the task.
         suite: index order of the profiles.
         before: (|C|,) scores before the step.

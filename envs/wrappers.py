@@ -1,4 +1,4 @@
-"""Action spaces for learning algorithms: logits for Gaussian policies, a fixed catalogue for discrete ones."""
+"""Action wrappers for learning algorithms: logits for Gaussian policies, a fixed catalogue for discrete ones."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from read_env.errors import ReadEnvError
 
 
 class SoftmaxAllocation(gym.ActionWrapper, gym.utils.RecordConstructorArgs):
-    """Actions are logits: w = softmax(scale · a) for a in Box(−1, 1, (|C|,)).
+    """Logits as actions: w = softmax(scale · a) for a in Box(−1, 1, (|C|,)).
 
-    Every action is an allocation, the zero action is the uniform one, and no capability ever gets
-    nothing: the largest ratio of two weights is exp(2·scale).
+    The zero action is the uniform allocation. All weights are positive: the largest ratio of two is exp(2·scale).
 
     Args:
-        env: a read-env environment.
-        scale: how far from uniform an action can go; 3 allows ratios up to 403.
+        env: environment of this package.
+        scale: factor on the logits; 3 allows ratios of weights up to 403.
 
     Raises:
         ReadEnvError: scale not positive; at a step, logits that aren't |C| finite numbers.
@@ -37,7 +36,7 @@ class SoftmaxAllocation(gym.ActionWrapper, gym.utils.RecordConstructorArgs):
         self.action_space = spaces.Box(-1.0, 1.0, (len(self.unwrapped.suite),), np.float32)  # type: ignore[attr-defined]
 
     def action(self, action: np.ndarray) -> np.ndarray:
-        """The allocation of these logits: (|C|,) float64 on the simplex."""
+        """Allocation of these logits, (|C|,) float64 on the simplex."""
         logits = np.asarray(action, dtype=np.float64)
         if logits.shape != self.action_space.shape or not np.isfinite(logits).all():
             raise ReadEnvError(f"logits must be {self.action_space.shape[0]} finite numbers, got {action}")  # type: ignore[index]
@@ -46,22 +45,21 @@ class SoftmaxAllocation(gym.ActionWrapper, gym.utils.RecordConstructorArgs):
 
 
 class CandidateAllocation(gym.Wrapper, gym.utils.RecordConstructorArgs):
-    """Actions are indices into the fixed :class:`~read_env.envs.catalogue.Catalogue`.
+    """Indices into the fixed :class:`~read_env.envs.catalogue.Catalogue` as actions.
 
-    ``action_masks()`` says which can be applied now, in the form that MaskablePPO asks for. An
-    algorithm that knows no masks may still choose another one: it then keeps the allocation, as an
-    illegal action in Gymnasium's Taxi is a no-op. ``info["candidate"]`` names what was applied.
+    ``action_masks()`` is the mask of the applicable candidates, as MaskablePPO calls it. A masked action keeps the last
+    allocation, as illegal actions in Gymnasium's Taxi do nothing. ``info["candidate"]`` is the name of the applied one.
 
     Args:
-        env: a read-env environment.
-        k: how many of the largest needs the sparse actions use.
-        grid: shares of the better ranked need in a pair.
+        env: environment of this package.
+        k: number of the largest needs that the sparse actions use.
+        grid: shares of the larger need in a pair.
         shifts: weights δ that a shift moves.
-        mask_free: only the candidates that can always be applied, for DQN: the largest need,
-            task-static, uniform, water-filling, keep.
+        mask_free: restrict the actions to candidates that are never masked, for DQN: the largest need, task-static,
+            uniform, water-filling and keep.
 
     Raises:
-        ReadEnvError: settings out of range; at a step, an action that is no index.
+        ReadEnvError: arguments out of range; at a step, an action that is no index.
     """
 
     def __init__(
@@ -83,15 +81,15 @@ class CandidateAllocation(gym.Wrapper, gym.utils.RecordConstructorArgs):
 
     @property
     def action_names(self) -> tuple[str, ...]:
-        """What each action does."""
+        """Names of the actions."""
         return tuple(self.catalogue.names[i] for i in self.indices)
 
     def action_masks(self) -> np.ndarray:
-        """(n,) boolean: which actions can be applied in the environment's present state."""
+        """Mask of the actions that can be applied now, (n,) boolean."""
         return self.catalogue.mask(*self._situation())[list(self.indices)]
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """One step with the allocation that the action comes to."""
+        """Make a step with the allocation of the action."""
         try:
             chosen = operator.index(action)
         except TypeError:
@@ -106,6 +104,6 @@ class CandidateAllocation(gym.Wrapper, gym.utils.RecordConstructorArgs):
         return observation, reward, terminated, truncated, {**info, "candidate": self.catalogue.names[index]}
 
     def _situation(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        # Asked of the environment each time: a restored snapshot is then the wrapper's state, too.
+        # Read from the environment each time, so that restoring a snapshot needs nothing from the wrapper.
         env: Any = self.unwrapped
         return env.requirement, env.profile, env.last_allocation

@@ -42,6 +42,9 @@ RENAMED_FIELDS: Mapping[str, Mapping[str, str]] = {
 #: Old command -> new command.
 RENAMED_COMMANDS: Mapping[str, str] = {"transfer": "transfer-matrix", "contaminate": "check-contamination"}
 
+#: Old option -> new option, for options that belong to no section of the configuration.
+RENAMED_OPTIONS: Mapping[str, str] = {"--evaluation": "--decontamination-files", "--students": "--keep-students"}
+
 
 def rename_fields(values: Mapping[str, Any], section: str = "", *, warn: bool = True) -> dict[str, Any]:
     """Values of a configuration (or of one section of it) under the current names.
@@ -90,7 +93,7 @@ def rename_arguments(arguments: Sequence[str]) -> list[str]:
 def _renamed_options() -> Iterator[tuple[str, str]]:
     """Old and new spelling of every option whose field or section was renamed."""
     sections = RENAMED_FIELDS[""]
-    yield "--evaluation", "--decontamination-files"
+    yield from RENAMED_OPTIONS.items()
     for section, renamed in RENAMED_FIELDS.items():
         old_section = {new: old for old, new in sections.items()}.get(section, section)
         for old, new in renamed.items() if section else ():

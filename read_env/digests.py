@@ -1,4 +1,4 @@
-"""What a file or a folder of files contains, as a short text: a large file is read once and remembered."""
+"""Digests of files and folders. Digests of large files are remembered, so that each is read once."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from pathlib import Path
 
 from read_env.files import whole_file
 
-#: Smaller files are read again: that takes less time than looking them up.
+#: Bytes below which a file is read again each time, which is faster than a look-up.
 _LARGE = 2**20
 
 
-def content_digest(path: Path, memory: Path | None = None) -> str:
-    """16 hexadecimal digits of the names and contents of the files under ``path``.
+def content_digest(path: Path, remembered: Path | None = None) -> str:
+    """SHA-256 of the names and contents of the files under ``path``, its first 16 hexadecimal digits.
 
     Args:
         path: a file or a folder.
-        memory: a JSON file with the digests of large files by path, size and time of change, so that a
-            70 B model isn't read at every start; None remembers for this process only.
+        remembered: JSON file with the digests of large files by path, size and time of change. None: this process alone
+            remembers them.
     """
     found = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    return _digest(path, tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in found), memory)
+    return _digest(path, tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in found), remembered)
 
 
-# A comparison asks for each of its runs.
+# Cached, since a comparison calls it for each of its runs.
 @lru_cache(maxsize=64)
-def _digest(path: Path, found: tuple[tuple[Path, int, int], ...], memory: Path | None) -> str:
+def _digest(path: Path, found: tuple[tuple[Path, int, int], ...], remembered: Path | None) -> str:
     digest = hashlib.sha256()
-    known = _read(memory)
+    known = _read_remembered(remembered)
     fresh = {}
     for file, size, changed in found:
         name = file.relative_to(path).as_posix() if file != path else file.suffix
@@ -40,17 +40,17 @@ def _digest(path: Path, found: tuple[tuple[Path, int, int], ...], memory: Path |
             continue
         key = f"{file.resolve()}|{size}|{changed}"
         if key not in known:
-            fresh[key] = known[key] = _read_through(file)
+            fresh[key] = known[key] = _file_digest(file)
         digest.update(known[key].encode())
-    if fresh and memory is not None:
+    if fresh and remembered is not None:
         with suppress(OSError):  # a convenience only
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(memory, shared=True) as kept:
-                kept.write(json.dumps({**_read(memory), **fresh}, indent=1).encode())
+            remembered.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(remembered, shared=True) as kept:
+                kept.write(json.dumps({**_read_remembered(remembered), **fresh}, indent=1).encode())
     return digest.hexdigest()[:16]
 
 
-def _read_through(file: Path) -> str:
+def _file_digest(file: Path) -> str:
     digest = hashlib.sha256()
     with file.open("rb") as content:
         while part := content.read(2**24):
@@ -58,11 +58,11 @@ def _read_through(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _read(memory: Path | None) -> dict[str, str]:
-    if memory is None:
+def _read_remembered(remembered: Path | None) -> dict[str, str]:
+    if remembered is None:
         return {}
     try:
-        value = json.loads(memory.read_text())
+        value = json.loads(remembered.read_text())
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

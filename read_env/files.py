@@ -1,7 +1,6 @@
-"""Files that are either whole or absent: atomic writes, and lines that survive a kill.
+"""Atomic writes of files and folders, and JSON lines whose last line may be cut by a kill.
 
-A process can be killed between any two instructions. A file written here has its old content or
-its new one, never a mixture; a line appended here is either complete or recognisably cut.
+A file written here has its old content or its new content whenever the process is killed, never a mixture.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from read_env.errors import ReadEnvError
 
 @contextmanager
 def whole_file(path: Path, shared: bool = False) -> Iterator[IO[bytes]]:
-    """An open file that becomes ``path`` when the block ends well; ``path`` stays as it was otherwise.
+    """Temporary file that replaces ``path`` at the end of the block; an error leaves ``path`` unchanged.
 
     Args:
         path: the file.
-        shared: whether other processes may be writing the same file. Each then writes under a name of its
-            own and the last one stands; otherwise a killed process leaves one file behind at most.
+        shared: other processes may write the same file. Each then uses a temporary file of its own, and the last one to
+            finish wins. False: one fixed temporary name, so that killed processes leave at most one file behind.
     """
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp" if shared else f"{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
             yield file
             file.flush()
-            # Without it a power cut can leave a file with the new name and no content.
+            # Without this, a power cut can leave a file with the new name and no content.
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
@@ -41,21 +40,21 @@ def whole_file(path: Path, shared: bool = False) -> Iterator[IO[bytes]]:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Gives ``path`` this content, or leaves it as it was if the process dies underway."""
+    """Replace the content of a file atomically."""
     with whole_file(path) as file:
         file.write(content)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes one JSON object, atomically. Numbers keep every bit (shortest round-trip form)."""
+    """Write one JSON object atomically. Floats keep every bit (shortest form that reads back the same)."""
     write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``.
+    """Read one JSON object.
 
     Raises:
-        ReadEnvError: if the file is missing or holds something else.
+        ReadEnvError: the file is missing or holds something else.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -71,7 +70,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Appends one JSON line and waits until the disk has it."""
+    """Append one JSON line and wait until it is on disk."""
     with path.open("ab") as file:
         file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
         file.flush()
@@ -79,14 +78,14 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a JSON-lines file; a cut last line is left out.
+    """Read the complete lines of a JSON-lines file; a cut last line is left out.
 
     Raises:
-        ReadEnvError: if a line before the last one is damaged.
+        ReadEnvError: a line before the last one is damaged.
     """
     if not path.exists():
         return []
-    # What stands after the last newline is a line that a kill cut short.
+    # Text after the last newline is a line that a kill cut short.
     *lines, _ = path.read_bytes().split(b"\n")
     records = []
     for number, line in enumerate(lines, start=1):
@@ -100,10 +99,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def keep_lines(path: Path, count: int) -> list[dict[str, Any]]:
-    """Truncates a JSON-lines file to its first ``count`` records and returns them.
+    """Truncate a JSON-lines file to its first ``count`` records and return them.
 
     Raises:
-        ReadEnvError: if it holds fewer; nothing is changed then.
+        ReadEnvError: it holds fewer; nothing is changed then.
     """
     records = read_lines(path)
     if len(records) < count:
@@ -118,7 +117,7 @@ def keep_lines(path: Path, count: int) -> list[dict[str, Any]]:
 
 
 def save_tensors(path: Path, value: Mapping[str, Any]) -> None:
-    """``torch.save``, atomically. Only what :func:`load_tensors` reads back: tensors, numbers, text, lists, dicts."""
+    """Write nested tensors, numbers, text, lists and dicts with ``torch.save``, atomically."""
     import torch
 
     with whole_file(path) as file:
@@ -126,14 +125,14 @@ def save_tensors(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def load_tensors(path: Path, remedy: str) -> dict[str, Any]:
-    """What :func:`save_tensors` wrote; no foreign code is run.
+    """Read a file of :func:`save_tensors`. No code in it is run.
 
     Args:
         path: the file.
-        remedy: ends the error message: what the user can do.
+        remedy: end of the error message, with what the user can do.
 
     Raises:
-        ReadEnvError: if the file is missing or cannot be read.
+        ReadEnvError: the file is missing or damaged.
     """
     import torch
 
@@ -141,7 +140,7 @@ def load_tensors(path: Path, remedy: str) -> dict[str, Any]:
         raise ReadEnvError(f"checkpoint {path} is missing; {remedy}")
     try:
         value = torch.load(path, map_location="cpu", weights_only=True)
-    # Whatever a damaged archive makes torch, zipfile or pickle raise, the user's remedy is the same.
+    # torch, zipfile and pickle raise many kinds of errors for a damaged archive.
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ReadEnvError(f"checkpoint {path} cannot be read ({reason}); {remedy}") from error
@@ -152,7 +151,7 @@ def load_tensors(path: Path, remedy: str) -> dict[str, Any]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that becomes ``path`` when the block ends well, in place of an older one."""
+    """Temporary folder that replaces ``path`` at the end of the block; an error leaves ``path`` unchanged."""
     temporary = path.with_name(f"{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -163,7 +162,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Deletes a file or a folder; no error if there is none."""
+    """Delete a file or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

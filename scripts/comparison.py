@@ -11,7 +11,6 @@ tasks, on other seeds (runs/gap/search, shared with allocation_gap.py).
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
@@ -31,8 +30,9 @@ from read_env.reporting.measures import EXAM_UTILITY, PROBE_UTILITY
 from read_env.reporting.records import Comparison, Run
 from read_env.reporting.tables import ABSENT, markdown_table, number
 from read_env.running.agents import TRAINING_RECORD, AgentSpec
-from read_env.running.comparison import ComparisonRequest, compare
-from read_env.running.training import TrainingRequest, train
+from read_env.running.comparison import compare
+from read_env.running.requests import ComparisonRequest, TrainingRequest
+from read_env.running.training import train
 from read_env.tasks import load_task
 
 TASKS = ("agent", "bookkeeper", "hotel-desk", "personal-assistant", "travel-desk", "tutor")
@@ -64,7 +64,7 @@ def train_one(name: str, directory: Path) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     config = load_preset("micro", {**SETTINGS, "seed": TRAINING_SEED, "agent": name})
     console = Console(file=(directory.parent / f"{directory.name}.log").open("a"))
-    train(TrainingRequest(config, AgentSpec.parse(name), TRAINING_TASKS, TRAINING_STEPS, directory), console)
+    train(TrainingRequest(config, TRAINING_TASKS, TRAINING_STEPS, directory), console)
 
 
 def train_all(out: Path, processes: int) -> dict[str, Path]:
@@ -89,17 +89,11 @@ def grid_searched(found: Search, config: Config, directory: Path) -> Path:
     return directory
 
 
-def agents_of(trained: dict[str, Path], searched: Path) -> list[AgentSpec]:
-    """All agents of the main comparison."""
-    cold = [AgentSpec.parse(name) for name in (*CONTROLS, *BANDITS)]
-    warm = [AgentSpec.parse(str(directory)) for directory in trained.values()]
-    frozen = AgentSpec.parse(str(trained["read-bandit"]), {"update": False})
-    return [
-        *cold,
-        AgentSpec.parse(str(searched)),
-        *warm,
-        dataclasses.replace(frozen, label="read-bandit-trained-no-update"),
-    ]
+def agents_of(trained: dict[str, Path], searched: Path) -> dict[str, str]:
+    """Agents of the main comparison -> their labels."""
+    agents = [*CONTROLS, *BANDITS, str(searched), *map(str, trained.values())]
+    labels = {agent: AgentSpec.parse(agent).label for agent in agents}
+    return {**labels, f"{trained['read-bandit']},update=false": "read-bandit-trained-no-update"}
 
 
 def main() -> None:
@@ -112,14 +106,16 @@ def main() -> None:
 
     config = load_preset("micro", SETTINGS)
 
-    def comparison(agents: list[AgentSpec], seeds: tuple[int, ...], changes: Config, directory: Path) -> Path:
-        request = ComparisonRequest(changes, tuple(agents), TASKS, seeds, directory, args.processes)
+    def comparison(agents: dict[str, str], seeds: tuple[int, ...], changes: Config, directory: Path) -> Path:
+        request = ComparisonRequest(
+            changes, tuple(agents), TASKS, seeds, args.processes, directory, labels=tuple(agents.values())
+        )
         result = compare(request, Console())
         if result.failures:
             raise SystemExit("\n".join(f"{name}: {error}" for name, error in result.failures.items()))
         return directory
 
-    comparison([AgentSpec.parse(name) for name in CONTROLS], SEEDS, config, args.out / "main")
+    comparison({name: AgentSpec.parse(name).label for name in CONTROLS}, SEEDS, config, args.out / "main")
     if args.controls_only:
         return
     trained = train_all(args.out, args.processes)
@@ -127,7 +123,7 @@ def main() -> None:
     agents = agents_of(trained, grid_searched(found, config, args.out / "grid-searched"))
     main_directory = comparison(agents, SEEDS, config, args.out / "main")
     longer = load_preset("micro", {**SETTINGS, "budget": LONGER})
-    few = [agent for agent in agents if agent.label in (*LONGER_AGENTS, "read-bandit-trained")]
+    few = {agent: label for agent, label in agents.items() if label in (*LONGER_AGENTS, "read-bandit-trained")}
     longer_directory = comparison(few, LONGER_SEEDS, longer, args.out / "longer")
 
     print(publish_all(main_directory, longer_directory))

@@ -22,9 +22,9 @@ from rich.console import Console
 from read_env.capabilities import Suite, get_suite
 from read_env.config import Config
 from read_env.reporting.records import load_run
-from read_env.running.agents import AgentSpec
 from read_env.running.comparison import run_many
-from read_env.running.runner import RunRequest, make_env
+from read_env.running.requests import RunRequest
+from read_env.running.runner import make_env
 from read_env.tasks import TaskCard, load_task, task_names
 
 #: Budget of all runs of this search and of what is compared with it.
@@ -109,9 +109,8 @@ def requests(space: dict[str, np.ndarray], seeds: list[int], config: Config, dir
     found = {}
     for seed, (label, allocation) in itertools.product(seeds, space.items()):
         options = {"shares": shares_of(allocation, names)}
-        agent = AgentSpec("fixed", options, label=label)
         run_config = config.model_copy(update={"agent": "fixed", "agent_options": options, "seed": seed})
-        found[f"{label}__seed{seed}"] = RunRequest(run_config, agent, directory / "runs" / f"{label}__seed{seed}")
+        found[f"{label}__seed{seed}"] = RunRequest(run_config, directory / "runs" / f"{label}__seed{seed}", label=label)
     return found
 
 

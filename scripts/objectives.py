@@ -27,9 +27,9 @@ from read_env.config import Config, load_preset
 from read_env.reporting.records import Run, load_run
 from read_env.reporting.statistics import holm, mean_interval, paired
 from read_env.reporting.tables import interval, markdown_table, number, p_value, plus_minus
-from read_env.running.agents import AgentSpec
 from read_env.running.comparison import run_many
-from read_env.running.runner import RunRequest, make_env
+from read_env.running.requests import RunRequest
+from read_env.running.runner import make_env
 
 BUDGET = {"total_tokens": 30_000, "step_tokens": 3_000}
 #: A batch of the teacher's answers; more than one of them needs the tail among the top tokens.
@@ -114,7 +114,7 @@ def run_all(title: str, configs: Mapping[str, Config], directory: Path, processe
 
     An objective that diverges at a learning rate has no run: it is absent from the result.
     """
-    runs = {name: RunRequest(config, AgentSpec("uniform"), directory / name) for name, config in configs.items()}
+    runs = {name: RunRequest(config, directory / name) for name, config in configs.items()}
     failures = run_many(title, runs, processes, Console(), make_env)
     for run in runs.values():
         for folder in ("student", "tensorboard"):
@@ -160,9 +160,7 @@ def halfway_student(out: Path) -> Path:
     config = config.model_copy(
         update={"budget": config.budget.model_copy(update={"total_tokens": HALFWAY_TOKENS, "step_tokens": 15_000})}
     )
-    failures = run_many(
-        "a student half-way", {"halfway": RunRequest(config, AgentSpec("uniform"), directory)}, 1, Console(), make_env
-    )
+    failures = run_many("a student half-way", {"halfway": RunRequest(config, directory)}, 1, Console(), make_env)
     if failures:
         raise SystemExit("\n".join(failures.values()))
     return directory / "student"

@@ -21,7 +21,8 @@ from read_env.reporting import load_transfer, transfer_report
 from read_env.reporting.statistics import Estimate, mean_interval
 from read_env.reporting.tables import interval, markdown_table, number
 from read_env.reporting.transfer import TransferResult, analyse
-from read_env.running.transfer import TransferRequest, transfer
+from read_env.running.requests import TransferRequest
+from read_env.running.transfer import transfer
 
 #: Budget at which the signs are tested; the other two show the trend.
 TESTED_BUDGET = 20_000
@@ -96,7 +97,7 @@ def main() -> None:
 
     # The allocation is fixed, so steps can be long; large teacher batches suit long streams.
     config = load_preset(args.preset, {"budget": {"step_tokens": 10_000}, "distill": {"teacher_batch_size": 96}})
-    request = TransferRequest(config, tuple(args.budgets), tuple(args.seeds), args.out, processes=args.processes)
+    request = TransferRequest(config, tuple(args.budgets), tuple(args.seeds), processes=args.processes, out=args.out)
     failures = transfer(request)
     report = transfer_report(args.out)
     page = publish(

@@ -20,8 +20,8 @@ from read_env.distillation.loading import load_student
 from read_env.distillation.models.weights import count_parameters
 from read_env.reporting.records import Run, load_run
 from read_env.reporting.tables import count, markdown_table, number
-from read_env.running.agents import AgentSpec
-from read_env.running.runner import RunRequest, run
+from read_env.running.requests import RunRequest
+from read_env.running.runner import run
 
 #: Smaller than the preset in tokens and in prompts that are only measured; all else is the preset's.
 SETTINGS = {
@@ -50,7 +50,7 @@ def main() -> None:
     args = parser.parse_args()
 
     config = load_preset("smollm2", SETTINGS)
-    run(RunRequest(config, AgentSpec(config.agent), args.out))
+    run(RunRequest(config, args.out))
     done = load_run(args.out)
     models = config.models.model_copy(update={"student": str(args.out / "student"), "student_layers": ()})
     saved = load_student(config.model_copy(update={"models": models}))

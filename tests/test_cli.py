@@ -98,8 +98,8 @@ def test_a_preset_gives_the_defaults_that_help_shows(capsys: pytest.CaptureFixtu
         (["run", "--models.teacher", "no/such/model"], "no/such/model"),
         (["compare", "--agents", "uniform", "--tasks", "math", "mth"], "did you mean 'math'"),
         (["compare", "--agents", "uniform", "unifrm"], "did you mean 'uniform'"),
-        (["transfer", "--capabilities", "cod"], "did you mean 'code'"),
-        (["transfer", "--budgets", "0", "100"], "budgets"),
+        (["transfer-matrix", "--capabilities", "cod"], "did you mean 'code'"),
+        (["transfer-matrix", "--budgets", "0", "100"], "budgets"),
         (["train", "--steps", "0"], "steps must be above 0"),
         (["run", "--agent", "grid-searched"], "no allocation for this task yet: call learn"),
         (["compare", "--agents", "uniform", "grid-searched"], "no allocation for this task yet"),
@@ -166,7 +166,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
     monkeypatch.setattr("read_env.running.runner.run", interrupted)
     assert main(["run", "--agent", "uniform"]) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
 
 
 # --- the commands ---------------------------------------------------------------------------------------
@@ -240,11 +240,11 @@ def test_compare_ends_with_a_report_pictures_and_the_best_students(
 
 @pytest.mark.slow
 def test_transfer_writes_a_matrix_for_every_budget(models: list[str], tmp_path: Path) -> None:
-    command = ["transfer", "--budgets", "300", "600", "--seeds", "0", "1", "--capabilities", "math", "code"]
+    command = ["transfer-matrix", "--budgets", "300", "600", "--seeds", "0", "1", "--capabilities", "math", "code"]
     assert main([*command, "--processes", "1", "--out", "out", *SMALL, *models]) == 0
     assert (tmp_path / "out" / "report.md").exists()
     assert json.loads((tmp_path / "out" / "transfer.json").read_text())["budgets"] == [300, 600]
-    assert "read-env transfer --budgets 300 600" in (tmp_path / "out" / "report.md").read_text()
+    assert "read-env transfer-matrix --budgets 300 600" in (tmp_path / "out" / "report.md").read_text()
     assert "transfer/transfer_exam" in tensorboard_tags(tmp_path / "out", "images")
 
 

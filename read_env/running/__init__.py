@@ -1,5 +1,4 @@
-"""Running the house: budgeted runs, training, comparisons and transfer matrices, with resume.
+"""Budgeted runs, trainings, comparisons and transfer matrices, all of which resume after an interruption.
 
-What a run leaves behind is a directory of records (:mod:`read_env.running.directory`); reports are
-made from those records alone (:mod:`read_env.reporting`), so they can be made again.
+Each writes a directory of records (:mod:`read_env.running.directory`), from which :mod:`read_env.reporting` makes reports.
 """

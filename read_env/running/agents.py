@@ -1,4 +1,4 @@
-"""The agent of a run: how it is named on the command line, and how it is driven and checkpointed."""
+"""Agent of a run: its name on the command line, its construction and its state in checkpoints."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ if TYPE_CHECKING:
     from read_env.agents import Agent
     from read_env.agents.observation import Observation
     from read_env.capabilities.base import Suite
+    from read_env.config import Config
 
-#: Beside a saved agent: what its training cost, and on what.
+#: File beside a saved agent with the tasks and tokens of its training.
 TRAINING_RECORD = "training.json"
 
 
 @dataclass(frozen=True)
 class AgentSpec:
-    """An agent as asked for: ``NAME``, ``NAME,option=value,…`` or the path of a saved agent.
+    """Agent as given on the command line: ``NAME``, ``NAME,option=value,…`` or the path of a saved agent.
 
     Attributes:
         name: a known agent, ``module:Class``, or the path as it was given.
-        options: of the agent.
-        path: the saved agent's file or folder; None for an agent that starts from nothing.
-        label: what reports and directories call it.
-        tokens_before_run: completion tokens that its training had spent.
+        options: options of the agent.
+        path: file of the saved agent; None for a new agent.
+        label: name of the agent in reports and directories.
+        tokens_before_run: completion tokens that its training spent.
     """
 
     name: str
@@ -43,12 +44,19 @@ class AgentSpec:
     tokens_before_run: int = 0
 
     @classmethod
-    def parse(cls, text: str, options: Mapping[str, Any] | None = None) -> AgentSpec:
-        """The agent that ``text`` asks for, with further ``options``.
+    def parse(cls, text: str, options: Mapping[str, Any] | None = None, label: str = "") -> AgentSpec:
+        """Parse the text of a command line.
+
+        Args:
+            text: ``NAME``, ``NAME,option=value,…`` or a path.
+            options: further options.
+            label: name in reports. Empty: the name with its options.
 
         Raises:
-            ReadEnvError: an unknown name (the known ones are listed), a path without an agent, an
-                option without a value.
+            ReadEnvError: an unknown name, a path without an agent, or an option without a value.
+
+        >>> AgentSpec.parse("one-hot,capability=math").options
+        {'capability': 'math'}
         """
         from read_env.agents import agent_names
         from read_env.errors import unknown
@@ -61,21 +69,28 @@ class AgentSpec:
                 raise ReadEnvError(f"agent {text!r}: {pair!r} should read option=value")
             given[key.strip().replace("-", "_")] = scalar(value)
         given |= {key.replace("-", "_"): scalar(value) for key, value in (options or {}).items()}
-        label = _slug(",".join([name, *(f"{key}={value}" for key, value in given.items())]))
+        suffix = "".join(f",{key}={value}" for key, value in given.items())
         if name in agent_names() or ":" in name:
-            return cls(name, given, label=label)
+            return cls(name, given, label=label or _slug(name + suffix))
         path = _saved_agent(Path(name).expanduser())
         if path is None:
             known = unknown("agent", name, agent_names())
             raise ReadEnvError(f"{known}; or module:Class, or the path of a saved agent")
         record = _training_record(path)
-        label = record.get("label") or (path.parent.name if path.stem == "agent" else path.stem)
-        label = _slug(",".join([label, *(f"{key}={value}" for key, value in given.items())]))
-        return cls(name, given, path, label, int(record.get("tokens_before_run", 0)))
+        saved = record.get("label") or (path.parent.name if path.stem == "agent" else path.stem)
+        return cls(name, given, path, label or _slug(saved + suffix), int(record.get("tokens_before_run", 0)))
+
+    def configure(self, config: Config) -> Config:
+        """Copy of ``config`` with this agent and its options."""
+        return config.model_copy(update={"agent": self.name, "agent_options": dict(self.options)})
 
 
 def scalar(text: Any) -> Any:
-    """``true``, ``0.5`` and ``3`` as what they mean; any other text as it stands."""
+    """Boolean or number that a text stands for; any other text unchanged.
+
+    >>> scalar("true"), scalar("0.5"), scalar("math")
+    (True, 0.5, 'math')
+    """
     if not isinstance(text, str):
         return text
     try:
@@ -86,10 +101,14 @@ def scalar(text: Any) -> Any:
 
 
 class AgentDriver:
-    """One agent inside one run.
+    """One agent inside one run or training: an agent that keeps its policy state, with a state for checkpoints.
 
-    Its state goes into the checkpoint. Somebody's class that learns but has no ``state_dict`` is
-    brought back by showing it again what it saw, which works if it is deterministic under its seed.
+    A custom class that learns but has no ``state_dict`` is restored by showing it again the transitions that it saw. That
+    works if it is deterministic under its seed.
+
+    Args:
+        agent: the agent.
+        label: its name in error messages.
     """
 
     def __init__(self, agent: Agent, label: str) -> None:
@@ -100,37 +119,39 @@ class AgentDriver:
         self._has_state = hasattr(inner, "state_dict") and hasattr(inner, "load_state_dict")
         self._seen: list[tuple[Any, ...]] = []
 
-    def predict(self, observation: Observation, *, first: bool, deterministic: bool = True) -> np.ndarray:
-        """The action for ``observation``; ``first`` starts an episode."""
-        if first:
+    def predict(
+        self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[np.ndarray, Any]:
+        """Action for an observation. The driver's own policy state is used in place of ``state``."""
+        if episode_start is not None and episode_start[0]:
             self._policy_state = None
         action, self._policy_state = self.agent.predict(
-            observation, state=self._policy_state, episode_start=np.array([first]), deterministic=deterministic
+            observation, state=self._policy_state, episode_start=episode_start, deterministic=deterministic
         )
-        return np.asarray(action)
+        return np.asarray(action), self._policy_state
 
     def observe(self, *transition: Any) -> None:
-        """Shows the agent what came of its action."""
+        """Show the agent a finished step."""
         self.agent.observe(*transition)
         if not self._has_state:
             self._seen.append(transition)
 
     def scalars(self) -> dict[str, float]:
-        """What the agent offers for TensorBoard."""
+        """Metrics of the agent for TensorBoard."""
         return dict(self.agent.scalars())
 
-    def snapshot(self) -> dict[str, Any]:
-        """The agent's state, for the checkpoint."""
+    def state_dict(self) -> dict[str, Any]:
+        """State of the agent, as tensors and plain values."""
         if not self._has_state:
             return {"seen": to_tensors(self._seen, f"what agent {self._label!r} saw")}
         state = {"agent": self.agent.state_dict(), "policy": self._policy_state}
         return to_tensors(state, f"the state of agent {self._label!r}")
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
-        """Goes back to a snapshot.
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Restore a state.
 
         Raises:
-            ReadEnvError: if an agent without a state of its own decides otherwise than before.
+            ReadEnvError: an agent without a state of its own acts otherwise than before.
         """
         value = from_tensors(dict(saved))
         if self._has_state:
@@ -138,7 +159,8 @@ class AgentDriver:
             self._policy_state = value["policy"]
             return
         for index, (observation, action, *rest) in enumerate(value["seen"]):
-            if not np.array_equal(self.predict(observation, first=index == 0), action):
+            repeated, _ = self.predict(observation, episode_start=np.array([index == 0]))
+            if not np.array_equal(repeated, action):
                 raise ReadEnvError(
                     f"agent {self._label!r} has no state_dict/load_state_dict and, shown the same again, decides "
                     f"otherwise in step {index + 1}: its run can't be resumed; give it the two, or use --overwrite"
@@ -147,7 +169,7 @@ class AgentDriver:
 
 
 def build_agent(spec: AgentSpec, suite: Suite, seed: int) -> Agent:
-    """The agent itself.
+    """Make the agent.
 
     Raises:
         ReadEnvError: an unknown or wrong option, or a saved agent that is damaged or of another suite.
@@ -158,7 +180,7 @@ def build_agent(spec: AgentSpec, suite: Suite, seed: int) -> Agent:
 
 
 def _saved_agent(path: Path) -> Path | None:
-    """A saved agent's file; ``path`` may also be the directory of the training that made it."""
+    """File of a saved agent; ``path`` may also be the directory of its training."""
     if path.is_file():
         return path
     inside = sorted(path.glob("agent.*")) if path.is_dir() else []
@@ -171,5 +193,5 @@ def _training_record(agent: Path) -> dict[str, Any]:
 
 
 def _slug(label: str) -> str:
-    """A label that can be a folder's name and keeps clear of the ``__`` between its parts."""
+    """Label as a folder name without ``__``, which separates agent, task and seed."""
     return re.sub(r"_{2,}", "_", re.sub(r"[^\w.,=+-]+", "-", label)).strip("-_")

@@ -1,8 +1,7 @@
-"""What a configuration would need, and what of it is there: parameters, memory by part, seconds a chunk.
+"""Requirements of a configuration: parameters, memory by part, seconds per step, and the parts that are missing.
 
-Loads what this machine has and measures it; of models whose weights are elsewhere the sizes are
-computed from their configuration alone, which needs no network. A remote teacher's server is asked
-whether it is there, and nothing else.
+Models on this machine are loaded and measured. Sizes of other models are computed from their configuration, without network.
+A remote teacher's server is only asked for its list of models.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from read_env.distillation.teachers.vllm import VLLM
 from read_env.distillation.text.encoding import Encoder
 from read_env.distillation.text.lengths import Lengths, measure_lengths
 from read_env.running.check_remote import check_remote
-from read_env.running.check_speed import chunk_seconds
+from read_env.running.check_speed import step_seconds
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,7 +33,7 @@ _GIB = 2**30
 
 @dataclass(frozen=True)
 class Part:
-    """Memory of one part, in bytes, and where it is: ``device`` or ``host``."""
+    """Memory of one part, in bytes, on the ``device`` or the ``host``."""
 
     name: str
     bytes: float
@@ -43,13 +42,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Side:
-    """A teacher or a student as it would be loaded.
+    """Teacher or student as it would be loaded.
 
     Attributes:
         role: ``teacher`` or ``student``.
-        model: on the meta device: shapes only, and of a student the layers that it keeps.
-        placement: where it would be and in which numbers it would compute.
-        missing: what isn't there and the command that gets it; empty if all is.
+        source: origin of the weights.
+        model: the model on the meta device, which holds shapes only; a student without its pruned layers.
+        placement: device and dtypes.
+        missing: missing parts and the commands that get them; empty if nothing is missing.
     """
 
     role: str
@@ -65,10 +65,10 @@ class Side:
 
 @dataclass(frozen=True)
 class Check:
-    """What :func:`check` found.
+    """Result of :func:`check`.
 
     Attributes:
-        rows: names and texts, to be shown.
+        rows: names and texts to print.
         ready: nothing is missing.
     """
 
@@ -77,10 +77,10 @@ class Check:
 
 
 def check(config: Config) -> Check:
-    """Looks at both models of a configuration, loads and measures them if both are there.
+    """Check both models of a configuration; load and measure them if both are on this machine.
 
     Raises:
-        ReadEnvError: a reference that means nothing, or a device that isn't there.
+        ReadEnvError: an unknown model, or a device that this machine lacks.
     """
     remote = config.models.teacher.startswith(REMOTE)
     rows, lacking = check_remote(config) if remote else ([], [])
@@ -100,18 +100,14 @@ def check(config: Config) -> Check:
     device = student.placement.device
     for where, room in _room(device).items():
         needed = sum(part.bytes for part in parts if part.where == where or device.type == "cpu")
-        rows.append(
-            (
-                f"{where} in all",
-                f"{needed / _GIB:10.3f} GiB of {room / _GIB:,.1f}{'' if needed <= room else ': TOO MUCH'}",
-            )
-        )
+        verdict = "" if needed <= room else ": TOO MUCH"
+        rows.append((f"{where} in all", f"{needed / _GIB:10.3f} GiB of {room / _GIB:,.1f}{verdict}"))
     if lacking:
-        rows.append(("a chunk", "not measured: something is missing"))
+        rows.append(("time per step", "not measured: something is missing"))
         rows += [(f"missing ({whose})", what) for whose, what in lacking]
     else:
         rows += [(f"lengths ({side.role})", str(_lengths(config, side))) for side in (teacher, student) if side]
-        rows.append(("a chunk", chunk_seconds(config)))
+        rows.append(("time per step", step_seconds(config)))
     return Check(rows, not lacking)
 
 
@@ -121,13 +117,11 @@ def _side(config: Config, role: str) -> Side:
     absent = not_installed(reference)
     source = ModelSource(reference, reference) if absent else find_model(reference)
     absent = absent or missing(source)
-    # Without the files the shapes of well-known models are known all the same.
+    # The shapes of well-known models are known without their files.
     model = empty_model(architecture_of(source) if absent else source, trust_remote_code=models.trust_remote_code)
     lacking = [absent] if absent else []
     if role == "teacher" and models.teacher.startswith(VLLM) and find_spec("vllm") is None:
         lacking.append("vLLM, on a machine with a GPU: pip install 'read-env[vllm]'")
-    if role == "student" and models.lora_r and find_spec("peft") is None:
-        lacking.append("LoRA's package: pip install 'read-env[lora]'")
     placement = place(models, count_parameters(model), trained=role == "student" and not models.lora_r)
     if role == "student" and models.student_layers:
         prune_layers(model, models.student_layers)
@@ -140,11 +134,16 @@ def _lengths(config: Config, side: Side) -> Lengths:
 
 
 def memory(config: Config, teacher: Side | None, student: Side) -> list[Part]:
-    """Estimates, part by part; ``teacher`` is None where a server has it.
+    """Estimate the memory part by part.
 
-    Activations: 34 values of the hidden size a token and layer (Korthikanti et al., 2022, without the
-    attention matrix, which fused attention doesn't keep), one layer's with checkpointing beside one
-    value of the hidden size for each of the others.
+    Activations take 34 times the hidden size per token and layer (Korthikanti et al., 2022, without the attention matrix,
+    which fused attention doesn't keep). With gradient checkpointing, one layer takes that and each other layer takes the
+    hidden size once.
+
+    Args:
+        config: the configuration.
+        teacher: None if a server has the teacher.
+        student: the student.
     """
     models, distill = config.models, config.distill
     shape, size = student.model.config, student.parameters
@@ -167,14 +166,14 @@ def memory(config: Config, teacher: Side | None, student: Side) -> list[Part]:
 
 
 def _teachers(config: Config, teacher: Side | None, student: Side) -> list[Part]:
-    """A teacher's parts: none where it is on a server; no weights of its own where they are the student's."""
+    """Parts of the teacher: none on a server, and no weights if it shares the student's."""
     if teacher is None:
         return []
     shape, distill = teacher.model.config, config.distill
     shared = shares_base(config.models, teacher.source, student.source)
     heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
     head = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
-    # Prompts as long as completions: nobody knows before the prompts are there.
+    # Prompts are assumed to be as long as completions; their length is not known yet.
     cached = distill.teacher_batch_size * 2 * distill.max_completion_tokens * shape.num_hidden_layers * 2 * heads * head
     weights = teacher.parameters * _width(teacher.placement.weights)
     return [
@@ -188,7 +187,7 @@ def _width(dtype: torch.dtype) -> int:
 
 
 def _adapters(model: PreTrainedModel, models: ModelConfig) -> int:
-    """Parameters of the adapters: each has its rank times the two sizes of the matrix that it stands beside."""
+    """Parameters of the LoRA adapters: per adapted matrix, the rank times the sum of its two sizes."""
     head, targets = model.get_output_embeddings(), models.lora_target_modules
     if targets == ("all-linear",):
         adapted = [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head]
@@ -200,7 +199,7 @@ def _adapters(model: PreTrainedModel, models: ModelConfig) -> int:
 
 
 def _room(device: torch.device) -> dict[str, float]:
-    """Bytes that are there: on the device, and on the host if that is another one."""
+    """Memory of this machine in bytes: of the device, and of the host if that is separate."""
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("inf")
     if device.type == "cuda":
         return {"device": torch.cuda.get_device_properties(device).total_memory, "host": host}

@@ -1,7 +1,4 @@
-"""A remote teacher as far as ``read-env check`` may look: its endpoint, its key, whether it answers.
-
-No prompt is asked, since an answer may cost money.
-"""
+"""Check of a remote teacher for ``read-env check``: endpoint, key and reachability. No prompt is sent, as it may cost money."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ Rows = list[tuple[str, str]]
 
 
 def check_remote(config: Config) -> tuple[Rows, Rows]:
-    """What is to be shown of the teacher, and what is missing with the command that gets it.
+    """Rows that describe the teacher, and rows of missing parts with the command that gets each.
 
     Raises:
         ReadEnvError: a key that can't be sent.

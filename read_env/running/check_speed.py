@@ -1,4 +1,4 @@
-"""How many seconds a chunk will take: measured on whole blocks of the prompts that the task needs."""
+"""Seconds per step, measured on whole batches of the prompts that the task needs."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from read_env.distillation.text.completion import Example
 from read_env.losses.targets import TeacherTargets
 from read_env.tasks import load_task
 
-#: When so much time was spent on measuring, no further block is tried.
-_ENOUGH_S = 60.0
-#: Of the prompts: those that curricula begin and end with are shorter and longer.
+#: Seconds of measuring after which no further capability is tried.
+_LIMIT_SECONDS = 60.0
+#: Difficulty tertile of the prompts: curricula begin with shorter prompts and end with longer ones.
 _MEDIUM = 1
 
 
-def chunk_seconds(config: Config) -> str:
-    """Seconds of a chunk that is allocated as the task needs, in words: the teacher's, asked once a prompt, and the student's.
+def step_seconds(config: Config) -> str:
+    """Seconds of teacher and student in a step that is allocated by the task's requirement, as text.
 
-    The capabilities that the task needs are tried by weight, as many as a minute allows and one at least. A teacher
-    behind an endpoint is not asked, since its answers may cost money: the student learns from the references.
+    Capabilities are tried in order of their requirement, at least one and as many as a minute allows. A remote teacher is
+    not asked, since its answers may cost money: the student then learns from the references.
     """
     torch.set_num_threads(config.models.threads)
     student = load_student(config)
@@ -40,41 +40,41 @@ def chunk_seconds(config: Config) -> str:
     teacher = None if config.models.teacher.startswith(REMOTE) else load_teacher(config, student)
     tokens = 0
     tried: list[str] = []
-    asked = learned = weights = 0.0
+    teacher_seconds = student_seconds = tried_weight = 0.0
     begun = time.perf_counter()
     for index in requirement.argsort(kind="stable")[::-1]:
         weight = float(requirement[index])
-        if weight == 0 or (tried and time.perf_counter() - begun > _ENOUGH_S):
+        if weight == 0 or (tried and time.perf_counter() - begun > _LIMIT_SECONDS):
             break
         prompts = PromptStream(suite[suite.names[index]], 0).slice(_MEDIUM, 0, config.distill.teacher_batch_size)
         if not tried:
-            student.update(_lesson(prompts[:1], student, teacher)[0])  # warms both up
-        examples, seconds = _lesson(prompts, student, teacher)
+            student.update(_examples(prompts[:1], student, teacher)[0])  # the first call is slower
+        examples, seconds = _examples(prompts, student, teacher)
         size = sum(map(len, examples))
         started = time.perf_counter()
         student.update(examples)
-        learned += weight * (time.perf_counter() - started) / size
-        asked += weight * seconds / size
-        weights += weight
+        student_seconds += weight * (time.perf_counter() - started) / size
+        teacher_seconds += weight * seconds / size
+        tried_weight += weight
         tokens += size
         tried.append(suite.names[index])
-    scale = config.budget.step_tokens / weights
-    of_teacher = "teacher not asked" if teacher is None else f"teacher {asked * scale:,.1f} s (once a prompt)"
+    scale = config.budget.step_tokens / tried_weight
+    of_teacher = "teacher not asked" if teacher is None else f"teacher {teacher_seconds * scale:,.1f} s (once a prompt)"
     return (
-        f"{config.budget.step_tokens:,} completion tokens: {of_teacher}, student {learned * scale:,.1f} s, beside probes; "
+        f"{config.budget.step_tokens:,} completion tokens: {of_teacher}, student {student_seconds * scale:,.1f} s, beside probes; "
         f"from {tokens:,} tokens of {', '.join(tried)}"
     )
 
 
-def _lesson(prompts: Sequence[Prompt], student: Student, teacher: Teacher | None) -> tuple[list[Example], float]:
-    """What the student would learn from, and the teacher's seconds; from the references where no teacher is asked."""
+def _examples(prompts: Sequence[Prompt], student: Student, teacher: Teacher | None) -> tuple[list[Example], float]:
+    """Training examples from the teacher, or from the references without one, and the teacher's seconds."""
     texts = [prompt.text for prompt in prompts]
     prompt_ids = student.encoder.prompts(texts)
     if teacher is None:
-        said = student.encoder.completions([prompt.reference for prompt in prompts])
+        references = student.encoder.completions([prompt.reference for prompt in prompts])
         examples = [
             Example(prompt, tuple(ids), tuple(tokens), TeacherTargets.of_text(torch.tensor(tokens)))
-            for prompt, ids, tokens in zip(prompts, prompt_ids, said, strict=True)
+            for prompt, ids, tokens in zip(prompts, prompt_ids, references, strict=True)
         ]
         return examples, 0.0
     started = time.perf_counter()

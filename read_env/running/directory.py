@@ -1,24 +1,29 @@
-"""The directory of a run: whose it is, what stands in it, and how it is taken up again.
+"""Directory of a run, comparison, transfer matrix or training: its owner, its files, its lock and its checkpoint.
 
 ==================  ======================================================================
-``config.json``     the resolved configuration
-``identity.json``   what a resumed run must agree with (:mod:`read_env.running.identity`)
-``start.json``      the student before the run
-``steps.jsonl``     one line a finished step
-``checkpoint/``     the state to go on from: one file, replaced atomically
-``summary.json``    only when the run is finished
-``student/``        the distilled student, in Hugging Face form
+``config.json``     resolved configuration
+``identity.json``   identity that a resumed run must have (:mod:`read_env.running.identity`)
+``start.json``      student before the run
+``steps.jsonl``     one line per finished step
+``checkpoint/``     state to resume from: one file, replaced atomically
+``summary.json``    result, written last
+``student/``        distilled student, in Hugging Face form
 ``tensorboard/``    curves
+``.lock``           held by the process that writes here; empty, and stays behind
 ==================  ======================================================================
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+import errno
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import filelock
 
 from read_env import files
 from read_env.errors import ReadEnvError
@@ -27,10 +32,15 @@ from read_env.running.identity import RunIdentity
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-#: What reports and interrupted writes add to any of them.
+    from read_env.config import Config
+
+#: Errors of file systems that can't lock, such as NFS without its lock daemon.
+_NO_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+#: Files that reports and interrupted writes add to any kind of directory.
 _REPORTS = ("report.md", "*.png", "runs.csv", "commands.txt", "*.tmp")
 
-#: Everything that each kind of directory holds; ``--overwrite`` deletes this and nothing else.
+#: Files of each kind of directory; ``--overwrite`` deletes these and nothing else.
 _OWN = {
     "run": (
         "config.json", "start.json", "steps.jsonl", "summary.json", "error.txt", "checkpoint", "student", "tensorboard",
@@ -44,7 +54,7 @@ _REMEDY = "the records beside it are untouched: put the file back, or start over
 
 
 class RecordDirectory:
-    """A directory that belongs to one identity and is held by one process at a time.
+    """Directory that belongs to one identity and is used by one process at a time.
 
     Args:
         path: the directory; need not exist.
@@ -56,29 +66,32 @@ class RecordDirectory:
         self.identity = path / "identity.json"
         self.checkpoint = path / "checkpoint" / "state.pt"
         self.tensorboard = path / "tensorboard"
-        self._lock: int | None = None
+        # The kernel drops the lock when the process dies, however it dies.
+        self._lock = filelock.FileLock(path / ".lock")
+        self._saved_at = time.monotonic()
+        self._save_seconds = 0.0
 
     def claim(self, identity: RunIdentity, config: Mapping[str, Any], *, overwrite: bool = False) -> Self:
-        """Makes the directory this identity's own, or recognises it as such. Use it as a context manager.
+        """Lock the directory and give it this identity, or check that it has it. Use as a context manager.
 
         Args:
-            identity: what is to be run.
-            config: the resolved configuration, written beside the records.
-            overwrite: delete the records of another identity (or of an earlier run) first.
+            identity: identity of the run.
+            config: resolved configuration, written beside the records.
+            overwrite: delete the records of an earlier run first.
 
         Raises:
-            ReadEnvError: if it holds something else (the fields that differ are named), something
-                that nobody here wrote, or is in use by another process. Nothing is changed then.
+            ReadEnvError: the directory holds another run (the fields that differ are named) or foreign files, or another
+                process uses it. Nothing is changed then.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ReadEnvError(f"{self.path} is a file; name a directory (--out)")
         self.path.mkdir(parents=True, exist_ok=True)
-        self._take_lock()
+        self._acquire()
         try:
             if self.identity.exists():
                 self._recognise(identity, overwrite)
-            # The identity is the first thing that is ever written here.
-            elif any(not p.name.endswith(".tmp") for p in self.path.iterdir()):
+            # The identity is the first file that is written here.
+            elif any(not p.name.endswith(".tmp") and p.name != ".lock" for p in self.path.iterdir()):
                 raise ReadEnvError(
                     f"{self.path} is not empty and has no identity.json, so nothing in it is touched; "
                     "choose another directory (--out)"
@@ -98,21 +111,40 @@ class RecordDirectory:
         self.release()
 
     def release(self) -> None:
-        """Lets another process claim the directory."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        """Let another process claim the directory."""
+        self._lock.release()
 
-    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Replaces the checkpoint."""
+    def merged_settings(self, config: Config, overwrite: bool, **lists: Sequence[Any]) -> dict[str, Any]:
+        """Content of ``config.json`` of a comparison or transfer matrix.
+
+        Args:
+            config: configuration that the runs share.
+            overwrite: an earlier ``config.json`` doesn't count.
+            lists: names and values that every call adds to, such as seeds.
+        """
+        earlier = files.read_json(self.config) if self.config.exists() and not overwrite else {}
+        return {
+            **config.model_dump(mode="json", exclude={"agent", "agent_options", "task", "seed"}),
+            **{name: list(dict.fromkeys([*earlier.get(name, []), *values])) for name, values in lists.items()},
+        }
+
+    def checkpoint_due(self, share: float) -> bool:
+        """False while another checkpoint would make checkpoints take more than ``share`` of the time."""
+        return time.monotonic() - self._saved_at >= self._save_seconds / share
+
+    def save_checkpoint(self, state: Callable[[], Mapping[str, Any]]) -> None:
+        """Replace the checkpoint by what ``state()`` returns, and note the time that both took."""
+        started = time.monotonic()
         self.checkpoint.parent.mkdir(exist_ok=True)
-        files.save_tensors(self.checkpoint, state)
+        files.save_tensors(self.checkpoint, state())
+        self._saved_at = time.monotonic()
+        self._save_seconds = self._saved_at - started
 
     def load_checkpoint(self, *, expected: bool) -> dict[str, Any] | None:
-        """The state to go on from; None if there is none and none is expected.
+        """State to resume from; None if there is none and none is expected.
 
         Raises:
-            ReadEnvError: if it is damaged, or missing although it is expected.
+            ReadEnvError: it is damaged, or missing although expected.
         """
         if not self.checkpoint.exists() and not expected:
             return None
@@ -123,12 +155,28 @@ class RecordDirectory:
 
     @contextmanager
     def fitting_checkpoint(self) -> Iterator[None]:
-        """Makes an error while a checkpoint is taken over say which file doesn't fit, and what to do."""
+        """Name the file and the remedy in errors that occur while a checkpoint is loaded."""
         try:
             yield
         except (ReadEnvError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
             reason = str(error) if isinstance(error, ReadEnvError) else f"{type(error).__name__}: {error}"
             raise ReadEnvError(f"checkpoint {self.checkpoint} does not fit ({reason}); {_REMEDY}") from error
+
+    def _acquire(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise ReadEnvError(
+                f"{self.path} is in use by another process; wait for it, or choose another --out"
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            warnings.warn(
+                f"{self.path} is on a file system without locks ({error.strerror}): let one process alone write there",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def _recognise(self, identity: RunIdentity, overwrite: bool) -> None:
         there = RunIdentity.from_json(files.read_json(self.identity))
@@ -151,29 +199,12 @@ class RecordDirectory:
         for pattern in (*_OWN[kind], *_REPORTS):
             for path in self.path.glob(pattern):
                 files.remove(path)
-        # Last: a deletion that is cut short leaves a directory that is still refused.
+        # Last, so that an interrupted deletion leaves a directory that is still refused.
         files.remove(self.identity)
-
-    def _take_lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:  # not on Windows; two processes in one directory are then the user's to avoid
-            return
-        # The folder itself is locked, so no lock file stays behind; and the kernel drops the lock
-        # when the process dies, however it dies.
-        lock = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-            raise ReadEnvError(
-                f"{self.path} is in use by another process; wait for it, or choose another --out"
-            ) from None
-        self._lock = lock
 
 
 class RunDirectory(RecordDirectory):
-    """The directory of one run."""
+    """Directory of one run."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -185,10 +216,10 @@ class RunDirectory(RecordDirectory):
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end: the summary is written last."""
+        """True once the summary is there, which is written last."""
         return self.summary.exists()
 
     @property
     def begun(self) -> bool:
-        """Whether steps are on record."""
+        """True once a step is recorded."""
         return self.steps.exists() and self.steps.stat().st_size > 0

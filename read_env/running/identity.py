@@ -1,7 +1,7 @@
-"""What makes two runs the same run: a value, compared before anything is resumed.
+"""Identity of a run: a value that is compared before anything is resumed.
 
-Settings, the content of the models, of the task card and of a saved agent belong to it. Where
-those files lie does not, nor where the results go: a moved folder holds the same weights.
+It holds the settings and digests of the models, the task card and a saved agent. Paths of these files and of the results
+don't belong to it: a moved folder holds the same weights.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from read_env.config import Config
     from read_env.distillation.models.sources import ModelSource
 
-_OF_ONE_RUN = {"agent", "agent_options", "task", "seed"}
-# Where the teacher's answers are kept changes no result.
-_OF_NO_RUN = {"cache"}
+_RUN_FIELDS = {"agent", "agent_options", "task", "seed"}
+# The answer cache changes no result.
+_EXCLUDED_FIELDS = {"cache"}
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ class RunIdentity:
     Attributes:
         kind: ``run``, ``comparison``, ``transfer`` or ``training``.
         settings: the resolved configuration and the run's own options, JSON values only.
-        contents: fingerprints of the files that the settings point at; where there is one, it
-            stands in for the path.
+        contents: digests of the files that the settings name, each compared in place of the path.
     """
 
     kind: str
@@ -44,11 +43,11 @@ class RunIdentity:
 
     @classmethod
     def of_run(cls, config: Config, *, agent_path: Path | None = None, **options: Any) -> RunIdentity:
-        """The identity of one run of ``config``.
+        """Identity of one run of ``config``.
 
         Args:
-            config: the resolved configuration.
-            agent_path: the saved agent that ``config.agent`` names, if it names one.
+            config: resolved configuration.
+            agent_path: file of the saved agent that ``config.agent`` names; None for a new agent.
             options: further JSON values that change the result.
         """
         shared = cls.of_many("run", config, **options)
@@ -62,11 +61,11 @@ class RunIdentity:
 
     @classmethod
     def of_many(cls, kind: str, config: Config, **options: Any) -> RunIdentity:
-        """What the runs of a comparison, a transfer matrix or a training have in common.
+        """Identity that the runs of a comparison, a transfer matrix or a training share.
 
-        Agent, task and seed are left out: more of them may be asked for later.
+        Agent, task and seed don't belong to it, since later calls may add more of them.
         """
-        settings = {**settings_of(config, without=_OF_ONE_RUN), **options}
+        settings = {**settings_of(config, without=_RUN_FIELDS), **options}
         files = {f"suite {name}": path for name, path in own_files(config.suite).items()}
         files |= {f"evaluation {number}": path for number, path in enumerate(config.decontamination_files, start=1)}
         contents = {name: content_digest(Path(path)) for name, path in files.items() if Path(path).exists()}
@@ -78,17 +77,21 @@ class RunIdentity:
         return cls(kind, settings, contents)
 
     def to_json(self) -> dict[str, Any]:
-        """For ``identity.json``."""
+        """Content of ``identity.json``."""
         return {"kind": self.kind, "settings": dict(self.settings), "contents": dict(self.contents)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RunIdentity:
-        """From ``identity.json``."""
+        """Identity from the content of ``identity.json``."""
         settings = rename_fields(value.get("settings", {}), warn=False)
         return cls(str(value.get("kind", "run")), settings, value.get("contents", {}))
 
     def differences(self, other: RunIdentity) -> list[str]:
-        """Lines ``field: value here, value in other``; empty if the two are one and the same run."""
+        """One line per field that differs; empty for the same run.
+
+        >>> RunIdentity("run", {"seed": 0}).differences(RunIdentity("run", {"seed": 1}))
+        ['seed: 0 here, 1 there']
+        """
         mine, theirs = self._flat(), other._flat()
         return [
             f"{name}: {mine.get(name, 'absent')!r} here, {theirs.get(name, 'absent')!r} there"
@@ -113,15 +116,15 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def settings_of(config: Config, without: Collection[str] = ()) -> dict[str, Any]:
-    """The fields of a configuration that its results depend on, as JSON values."""
-    return config.model_dump(mode="json", exclude={*without, *_OF_NO_RUN})
+    """Fields of a configuration that change results, as JSON values."""
+    return config.model_dump(mode="json", exclude={*without, *_EXCLUDED_FIELDS})
 
 
 def model_content(reference: str, config: Config) -> str:
-    """The digest of a model's files, or the commit of a model of the hub; empty for a remote one.
+    """Digest of a model's files, or the commit of a model on the hub; empty for a remote model.
 
     Raises:
-        ReadEnvError: a model of the hub that is neither on this machine nor to be reached.
+        ReadEnvError: a model on the hub that is not on this machine while the hub can't be reached.
     """
     from read_env.distillation.models.sources import find_model
 
@@ -134,7 +137,7 @@ def model_content(reference: str, config: Config) -> str:
     return _on_the_hub(source, config.models.trust_remote_code)
 
 
-# A comparison asks for each of its runs, and the hub is asked every time.
+# Cached, since a comparison calls it for each of its runs, and each call asks the hub.
 @lru_cache(maxsize=16)
 def _on_the_hub(source: ModelSource, trust_remote_code: bool) -> str:
     from read_env.distillation.models.weights import files_identity, load_config
@@ -143,7 +146,7 @@ def _on_the_hub(source: ModelSource, trust_remote_code: bool) -> str:
 
 
 def agent_code(name: str) -> dict[str, str]:
-    """The fingerprint of the file that defines somebody's ``module:Class``; nothing for the built-in agents."""
+    """Digest of the file that defines a custom ``module:Class``; empty for built-in agents."""
     from read_env.agents.registry import BUILT_IN
 
     if name in BUILT_IN or ":" not in name:
@@ -154,7 +157,7 @@ def agent_code(name: str) -> dict[str, str]:
 
 @lru_cache(maxsize=256)
 def card_fingerprint(task: str, suite: str) -> str:
-    """16 hexadecimal digits of what the task card says."""
+    """Digest of the content of a task card, 16 hexadecimal digits."""
     from read_env.capabilities import get_suite
     from read_env.tasks import load_task
 

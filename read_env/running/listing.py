@@ -1,4 +1,4 @@
-"""What can be named on the command line, with a line about each."""
+"""Names that the command line takes, with a line about each."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import ast
 from importlib.util import find_spec
 from pathlib import Path
 
-#: Prompts of each capability that are drawn to describe it.
+#: Prompts per capability that are drawn to describe it.
 _DRAWN = 400
 
 
 def describe(kind: str, suite: str) -> list[tuple[str, str]]:
-    """Name and first line of description of everything of that kind.
+    """Names of a kind and a line about each.
 
     Args:
         kind: ``agents``, ``tasks``, ``presets``, ``losses`` or ``capabilities``.
-        suite: whose tasks and capabilities.
+        suite: suite with the tasks and capabilities.
+
+    >>> dict(describe("agents", "micro"))["task-static"]
+    'Allocation equal to the requirement, w = r_τ'
     """
     return {
         "agents": lambda: _agents(),
@@ -33,8 +36,8 @@ def _agents() -> list[tuple[str, str]]:
     for name in agent_names():
         where, options = BUILT_IN.get(name, ("", {}))
         given = "".join(f" ({option} = {value})" for option, value in options.items())
-        rows.append((name, _class_line(where).removesuffix(".") + given if where else "a plug-in"))
-    return [*rows, ("module:Class", "your own"), ("PATH", "a saved agent, or the directory of its training")]
+        rows.append((name, _class_line(where).removesuffix(".") + given if where else "agent of another package"))
+    return [*rows, ("module:Class", "custom agent"), ("PATH", "saved agent, or the directory of its training")]
 
 
 def _tasks(suite_name: str) -> list[tuple[str, str]]:
@@ -47,7 +50,7 @@ def _tasks(suite_name: str) -> list[tuple[str, str]]:
         card = load_task(name, suite)
         needs = ", ".join(f"{c} {weight:.2g}" for c, weight in card.requirement.items() if weight > 0)
         rows.append((name, f"{needs}; {card.utility_form}"))
-    return [*rows, ("CAPABILITY", "needs that one alone: the name of any of the suite's"), ("PATH.toml", "your own")]
+    return [*rows, ("CAPABILITY", "task that needs this capability alone"), ("PATH.toml", "custom task card")]
 
 
 def _presets() -> list[tuple[str, str]]:
@@ -59,7 +62,7 @@ def _presets() -> list[tuple[str, str]]:
     for name in preset_names():
         first = (resources.files("read_env") / "presets" / f"{name}.toml").read_text().partition("\n")[0]
         rows.append((name, first.removeprefix("#").strip() if first.startswith("#") else ""))
-    return [*rows, ("PATH.toml", "your own")]
+    return [*rows, ("PATH.toml", "custom preset")]
 
 
 def _losses() -> list[tuple[str, str]]:
@@ -69,7 +72,7 @@ def _losses() -> list[tuple[str, str]]:
 
 
 def _capabilities(suite_name: str) -> list[tuple[str, str]]:
-    """Difficulty and variety of what a few hundred draws of each capability give."""
+    """Difficulty and variety of a few hundred prompts of each capability."""
     from read_env.capabilities import get_suite
     from read_env.capabilities.diversity import diversity
 
@@ -91,13 +94,13 @@ def _capabilities(suite_name: str) -> list[tuple[str, str]]:
         )
     return [
         *rows,
-        ("NAME=FILE.jsonl", "your own, behind a suite's name and a comma"),
-        ("+NAME=FILE.jsonl", "your own beside the prompts that the suite has for that capability"),
+        ("NAME=FILE.jsonl", "prompts of a file, after the name of a suite and a comma"),
+        ("+NAME=FILE.jsonl", "prompts of a file, added to those of the suite"),
     ]
 
 
 def _class_line(where: str) -> str:
-    """First line of a class's docstring, read from its file: importing it may load torch."""
+    """First line of a class's docstring, read from its file, since importing it may load torch."""
     module, _, name = where.partition(":")
     spec = find_spec(module)
     if spec is None or spec.origin is None:

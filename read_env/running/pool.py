@@ -1,8 +1,7 @@
-"""Many runs in a few processes.
+"""Many runs in a few worker processes.
 
-Each worker process loads the models once and keeps its teacher's answers for all its runs. Runs of
-one seed see the same prompts, so a worker stays with a seed while it can; one that has nothing
-left helps with the seed that has most left.
+A worker loads the models once and keeps the teacher's answers for all its runs. Runs of one seed see the same prompts, so a
+worker stays with a seed as long as there are runs of it, and then takes one of the seed that has most runs left.
 """
 
 from __future__ import annotations
@@ -17,10 +16,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
+from read_env.errors import ReadEnvError
+from read_env.running.callbacks import Callback
 from read_env.running.directory import RunDirectory
 from read_env.running.display import largest_shares
-from read_env.running.runner import RunRequest, RunResult, make_env, run
-from read_env.running.tensorboard import TensorBoardWatcher
+from read_env.running.requests import RunRequest
+from read_env.running.runner import RunResult, make_env, run
+from read_env.running.tensorboard import TensorBoardCallback
 
 if TYPE_CHECKING:
     from read_env.config import Config
@@ -30,8 +32,8 @@ EnvFactory = Callable[["Config"], "DistillationEnv"]
 
 
 @dataclass(frozen=True)
-class Stepped:
-    """A run made a step: completion tokens spent so far, utility now, and where the step's tokens went."""
+class StepEvent:
+    """A run made a step: completion tokens spent so far, utility, and a text of the allocation."""
 
     name: str
     spent: int
@@ -40,22 +42,22 @@ class Stepped:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A run is over: ``result`` if it went well, else ``error`` in a line."""
+class EndEvent:
+    """A run ended: with a ``result``, or with an ``error`` of one line."""
 
     name: str
     result: RunResult | None = None
     error: str = ""
 
 
-Event = Stepped | Ended
+Event = StepEvent | EndEvent
 
 
 class Schedule:
-    """Which run a worker takes next.
+    """Order in which workers take the runs.
 
     Args:
-        requests: name -> run, in the order in which they should be begun.
+        requests: name -> run, in the order in which they should start.
     """
 
     def __init__(self, requests: Mapping[str, RunRequest]) -> None:
@@ -65,7 +67,7 @@ class Schedule:
         self._taken: set[int] = set()
 
     def next(self, seed: int | None) -> str | None:
-        """The next run of a worker that last worked on ``seed``; None if all are taken."""
+        """Name of the next run for a worker whose last run had ``seed``; None if all are taken."""
         if seed is None or not self._waiting.get(seed):
             left = {s: names for s, names in self._waiting.items() if names}
             if not left:
@@ -76,8 +78,8 @@ class Schedule:
         return self._waiting[seed].pop(0)
 
 
-class Workplace:
-    """Runs requests one after another with one environment, loaded once.
+class Worker:
+    """Runs requests one after another with one loaded environment.
 
     Args:
         env_factory: makes the environment of a configuration.
@@ -88,61 +90,64 @@ class Workplace:
         self._env: DistillationEnv | None = None
         self._key: dict[str, Any] = {}
 
-    def run(self, name: str, request: RunRequest, tell: Callable[[Event], None]) -> Ended:
-        """Runs ``request``; an error becomes part of the result."""
-        # A reset changes task and seed; everything else is built into the environment.
+    def run(self, name: str, request: RunRequest, report: Callable[[Event], None]) -> EndEvent:
+        """Run a request; an error becomes part of the result."""
+        # A reset changes task and seed; everything else needs another environment.
         key = request.config.model_dump(exclude={"task", "agent", "agent_options", "seed"})
         try:
             if self._env is None or key != self._key:
                 self._env, self._key = self._factory(request.config), key
-            curves = TensorBoardWatcher(RunDirectory(request.directory).tensorboard, request.config.budget.total_tokens)
-            return Ended(name, run(request, env=self._env, watchers=[_Teller(name, tell), curves]))
+            curves = TensorBoardCallback(
+                RunDirectory(request.directory).tensorboard, request.config.budget.total_tokens
+            )
+            return EndEvent(name, run(request, env=self._env, callbacks=[_StepReporter(name, report), curves]))
         except Exception as error:
-            # The next run must not meet whatever state this one left.
+            # The state of a failed run must not reach the next one.
             self._env = None
-            return Ended(name, error=_in_a_line(error))
+            return EndEvent(name, error=_in_a_line(error))
 
 
 def run_all(
-    requests: Mapping[str, RunRequest], processes: int, tell: Callable[[Event], None],
+    requests: Mapping[str, RunRequest], processes: int, report: Callable[[Event], None],
     env_factory: EnvFactory = make_env,
 ) -> None:  # fmt: skip
-    """Runs all ``requests``. A run that fails doesn't stop the others.
+    """Run all requests. A run that fails doesn't stop the others.
 
     Args:
         requests: name -> run.
-        processes: worker processes; with one, the runs are made in this process.
-        tell: called with everything that happens, in this process.
-        env_factory: makes the environment of a configuration; a function of a module for workers.
+        processes: worker processes; 0: one per core; 1: the runs are made in this process.
+        report: called in this process with every event.
+        env_factory: makes the environment of a configuration; for worker processes a function of a module.
     """
+    processes = processes or _cores()
     if processes <= 1 or len(requests) <= 1:
-        _run_here(requests, tell, env_factory)
+        _run_here(requests, report, env_factory)
     else:
-        _run_in_workers(requests, min(processes, len(requests)), tell, env_factory)
+        _run_in_workers(requests, min(processes, len(requests)), report, env_factory)
 
 
-def _run_here(requests: Mapping[str, RunRequest], tell: Callable[[Event], None], env_factory: EnvFactory) -> None:
-    workplace, schedule = Workplace(env_factory), Schedule(requests)
+def _run_here(requests: Mapping[str, RunRequest], report: Callable[[Event], None], env_factory: EnvFactory) -> None:
+    worker, schedule = Worker(env_factory), Schedule(requests)
     seed: int | None = None
     while (name := schedule.next(seed)) is not None:
         seed = requests[name].config.seed
-        tell(workplace.run(name, requests[name], tell))
+        report(worker.run(name, requests[name], report))
 
 
 def _run_in_workers(
-    requests: Mapping[str, RunRequest], processes: int, tell: Callable[[Event], None], env_factory: EnvFactory
+    requests: Mapping[str, RunRequest], processes: int, report: Callable[[Event], None], env_factory: EnvFactory
 ) -> None:
     schedule = Schedule(requests)
-    workers: list[_Worker] = []
+    workers: list[_WorkerProcess] = []
     try:
         for _ in range(processes):
-            _employ(workers, schedule, requests, env_factory)
+            _start_worker(workers, schedule, requests, env_factory)
         while workers:
             ready = wait([worker.pipe for worker in workers])
             for worker in [w for w in workers if w.pipe in ready]:
                 event = worker.receive()
-                tell(event)
-                if isinstance(event, Stepped):
+                report(event)
+                if isinstance(event, StepEvent):
                     continue
                 name = schedule.next(worker.seed) if worker.alive else None
                 if name is not None:
@@ -151,30 +156,30 @@ def _run_in_workers(
                 workers.remove(worker)
                 worker.stop()
                 if not worker.alive:
-                    _employ(workers, schedule, requests, env_factory)
+                    _start_worker(workers, schedule, requests, env_factory)
     finally:
         for worker in workers:
             worker.stop()
 
 
-def _employ(
-    workers: list[_Worker], schedule: Schedule, requests: Mapping[str, RunRequest], env_factory: EnvFactory
+def _start_worker(
+    workers: list[_WorkerProcess], schedule: Schedule, requests: Mapping[str, RunRequest], env_factory: EnvFactory
 ) -> None:
-    """One more worker, if there is something left to do."""
+    """Start one more worker if runs are left."""
     name = schedule.next(None)
     if name is not None:
-        workers.append(_Worker(env_factory))
+        workers.append(_WorkerProcess(env_factory))
         workers[-1].start(name, requests[name])
 
 
-class _Worker:
-    """The parent's side of a worker process."""
+class _WorkerProcess:
+    """Worker process, seen from the parent."""
 
     def __init__(self, env_factory: EnvFactory) -> None:
         # A fork after torch's threads ran can hang, and CUDA does not survive one.
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, env_factory), daemon=True)
+        self._process = context.Process(target=_worker_main, args=(theirs, env_factory), daemon=True)
         self._process.start()
         theirs.close()
         self._name = ""
@@ -183,45 +188,45 @@ class _Worker:
         self.alive = True
 
     def start(self, name: str, request: RunRequest) -> None:
-        """Hands over a run."""
+        """Send a run to the worker."""
         self._name, self.seed, self._busy = name, request.config.seed, True
         self.pipe.send((name, request))
 
     def receive(self) -> Event:
-        """What the worker says, or that it is gone."""
+        """Next event of the worker; if its process is gone, the end of its run."""
         try:
             event: Event = self.pipe.recv()
         except (EOFError, OSError):
             self.alive = False
             self._process.join(timeout=10)
             code = self._process.exitcode
-            return Ended(self._name, error=f"its process ended with exit code {code}; the run can be resumed")
-        self._busy = isinstance(event, Stepped)
+            return EndEvent(self._name, error=f"its process ended with exit code {code}; the run can be resumed")
+        self._busy = isinstance(event, StepEvent)
         return event
 
     def stop(self) -> None:
-        """Ends the process; a run under way can be resumed from its checkpoint."""
+        """End the process; an unfinished run can be resumed from its checkpoint."""
         self.pipe.close()
-        if not self._busy:  # it ends by itself, and puts its affairs in order
+        if not self._busy:  # it ends by itself and releases the locks of its libraries
             self._process.join(timeout=10)
         if self._process.is_alive():
             self._process.terminate()
         self._process.join(timeout=10)
 
 
-def _work(pipe: Connection, env_factory: EnvFactory) -> None:
-    """The worker process: runs what it is sent until the pipe closes."""
-    # Before torch is imported: workers share the cores by being many, not by having many threads.
+def _worker_main(pipe: Connection, env_factory: EnvFactory) -> None:
+    """Main function of a worker process: run what is sent until the pipe closes."""
+    # Before torch is imported: the cores are shared among processes, not threads.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    # A parent that was killed can't stop its workers, and a worker holds its run's directory.
+    # A killed parent can't stop its workers, and a worker locks the directory of its run.
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Ctrl-C reaches the whole group; the parent decides what it means.
+    # Ctrl-C reaches the whole process group; the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    workplace = Workplace(env_factory)
+    worker = Worker(env_factory)
     try:
         while True:
             name, request = pipe.recv()
-            pipe.send(workplace.run(name, request, pipe.send))
+            pipe.send(worker.run(name, request, pipe.send))
     except (EOFError, OSError):
         return  # the parent is gone
 
@@ -233,35 +238,32 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-class _Teller:
-    """Passes a run's steps on."""
+class _StepReporter(Callback):
+    """Reports the steps of a run as events."""
 
-    def __init__(self, name: str, tell: Callable[[Event], None]) -> None:
+    def __init__(self, name: str, report: Callable[[Event], None]) -> None:
         self._name = name
-        self._tell = tell
+        self._report = report
         self._suite: Sequence[str] = ()
 
-    def started(self, start: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> None:
+    def on_run_start(self, start: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> None:
         self._suite = start["suite"]
         if steps:
-            self.stepped(steps[-1])
+            self.on_step(steps[-1])
         else:
-            self._tell(Stepped(self._name, 0, start["utility"]))
+            self._report(StepEvent(self._name, 0, start["utility"]))
 
-    def stepped(self, record: Mapping[str, Any]) -> None:
+    def on_step(self, record: Mapping[str, Any]) -> None:
         shares = largest_shares(self._suite, record["allocation"])
-        self._tell(Stepped(self._name, record["budget_spent"], record["utility"], shares))
+        self._report(StepEvent(self._name, record["budget_spent"], record["utility"], shares))
 
-    def finished(self, summary: Mapping[str, Any]) -> None:
-        pass
 
-    def close(self) -> None:
-        pass
+def _cores() -> int:
+    """Cores that this process may use; a container often has fewer than the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_a_line(error: Exception) -> str:
-    from read_env.errors import ReadEnvError
-
     if isinstance(error, ReadEnvError):
         return str(error)
     return traceback.format_exception_only(error)[-1].strip()

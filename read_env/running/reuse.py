@@ -1,7 +1,7 @@
-"""One run for several tasks, where the agent does the same for all of them.
+"""Derived runs: one run serves several tasks if the agent acts alike in all of them.
 
-The tokens that such an agent spends, and so the student's profile after every step, are the same
-whatever the task. Only what is computed *from* the profile differs: utility, reward and its parts.
+Such an agent spends the same tokens for every task, so the student's profile after every step is the same. Utility, reward
+and its parts are computed from the profile and differ.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import numpy as np
 from read_env import files
 from read_env.running.directory import RunDirectory
 from read_env.running.records import judgement
-from read_env.running.runner import RunRequest, RunResult
-from read_env.running.tensorboard import TensorBoardWatcher
+from read_env.running.requests import RunRequest
+from read_env.running.runner import RunResult
+from read_env.running.tensorboard import TensorBoardCallback
 
 if TYPE_CHECKING:
     from read_env.capabilities.base import Suite
@@ -28,20 +29,20 @@ _TASK_FREE = ("uniform", "round-robin")
 
 
 def shared_key(agent: AgentSpec, card: TaskCard, suite: Suite) -> str | None:
-    """What of the task an agent's allocations depend on: equal keys, equal runs; None where it may be anything."""
+    """Part of the task that an agent's allocations depend on; None if it may be anything. Equal keys mean equal runs."""
     if agent.path is not None:
         return None
     if agent.name in _TASK_FREE:
         return "any task"
     if agent.name == "one-hot":
-        # In float32, as the agent sees it: so ties fall alike.
+        # In float32, as the agent sees it, so that ties are broken alike.
         largest = int(np.argmax(card.requirement_vector(suite).astype(np.float32)))
         return str(agent.options.get("capability") or suite.names[largest])
     return None
 
 
 def derive(source: RunRequest, target: RunRequest) -> RunResult:
-    """Writes the records of ``target`` from those of ``source``: the same run, judged by another task.
+    """Write the records of ``target`` from those of ``source``: the same run, judged by another task.
 
     Args:
         source: a finished run with the same ``shared_key``.
@@ -85,17 +86,17 @@ def derive(source: RunRequest, target: RunRequest) -> RunResult:
         if origin.student.exists():
             with files.whole_folder(directory.student) as folder:
                 shutil.copytree(origin.student, folder, dirs_exist_ok=True)
-        curves = TensorBoardWatcher(directory.tensorboard, config.budget.total_tokens)
-        curves.started(start, [])
+        curves = TensorBoardCallback(directory.tensorboard, config.budget.total_tokens)
+        curves.on_run_start(start, [])
         for record in steps:
-            curves.stepped(record)
-        curves.finished(summary)
+            curves.on_step(record)
+        curves.on_run_end(summary)
         curves.close()
         files.write_json(directory.summary, summary)
     return RunResult(directory.path, summary)
 
 
 def _judged(record: Mapping[str, Any], utility: Any) -> dict[str, float]:
-    """The utilities of the profiles that ``record`` holds."""
+    """Utilities of the profiles in a record."""
     pairs = (("profile", "utility"), ("dev_profile", "dev_utility"))
     return {name: utility(np.array(record[profile])) for profile, name in pairs if record.get(profile) is not None}

@@ -1,7 +1,7 @@
-"""TensorBoard curves of a run: tags that never change, and curves that go on after a resume.
+"""TensorBoard curves of runs and trainings, continued after a resume.
 
-The x axis is the number of environment steps. SB3's tags are used for what SB3 has, so that the
-curves of bandit and SB3 runs lie over each other.
+The x axis is the number of environment steps. Tags of SB3 are used where SB3 has one, so that the curves of bandits and SB3
+agents can be compared.
 """
 
 from __future__ import annotations
@@ -10,26 +10,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from read_env.running.callbacks import Callback
+
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
 def open_writer(folder: Path, first_step: int) -> SummaryWriter:
-    """A writer whose first point is at ``first_step``.
-
-    What an interrupted run had written from there on, beyond its last checkpoint, is taken out of
-    the curves by TensorBoard.
-    """
+    """Writer whose first point is at ``first_step``; TensorBoard drops the points that an interrupted run wrote from there."""
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(str(folder), purge_step=first_step)
 
 
 def write_pictures(folder: Path, pictures: Mapping[str, Path]) -> None:
-    """PNG files as TensorBoard images, in place of those that the folder held.
+    """Write PNG files as TensorBoard images, in place of those in the folder.
 
     Args:
-        folder: of this writer alone.
+        folder: folder of this writer alone.
         pictures: tag -> file.
     """
     import matplotlib.image
@@ -43,8 +41,15 @@ def write_pictures(folder: Path, pictures: Mapping[str, Path]) -> None:
             writer.add_image(tag, matplotlib.image.imread(path), dataformats="HWC")
 
 
-class TensorBoardWatcher:
-    """Writes a run's curves.
+def write_scalars(writer: SummaryWriter, scalars: Mapping[str, float], step: int) -> None:
+    """Write values at a step, and flush: a kill may come at any time, and recorded steps should be in the curves."""
+    for tag, value in scalars.items():
+        writer.add_scalar(tag, value, step)
+    writer.flush()
+
+
+class TensorBoardCallback(Callback):
+    """Curves of a run.
 
     Args:
         folder: the run's ``tensorboard/``.
@@ -58,49 +63,51 @@ class TensorBoardWatcher:
         self._names: Sequence[str] = ()
         self._writer: SummaryWriter | None = None
 
-    def started(self, start: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> None:
-        """Opens the writer; the initial student is step 0."""
+    def on_run_start(self, start: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> None:
+        """Open the writer; the initial student is step 0."""
         self._names = start["suite"]
         self._reward = sum(record["reward"] for record in steps)
         self._writer = open_writer(self._folder, len(steps) + 1 if steps else 0)
-        if not steps:
-            self._add(profile_scalars(self._names, start["profile"], start["utility"]), 0)
-        self._writer.flush()
+        self._write({} if steps else profile_scalars(self._names, start["profile"], start["utility"]), 0)
 
-    def stepped(self, record: Mapping[str, Any]) -> None:
-        """One point a curve."""
+    def on_step(self, record: Mapping[str, Any]) -> None:
+        """Write one point per curve."""
         self._reward += record["reward"]
-        self._add(step_scalars(self._names, record, self._budget), record["step"])
-        # A kill may come at any time; what is on record should be in the curves.
-        if self._writer is not None:
-            self._writer.flush()
+        self._write(step_scalars(self._names, record, self._budget), record["step"])
 
-    def finished(self, summary: Mapping[str, Any]) -> None:
-        """The whole episode, under SB3's tags, and the exam."""
+    def on_run_end(self, summary: Mapping[str, Any]) -> None:
+        """Write return and length of the episode, under SB3's tags, and the exam."""
         scalars = {"rollout/ep_rew_mean": self._reward, "rollout/ep_len_mean": summary["steps"]}
         if summary["exam"] is not None:
             scalars["exam/utility"] = summary["exam_utility"]
             scalars |= {f"exam/{name}": score for name, score in zip(self._names, summary["exam"], strict=True)}
-        self._add(scalars, summary["steps"])
+        self._write(scalars, summary["steps"])
 
     def close(self) -> None:
-        """Closes the file."""
         if self._writer is not None:
             self._writer.close()
 
-    def _add(self, scalars: Mapping[str, float], step: int) -> None:
-        if self._writer is not None:
-            for tag, value in scalars.items():
-                self._writer.add_scalar(tag, value, step)
+    def _write(self, scalars: Mapping[str, float], step: int) -> None:
+        assert self._writer is not None, "on_run_start comes first"
+        write_scalars(self._writer, scalars, step)
+
+
+def agent_scalars(scalars: Mapping[str, float]) -> dict[str, float]:
+    """Tags of an agent's metrics: a name with a slash is the whole tag.
+
+    >>> agent_scalars({"kappa": 0.5, "train/loss": 0.1})
+    {'bandit/kappa': 0.5, 'train/loss': 0.1}
+    """
+    return {(name if "/" in name else f"bandit/{name}"): value for name, value in scalars.items()}
 
 
 def profile_scalars(names: Sequence[str], profile: Sequence[float], utility: float) -> dict[str, float]:
-    """``profile/<capability>`` and ``utility/probes``."""
+    """Values of ``profile/<capability>`` and ``utility/probes``."""
     return {"utility/probes": utility, **{f"profile/{name}": score for name, score in zip(names, profile, strict=True)}}
 
 
 def reward_scalars(names: Sequence[str], step: Mapping[str, Any], reward: float) -> dict[str, float]:
-    """``allocation/<capability>`` and ``reward/*`` of a step, from its record or its ``info``."""
+    """Values of ``allocation/<capability>`` and ``reward/*`` of a step, from its record or its ``info``."""
     return {
         **{f"allocation/{name}": share for name, share in zip(names, step["allocation"], strict=True)},
         **{f"reward/{part}": step[part] for part in ("gain", "spillover", "cost", "forgetting")},
@@ -109,13 +116,13 @@ def reward_scalars(names: Sequence[str], step: Mapping[str, Any], reward: float)
 
 
 def cache_scalars(counts: Mapping[str, int]) -> dict[str, float]:
-    """``cache/*`` of a step: hit rates in blocks and tokens, evictions, and bytes a token where a disk was used.
+    """Values of ``cache/*`` of a step: hit rates in blocks and tokens, evictions, and bytes per token on disk.
 
     Args:
-        counts: as in ``CacheUse``; empty in the records of a run from before they were kept.
+        counts: counts of ``CacheUse``; empty in records of early versions.
     """
     if not counts.get("blocks_asked"):
-        return {}  # an objective on the student's own samples asks for no answers
+        return {}  # on-policy losses ask for no answers
     scalars = {
         "cache/block_hit_rate": counts["blocks_served"] / counts["blocks_asked"],
         "cache/token_hit_rate": counts["tokens_served"] / max(1, counts["tokens_asked"]),
@@ -127,11 +134,11 @@ def cache_scalars(counts: Mapping[str, int]) -> dict[str, float]:
 
 
 def step_scalars(names: Sequence[str], record: Mapping[str, Any], budget: int) -> dict[str, float]:
-    """Every tag of one step and its value.
+    """Tags and values of one step.
 
     Args:
         names: |C| capability names.
-        record: the step's record.
+        record: record of the step.
         budget: B, completion tokens.
     """
     seconds = sum(record["seconds"].values())
@@ -142,7 +149,7 @@ def step_scalars(names: Sequence[str], record: Mapping[str, Any], budget: int) -
         "budget/spent_share": record["budget_spent"] / budget,
         "distill/loss": record["loss"],
         **{f"distill/{name}": value for name, value in record["metrics"].items()},
-        **{(name if "/" in name else f"bandit/{name}"): value for name, value in record["agent"].items()},
+        **agent_scalars(record["agent"]),
         **{f"time/{stage}_seconds": value for stage, value in record["seconds"].items()},
         **cache_scalars(record.get("cache", {})),
     }

@@ -1,7 +1,4 @@
-"""Nested Python values with numpy arrays in them, in the form that a checkpoint can hold.
-
-``torch.load(weights_only=True)`` reads tensors but no numpy arrays; so arrays travel as tensors.
-"""
+"""Conversion of nested values with numpy arrays for checkpoints, since ``torch.load(weights_only=True)`` reads tensors only."""
 
 from __future__ import annotations
 
@@ -14,10 +11,13 @@ from read_env.errors import ReadEnvError
 
 
 def to_tensors(value: Any, where: str = "state") -> Any:
-    """``value`` with tensors in place of numpy arrays.
+    """Convert numpy arrays in a nested value to tensors.
 
     Raises:
-        ReadEnvError: for anything that is no array, number, text, None, list, tuple or dict of them.
+        ReadEnvError: anything that is no array, number, text, None, list, tuple or dict of them.
+
+    >>> to_tensors({"weights": np.array([1, 2]), "step": 3})
+    {'weights': tensor([1, 2]), 'step': 3}
     """
     import torch
 
@@ -39,7 +39,7 @@ def to_tensors(value: Any, where: str = "state") -> Any:
 
 
 def from_tensors(value: Any) -> Any:
-    """The inverse of :func:`to_tensors` for values without tensors of their own."""
+    """Convert tensors in a nested value to numpy arrays, the inverse of :func:`to_tensors`."""
     import torch
 
     if isinstance(value, torch.Tensor):

@@ -1,92 +1,55 @@
-"""Training an allocation policy over many episodes and tasks.
+"""Training of an allocation policy over many episodes and tasks.
 
-Agents that learn by ``observe`` are driven step by step here and resumed to the same bits. Agents
-with a ``learn`` of their own (SB3's algorithms, a search) keep their loop; they are saved whenever an
-episode ends, and go on from there with new episodes after an interruption.
+Agents that learn by ``observe`` are driven step by step and resumed to the same bits. Agents with their own ``learn`` (SB3's
+algorithms, grid search) keep their loop: they are saved at the end of every episode, and after an interruption they resume
+from there with new episodes.
 """
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
-import gymnasium as gym
 import numpy as np
+from gymnasium.wrappers import RecordEpisodeStatistics
 
 from read_env import files
-from read_env.digests import content_digest
+from read_env.agents.base import Agent
+from read_env.agents.custom import CustomAgent
+from read_env.agents.interaction import Transition, transitions
 from read_env.errors import ReadEnvError
-from read_env.running.agents import TRAINING_RECORD, AgentDriver, AgentSpec, build_agent
+from read_env.running.agents import TRAINING_RECORD, AgentDriver, build_agent
 from read_env.running.directory import RecordDirectory
-from read_env.running.display import Eta, duration
-from read_env.running.identity import RunIdentity, card_fingerprint, settings_of
+from read_env.running.display import Pace
 from read_env.running.records import plain
+from read_env.running.requests import TrainingRequest
 from read_env.running.runner import CHECKPOINT_SHARE, make_env
-from read_env.running.tensorboard import open_writer, profile_scalars, reward_scalars
+from read_env.running.tensorboard import agent_scalars, open_writer, profile_scalars, reward_scalars, write_scalars
 from read_env.running.tensors import from_tensors, to_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rich.console import Console
     from torch.utils.tensorboard import SummaryWriter
 
-    from read_env.agents import Agent, Transition
-    from read_env.config import Config
+    from read_env.agents.observation import Observation
     from read_env.envs.distillation import DistillationEnv
 
-#: Training draws its episodes from other seeds than the runs that will judge the agent.
+#: Added to the seed of a training, so that its episodes differ from those of the runs that judge the agent.
 SEED_OFFSET = 1_000_000
-
-#: Episodes in the means of ``rollout/*``, as in SB3.
-_WINDOW = 100
-
-
-@dataclass(frozen=True)
-class TrainingRequest:
-    """What to train, on what.
-
-    Attributes:
-        config: of the environment; its ``seed`` is that of the training.
-        agent: a fresh agent, or a saved one to train further.
-        tasks: one is drawn for each episode.
-        steps: environment steps.
-        directory: gets ``agent.zip`` and the records.
-        overwrite: delete an earlier training first.
-    """
-
-    config: Config
-    agent: AgentSpec
-    tasks: tuple[str, ...]
-    steps: int
-    directory: Path
-    overwrite: bool = False
-
-    @property
-    def identity(self) -> RunIdentity:
-        """What a resumed training must agree with."""
-        cards = {f"task {name}": card_fingerprint(name, self.config.suite) for name in self.tasks}
-        shared = RunIdentity.of_many("training", self.config)
-        settings = {**shared.settings, **settings_of(self.config, without={"task"}), "steps": self.steps}
-        contents = {**shared.contents, **cards}
-        if self.agent.path is not None:
-            contents["agent"] = content_digest(self.agent.path)
-        return RunIdentity("training", settings, contents)
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A finished training.
+    """Result of a training.
 
     Attributes:
-        agent: the saved agent.
+        agent: file of the saved agent.
         episodes: finished episodes.
         tokens_before_run: completion tokens that a run with this agent has to report.
-        already_finished: nothing was run, the agent was there.
+        already_finished: an earlier call had finished the training, so nothing was done.
     """
 
     agent: Path
@@ -99,13 +62,13 @@ def train(
     request: TrainingRequest, console: Console, *, env: DistillationEnv | None = None,
     checkpoint_share: float = CHECKPOINT_SHARE,
 ) -> TrainingResult:  # fmt: skip
-    """Trains the agent, or goes on where an earlier call was interrupted.
+    """Train the agent, or resume after an interruption.
 
     Args:
-        request: what to train.
-        console: where progress is shown.
-        env: an environment to use; made from the request otherwise.
-        checkpoint_share: share of the time that checkpoints may take.
+        request: the training.
+        console: console that shows the progress.
+        env: a loaded environment. None: a new one.
+        checkpoint_share: largest share of the time that checkpoints may take.
 
     Raises:
         ReadEnvError: the directory can't be used, a checkpoint is damaged, or a step fails.
@@ -117,33 +80,21 @@ def train(
     directory = RecordDirectory(request.directory)
     settings = {**request.config.model_dump(mode="json"), "tasks": list(request.tasks), "steps": request.steps}
     with directory.claim(request.identity, settings, overwrite=request.overwrite):
-        record = directory.path / TRAINING_RECORD
-        saved_agent = directory.path / "agent.zip"
-        if record.exists():
+        record, saved_agent = directory.path / TRAINING_RECORD, directory.path / "agent.zip"
+        if already_finished := record.exists():
             done = files.read_json(record)
-            return TrainingResult(saved_agent, done["episodes"], done["tokens_before_run"], already_finished=True)
-        training = _Training(request, directory, env or make_env(request.config, tasks=request.tasks), console)
-        try:
+        else:
+            training = _Training(request, directory, env or make_env(request.config, tasks=request.tasks), console)
             training.run(checkpoint_share)
-        finally:
-            training.close()
-        training.agent.save(saved_agent)
-        done = {
-            "label": f"{request.agent.label}-trained",
-            "agent": request.agent.name,
-            "options": dict(request.agent.options),
-            "tasks": list(request.tasks),
-            "steps": training.meter.total_steps,
-            "episodes": training.meter.episodes,
-            "tokens_before_run": request.agent.tokens_before_run + training.meter.total_tokens,
-        }
-        files.write_json(record, done)
-        files.remove(directory.checkpoint.parent)
-    return TrainingResult(saved_agent, done["episodes"], done["tokens_before_run"])
+            training.agent.save(saved_agent)
+            done = training.record()
+            files.write_json(record, done)
+            files.remove(directory.checkpoint.parent)
+    return TrainingResult(saved_agent, done["episodes"], done["tokens_before_run"], already_finished)
 
 
-class Meter(gym.Wrapper):
-    """Counts steps, tokens and returns on the environment's side, whoever drives it.
+class TrainingStatistics(RecordEpisodeStatistics):
+    """Returns and lengths of the episodes, as Gymnasium counts them, and also steps and tokens over all episodes.
 
     Args:
         env: the environment.
@@ -155,51 +106,54 @@ class Meter(gym.Wrapper):
         self._on_episode = on_episode
         self.total_steps = 0
         self.total_tokens = 0
-        self.episodes = 0
+        #: Metrics of the last step.
         self.scalars: dict[str, float] = {}
-        self._current: dict[str, Any] = {}
+        self._episode: dict[str, Any] = {}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begins an episode."""
-        observation, info = self.env.reset(seed=seed, options=options)
-        self._current = {
-            "task": info["task"], "return": 0.0, "steps": 0, "completion_tokens": 0, "utility_start": info["utility"],
-        }  # fmt: skip
+        """Start an episode."""
+        observation, info = super().reset(seed=seed, options=options)
+        self._episode = {"task": info["task"], "completion_tokens": 0, "utility_start": info["utility"]}
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """A step, booked."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        """Make and count a step."""
+        observation, reward, terminated, truncated, info = super().step(action)
         self.total_steps += 1
         self.total_tokens += info["completion_tokens"]
-        self._current["return"] += float(reward)
-        self._current["steps"] += 1
-        self._current["completion_tokens"] += info["completion_tokens"]
+        self._episode["completion_tokens"] += info["completion_tokens"]
         names = self.env.get_wrapper_attr("suite").names
         self.scalars = {
             **profile_scalars(names, info["profile"], info["utility"]),
             **reward_scalars(names, info, float(reward)),
         }
         if terminated or truncated:
-            self.episodes += 1
-            self._on_episode({"episode": self.episodes, **self._current, "utility": info["utility"]})
+            info.pop("episode")  # holds seconds, and nothing in ``info`` may depend on the clock
+            counts = {"return": float(self.episode_returns), "steps": self.episode_lengths, "utility": info["utility"]}
+            self._on_episode({"episode": self.episode_count, **self._episode, **counts})
         return observation, reward, terminated, truncated, info
 
-    def snapshot(self) -> dict[str, Any]:
-        """The counts, as plain values."""
-        names = ("total_steps", "total_tokens", "episodes")
-        return {**{name: getattr(self, name) for name in names}, "current": dict(self._current)}
+    def state_dict(self) -> dict[str, Any]:
+        """Counts, as plain values."""
+        return {**{name: getattr(self, name) for name in _COUNTS}, "episode": dict(self._episode)}
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
-        """Goes back to a snapshot."""
-        self.total_steps, self.total_tokens, self.episodes = (
-            int(saved[name]) for name in ("total_steps", "total_tokens", "episodes")
-        )
-        self._current = dict(saved["current"])
+    def load_state_dict(self, state: Mapping[str, Any], episodes: Sequence[Mapping[str, Any]]) -> None:
+        """Restore counts; ``episodes`` are the records of the episodes that were finished by then."""
+        for name in _COUNTS:
+            setattr(self, name, state[name])
+        self._episode = dict(state["episode"])
+        self.return_queue.extend(episode["return"] for episode in episodes)
+        self.length_queue.extend(episode["steps"] for episode in episodes)
+
+
+_COUNTS = ("total_steps", "total_tokens", "episode_count", "episode_returns", "episode_lengths")
 
 
 class _Training:
-    """The state of one training between its steps."""
+    """State of one training between its steps."""
+
+    _writer: SummaryWriter
+    _pace: Pace
 
     def __init__(
         self, request: TrainingRequest, directory: RecordDirectory, env: DistillationEnv, console: Console
@@ -208,124 +162,118 @@ class _Training:
         self.directory = directory
         self.console = console
         self.env = env
-        self.meter = Meter(env, self._episode)
+        self.statistics = TrainingStatistics(env, self._on_episode)
         self.agent: Agent = build_agent(request.agent, env.suite, request.config.seed)
         self.agent.check_saving()
         self._episodes = directory.path / "episodes.jsonl"
-        self._recent: deque[dict[str, Any]] = deque(maxlen=_WINDOW)
-        self._writer: SummaryWriter | None = None
-        self._eta = Eta(request.steps)
+        self._seed = SEED_OFFSET + request.config.seed
 
     def run(self, checkpoint_share: float) -> None:
-        """All steps that are still to make."""
+        """Make all remaining steps."""
         begun = self._episodes.exists() and self._episodes.stat().st_size > 0
         saved = self.directory.load_checkpoint(expected=begun)
-        if saved is not None:
-            with self.directory.fitting_checkpoint():
-                self.meter.restore(saved["meter"])
-            how = "" if _learns_by_observing(self.agent) else ", where an episode had ended, with new episodes"
-            self.console.print(f"training goes on after step {self.meter.total_steps}{how}", highlight=False)
-        self._recent.extend(files.keep_lines(self._episodes, self.meter.episodes))
-        self._episodes.touch()
-        self._writer = open_writer(self.directory.tensorboard, self.meter.total_steps + 1 if saved else 0)
-        self._eta = Eta(self.request.steps, self.meter.total_steps)
-        if _learns_by_observing(self.agent):
-            self._drive(saved, checkpoint_share)
+        own_loop = _has_own_loop(self.agent)
+        if saved is None:
+            files.keep_lines(self._episodes, 0)
+            # From here on there is always a checkpoint.
+            self._save(lambda: self._agent_state() if own_loop else {})
         else:
-            self._let_learn(saved)
+            with self.directory.fitting_checkpoint():
+                counts = saved["statistics"]
+                self.statistics.load_state_dict(counts, files.keep_lines(self._episodes, counts["episode_count"]))
+            after = ", where an episode had ended, with new episodes" if own_loop else ""
+            self.console.print(f"training resumes after step {self.statistics.total_steps}{after}", highlight=False)
+        self._episodes.touch()
+        self._pace = Pace(self.request.steps, self.statistics.total_steps)
+        with open_writer(self.directory.tensorboard, self.statistics.total_steps + 1 if saved else 0) as self._writer:
+            if own_loop:
+                self._let_learn(saved)
+            else:
+                self._drive(saved, checkpoint_share)
 
-    def close(self) -> None:
-        """Closes the curves."""
-        if self._writer is not None:
-            self._writer.close()
+    def record(self) -> dict[str, Any]:
+        """Content of ``training.json``."""
+        agent = self.request.agent
+        return {
+            "label": f"{agent.label}-trained",
+            "agent": agent.name,
+            "options": dict(agent.options),
+            "tasks": list(self.request.tasks),
+            "steps": self.statistics.total_steps,
+            "episodes": self.statistics.episode_count,
+            "tokens_before_run": agent.tokens_before_run + self.statistics.total_tokens,
+        }
 
     def _drive(self, saved: Mapping[str, Any] | None, checkpoint_share: float) -> None:
+        """Train an agent that learns by ``observe``."""
         driver = AgentDriver(self.agent, self.request.agent.label)
-        observation, first = None, True
-        if saved is None:  # so that a kill at any time finds something to go on from
-            self._save()
-        elif self.meter.total_steps:
-            # A reset loads the models; what it drew is overwritten.
-            self.env.reset(seed=self._seed)
+        observation: Observation | None = None
+        seed: int | None = self._seed
+        if saved is not None and self.statistics.total_steps:
+            # A reset loads the models; the state that it draws is overwritten.
+            self.env.reset(seed=seed)
             with self.directory.fitting_checkpoint():
                 self.env.restore(saved["env"])
-                driver.restore(saved["agent"])
-                observation, first = from_tensors(saved["observation"]), bool(saved["first"])
-        saved_at, cost = time.monotonic(), 0.0
-        while self.meter.total_steps < self.request.steps:
-            if observation is None or first:
-                seed = self._seed if observation is None else None
-                observation, _ = self.meter.reset(seed=seed)
-                first = True
-            action = driver.predict(observation, first=first, deterministic=False)
-            following, reward, terminated, truncated, info = self.meter.step(action)
-            driver.observe(observation, action, float(reward), following, terminated, truncated, info)
-            observation, first = following, terminated or truncated
-            self._curves(driver.scalars())
-            if time.monotonic() - saved_at >= cost / checkpoint_share:
-                started = time.monotonic()
-                self._save(
-                    agent=driver.snapshot(), env=self.env.snapshot(), observation=to_tensors(observation), first=first
-                )
-                saved_at = time.monotonic()
-                cost = saved_at - started
+                driver.load_state_dict(saved["agent"])
+                observation, seed = (None if saved["first"] else from_tensors(saved["observation"])), None
+        remaining = self.request.steps - self.statistics.total_steps
+        loop = transitions(driver, self.statistics, observation=observation, first=False, seed=seed)
+        for _ in range(remaining):
+            transition = next(loop)
+            self._write_curves(driver.scalars())
+            if self.directory.checkpoint_due(checkpoint_share):
+                self._save(partial(self._driver_state, driver, transition))
 
     def _let_learn(self, saved: Mapping[str, Any] | None) -> None:
+        """Train an agent that has a ``learn`` of its own."""
         if saved is not None:
             with self.directory.fitting_checkpoint():
                 self.agent.load_state_dict(from_tensors(saved["agent"]))
 
         def after_step(transition: Transition) -> bool:
-            self._curves(self.agent.scalars())
-            if transition.terminated or transition.truncated:
-                self._save(agent=to_tensors(self.agent.state_dict(), f"the state of {self.request.agent.label!r}"))
+            self._write_curves(self.agent.scalars())
+            if transition.done:
+                self._save(self._agent_state)
             return True
 
-        if saved is None:  # so that a kill at any time finds something to go on from
-            self._save(agent=to_tensors(self.agent.state_dict(), f"the state of {self.request.agent.label!r}"))
-        # After an interruption, episodes that this training has not seen: those from before are learnt from.
-        seed = self._seed + self.meter.episodes
-        self.agent.learn(self.meter, self.request.steps - self.meter.total_steps, after_step, seed)
+        # After an interruption, new episodes: the agent has learned from the earlier ones.
+        seed = self._seed + self.statistics.episode_count
+        self.agent.learn(self.statistics, self.request.steps - self.statistics.total_steps, after_step, seed)
 
-    @property
-    def _seed(self) -> int:
-        return SEED_OFFSET + self.request.config.seed
+    def _agent_state(self) -> dict[str, Any]:
+        return {"agent": to_tensors(self.agent.state_dict(), f"the state of {self.request.agent.label!r}")}
 
-    def _save(self, **state: Any) -> None:
-        self.directory.save_checkpoint({"step": self.meter.total_steps, "meter": self.meter.snapshot(), **state})
+    def _driver_state(self, driver: AgentDriver, transition: Transition) -> dict[str, Any]:
+        observation = to_tensors(transition.next_observation)
+        return {
+            "agent": driver.state_dict(), "env": self.env.snapshot(), "observation": observation,
+            "first": transition.done,
+        }  # fmt: skip
 
-    def _episode(self, record: dict[str, Any]) -> None:
+    def _save(self, state: Callable[[], Mapping[str, Any]]) -> None:
+        counts = {"step": self.statistics.total_steps, "statistics": self.statistics.state_dict()}
+        self.directory.save_checkpoint(lambda: {**counts, **state()})
+
+    def _on_episode(self, record: dict[str, Any]) -> None:
         record = {**plain(record), "seed": self.request.config.seed}
         files.append_line(self._episodes, record)
-        self._recent.append(record)
-        left = duration(self._eta.left(self.meter.total_steps))
+        step = self.statistics.total_steps
         self.console.print(
-            f"step {self.meter.total_steps:>5} of {self.request.steps}  episode {record['episode']:>4}  {record['task']:<20} "
-            f"return {record['return']:+.4f}  utility {record['utility']:.4f}  left {left}",
+            f"step {step:>5} of {self.request.steps}  episode {record['episode']:>4}  {record['task']:<20} "
+            f"return {record['return']:+.4f}  utility {record['utility']:.4f}  left {self._pace.left(step)}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
 
-    def _curves(self, scalars: Mapping[str, float]) -> None:
-        if self._writer is None:
-            return
-        step = self.meter.total_steps
-        values = {(name if "/" in name else f"bandit/{name}"): value for name, value in scalars.items()}
-        values |= self.meter.scalars
-        values["budget/training_tokens"] = self.meter.total_tokens
-        if self._recent:
-            values["rollout/ep_rew_mean"] = float(np.mean([episode["return"] for episode in self._recent]))
-            values["rollout/ep_len_mean"] = float(np.mean([episode["steps"] for episode in self._recent]))
-            values["time/episodes"] = self.meter.episodes
-        for tag, value in values.items():
-            self._writer.add_scalar(tag, value, step)
-        self._writer.flush()
+    def _write_curves(self, scalars: Mapping[str, float]) -> None:
+        statistics = self.statistics
+        values = {**agent_scalars(scalars), **statistics.scalars, "budget/training_tokens": statistics.total_tokens}
+        if statistics.return_queue:
+            values["rollout/ep_rew_mean"] = float(np.mean(statistics.return_queue))
+            values["rollout/ep_len_mean"] = float(np.mean(statistics.length_queue))
+            values["time/episodes"] = statistics.episode_count
+        write_scalars(self._writer, values, statistics.total_steps)
 
 
-def _learns_by_observing(agent: Agent) -> bool:
-    """Whether ``learn`` is nothing but the loop of predict and observe."""
-    from read_env.agents import Agent as Base
-    from read_env.agents.custom import CustomAgent
-
-    if isinstance(agent, CustomAgent):
-        return not hasattr(agent.inner, "learn")
-    return type(agent).learn is Base.learn
+def _has_own_loop(agent: Agent) -> bool:
+    """True if ``learn`` is more than the loop of predict and observe."""
+    return hasattr(agent.inner, "learn") if isinstance(agent, CustomAgent) else type(agent).learn is not Agent.learn

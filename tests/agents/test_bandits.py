@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from read_env.agents import interact, make_agent
-from read_env.agents.bandit import PublishedBandit
 from read_env.agents.candidates import candidates
 from read_env.agents.observation import parse
-from read_env.agents.planning import Situation, outlook, recognise, utility
+from read_env.agents.planning import PlanningState, infer_form, planned_return, utility
+from read_env.agents.published_bandit import PublishedBandit
 from read_env.agents.transfer_model import TransferModel, TransferPrior, features, learning_curve, neglect, rates
 
 
@@ -200,8 +200,8 @@ def test_the_outlook_of_one_step_by_hand() -> None:
         learning=0.1, learning_sd=0.03, transfer_sd=0.02, neglect=-0.02, neglect_sd=0.01, interference_sd=0.04
     )
     model = TransferModel(2, prior)
-    situation = Situation(np.array([0.75, 0.25]), np.array([0.4, 0.5]), "weighted_mean", 1, 1.0, 0.5)
-    mean, sd = outlook(np.array([[1.0, 0.0]]), situation, model.posterior())
+    situation = PlanningState(np.array([0.75, 0.25]), np.array([0.4, 0.5]), "weighted_mean", 1, 1.0, 0.5)
+    mean, sd = planned_return(np.array([[1.0, 0.0]]), situation, model.posterior())
     kept = float(np.exp(-1 / 0.05))  # neglect of a capability that gets everything: next to none
     first, second = 0.6 * 0.1 - 0.4 * 0.02 * kept, -0.5 * 0.02
     assert mean[0] == pytest.approx(0.75 * first + 0.25 * second - 0.5 * 0.25 * 0.01)
@@ -213,7 +213,9 @@ def test_a_longer_outlook_prefers_to_share() -> None:
     posterior = TransferModel(2, TransferPrior(learning=0.2, neglect=0.0)).posterior()
     rows = np.array([[1.0, 0.0], [0.5, 0.5]])
     near, far = (
-        outlook(rows, Situation(np.array([0.6, 0.4]), np.zeros(2), "geometric_mean", steps, 1.0, 0.5), posterior)[0]
+        planned_return(
+            rows, PlanningState(np.array([0.6, 0.4]), np.zeros(2), "geometric_mean", steps, 1.0, 0.5), posterior
+        )[0]
         for steps in (1, 15)
     )
     assert far[1] > far[0] > 0 and (near >= 0).all()
@@ -223,8 +225,8 @@ def test_the_form_of_utility_is_recognised() -> None:
     requirement, profile = np.array([0.5, 0.5, 0.0]), np.array([0.2, 0.8, 0.1])
     assert utility("weighted_mean", requirement, profile) == pytest.approx(0.5)
     assert utility("geometric_mean", requirement, profile) == pytest.approx(0.4)
-    assert recognise(requirement, profile, 0.499) == "weighted_mean"
-    assert recognise(requirement, profile, 0.41) == "geometric_mean"
+    assert infer_form(requirement, profile, 0.499) == "weighted_mean"
+    assert infer_form(requirement, profile, 0.41) == "geometric_mean"
 
 
 @pytest.mark.slow

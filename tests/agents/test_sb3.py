@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 
 from read_env.agents import make_agent
-from read_env.agents.sb3_bridge import Tap
+from read_env.agents.sb3_bridge import StepCap
 from read_env.envs.wrappers import CandidateAllocation, SoftmaxAllocation
-
-pytest.importorskip("stable_baselines3")
-pytest.importorskip("sb3_contrib")
 
 
 @pytest.mark.parametrize(
@@ -79,13 +76,13 @@ def test_discrete_policies_predict_candidates(name: str, toy: Any, names: Any) -
 
 def test_the_tap_never_lets_a_step_too_many_through(toy: Any) -> None:
     env = toy(steps=2)
-    tap = Tap(env, 2, None)
-    tap.reset(seed=0)
-    tap.step(np.ones(8))
-    last, *_ = tap.step(np.ones(8))
-    assert tap.reset()[0] is last and env.resets == 1
+    capped = StepCap(env, 2, None)
+    capped.reset(seed=0)
+    capped.step(np.ones(8))
+    last, *_ = capped.step(np.ones(8))
+    assert capped.reset()[0] is last and env.resets == 1
     with pytest.raises(RuntimeError, match="more than 2"):
-        tap.step(np.ones(8))
+        capped.step(np.ones(8))
 
 
 def test_training_values_have_sb3s_tags(toy: Any, names: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from read_env.agents import load_agent, make_agent, storage
-from read_env.agents.bandit import PublishedBandit
+from read_env.agents.published_bandit import PublishedBandit
 from read_env.errors import ReadEnvError
 
 NAMES = ("a", "b", "c")

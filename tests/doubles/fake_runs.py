@@ -29,9 +29,13 @@ def fake_env(config: Config, **kwargs: Any) -> FakeDistillationEnv:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files below ``folder`` and what is in them; curves are left out, they hold the time of day."""
+    """Relative path -> content of all files below ``folder``, without locks, and without curves: they hold the time."""
     found = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
-    return {name: path.read_bytes() for name, path in found.items() if not name.startswith("tensorboard")}
+    return {
+        name: path.read_bytes()
+        for name, path in found.items()
+        if not name.startswith("tensorboard") and path.name != ".lock"
+    }
 
 
 def stopping_env(config: Config, steps: int | None, **kwargs: Any) -> FakeDistillationEnv:

@@ -11,7 +11,7 @@ from fake_runs import SMALL
 
 from read_env.config import Config, load_preset
 from read_env.running.agents import AgentSpec
-from read_env.running.runner import RunRequest
+from read_env.running.requests import RunRequest
 
 
 @pytest.fixture
@@ -27,9 +27,7 @@ def request_for(small: Config, tmp_path: Path) -> Callable[..., RunRequest]:
     def make(
         agent: str, folder: str = "run", *, exam_at: tuple[int, ...] = (), overwrite: bool = False, **changes: Any
     ):
-        spec = AgentSpec.parse(agent)
-        changes = {"agent": spec.name, "agent_options": dict(spec.options), **changes}
-        config = small.model_copy(update=changes)
-        return RunRequest(config, spec, tmp_path / folder, exam_at=exam_at, overwrite=overwrite)
+        config = AgentSpec.parse(agent).configure(small).model_copy(update=changes)
+        return RunRequest(config, tmp_path / folder, exam_at=exam_at, overwrite=overwrite)
 
     return make

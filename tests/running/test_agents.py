@@ -12,7 +12,8 @@ from fake_runs import EVERY_STEP, contents, fake_env, stopping_env
 
 from read_env.errors import ReadEnvError
 from read_env.running.agents import AgentSpec
-from read_env.running.runner import RunRequest, run
+from read_env.running.requests import RunRequest
+from read_env.running.runner import run
 
 MODULE = """
 import random

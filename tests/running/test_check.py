@@ -31,22 +31,22 @@ def gib(text):
 def test_what_is_there_is_loaded_and_measured():
     shown, ready = rows()
     assert ready and "0.9 M parameters" in shown["teacher"] and "0.3 M parameters" in shown["student"]
-    assert re.search(r"6,000 completion tokens: teacher [\d.]+ s .*student [\d.]+ s", shown["a chunk"])
+    assert re.search(r"6,000 completion tokens: teacher [\d.]+ s .*student [\d.]+ s", shown["time per step"])
 
 
 def test_a_chunk_is_measured_on_what_the_task_needs(monkeypatch):
-    assert rows(task="tool_use")[0]["a chunk"].endswith(" tokens of tool_use")
-    needed = rows(task="dispatcher")[0]["a chunk"].rpartition(" tokens of ")[2]
+    assert rows(task="tool_use")[0]["time per step"].endswith(" tokens of tool_use")
+    needed = rows(task="dispatcher")[0]["time per step"].rpartition(" tokens of ")[2]
     assert needed == "reasoning, tool_use", "by weight"
-    monkeypatch.setattr("read_env.running.check_speed._ENOUGH_S", 0.0)
-    assert rows(task="dispatcher")[0]["a chunk"].endswith(" tokens of reasoning"), "one at least"
+    monkeypatch.setattr("read_env.running.check_speed._LIMIT_SECONDS", 0.0)
+    assert rows(task="dispatcher")[0]["time per step"].endswith(" tokens of reasoning"), "one at least"
 
 
 def test_models_that_are_elsewhere_are_sized_from_their_shapes():
     shown, ready = rows(**LARGE)
     assert not ready and "72,706.2 M parameters" in shown["teacher"]
     assert shown["missing (teacher)"] == "weights: hf download Qwen/Qwen2.5-72B-Instruct"
-    assert shown["a chunk"].startswith("not measured")
+    assert shown["time per step"].startswith("not measured")
     width = 2 if ", bf16, " in shown["teacher"] else 4
     assert gib(shown["teacher's weights"]) == pytest.approx(72.706e9 * width / 2**30, rel=0.01)
 
@@ -86,7 +86,6 @@ def test_a_teacher_that_is_the_students_base_is_counted_once():
     ],
 )
 def test_adapters_are_counted_as_they_are_made(changes):
-    pytest.importorskip("peft")
     config = load_preset("micro", {"models": {"lora_r": 4, **changes}})
     parts = {part.name: part.bytes for part in memory(config, None, _side(config, "student"))}
     student = load_student(config)
@@ -146,7 +145,7 @@ def test_every_preset_is_checked_without_network_and_weights(preset, bare, capsy
     assert main(["check", "--preset", preset]) == (1 if missing else 0)
     printed = capsys.readouterr()
     assert printed.err == ""
-    for row in ("teacher ", "student ", "optimizer ", "a chunk "):
+    for row in ("teacher ", "student ", "optimizer ", "time per step "):
         assert re.search(f"^{row}", printed.out, re.MULTILINE)
     if missing:
         assert re.search(r"^missing \(teacher\) .*" + re.escape(missing), printed.out, re.MULTILINE)
@@ -195,7 +194,7 @@ def test_a_remote_teacher_that_is_there(key):
         assert server.keys == {f"Bearer {SECRET}"} and server.prompts == [], "no prompt is asked, which may cost money"
     assert "0.3 M parameters" in shown["student"] and gib(shown["optimizer"]) > 0
     assert "teacher's weights" not in shown
-    assert re.search(r"teacher not asked, student [\d.]+ s", shown["a chunk"])
+    assert re.search(r"teacher not asked, student [\d.]+ s", shown["time per step"])
 
 
 @pytest.mark.parametrize(

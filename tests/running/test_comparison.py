@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from read_env.capabilities import get_suite
 from read_env.config import Config
 from read_env.errors import ReadEnvError
 from read_env.running.agents import AgentSpec
-from read_env.running.comparison import ComparisonRequest, compare, run_many
+from read_env.running.comparison import compare, run_many
+from read_env.running.requests import ComparisonRequest, RunRequest, TransferRequest, step_tokens
 from read_env.running.reuse import derive, shared_key
-from read_env.running.runner import RunRequest, run
-from read_env.running.transfer import TransferRequest, step_tokens, transfer
+from read_env.running.runner import run
+from read_env.running.transfer import transfer
 from read_env.tasks import load_task
 
 QUIET = Console(file=io.StringIO())
@@ -29,9 +31,8 @@ QUIET = Console(file=io.StringIO())
 @pytest.fixture
 def comparison(small: Config, tmp_path: Path) -> Callable[..., ComparisonRequest]:
     def make(agents: list[str], tasks: tuple[str, ...] = ("math", "travel-desk"), **changes: Any) -> ComparisonRequest:
-        specs = tuple(AgentSpec.parse(agent) for agent in agents)
-        settings: dict[str, Any] = {"seeds": (0, 1), "directory": tmp_path / "comparison", **changes}
-        return ComparisonRequest(small, specs, tasks, **settings)
+        settings: dict[str, Any] = {"seeds": (0, 1), "processes": 1, "out": tmp_path / "comparison", **changes}
+        return ComparisonRequest(small, tuple(agents), tasks, **settings)
 
     return make
 
@@ -97,7 +98,7 @@ def test_another_budget_is_refused(comparison: Any, small: Config) -> None:
     other = small.model_copy(update={"budget": small.budget.model_copy(update={"total_tokens": 700})})
     request = comparison(["uniform"])
     with pytest.raises(ReadEnvError, match=r"budget.total_tokens: 600 here, 700 there"):
-        play(ComparisonRequest(other, request.agents, request.tasks, request.seeds, request.directory))
+        play(replace(request, config=other))
 
 
 def test_what_cannot_be_compared_is_said_before_anything_runs(comparison: Any, tmp_path: Path) -> None:
@@ -194,7 +195,7 @@ def test_a_task_free_agent_runs_once_a_seed(comparison: Any) -> None:
 
 
 def test_transfer_measures_the_exam_at_every_budget(small: Config, tmp_path: Path) -> None:
-    request = TransferRequest(small, (400, 200, 600), (0,), tmp_path / "transfer", ("math", "code"))
+    request = TransferRequest(small, (400, 200, 600), (0,), ("math", "code"), 1, tmp_path / "transfer")
     assert transfer(request, QUIET, fake_env) == {}
     assert {path.name for path in (tmp_path / "transfer" / "runs").iterdir()} == {
         "one-hot-math__seed0",
@@ -206,7 +207,7 @@ def test_transfer_measures_the_exam_at_every_budget(small: Config, tmp_path: Pat
     config = files.read_json(tmp_path / "transfer" / "config.json")
     assert (config["budgets"], config["seeds"]) == ([200, 400, 600], [0])
     with pytest.raises(ReadEnvError, match="budgets"):
-        transfer(TransferRequest(small, (400, 600), (0,), tmp_path / "transfer"), QUIET, fake_env)
+        transfer(TransferRequest(small, (400, 600), (0,), out=tmp_path / "transfer"), QUIET, fake_env)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,7 @@ def test_steps_end_at_the_budgets_where_they_can(budgets: tuple[int, ...], wante
 
 
 def test_a_budget_between_two_steps_is_measured_when_it_is_passed(small: Config, tmp_path: Path) -> None:
-    request = TransferRequest(small, (130, 601), (0,), tmp_path / "transfer", ("math",))
+    request = TransferRequest(small, (130, 601), (0,), ("math",), 1, tmp_path / "transfer")
     assert transfer(request, QUIET, fake_env) == {}
     steps = files.read_lines(tmp_path / "transfer" / "runs" / "one-hot-math__seed0" / "steps.jsonl")
     measured = [record["budget_spent"] for record in steps if "exam" in record]
@@ -229,7 +230,7 @@ def test_only_runs_of_one_configuration_share_a_run(small: Config, tmp_path: Pat
     faster = small.model_copy(update={"distill": small.distill.model_copy(update={"learning_rate": 1e-3})})
     configs = {"slow": small, "slow-elsewhere": small.model_copy(update={"task": "travel-desk"}), "fast": faster}
     requests = {
-        name: RunRequest(config.model_copy(update={"agent": "uniform"}), AgentSpec("uniform"), tmp_path / name)
+        name: RunRequest(config.model_copy(update={"agent": "uniform"}), tmp_path / name)
         for name, config in configs.items()
     }
     assert run_many("settings", requests, 1, QUIET, fake_env) == {}

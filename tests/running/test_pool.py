@@ -11,8 +11,8 @@ import pytest
 from fake_runs import contents, fake_env
 
 from read_env.config import Config
-from read_env.running.pool import Ended, Event, Schedule, Stepped, _Worker, run_all
-from read_env.running.runner import RunRequest
+from read_env.running.pool import EndEvent, Event, Schedule, StepEvent, _WorkerProcess, run_all
+from read_env.running.requests import RunRequest
 
 
 def requests_of(request_for: Callable[..., RunRequest], agents: list[str], seeds: range) -> dict[str, RunRequest]:
@@ -70,8 +70,8 @@ class Failing:
         return env
 
 
-def ended(events: list[Event]) -> dict[str, Ended]:
-    return {event.name: event for event in events if isinstance(event, Ended)}
+def ended(events: list[Event]) -> dict[str, EndEvent]:
+    return {event.name: event for event in events if isinstance(event, EndEvent)}
 
 
 def test_a_failed_run_does_not_stop_the_others(request_for: Callable[..., RunRequest]) -> None:
@@ -92,7 +92,7 @@ def test_a_killed_worker_is_replaced_and_the_others_go_on(request_for: Callable[
     assert "exit code -9" in results["uniform-1"].error
     for name in ("uniform-0", "uniform-2"):
         assert results[name].result is not None and requests[name].directory.joinpath("summary.json").exists()
-        assert [event.spent for event in events if isinstance(event, Stepped) and event.name == name][-1] == 600
+        assert [event.spent for event in events if isinstance(event, StepEvent) and event.name == name][-1] == 600
 
 
 @pytest.mark.slow  # two processes that import torch
@@ -100,12 +100,12 @@ def test_a_worker_with_nothing_left_ends_by_itself(
     request_for: Callable[..., RunRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codes: list[int | None] = []
-    stop = _Worker.stop
+    stop = _WorkerProcess.stop
 
-    def watched(worker: _Worker) -> None:
+    def watched(worker: _WorkerProcess) -> None:
         stop(worker)
         codes.append(worker._process.exitcode)
 
-    monkeypatch.setattr(_Worker, "stop", watched)
+    monkeypatch.setattr(_WorkerProcess, "stop", watched)
     run_all(requests_of(request_for, ["uniform"], range(2)), 2, lambda event: None, fake_env)
     assert codes == [0, 0], "one that is killed leaves the locks of its libraries behind"

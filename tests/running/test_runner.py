@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -16,7 +17,9 @@ from fake_runs import EVERY_STEP, contents, fake_env, kill_on_call, killed, stop
 from read_env import files
 from read_env.config import BudgetConfig, CacheConfig
 from read_env.errors import ReadEnvError
-from read_env.running.runner import RunRequest, run
+from read_env.running.callbacks import Callback
+from read_env.running.requests import RunRequest
+from read_env.running.runner import run
 
 
 def play(request: RunRequest, **kwargs: Any) -> Any:
@@ -92,16 +95,24 @@ def test_a_directory_that_nobody_here_wrote_is_never_touched(request_for: Callab
 def test_a_directory_in_use_is_refused(request_for: Callable[..., RunRequest]) -> None:
     request = request_for("uniform")
 
-    class Second:
-        def started(self, start: Any, steps: Any) -> None:
+    class Second(Callback):
+        def on_run_start(self, start: Any, steps: Any) -> None:
             with pytest.raises(ReadEnvError, match="in use by another process"):
                 play(request)
 
-        def stepped(self, record: Any) -> None: ...
-        def finished(self, summary: Any) -> None: ...
-        def close(self) -> None: ...
+    play(request, callbacks=[Second()])
 
-    play(request, watchers=[Second()])
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no flock")
+def test_a_file_system_without_locks_is_not_reported_as_in_use(
+    request_for: Callable[..., RunRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_lock_daemon(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_lock_daemon)
+    with pytest.warns(RuntimeWarning, match="file system without locks .No locks available"):
+        assert play(request_for("uniform")).summary["steps"]
 
 
 # --- interruptions ---------------------------------------------------------------------------------

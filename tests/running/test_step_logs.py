@@ -13,8 +13,9 @@ from read_env.config import load_preset
 from read_env.losses import loss_names
 from read_env.reporting import run_report
 from read_env.running.agents import AgentSpec
-from read_env.running.runner import RunRequest, run
-from read_env.running.tensorboard import TensorBoardWatcher
+from read_env.running.requests import RunRequest
+from read_env.running.runner import run
+from read_env.running.tensorboard import TensorBoardCallback
 
 TINY = {
     "budget": {"total_tokens": 480, "step_tokens": 240},
@@ -33,11 +34,9 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def played(directory: Path, agent: str = "one-hot,capability=math", **changes: Any) -> list[dict[str, Any]]:
     """The step records of a run with TensorBoard and a report. One capability: few blocks for the teacher to answer."""
-    spec = AgentSpec.parse(agent)
-    named = {"agent": spec.name, "agent_options": dict(spec.options)}
-    config = load_preset("micro", {**TINY, "distill": DISTILL, **named, **changes})
-    watcher = TensorBoardWatcher(directory / "tensorboard", config.budget.total_tokens)
-    run(RunRequest(config, spec, directory), watchers=[watcher])
+    config = AgentSpec.parse(agent).configure(load_preset("micro", {**TINY, "distill": DISTILL, **changes}))
+    callback = TensorBoardCallback(directory / "tensorboard", config.budget.total_tokens)
+    run(RunRequest(config, directory), callbacks=[callback])
     run_report(directory)
     return list(files.read_lines(directory / "steps.jsonl"))
 

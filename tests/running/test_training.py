@@ -18,17 +18,17 @@ from read_env.agents import load_agent
 from read_env.config import BudgetConfig, Config
 from read_env.errors import ReadEnvError
 from read_env.running.agents import AgentSpec
-from read_env.running.runner import RunRequest, run
-from read_env.running.training import TrainingRequest, train
+from read_env.running.requests import RunRequest, TrainingRequest
+from read_env.running.runner import run
+from read_env.running.training import train
 
 QUIET = Console(file=io.StringIO())
 TASKS = ("math", "travel-desk", "tutor")
 
 
 def request_of(config: Config, agent: str, folder: Path, steps: int = 20, **changes: Any) -> TrainingRequest:
-    spec = AgentSpec.parse(agent)
-    changed = config.model_copy(update={"agent": spec.name, "agent_options": dict(spec.options), **changes})
-    return TrainingRequest(changed, spec, TASKS, steps, folder)
+    changed = AgentSpec.parse(agent).configure(config).model_copy(update=changes)
+    return TrainingRequest(changed, TASKS, steps, folder)
 
 
 def play(request: TrainingRequest, stop_after: int | None = None) -> Any:
@@ -57,7 +57,7 @@ def test_a_trained_agent_is_named_by_its_training_and_reports_its_tokens(small: 
         spec = AgentSpec.parse(str(path))
         assert (spec.label, spec.tokens_before_run) == ("read-bandit-published-trained", 2000)
     config = small.model_copy(update={"agent": spec.name})
-    request = RunRequest(config, spec, tmp_path / "run")
+    request = RunRequest(config, tmp_path / "run")
     summary = run(request, env=fake_env(config)).summary
     assert (summary["agent"], summary["tokens_before_run"]) == ("read-bandit-published-trained", 2000)
 
@@ -127,7 +127,7 @@ def test_an_interrupted_grid_search_finds_the_same(small: Config, tmp_path: Path
 
 def test_training_episodes_are_not_those_of_runs(small: Config, tmp_path: Path) -> None:
     play(request_of(small, "uniform", tmp_path / "training"))
-    request = RunRequest(small.model_copy(update={"agent": "uniform"}), AgentSpec.parse("uniform"), tmp_path / "run")
+    request = RunRequest(small.model_copy(update={"agent": "uniform"}), tmp_path / "run")
     start = run(request, env=fake_env(small)).summary["utility_start"]
     assert not np.isclose(start, files.read_lines(tmp_path / "training" / "episodes.jsonl")[0]["utility_start"])
 

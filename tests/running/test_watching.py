@@ -11,9 +11,10 @@ import pytest
 from fake_runs import EVERY_STEP, fake_env, stopping_env
 from rich.console import Console
 
-from read_env.running.display import ManyRunsDisplay, RunDisplay, duration
-from read_env.running.runner import RunRequest, run
-from read_env.running.tensorboard import TensorBoardWatcher
+from read_env.running.display import ManyRunsDisplay, RunDisplay
+from read_env.running.requests import RunRequest
+from read_env.running.runner import run
+from read_env.running.tensorboard import TensorBoardCallback
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -27,8 +28,8 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def watched(request: RunRequest, stop_after: int | None = None, **kwargs: Any) -> None:
     env = stopping_env(request.config, stop_after)
-    watcher = TensorBoardWatcher(request.directory / "tensorboard", 600)
-    run(request, env=env, watchers=[watcher], **kwargs)
+    callback = TensorBoardCallback(request.directory / "tensorboard", 600)
+    run(request, env=env, callbacks=[callback], **kwargs)
 
 
 def test_curves_have_the_documented_tags(request_for: Callable[..., RunRequest]) -> None:
@@ -72,7 +73,7 @@ def test_curves_go_on_after_an_interruption_without_gap_or_double(
 def shown(request: RunRequest, terminal: bool) -> str:
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=120, color_system=None)
-    run(request, env=fake_env(request.config), watchers=[RunDisplay("a title", 600, console)])
+    run(request, env=fake_env(request.config), callbacks=[RunDisplay("a title", 600, console)])
     return text.getvalue()
 
 
@@ -93,16 +94,9 @@ def test_a_terminal_shows_budget_utility_allocation_and_time_left(request_for: C
 def test_many_runs_are_shown_with_what_is_left() -> None:
     text = io.StringIO()
     display = ManyRunsDisplay("comparing", {"a": 100, "b": 100, "c": 100}, ["c"], Console(file=text, width=200))
-    display.stepped("a", 50, 0.3)
-    display.ended("a", "utility 0.4")
-    display.ended("b", "FAILED: no [luck]")
+    display.update("a", 50, 0.3)
+    display.finish("a", "utility 0.4")
+    display.finish("b", "FAILED: no [luck]")
     display.close()
     assert text.getvalue().splitlines()[0] == "comparing: 3 runs, 1 finished already"
-    assert "[2/3" in text.getvalue() and "[3/3, 0 s left] b: FAILED: no [luck]" in text.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(None, "…"), (41.6, "42 s"), (187, "3:07"), (7500, "2:05:00"), (59.7, "1:00")]
-)
-def test_durations(seconds: float | None, text: str) -> None:
-    assert duration(seconds) == text
+    assert "[2/3" in text.getvalue() and "[3/3, 0:00:00 left] b: FAILED: no [luck]" in text.getvalue()

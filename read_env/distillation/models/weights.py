@@ -151,9 +151,7 @@ def add_adapters(model: PreTrainedModel, config: ModelConfig) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
-        raise ReadEnvError(
-            f"models.lora_r is {config.lora_r}: LoRA needs peft ({error}); pip install 'read-env[lora]'"
-        ) from error
+        raise ReadEnvError(f"models.lora_r is {config.lora_r}: LoRA needs peft ({error}); pip install peft") from error
     targets: Any = list(config.lora_target_modules)
     lora = LoraConfig(
         r=config.lora_r,

@@ -213,7 +213,7 @@ def test_lora_without_peft_says_what_to_install(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ReadEnvError, match=r"models.lora_r is 4: LoRA needs peft .*pip install 'read-env\[lora\]'"):
+    with pytest.raises(ReadEnvError, match=r"models.lora_r is 4: LoRA needs peft .*pip install peft"):
         load_student(config(models={"lora_r": 4}))
 
 

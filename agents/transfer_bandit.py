@@ -1,12 +1,10 @@
-"""``read-bandit``: an uncertainty-aware contextual bandit that knows what a step is made of.
+"""``read-bandit``: contextual bandit with a Bayesian linear transfer model.
 
-The published bandit learns one number a step, and twenty of them are too few for
-a network. This one learns the |C| changes of the profile, with a
-Bayesian linear model of transfer (``transfer_model``), judges an allocation by
-where keeping to it would lead (``planning``), and chooses the largest posterior
-mean + κ·s.d. A part of every allocation stays with the task's needs, so that a
-wrong model costs little. What it knows of transfer belongs to the world and not
-to the task: ``learn`` on other tasks and seeds is a warm start.
+The published bandit learns from one reward per step, and twenty of them are too few for a network. This one learns from the
+|C| changes of the profile with a Bayesian linear model of transfer (``transfer_model``), plans the return of keeping an
+allocation until the end of the budget (``planning``), and takes the largest posterior mean + κ·s.d. A share of every
+allocation stays with the task's needs, which limits the cost of a wrong model. The transfer model doesn't depend on the
+task, so ``learn`` on other tasks and seeds is a warm start.
 """
 
 from __future__ import annotations
@@ -19,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from read_env.agents.bandit import dev_utility
-from read_env.agents.base import Agent, Callback
+from read_env.agents.base import Agent
 from read_env.agents.calibration import Calibration
 from read_env.agents.candidates import candidates, perturbations
+from read_env.agents.interaction import StepCallback
 from read_env.agents.observation import Array, Observation, View, parse, to_simplex
-from read_env.agents.planning import Situation, UtilityForm, outlook, recognise
+from read_env.agents.planning import PlanningState, UtilityForm, infer_form, planned_return
+from read_env.agents.published_bandit import dev_utility
 from read_env.agents.static import CandidateSettings
 from read_env.agents.transfer_model import TransferModel, TransferPrior
 from read_env.envs.catalogue import water_filling
@@ -32,27 +31,28 @@ from read_env.envs.catalogue import water_filling
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# Planning further than this changes nothing: the profile is near its end by then.
+# Steps after which planning changes nothing: the expected profile has converged by then.
 _HORIZON = 40
 
 
 class ReadBanditSettings(CandidateSettings):
-    """Candidates as for the published bandit; the prior is in changes of score per ``chunk_tokens``.
+    """Options; the candidates are those of the published bandit, the prior is in changes of score per ``chunk_tokens``.
 
-    The prior is what fixed allocations did on the micro world under one profiling seed, in round
-    numbers (``scripts/fit_prior.py``). Where strong helpers are likely, a wider ``prior_transfer_sd``
-    and more κ find what these would never try.
+    The prior comes from runs of fixed allocations on the micro world under one profiling seed, rounded
+    (``scripts/fit_prior.py``). A wider ``prior_transfer_sd`` and a larger κ explore more, for suites with strong transfer.
     """
 
     kappa: float = Field(default=0.5, ge=0, description="weight of the s.d. of the planned return")
     kappa_decay: float = Field(default=0.7, gt=0, le=1)
-    stagnation: float = Field(default=0.0, ge=0, description="gain in dev utility that counts as none")
+    stagnation: float = Field(default=0.0, ge=0, description="gain in dev utility that still counts as stagnation")
     mix: float = Field(default=0.15, ge=0, le=1, description="share that stays with the task's needs")
-    mix_power: float = Field(default=0.75, ge=0, description="that share is spread ∝ r to this power")
-    refinements: int = Field(default=6, ge=0, description="rounds of perturbing the best candidate further")
-    warmup: int = Field(default=0, ge=0, description="first steps that probe the whole suite, part by part")
+    mix_power: float = Field(default=0.75, ge=0, description="power of r that the mixed-in share is proportional to")
+    refinements: int = Field(default=6, ge=0, description="rounds of further perturbations of the best candidate")
+    warmup: int = Field(default=0, ge=0, description="first steps, which probe the suite part by part")
     training_probes: float = Field(default=0.5, ge=0, le=1, description="share of probing steps inside learn")
-    steps: int = Field(default=20, ge=1, description="decisions in a budget, until the first step shows it")
+    steps: int = Field(
+        default=20, ge=1, description="expected steps per budget, used until the first step shows their length"
+    )
     chunk_tokens: int = Field(default=6000, ge=1)
     spillover_beta: float = Field(default=0.5, ge=0)
     prior_learning: float = TransferPrior.learning
@@ -62,11 +62,11 @@ class ReadBanditSettings(CandidateSettings):
     prior_neglect_sd: float = Field(default=TransferPrior.neglect_sd, gt=0)
     prior_interference_sd: float = Field(default=TransferPrior.interference_sd, gt=0)
     prior_noise: float = Field(default=TransferPrior.noise, gt=0)
-    update: bool = Field(default=True, description="False: plan with what is known, learn nothing")
+    update: bool = Field(default=True, description="False: plan without learning")
 
 
 class ReadBandit(Agent):
-    """Learns which capability moves which, and plans the rest of the budget with it."""
+    """Contextual bandit with a Bayesian linear transfer model; UCB on the planned return."""
 
     name = "read-bandit"
     settings_type = ReadBanditSettings
@@ -98,7 +98,7 @@ class ReadBandit(Agent):
         if self._training and self.rng.random() < self.settings.training_probes:
             return self.probe(view, self.rng.permutation(self.size)[: self.rng.integers(1, min(3, self.size) + 1)])
         kappa = self.settings.kappa if view.first else self.calibration.kappa
-        situation = Situation(
+        situation = PlanningState(
             requirement=view.requirement,
             profile=np.clip(view.profile, 0.0, 1.0),
             form="weighted_mean" if view.first else self._form,
@@ -109,14 +109,14 @@ class ReadBandit(Agent):
         posterior = self.model.posterior()
 
         def best(rows: Array) -> tuple[float, Array, tuple[float, float]]:
-            mean, sd = outlook(rows, situation, posterior)
+            mean, sd = planned_return(rows, situation, posterior)
             score = mean + kappa * sd
             choice = int(np.argmax(score))
             return float(score[choice]), rows[choice], (float(mean[choice]), float(sd[choice]))
 
         score, choice, shown = best(self.candidates(view))
         for _ in range(self.settings.refinements):
-            # From far to near: the candidates' own shifts, then a fine one to settle.
+            # The candidates' own shifts, then a finer one.
             better, row, parts = best(perturbations(choice, (*self.settings.shifts, 0.03)))
             if better <= score:
                 break
@@ -126,22 +126,21 @@ class ReadBandit(Agent):
         return (1 - self.settings.mix) * choice + self.settings.mix * safe
 
     def probe(self, view: View, sources: npt.NDArray[np.intp]) -> Array:
-        """Half on the needs as √r, half on ``sources`` (indices), to see what these do: (|C|,).
+        """Allocation that probes capabilities: half on the needs as √r, half on ``sources`` (indices); (|C|,).
 
-        In a warm-up every capability has its turn once, so that each row of Γ has been seen; a
-        random draw would leave that to luck.
+        During warm-up every capability is a source once, so that each row of the transfer matrix is observed.
         """
         turn = np.zeros(self.size)
         turn[sources] = 1.0
         return 0.5 * to_simplex(np.sqrt(view.requirement)) + 0.5 * to_simplex(turn)
 
     def learn(
-        self, env: gym.Env[Any, Any], total_steps: int, callback: Callback | None = None, seed: int | None = None
+        self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback | None = None, seed: int | None = None
     ) -> Self:
-        """As for every agent, with more exploration than in a run that counts.
+        """Learn from ``total_steps`` steps, with more exploration than in a run.
 
-        A share ``training_probes`` of the steps goes to random probes: which sources do what can't
-        be told apart from allocations that always lean on the same few.
+        A share ``training_probes`` of the steps goes to random probes, since the effects of sources can't be told apart if
+        allocations always use the same few.
         """
         self._training = True
         try:
@@ -169,7 +168,7 @@ class ReadBandit(Agent):
         truncated: bool,
         info: Mapping[str, Any],
     ) -> None:
-        """Add the step to the model and the calibration; note how long steps are and what U is."""
+        """Update the model, the calibration, the length of a step and the form of the utility."""
         view, after = parse(observation, self.size)[0][0], parse(next_observation, self.size)[0][0]
         tokens = float(info.get("completion_tokens", self.settings.chunk_tokens)) / self.settings.chunk_tokens
         spent = view.budget - after.budget
@@ -177,7 +176,7 @@ class ReadBandit(Agent):
         if spent > 0 and not terminated:
             self._share, self._chunks = spent, tokens
         if "utility" in info:
-            self._form = recognise(view.requirement, after.profile, float(info["utility"]))
+            self._form = infer_form(view.requirement, after.profile, float(info["utility"]))
         if view.first:
             self.calibration.start_episode()
         self.calibration.record(float(reward), dev_utility(info))
@@ -185,7 +184,7 @@ class ReadBandit(Agent):
             self.model.update(to_simplex(action), view.profile, after.profile - view.profile, tokens)
 
     def scalars(self) -> dict[str, float]:
-        """κ, the calibration, the noise found; planned mean and uncertainty of the latest choice."""
+        """Metrics: κ, the calibration, the estimated noise, and mean and uncertainty of the latest choice."""
         slope, offset = self.calibration.line()
         shown = {
             "kappa": self.calibration.kappa,

@@ -1,19 +1,18 @@
-"""``read-bandit-published``: the contextual bandit of ReAD (arXiv 2605.11290), with its published settings.
+"""``read-bandit-published``: the contextual bandit of ReAD (arXiv 2605.11290) with its published settings.
 
-At each step: candidates A(τ), an ensemble's mean μ and spread σ of their reward
-in this context, argmax μ + κσ. What is published and what had to be chosen:
+At each step an ensemble predicts mean μ and spread σ of the reward of every candidate in A(τ), and the agent takes
+argmax μ + κσ. Sources of the settings:
 
 - from the authors' release: J = 5 two-layer MLPs with 64 hidden units, Adam 1e-3, 200 updates
-  a refit, 5 random warm-up steps, sparse candidates of support 2 on the grid {.25, .5, .75} over
+  per refit, 5 random warm-up steps, sparse candidates of support 2 on the grid {.25, .5, .75} over
   the top 3 needs (at most 50);
 - from the paper: bootstrap resamples, κ = 1 with the sample standard deviation, perturbations of
   the previous allocation among the candidates, κ × 0.7 when the dev utility stagnates;
-- left open there, chosen here: sizes of the perturbations (.1 and .25), the depth of ρ_t (the last
-  step's allocation and gain), fresh weights at each refit, the remaining budget as a share (the
-  release puts in raw tokens). The 10 % profiling split is not used:
-  of 20 observations it would hold out two.
+- chosen here, as the sources leave them open: sizes of the perturbations (.1 and .25), the depth of ρ_t (the last
+  step's allocation and gain), new initial weights at each refit, the remaining budget as a share (raw tokens in the
+  release). The 10 % profiling split is not used, since it would hold out two of 20 observations.
 
-``read-bandit`` (``read_env.agents.structured``) is this project's own model.
+``read-bandit`` (``read_env.agents.transfer_bandit``) is this project's own model.
 """
 
 from __future__ import annotations
@@ -34,26 +33,26 @@ from read_env.agents.static import CandidateSettings
 
 
 class PublishedSettings(CandidateSettings):
-    """The published values as defaults; ``greedy`` is the same with κ = 0."""
+    """Options with the published values as defaults; ``greedy`` has κ = 0."""
 
     kappa: float = Field(default=1.0, ge=0)
     kappa_decay: float = Field(default=0.7, gt=0, le=1)
-    stagnation: float = Field(default=0.0, ge=0, description="gain in dev utility that counts as none")
+    stagnation: float = Field(default=0.0, ge=0, description="gain in dev utility that still counts as stagnation")
     members: int = Field(default=5, ge=2)
     hidden: int = Field(default=64, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     updates: int = Field(default=200, ge=1)
     warmup: int = Field(default=5, ge=1)
     memory: int = Field(default=200, ge=2, description="most recent observations that a refit uses")
-    update: bool = Field(default=True, description="False: predict from what is known, learn nothing")
+    update: bool = Field(default=True, description="False: predict without learning")
 
 
 class PublishedBandit(Agent):
-    """The published bandit: an ensemble of small networks, UCB over A(τ).
+    """Published contextual bandit: ensemble of small networks; UCB on the predicted reward of A(τ).
 
-    Inside one run it learns from that run's steps alone, as published. ``learn`` over several
-    episodes keeps their observations (the last ``memory`` of them), and the warm-up is then over.
-    The model is a function of the observations and the seed, so a saved history is the whole state.
+    In a run it learns from the steps of that run alone, as published. ``learn`` over several episodes keeps their last
+    ``memory`` observations, which also end the warm-up. The model is a function of the observations and the seed, so the
+    history is the whole state.
     """
 
     name = "read-bandit-published"
@@ -75,10 +74,9 @@ class PublishedBandit(Agent):
         return candidates(view, self.settings.k, self.settings.grid, self.settings.shifts)
 
     def score(self, view: View, rows: Array) -> tuple[Array, Array]:
-        """μ and σ of the next reward for each candidate, both (n,).
+        """Mean μ and spread σ of the next reward for each candidate, both (n,).
 
-        All candidates and all members go through one call; the ensemble is refitted first if
-        something was observed since.
+        The ensemble is refitted first if a step was observed since the last fit.
         """
         if self._model is None:
             rng = np.random.default_rng([self.seed, self._observed])
@@ -120,7 +118,7 @@ class PublishedBandit(Agent):
         self._model = None
 
     def scalars(self) -> dict[str, float]:
-        """κ and the calibration; mean and uncertainty of the latest choice once there was one."""
+        """Metrics: κ, the calibration, and mean and uncertainty of the latest choice after the warm-up."""
         slope, offset = self.calibration.line()
         shown = {"kappa": self.calibration.kappa, "calibration_slope": slope, "calibration_offset": offset}
         if self._last is not None:
@@ -148,6 +146,6 @@ class PublishedBandit(Agent):
 
 
 def dev_utility(info: Mapping[str, Any]) -> float | None:
-    """The dev utility measured after a step, at checkpoints; otherwise None."""
+    """Dev utility measured after a step; None if the step is no checkpoint."""
     value = info.get("dev_utility")
     return None if value is None else float(value)

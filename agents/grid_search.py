@@ -1,4 +1,4 @@
-"""``grid-searched``: the best fixed allocation, found by playing whole episodes with each candidate."""
+"""``grid-searched``: search for the best fixed allocation, with whole episodes of each candidate."""
 
 from __future__ import annotations
 
@@ -9,34 +9,33 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from read_env.agents.base import Agent, AgentSettings, Callback, Transition
+from read_env.agents.base import Agent, AgentSettings
 from read_env.agents.candidates import candidates
+from read_env.agents.interaction import StepCallback, Transition
 from read_env.agents.observation import Array, View, parse, to_simplex
 from read_env.errors import ReadEnvError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# Requirements arrive in float32; two that are nearer than this are the same task.
+# L1 distance below which two requirements are the same task: observations are float32.
 _SAME_TASK = 1e-3
-# The round of results that ``learn`` did not play.
-_ELSEWHERE = -1
+# Number of the round for results that ``learn`` did not measure.
+_RECORDED = -1
 
 
 class GridSearchedSettings(AgentSettings):
-    """A known allocation (|C| weights), where the search was done before; else ``learn`` searches."""
+    """Options: ``allocation`` is the result of an earlier search, |C| weights. None: ``learn`` searches."""
 
     allocation: tuple[float, ...] | None = None
 
 
 class GridSearched(Agent):
-    """The paper's baseline of the same name: the best fixed allocation in A(τ) on profiling episodes.
+    """Best fixed allocation in A(τ) on profiling episodes, the paper's baseline of this name.
 
-    ``learn`` plays one whole episode with each candidate, all under one seed (the same prompts,
-    so that candidates differ and luck doesn't), then starts over with the next seed. It makes
-    exactly the steps that it is given; an episode they cut short doesn't count. The search costs
-    tokens that a comparison has to report. With several tasks in the environment the results are
-    kept apart by requirement vector.
+    ``learn`` runs one whole episode per candidate, all under one seed and so on the same prompts, then starts over with the
+    next seed. It makes exactly the steps that it is given; an unfinished episode doesn't count. Results are kept apart by
+    requirement vector if the environment has several tasks. A comparison has to report the tokens of the search.
     """
 
     name = "grid-searched"
@@ -55,7 +54,7 @@ class GridSearched(Agent):
         self._results = np.empty((0, 2 * self.size + 2))
         self._round = 0
         self._first_seed: int | None = None  # of round 0
-        self._next = 0  # the candidate that this round goes on with
+        self._next = 0  # index of the next candidate in this round
 
     def allocate(self, view: View, deterministic: bool) -> Array:
         return self._given if self._given is not None else self.best(view.requirement)[0]
@@ -65,10 +64,10 @@ class GridSearched(Agent):
             self.best(requirement)
 
     def best(self, requirement: Array) -> tuple[Array, float]:
-        """The best allocation found for a task, (|C|,), and its mean total reward.
+        """Best allocation found for a task, (|C|,), and its mean total reward.
 
         Raises:
-            ReadEnvError: no whole episode has been played for this requirement.
+            ReadEnvError: no episode with this requirement is finished.
         """
         known = np.abs(self._results[:, : self.size] - requirement).sum(axis=1) < _SAME_TASK
         if not known.any():
@@ -77,7 +76,7 @@ class GridSearched(Agent):
                 f"or give the option 'allocation' ({self.size} weights)"
             )
         rows = self._results[known]
-        # Means over different seeds don't compare: once a round is whole, only whole rounds count.
+        # Means over different seeds can't be compared: once a round is whole, only whole rounds count.
         whole = rows[rows[:, -2] < self._round]
         rows = whole if len(whole) else rows
         tried, which = np.unique(rows[:, self.size : -2], axis=0, return_inverse=True)
@@ -87,7 +86,7 @@ class GridSearched(Agent):
         return to_simplex(tried[winner]), float(means[winner])
 
     def record(self, requirement: npt.ArrayLike, allocation: npt.ArrayLike, reward: float) -> None:
-        """Adds a result found elsewhere: a task's requirement and an allocation, both (|C|,), and its total reward.
+        """Add a result found elsewhere: a task's requirement and an allocation, both (|C|,), and its total reward.
 
         Raises:
             ReadEnvError: weights of another length, or that can't be normalised.
@@ -106,16 +105,16 @@ class GridSearched(Agent):
                     "none below 0 and one above it"
                 )
             rows.append(to_simplex(weights))
-        # Before the first round: such results count as a whole round of their own.
-        self._results = np.vstack([self._results, np.concatenate([*rows, [_ELSEWHERE, reward]])])
+        # Before round 0, so that these results count as a whole round of their own.
+        self._results = np.vstack([self._results, np.concatenate([*rows, [_RECORDED, reward]])])
 
     def learn(
-        self, env: gym.Env[Any, Any], total_steps: int, callback: Callback | None = None, seed: int | None = None
+        self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback | None = None, seed: int | None = None
     ) -> Self:
-        """Search for exactly ``total_steps`` steps; round n plays its episodes under ``seed`` + n.
+        """Search for exactly ``total_steps`` steps; round n runs its episodes under ``seed`` + n.
 
-        Without a seed the agent's own is used. A second call goes on where the first one ended, under
-        the first one's seed, beginning with the episode that was cut short.
+        Without a seed the agent's own is used. A second call continues under the first one's seed, with the episode that
+        was unfinished.
 
         Raises:
             ReadEnvError: a negative number of steps.
@@ -134,20 +133,13 @@ class GridSearched(Agent):
             while not over and played < total_steps:
                 following, reward, terminated, truncated, info = env.step(action)
                 played, total, over = played + 1, total + float(reward), bool(terminated or truncated)
-                if over:  # on record before the callback, which may save the agent
+                if over:  # recorded before the callback, which may save the agent
                     row = np.concatenate([view.requirement, tries[self._next], [self._round, total]])
                     self._results = np.vstack([self._results, row])
                     self._round, self._next = divmod(self._round * len(tries) + self._next + 1, len(tries))
                 if callback is not None:
                     transition = Transition(
-                        played,
-                        observation,
-                        action,
-                        float(reward),
-                        following,
-                        bool(terminated),
-                        bool(truncated),
-                        info,
+                        played, observation, action, float(reward), following, bool(terminated), bool(truncated), info
                     )
                     if callback(transition) is False:
                         return self
@@ -155,7 +147,7 @@ class GridSearched(Agent):
         return self
 
     def _tries(self, view: View) -> Array:
-        """What a round plays: task-static, which the others perturb, then A(τ), each allocation once."""
+        """Allocations of a round, (n, |C|): task-static, which the others perturb, then A(τ), without duplicates."""
         rows = np.vstack([to_simplex(view.requirement), candidates(view)])
         _, first = np.unique(rows.round(9), axis=0, return_index=True)
         return rows[np.sort(first)]

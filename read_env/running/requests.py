@@ -1,0 +1,264 @@
+"""Requests: the options of a command and, at once, the argument of the function that carries it out.
+
+The docstrings are the help texts of the command line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from read_env.config import Config
+from read_env.digests import content_digest
+from read_env.errors import ReadEnvError, unknown
+from read_env.running.agents import AgentSpec, build_agent
+from read_env.running.identity import RunIdentity, card_fingerprint, settings_of
+
+#: The configuration's fields are options without a prefix: ``--task``, ``--budget.total-tokens``.
+FlatConfig = Annotated[Config, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """Run one budgeted distillation: a distilled student and a report. Interrupted, the same command resumes it."""
+
+    config: FlatConfig
+    out: Path | None = None
+    """Directory of the run. None: runs/AGENT__TASK__seedN."""
+    overwrite: bool = False
+    """Delete an earlier run in that directory first."""
+    exam_at: tyro.conf.Suppress[tuple[int, ...]] = ()
+    """Completion tokens after which the exam is held during the run, for transfer matrices."""
+    label: tyro.conf.Suppress[str] = ""
+    """Name of the agent in reports. Empty: the name with its options."""
+
+    @cached_property
+    def agent(self) -> AgentSpec:
+        """Agent of the configuration.
+
+        Raises:
+            ReadEnvError: unknown agent.
+        """
+        return AgentSpec.parse(self.config.agent, self.config.agent_options, label=self.label)
+
+    @cached_property
+    def task_name(self) -> str:
+        """Name on the task card."""
+        return _task_names(self.config, [self.config.task])[0]
+
+    @property
+    def directory(self) -> Path:
+        """Directory of the records, the checkpoint and the student."""
+        return self.out or Path("runs") / f"{self.agent.label}__{self.task_name}__seed{self.config.seed}"
+
+    @property
+    def identity(self) -> RunIdentity:
+        """Identity that a resumed run must have."""
+        return RunIdentity.of_run(self.config, agent_path=self.agent.path, exam_at=list(self.exam_at))
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """Train an allocation policy over many episodes and tasks."""
+
+    config: FlatConfig
+    tasks: tuple[str, ...] = ()
+    """Tasks, one drawn for each episode: names or .toml files of task cards. None given: the preset's task."""
+    steps: int = 200
+    """Environment steps, over all episodes."""
+    out: Path | None = None
+    """Directory of the training. None: runs/train-AGENT."""
+    overwrite: bool = False
+    """Delete an earlier training in that directory first."""
+
+    @cached_property
+    def agent(self) -> AgentSpec:
+        """Agent of the configuration: a new one, or a saved one that is trained further."""
+        return AgentSpec.parse(self.config.agent, self.config.agent_options)
+
+    @property
+    def directory(self) -> Path:
+        """Directory of the records and of ``agent.zip``."""
+        return self.out or Path("runs") / f"train-{self.agent.label}"
+
+    @property
+    def identity(self) -> RunIdentity:
+        """Identity that a resumed training must have."""
+        cards = {f"task {name}": card_fingerprint(name, self.config.suite) for name in self.tasks}
+        shared = RunIdentity.of_many("training", self.config)
+        settings = {**shared.settings, **settings_of(self.config, without={"task"}), "steps": self.steps}
+        contents = {**shared.contents, **cards}
+        if self.agent.path is not None:
+            contents["agent"] = content_digest(self.agent.path)
+        return RunIdentity("training", settings, contents)
+
+
+@dataclass(frozen=True)
+class ComparisonRequest:
+    """Compare agents x tasks x seeds in parallel processes, at one budget and on common prompts."""
+
+    config: FlatConfig
+    agents: tuple[str, ...] = ("read-bandit", "task-static", "water-filling", "uniform")
+    """Agents: NAME, NAME,option=value,... or the path of a saved agent."""
+    tasks: tuple[str, ...] = ()
+    """Tasks: names or .toml files of task cards. None given: the preset's task."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of prompts and agents. The default is the fewest that show a spread."""
+    processes: int = 0
+    """Worker processes, one torch thread each. 0: one per core."""
+    out: Path | None = None
+    """Directory of the comparison. None: runs/compare-PRESET."""
+    keep_students: bool = False
+    """Keep every student. By default only the best one of each task by dev utility is kept."""
+    reference: str = "task-static"
+    """Agent that the report compares the others with."""
+    overwrite: bool = False
+    """Delete an earlier comparison in that directory first."""
+    labels: tyro.conf.Suppress[tuple[str, ...]] = ()
+    """Names of the agents in reports, in the order of ``agents``. None given: their names with their options."""
+
+    @cached_property
+    def specs(self) -> tuple[AgentSpec, ...]:
+        """Agents, parsed."""
+        labels = self.labels or ("",) * len(self.agents)
+        return tuple(AgentSpec.parse(agent, label=label) for agent, label in zip(self.agents, labels, strict=True))
+
+    @property
+    def directory(self) -> Path:
+        """Directory of the comparison; its runs are in ``runs/AGENT__TASK__seedN/``."""
+        return self.out or Path("runs") / f"compare-{Path(self.config.preset).stem}"
+
+    @property
+    def task_names(self) -> list[str]:
+        """Names on the task cards."""
+        return _task_names(self.config, self.tasks or (self.config.task,))
+
+    def runs(self) -> dict[str, RunRequest]:
+        """Run name -> run, in the order in which the runs are started.
+
+        Raises:
+            ReadEnvError: an unknown task or agent option, or two agents or tasks of one name. Nothing has run by then.
+        """
+        tasks, names = self.tasks or (self.config.task,), self.task_names
+        check_agents(self.config, self.specs, tasks)
+        _distinct("agents", [agent.label for agent in self.specs])
+        _distinct("tasks", names)
+        _distinct("seeds", [str(seed) for seed in self.seeds])
+        runs = {}
+        for seed in self.seeds:
+            for task, task_name in zip(tasks, names, strict=True):
+                for agent in self.specs:
+                    name = f"{agent.label}__{task_name}__seed{seed}"
+                    config = agent.configure(self.config).model_copy(update={"task": task, "seed": seed})
+                    runs[name] = RunRequest(config, self.directory / "runs" / name, label=agent.label)
+        return runs
+
+
+@dataclass(frozen=True)
+class TransferRequest:
+    """Measure the transfer matrix at several budgets, from one-hot runs."""
+
+    config: FlatConfig
+    budgets: tuple[int, ...] = (20_000, 40_000, 80_000)
+    """Completion tokens at which the matrix is measured. There is one run per capability and seed, to the largest."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of the prompts. The default is the fewest that show a spread."""
+    capabilities: tuple[str, ...] = ()
+    """Source capabilities, each trained alone. None given: all of the suite."""
+    processes: int = 0
+    """Worker processes, one torch thread each. 0: one per core."""
+    out: Path | None = None
+    """Directory of the matrix. None: runs/transfer-PRESET."""
+    overwrite: bool = False
+    """Delete an earlier matrix in that directory first."""
+
+    @property
+    def directory(self) -> Path:
+        """Directory of the matrix; its runs are in ``runs/one-hot-CAPABILITY__seedN/``."""
+        return self.out or Path("runs") / f"transfer-{Path(self.config.preset).stem}"
+
+    def runs(self) -> dict[str, RunRequest]:
+        """Run name -> run.
+
+        Raises:
+            ReadEnvError: no budget or seed, a budget that is not positive, or an unknown capability.
+        """
+        from read_env.capabilities import get_suite
+
+        names = get_suite(self.config.suite).names
+        for capability in self.capabilities:
+            if capability not in names:
+                raise unknown("capability", capability, names)
+        if not self.budgets or min(self.budgets) <= 0:
+            raise ReadEnvError(f"budgets: name at least one, each above 0, got {list(self.budgets)}")
+        if not self.seeds:
+            raise ReadEnvError("seeds: name at least one")
+        budgets = tuple(sorted(set(self.budgets)))
+        step = step_tokens(budgets, self.config.budget.step_tokens)
+        budget = self.config.budget.model_copy(update={"total_tokens": budgets[-1], "step_tokens": step})
+        runs = {}
+        for seed in dict.fromkeys(self.seeds):
+            for capability in self.capabilities or names:
+                label = f"one-hot-{capability}"
+                agent = {"agent": "one-hot", "agent_options": {"capability": capability}}
+                config = self.config.model_copy(update={**agent, "seed": seed, "budget": budget})
+                name = f"{label}__seed{seed}"
+                runs[name] = RunRequest(config, self.directory / "runs" / name, exam_at=budgets, label=label)
+        return runs
+
+
+def step_tokens(budgets: Sequence[int], wanted: int) -> int:
+    """Completion tokens per step: at most ``wanted``, chosen so that a step ends at every budget.
+
+    If that would make steps shorter than half of ``wanted``, they keep that length, and the exam of a budget is held at
+    the end of the step in which it is passed.
+
+    >>> step_tokens([20_000, 40_000, 80_000], 6_000)
+    5000
+    >>> step_tokens([20_000, 80_001], 6_000)
+    6000
+    """
+    common = math.gcd(*budgets)
+    for parts in range(math.ceil(common / wanted), 2 * common // wanted + 1):
+        if common % parts == 0:
+            return common // parts
+    return wanted
+
+
+def check_agents(config: Config, agents: Sequence[AgentSpec], tasks: Sequence[str]) -> None:
+    """Check that every agent can be made and can act on every task, before models are loaded.
+
+    Raises:
+        ReadEnvError: an unknown suite, task or option, or an agent that has to be trained first.
+    """
+    from read_env.capabilities import get_suite
+    from read_env.tasks import load_task
+
+    suite = get_suite(config.suite)
+    cards = [load_task(task, suite) for task in tasks]
+    for agent in agents:
+        built = build_agent(agent, suite, seed=config.seed)
+        for card in cards:
+            built.check_task(card.requirement_vector(suite))
+
+
+def _task_names(config: Config, tasks: Sequence[str]) -> list[str]:
+    from read_env.capabilities import get_suite
+    from read_env.tasks import load_task
+
+    suite = get_suite(config.suite)
+    return [load_task(task, suite).name for task in tasks]
+
+
+def _distinct(field: str, values: Sequence[str]) -> None:
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise ReadEnvError(f"{field}: {', '.join(twice)} is there twice")
+    if not values:
+        raise ReadEnvError(f"{field}: name at least one")
