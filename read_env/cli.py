@@ -303,13 +303,13 @@ def _plain(config: Config) -> Config:
 
 def _check(config: Config, agents: Sequence[AgentSpec], tasks: Sequence[str]) -> None:
     """Raise for everything that is unknown or can't act yet, before models are loaded."""
-    from read_env.losses import check_loss
+    from read_env.losses import get_objective
 
     check_agents(config, agents, tasks)
     for agent in agents:
         if agent.path is None and agent.name.startswith("sb3"):
             print(f"read-env: {agent.name} is untrained here; read-env train makes a trained one", file=sys.stderr)
-    check_loss(config.distill.loss)
+    get_objective(config.distill.loss)
 
 
 def _write_report(directory: Path, typed: str, reference: str = "task-static") -> Path:

@@ -90,8 +90,8 @@ def _updates(pair: Pair, work: Work) -> int:
     count = 0
     for blocks in _chunks(work, pair.config.budget.step_tokens):
         first, last = _bounds(work, blocks)
-        said = [Answer(ids, TeacherTargets.of_text(torch.tensor(ids))) for ids in work.token_ids[first:last]]
-        groups = update_groups(_examples(work, first, said), pair.config.distill.tokens_per_update, random.Random(0))
+        answers = [Answer(ids, TeacherTargets.from_tokens(torch.tensor(ids))) for ids in work.token_ids[first:last]]
+        groups = update_groups(_examples(work, first, answers), pair.config.distill.tokens_per_update, random.Random(0))
         count += len(groups)
     return count
 
@@ -101,13 +101,13 @@ def scored(pair: Pair, work: Work, first: int, last: int) -> list[Example]:
     part = slice(first, last)
     found = pair.teacher.score(work.texts[part], work.token_ids[part])
     return _examples(
-        work, first, [Answer(ids, targets) for ids, (targets, _) in zip(work.token_ids[part], found, strict=True)]
+        work, first, [Answer(ids, targets) for ids, targets in zip(work.token_ids[part], found, strict=True)]
     )
 
 
 def _examples(work: Work, start: int, block: Sequence[Answer]) -> list[Example]:
     prompts = work.prompt_ids[start : start + len(block)]
-    # Training never looks at a prompt's text.
+    # Training doesn't use the prompt's text.
     return [Example(None, ids, a.token_ids, a.targets) for ids, a in zip(prompts, block, strict=True)]  # type: ignore
 
 
@@ -159,9 +159,11 @@ class _Given(DistillationTrainer):
     tokens = 0
 
     def _generate(self, prompts):
-        prompt_ids, said = ([list(ids[int(i)]) for i in prompts] for ids in (self.work.prompt_ids, self.work.token_ids))
-        self.tokens += sum(map(len, prompt_ids)) + sum(map(len, said))
-        return prompt_ids, said, None, None, []
+        prompt_ids, completion_ids = (
+            [list(ids[int(i)]) for i in prompts] for ids in (self.work.prompt_ids, self.work.token_ids)
+        )
+        self.tokens += sum(map(len, prompt_ids)) + sum(map(len, completion_ids))
+        return prompt_ids, completion_ids, None, None, []
 
 
 def train_theirs_in_order(pair: Pair, work: Work, updates: int) -> Run:
@@ -225,9 +227,9 @@ def _train_theirs(pair: Pair, work: Work, sampling: str, updates: int = -1) -> R
 def _tokenized(work: Work) -> Dataset:
     """TRL's own preparation of prompts and completions: ids, and labels on the completion alone."""
     rows = []
-    for prompt, said in list(zip(work.prompt_ids, work.token_ids, strict=True))[: work.trained]:
-        labels = [-100] * len(prompt) + list(said)
-        rows.append({"input_ids": [*prompt, *said], "labels": labels, "length": len(labels)})
+    for prompt, completion in list(zip(work.prompt_ids, work.token_ids, strict=True))[: work.trained]:
+        labels = [-100] * len(prompt) + list(completion)
+        rows.append({"input_ids": [*prompt, *completion], "labels": labels, "length": len(labels)})
     return Dataset.from_list(rows)
 
 
@@ -241,11 +243,11 @@ def held_out_loss(pair: Pair, work: Work) -> float:
     held_out = range(work.trained, len(work.texts))
     lengths = [len(work.prompt_ids[i]) + len(work.token_ids[i]) for i in held_out]
     for bucket in length_buckets(lengths, pair.config.distill.micro_batch_tokens):
-        prompts, said = ([ids[held_out[place]] for place in bucket] for ids in (work.prompt_ids, work.token_ids))
-        batch = collate(prompts, said, pair.student.encoder.pad_id).to(pair.student.placement.device)
+        prompts, completions = ([ids[held_out[place]] for place in bucket] for ids in (work.prompt_ids, work.token_ids))
+        batch = collate(prompts, completions, pair.student.encoder.pad_id).to(pair.student.placement.device)
         logits = []
         for model in (pair.student.model, pair.teacher.model):
-            with pair.student.placement.computing():
+            with pair.student.placement.autocast():
                 logits.append(completion_logits(model, batch, pair.student.encoder.vocabulary).float())
         total += GKDTrainer.generalized_jsd_loss(*logits, beta=0.0, reduction="sum").item()
         count += len(batch.targets)

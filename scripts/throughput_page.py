@@ -55,14 +55,14 @@ _WITHOUT_A_GPU = f"""
 
 def operations(pair: Pair, work: Work, variant: str) -> float:
     """Floating-point operations of one pass over all examples."""
-    said, total = sum(map(len, work.token_ids[: work.trained])), sum(work.lengths)
+    completion_tokens, total = sum(map(len, work.token_ids[: work.trained])), sum(work.lengths)
 
     def of(model: torch.nn.Module, factor: int) -> float:
         head = model.get_output_embeddings().weight.numel()
         inputs = model.get_input_embeddings().weight.numel()
         tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
         body = sum(p.numel() for p in model.parameters()) - inputs - (0 if tied else head)
-        return factor * (body * total + head * said)
+        return factor * (body * total + head * completion_tokens)
 
     return of(pair.student.model, 6) + (0 if variant == WARM else of(pair.teacher.model, 2))
 
@@ -112,10 +112,10 @@ def section(pair: Pair, work: Work, measured: Measured) -> str:
     device, losses = pair.student.placement.device, measured.losses
     gap = max(abs(losses[v] - losses[SHUFFLED]) / losses[SHUFFLED] for v in (COLD, WARM))
     same = gap <= ROUND_TOLERANCE
-    said = sum(map(len, work.token_ids[: work.trained]))
+    completion_tokens = sum(map(len, work.token_ids[: work.trained]))
     lines = [
         f"## {pair.name} on {hardware(device)}", "",
-        f"`{measured.command}`: {len(measured.runs[COLD])} rounds of {sum(work.lengths):,} tokens, {said:,} of them "
+        f"`{measured.command}`: {len(measured.runs[COLD])} rounds of {sum(work.lengths):,} tokens, {completion_tokens:,} of them "
         f"completion, in {work.trained} examples. {measured.settings} Median (range) over the rounds; ratios are taken "
         "round by round.", "",
         f"{measured.check} Held-out forward KL was {measured.initial_loss:.4f} before training; after a round this engine "

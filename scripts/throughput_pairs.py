@@ -11,14 +11,14 @@ import torch
 
 from read_env.capabilities import get_suite
 from read_env.config import Config, load_preset, make_config
-from read_env.distillation.examples.stream import Supply
+from read_env.distillation.examples.stream import ExampleStream
 from read_env.distillation.loading import cached, load_student, load_teacher
 from read_env.distillation.models.placement import place
 from read_env.distillation.models.weights import count_parameters
 from read_env.distillation.student.student import Student
 from read_env.distillation.teachers.local import LocalTeacher
 from read_env.distillation.teachers.store import BlockStore
-from read_env.distillation.text.alignment import SameVocabulary
+from read_env.distillation.text.alignment import same_vocabulary
 from read_env.distillation.text.completion import Answer
 from read_env.distillation.text.encoding import Encoder
 
@@ -119,14 +119,14 @@ def prepare(pair: Pair, tokens: int, folder: Path) -> Work:
     held_out = HELD_OUT[pair.name]
     count, size = len(texts) - held_out, pair.config.distill.teacher_batch_size
     work = Work(
-        texts, [prompt for _, prompt, _ in drawn], [said for _, _, said in drawn], held_out,
+        texts, [prompt for _, prompt, _ in drawn], [completion for _, _, completion in drawn], held_out,
         [min(size, count - start) for start in range(0, count, size)], folder,
     )  # fmt: skip
     store = BlockStore(folder, max_bytes=2**40)
     for index, start in enumerate(range(0, count, size)):
         block = slice(start, start + work.blocks[index])
-        targets = [targets for targets, _ in pair.teacher.score(texts[block], work.token_ids[block])]
-        store.write(block_key(index), [Answer(*pieces) for pieces in zip(work.token_ids[block], targets, strict=True)])
+        targets = pair.teacher.score(texts[block], work.token_ids[block])
+        store.write(block_key(index), list(map(Answer, work.token_ids[block], targets)))
     return work
 
 
@@ -138,15 +138,15 @@ def block_key(index: int) -> bytes:
 def _of_the_suite(pair: Pair, tokens: int) -> list[tuple[str, tuple[int, ...], tuple[int, ...]]]:
     """Stream prompts of every capability in turn, answered by the teacher; then as many more as are held out."""
     config, suite = pair.config, get_suite(pair.config.suite)
-    supply = Supply(
-        suite, pair.student.encoder, cached(pair.teacher, config.cache), SameVocabulary(), config.seed,
+    stream = ExampleStream(
+        suite, pair.student.encoder, cached(pair.teacher, config.cache), same_vocabulary, config.seed,
         config.distill.teacher_batch_size,
     )  # fmt: skip
     found, enough = [], None
     while enough is None or len(found) < enough:
-        example = supply.take(len(found) % len(suite))
+        example = stream.take(len(found) % len(suite))
         found.append((example.prompt.text, example.prompt_ids, example.token_ids))
-        if enough is None and sum(len(said) for _, _, said in found) >= tokens:
+        if enough is None and sum(len(completion) for _, _, completion in found) >= tokens:
             enough = len(found) + HELD_OUT[pair.name]
     return found
 
@@ -155,12 +155,12 @@ def _random_examples(pair: Pair, tokens: int) -> list[tuple[str, tuple[int, ...]
     """Random ids, lengths spread over a factor of eight, as in a mixture of short answers and long ones."""
     rng, vocabulary = random.Random(0), pair.teacher.encoder.vocabulary
     long = 448 if pair.name == "random-1b-8b" else 40
-    found, said = [], 0
+    found, trained_tokens = [], 0
     held_out = HELD_OUT[pair.name]
-    while len(found) < held_out + 1 or said < tokens:
+    while len(found) < held_out + 1 or trained_tokens < tokens:
         prompt, completion = (rng.choices(range(2, vocabulary), k=rng.randint(long // 8, long)) for _ in range(2))
         found.append((" ".join(map(str, prompt)), tuple(prompt), tuple(completion)))
-        said += len(completion) if len(found) > held_out else 0
+        trained_tokens += len(completion) if len(found) > held_out else 0
     return found
 
 

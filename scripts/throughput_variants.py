@@ -18,7 +18,7 @@ class Run:
         seconds: set-up excluded.
         tokens: prompt and completion tokens that were trained on.
         updates: optimizer steps.
-        losses: of every batch, nats per completion token of its step, where they were asked for.
+        losses: of every batch, nats per completion token of its step, where requested.
     """
 
     seconds: float

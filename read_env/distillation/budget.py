@@ -1,4 +1,4 @@
-"""The token ledger: what was spent, in integers, each kind of token counted apart."""
+"""Token budget: an integer ledger that counts each kind of token separately."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from dataclasses import asdict, dataclass, replace
 
 @dataclass(frozen=True)
 class TokenBudget:
-    """An integer ledger. Only completion tokens that the student is trained on count against B.
+    """Integer ledger. Only completion tokens that the student is trained on count against B.
 
     Attributes:
         total: B, completion tokens.
         spent: completion tokens trained on so far.
-        prompt_tokens: prompt tokens that went through the student beside them.
-        generated_tokens: completion tokens that the student's own decoding produced: exams, on-policy samples.
-        probe_tokens: completion tokens scored by the monitoring probes.
-        dev_tokens: completion tokens scored on the dev split, by checkpoints and by objectives that validate; for
-            the latter the teacher's answers there as well.
+        prompt_tokens: prompt tokens of the same examples.
+        generated_tokens: completion tokens decoded by the student: exams, on-policy samples.
+        probe_tokens: completion tokens scored on the probes.
+        dev_tokens: completion tokens scored on the dev split by checkpoints and by objectives that validate, and the
+            teacher's answers for the latter.
+
+    Example:
+        >>> TokenBudget(total=100).spend(completion_tokens=30, prompt_tokens=80).left
+        70
     """
 
     total: int
@@ -32,10 +36,10 @@ class TokenBudget:
         return self.total - self.spent
 
     def spend(self, completion_tokens: int, prompt_tokens: int) -> TokenBudget:
-        """The ledger after a chunk.
+        """Ledger after a chunk.
 
         Raises:
-            ValueError: if the chunk is larger than what is left (a bug of the caller).
+            ValueError: the chunk is larger than what is left (a bug of the caller).
         """
         if not 0 <= completion_tokens <= self.left:
             raise ValueError(
@@ -44,7 +48,7 @@ class TokenBudget:
         return replace(self, spent=self.spent + completion_tokens, prompt_tokens=self.prompt_tokens + prompt_tokens)
 
     def count(self, **tokens: int) -> TokenBudget:
-        """The ledger with tokens added that stand outside B, e.g. ``count(probe_tokens=900)``."""
+        """Ledger with tokens added that don't count against B, e.g. ``count(probe_tokens=900)``."""
         return replace(self, **{name: getattr(self, name) + n for name, n in tokens.items()})
 
     def to_dict(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""From a configuration to a teacher and a student that are ready."""
+"""Load teacher and student from a configuration."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from read_env.distillation.teachers.vllm import VLLM, VllmTeacher, import_vllm
 from read_env.distillation.text.encoding import Encoder
 from read_env.distillation.text.lengths import check_lengths, measure_lengths
 from read_env.errors import ReadEnvError
-from read_env.losses import ON_POLICY
+from read_env.losses import get_objective
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,13 +38,13 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model that is in memory.
+    """Model in memory.
 
     Attributes:
-        source: where it came from.
-        model: in evaluation mode.
-        encoder: of its tokenizer.
-        placement: where it is and in which numbers it computes.
+        source: location of its files.
+        model: the model, in evaluation mode.
+        encoder: encoder of its tokenizer.
+        placement: device and dtypes.
     """
 
     source: ModelSource
@@ -54,15 +54,19 @@ class Loaded:
 
 
 def load(reference: str, models: ModelConfig | None = None, *, trained: bool = False) -> Loaded:
-    """A model by reference, placed as the configuration says.
+    """Load a model by reference.
 
     Args:
-        reference: see ``find_model``.
-        models: device, dtype and attention; the defaults choose by device and size.
-        trained: its weights are going to be updated.
+        reference: model reference, see ``find_model``.
+        models: device, dtype and attention; by default chosen by device and size.
+        trained: True if its weights will be updated.
 
     Raises:
-        ReadEnvError: nothing there, or the files can't be read.
+        ReadEnvError: the model doesn't exist, or its files can't be read.
+
+    Example:
+        >>> load("embedded:micro/student").model.config.num_hidden_layers
+        4
     """
     models = models or ModelConfig()
     source, trust = find_model(reference), models.trust_remote_code
@@ -72,17 +76,17 @@ def load(reference: str, models: ModelConfig | None = None, *, trained: bool = F
 
 
 def load_student(config: Config) -> Student:
-    """The student at S_0: pruned and with adapters, where the configuration asks for them.
+    """Load the student at S_0, with fewer layers or with adapters where configured.
 
     Raises:
-        ReadEnvError: the model can't be loaded, or is of a kind that can't be trained here.
+        ReadEnvError: the model can't be loaded, or its architecture can't be trained here.
     """
     models = config.models
-    # Under adapters a model's own weights are only read.
+    # With adapters the model's own weights are frozen.
     loaded = load(models.student, models, trained=not models.lora_r)
     if models.student_layers:
         prune_layers(loaded.model, models.student_layers)
-    with loaded.placement.computing():
+    with loaded.placement.autocast():
         check_logits(loaded.model, loaded.encoder, "student")
     student = Student(loaded.model, loaded.encoder, config.distill, loaded.placement, models)
     _LOG.info("student %s: %s", models.student, student)
@@ -90,10 +94,10 @@ def load_student(config: Config) -> Student:
 
 
 def load_teacher(config: Config, student: Student) -> LocalTeacher | RemoteTeacher | VllmTeacher:
-    """The teacher; where it is the student's own base, that one with the adapters switched off.
+    """Load the teacher; if it is the student's base model, share it with the adapters disabled.
 
     Raises:
-        ReadEnvError: the model can't be loaded, or can't score what a student says.
+        ReadEnvError: the model can't be loaded, or can't score completions.
     """
     if config.models.teacher.startswith(VLLM):
         return _in_vllm(config)
@@ -106,20 +110,20 @@ def load_teacher(config: Config, student: Student) -> LocalTeacher | RemoteTeach
         _LOG.info("teacher %s: the student's base with its adapters switched off", models.teacher)
         return LocalTeacher(
             student.model, student.encoder, weights_identity(source, student.model, student.placement, memory),
-            max_completion_tokens=cut, top_k=top_k, around=student.adapted.disable_adapter,
+            max_completion_tokens=cut, top_k=top_k, context=student.adapted.disable_adapter,
         )  # fmt: skip
     loaded = load(models.teacher, models)
     size = count_parameters(loaded.model) / 1e6
     _LOG.info("teacher %s: %.1f M parameters; %s", models.teacher, size, loaded.placement)
-    if config.distill.loss in ON_POLICY:  # its own answers come from the whole model, scores from body and head
-        with loaded.placement.computing():
+    if get_objective(config.distill.loss).on_policy:  # decoding uses the whole model, scoring body and head alone
+        with loaded.placement.autocast():
             check_logits(loaded.model, loaded.encoder, "teacher")
     weights = weights_identity(loaded.source, loaded.model, loaded.placement, memory)
     return LocalTeacher(loaded.model, loaded.encoder, weights, max_completion_tokens=cut, top_k=top_k)
 
 
 def shares_base(models: ModelConfig, teacher: ModelSource, student: ModelSource) -> bool:
-    """Whether the teacher is the student's own base, all of its layers under adapters: one model in memory for both."""
+    """True if the teacher is the student's base model with all its layers: one model in memory serves both."""
     return (
         models.lora_r > 0
         and not models.student_layers
@@ -129,7 +133,7 @@ def shares_base(models: ModelConfig, teacher: ModelSource, student: ModelSource)
 
 
 def _in_vllm(config: Config) -> VllmTeacher:
-    import_vllm()  # an error about the extra comes before one about the model
+    import_vllm()  # a missing package is reported before a missing model
     models = config.models
     source, trust = find_model(models.teacher.removeprefix(VLLM)), models.trust_remote_code
     if source.gguf:
@@ -138,7 +142,7 @@ def _in_vllm(config: Config) -> VllmTeacher:
         )
     shape = empty_model(source, trust_remote_code=trust)
     encoder = Encoder(load_tokenizer(source, trust_remote_code=trust))
-    # vLLM itself says it at the first prompt that is too long, after minutes of loading.
+    # vLLM itself raises only at the first prompt that is too long, after minutes of loading.
     check_lengths("teacher", measure_lengths(config, encoder, shape))
     return VllmTeacher(
         source.location, models, encoder, files_identity(source, shape.config, config.cache.digests),
@@ -147,6 +151,6 @@ def _in_vllm(config: Config) -> VllmTeacher:
 
 
 def cached(teacher: Teacher, config: CacheConfig) -> TeacherCache:
-    """The teacher behind a cache, on disk if the configuration names a place."""
+    """Wrap a teacher in a cache, on disk if the configuration names a folder."""
     store = BlockStore(config.folder, int(config.max_gib * 2**30)) if config.folder else None
     return TeacherCache(teacher, store=store)

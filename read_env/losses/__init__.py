@@ -1,7 +1,8 @@
-"""Distillation objectives, one file each.
+"""Distillation objectives: one pure function per file, and the registry of names.
 
-An objective is a pure function ``loss(student_logits, targets) -> (m,)``: nats for each of the m
-completion tokens of a batch. What the teacher said about them is a :class:`TeacherTargets`.
+Every objective has the signature ``loss(logits, batch, **parameters) -> (per_token, metrics)``: (m, V)
+student logits with gradient and the :class:`TeacherTargets` of the same m completion tokens in; (m,) nats
+per token and a dict of (m,) metrics out. ``Objective.bind`` fills the parameters from the configuration.
 """
 
 from __future__ import annotations
@@ -17,34 +18,34 @@ from read_env.config import DistillConfig
 from read_env.errors import unknown
 from read_env.losses.arkd import ARKD
 from read_env.losses.arkd_published import PublishedARKD
+from read_env.losses.controllers import Controller, Scheduled, StepState, step_state
 from read_env.losses.forward_kl import forward_kl
-from read_env.losses.gkd import gkd
 from read_env.losses.grpo import grpo
 from read_env.losses.jensen_shannon import jensen_shannon
-from read_env.losses.mixed_kl import Controller, Scheduled, StepState, mixed_kl, step_state
+from read_env.losses.mixed_kl import mixed_kl
 from read_env.losses.reverse_kl import reverse_kl
 from read_env.losses.rlad import rlad
-from read_env.losses.sampled import SampleTokens
 from read_env.losses.sft import sft
 from read_env.losses.skew_kl import skew_forward_kl, skew_reverse_kl
 from read_env.losses.tail_aware import tail_aware, tail_mass
-from read_env.losses.targets import TeacherTargets
+from read_env.losses.targets import LossOutput, TeacherTargets
 
 __all__ = [
-    "ON_POLICY",
+    "OBJECTIVES",
     "Controller",
     "Loss",
+    "LossOutput",
     "Objective",
-    "SampleTokens",
     "StepState",
     "TeacherTargets",
-    "check_loss",
     "forward_kl",
-    "get_loss",
+    "get_objective",
+    "grpo",
     "jensen_shannon",
     "loss_names",
-    "needs_probabilities",
+    "mixed_kl",
     "reverse_kl",
+    "rlad",
     "sft",
     "skew_forward_kl",
     "skew_reverse_kl",
@@ -52,112 +53,115 @@ __all__ = [
     "tail_aware",
 ]
 
-Loss = Callable[[torch.Tensor, TeacherTargets], torch.Tensor]
-OnPolicyLoss = Callable[[torch.Tensor, SampleTokens, DistillConfig], tuple[torch.Tensor, dict[str, torch.Tensor]]]
-
-#: Name -> objective on the student's own samples: (m, V) logits, the samples and the parameters in; (m,) out, and
-#: what is reported of it.
-ON_POLICY: dict[str, OnPolicyLoss] = {"gkd": gkd, "grpo": grpo, "rlad": rlad}
+#: Objective with its parameters bound: ``loss(logits, batch) -> (per_token, metrics)``.
+Loss = Callable[[torch.Tensor, TeacherTargets], LossOutput]
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss with its parameters.
+    """Registered distillation objective.
 
     Attributes:
-        function: the loss.
-        parameters: keyword arguments of it.
-        whole: functions of all targets of an optimizer step, by the argument that takes their value.
-        controller: decides about the argument ``alpha`` and learns from every step; None for most.
+        summary: one-line description.
+        function: loss with the common signature.
+        parameters: fields of ``DistillConfig`` by the argument of ``function`` that they fill.
+        on_policy: trained on the student's own samples in place of the teacher's completions.
+        needs_probabilities: compares the teacher's probabilities, so both need the same vocabulary.
+        step_statistics: functions of all targets of an optimizer step by the argument that takes their value, so that
+            the loss does not depend on the size of micro-batches.
+        controller: makes the controller of the argument ``alpha`` from the configuration and a seed; None for most.
     """
 
-    function: Callable[..., torch.Tensor]
-    parameters: Mapping[str, Any]
-    whole: Mapping[str, Callable[[TeacherTargets], Any]] = field(default_factory=dict)
-    controller: Controller | None = None
+    summary: str
+    function: Callable[..., LossOutput]
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    on_policy: bool = False
+    needs_probabilities: bool = True
+    step_statistics: Mapping[str, Callable[[TeacherTargets, DistillConfig], Any]] = field(default_factory=dict)
+    controller: Callable[[DistillConfig, int], Controller] | None = None
 
-    def __call__(self, student_logits: torch.Tensor, targets: TeacherTargets) -> torch.Tensor:
-        """(m,) nats per token, where these targets are the whole step and nothing is spent yet."""
-        return self.over(targets)(student_logits, targets)
+    def bind(self, config: DistillConfig) -> Loss:
+        """Loss with its parameters from the configuration.
 
-    def over(self, targets: TeacherTargets, progress: float = 0.0) -> Loss:
-        """The loss for pieces of an optimizer step whose tokens are ``targets``: the same however it is cut.
-
-        Args:
-            targets: of the whole step.
-            progress: share of the budget that is spent, in [0, 1].
+        Example:
+            >>> loss = OBJECTIVES["jsd"].bind(DistillConfig(jsd_beta=1.0))
+            >>> batch = TeacherTargets.from_logits(torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([0]), top_k=2)
+            >>> loss(torch.zeros(1, 3), batch)[0]
+            tensor([0.3090])
         """
-        measured = {name: measure(targets) for name, measure in self.whole.items()}
-        if self.controller is not None:
-            measured["alpha"] = self.controller.alpha(progress)
-        return partial(self.function, **self.parameters, **measured)
+        return partial(self.function, **{name: getattr(config, source) for name, source in self.parameters.items()})
 
 
-#: Name -> function, and which field of the configuration fills which of its arguments.
-_LOSSES: dict[str, tuple[Callable[..., torch.Tensor], dict[str, str]]] = {
-    "sft": (sft, {}),
-    "fkl": (forward_kl, {}),
-    "rkl": (reverse_kl, {}),
-    "jsd": (jensen_shannon, {"beta": "jsd_beta"}),
-    "skew-fkl": (skew_forward_kl, {"alpha": "skew_alpha"}),
-    "skew-rkl": (skew_reverse_kl, {"alpha": "skew_alpha"}),
-    "tad": (tail_aware, {"top": "tad_top_k", "beta": "tad_beta"}),
-    "mixed-kl": (mixed_kl, {}),
-    "arkd-published": (mixed_kl, {}),
-    "arkd": (mixed_kl, {}),
+_POLICY = {"epsilon": "epsilon", "delta": "delta", "beta": "grpo_beta"}
+
+#: Objectives by the name that ``distill.loss`` takes.
+OBJECTIVES: dict[str, Objective] = {
+    "sft": Objective(
+        "Supervised fine-tuning: negative log-likelihood of the teacher's tokens.", sft, needs_probabilities=False
+    ),
+    "fkl": Objective("Forward KL divergence, mode-covering.", forward_kl),
+    "rkl": Objective("Reverse KL divergence, mode-seeking.", reverse_kl),
+    "jsd": Objective(
+        "Generalised Jensen-Shannon divergence, between forward and reverse KL.", jensen_shannon, {"beta": "jsd_beta"}
+    ),
+    "skew-fkl": Objective(
+        "Skewed forward KL (DistiLLM): bounded by −ln skew_alpha.", skew_forward_kl, {"alpha": "skew_alpha"}
+    ),
+    "skew-rkl": Objective(
+        "Skewed reverse KL (DistiLLM): bounded by −ln skew_alpha.", skew_reverse_kl, {"alpha": "skew_alpha"}
+    ),
+    "tad": Objective(
+        "Tail-aware divergence: forward KL with a larger weight on the tail.",
+        tail_aware,
+        {"top": "tad_top_k", "beta": "tad_beta"},
+        step_statistics={"mean_mass": lambda batch, config: tail_mass(batch, config.tad_top_k)},
+    ),
+    "mixed-kl": Objective(
+        "Mixture of forward and reverse KL with fixed, linear or greedy shares.",
+        mixed_kl,
+        controller=lambda config, seed: Scheduled(config.mixed_kl_schedule, config.mixed_kl_start, config.mixed_kl_end),
+    ),
+    "arkd-published": Objective(
+        "Mixture of forward and reverse KL, its share learned as published in ARKD.",
+        mixed_kl,
+        controller=lambda config, seed: PublishedARKD(seed),
+    ),
+    "arkd": Objective(
+        "Mixture of forward and reverse KL, its share learned from a held-out divergence.",
+        mixed_kl,
+        controller=lambda config, seed: ARKD(seed),
+    ),
+    "gkd": Objective(
+        "Jensen-Shannon divergence on the student's own samples (GKD, λ = 1).",
+        jensen_shannon,
+        {"beta": "jsd_beta"},
+        on_policy=True,
+    ),
+    "grpo": Objective("Group-relative policy optimisation with the verifiers' rewards.", grpo, _POLICY, on_policy=True),
+    "rlad": Objective(
+        "GRPO with the teacher in the denominator of the policy ratio.",
+        rlad,
+        {"alpha": "rlad_alpha", **_POLICY},
+        on_policy=True,
+    ),
 }
 
 
 def loss_names() -> tuple[str, ...]:
-    """Names that ``distill.loss`` may have."""
-    return (*_LOSSES, *ON_POLICY)
+    """Names that ``distill.loss`` takes."""
+    return tuple(OBJECTIVES)
 
 
-def check_loss(name: str) -> None:
-    """Whether there is an objective of that name.
+def get_objective(name: str) -> Objective:
+    """Registered objective of that name.
 
     Raises:
-        ReadEnvError: if there is none; the message lists the known ones.
+        ReadEnvError: unknown name; the message lists the known ones.
+
+    Example:
+        >>> get_objective("gkd").on_policy
+        True
     """
-    if name not in loss_names():
+    if name not in OBJECTIVES:
         raise unknown("loss", name, loss_names())
-
-
-def get_loss(name: str, config: DistillConfig | None = None, seed: int = 0) -> Objective:
-    """The objective of that name, with its parameters from ``config``.
-
-    Args:
-        name: one of ``loss_names()`` that is not in ``ON_POLICY``.
-        config: the defaults if not given.
-        seed: of what an objective draws or learns.
-
-    Raises:
-        ReadEnvError: if there is none; the message lists the known ones.
-    """
-    check_loss(name)
-    function, fields = _LOSSES[name]
-    config = config or DistillConfig()
-    given = {argument: getattr(config, name_) for argument, name_ in fields.items()}
-    if name == "tad":
-        return Objective(function, given, whole={"mean_mass": partial(tail_mass, top=config.tad_top_k)})
-    return Objective(function, given, controller=_controller(name, config, seed))
-
-
-def _controller(name: str, config: DistillConfig, seed: int) -> Controller | None:
-    if name == "mixed-kl":
-        return Scheduled(config.mixed_kl_schedule, config.mixed_kl_start, config.mixed_kl_end)
-    if name == "arkd-published":
-        return PublishedARKD(seed)
-    return ARKD(seed) if name == "arkd" else None
-
-
-def needs_probabilities(name: str) -> bool:
-    """Whether an objective compares the teacher's probabilities, and not only its text."""
-    return name != "sft"
-
-
-def describe_loss(name: str) -> str:
-    """What an objective is, in a line."""
-    learned: dict[str, type] = {"arkd-published": PublishedARKD, "arkd": ARKD}
-    described: Any = learned.get(name) or ON_POLICY.get(name) or _LOSSES[name][0]
-    return (described.__doc__ or "").partition("\n")[0]
+    return OBJECTIVES[name]

@@ -1,10 +1,8 @@
-"""ARKD with learning that is sound: α is drawn, held for a window and rewarded by a divergence without α.
+"""ARKD with a correct policy gradient: α is sampled, held for a window, rewarded by a divergence without α.
 
-``arkd_published.py`` has the published form and says what is wrong with it. Here α comes from a Beta
-policy, stays for a window of optimizer steps, and is rewarded by how far a divergence without α in it
-fell on held-out examples.
-
-It is drawn from the state of a step before, not of the step itself, so that a step cut into pieces has one α.
+The published form and its two flaws are in ``arkd_published.py``. Here α is drawn from a Beta policy, held
+for a window of optimizer steps, and rewarded by the fall of a held-out divergence that does not contain α.
+The policy sees the state of the last step, so that all micro-batches of a step have the same α.
 """
 
 from __future__ import annotations
@@ -17,19 +15,19 @@ from typing import Any
 import torch
 
 from read_env.losses.arkd_policy import policy_network
-from read_env.losses.mixed_kl import StepState
+from read_env.losses.controllers import StepState
 
 
 class ARKD:
-    """α from a Beta policy, held for a window, rewarded by the fall of a held-out divergence without α.
+    """Controller of α with a Beta policy, trained by REINFORCE on the fall of a held-out divergence.
 
-    REINFORCE with a running mean as baseline and rewards scaled by their running deviation, so that
-    the divergence's own scale, which shrinks as the student learns, doesn't set the step size.
+    The baseline is a running mean, and rewards are scaled by their running deviation: the divergence
+    shrinks as the student learns, and its scale must not set the step size.
 
     Args:
-        seed: of the first weights and of the draws.
-        learning_rate: of the policy.
-        window: optimizer steps that one α is held for.
+        seed: seed of the initial weights and of the draws.
+        learning_rate: learning rate of the policy.
+        window: optimizer steps that an α is held for.
         entropy: weight of the policy's entropy.
 
     Reference: arXiv 2606.29869 for state and mixture; the windows are those of ATESD (arXiv 2605.11458).
@@ -43,10 +41,10 @@ class ARKD:
         self._optimizer = torch.optim.Adam(self._network.parameters(), lr=learning_rate)
         self._window = window
         self._entropy = entropy
-        self._state: list[float] | None = None  # that the held α was drawn in
+        self._state: list[float] | None = None  # state in which the held α was drawn
         self._alpha = 0.5
         self._held = 0
-        self._before: float | None = None  # the divergence when the window began
+        self._before: float | None = None  # held-out divergence at the start of the window
         self._mean, self._square, self._windows = 0.0, 0.0, 0
 
     def alpha(self, progress: float) -> float:
@@ -59,7 +57,7 @@ class ARKD:
         now = validate()
         if self._state is not None and self._before is not None:
             self._update(self._before - now)
-        self._before, self._held, self._state = now, 0, state.vector()
+        self._before, self._held, self._state = now, 0, list(state)
         with torch.no_grad():
             a, b = self._policy(self._state)
         self._alpha = min(max(self._draws.betavariate(a.item(), b.item()), 1e-3), 1 - 1e-3)
@@ -82,7 +80,7 @@ class ARKD:
         self._optimizer.step()
 
     def _policy(self, state: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Both concentrations, each above 1: one mode, inside the interval."""
+        """Both concentrations; values above 1 give one mode inside the interval."""
         raw = self._network(torch.tensor(state))
         first, second = 1 + torch.nn.functional.softplus(raw + 0.5)
         return first, second

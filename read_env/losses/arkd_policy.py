@@ -1,4 +1,4 @@
-"""The small network that both forms of ARKD decide with."""
+"""Policy network of both forms of ARKD."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _HIDDEN = 16
 
 
 def policy_network(outputs: int, generator: torch.Generator) -> torch.nn.Sequential:
-    """Three layers. The paper counts 525 parameters and names no widths; these are 401 with one output."""
+    """Three-layer network, 401 parameters with one output; the paper has 525 and gives no widths."""
     network = torch.nn.Sequential(
         torch.nn.Linear(_INPUTS, _HIDDEN), torch.nn.Tanh(), torch.nn.Linear(_HIDDEN, _HIDDEN), torch.nn.Tanh(),
         torch.nn.Linear(_HIDDEN, outputs),

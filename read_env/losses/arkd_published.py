@@ -1,8 +1,8 @@
-"""ARKD as published: shares of forward and reverse KL from a network that learns by its own mixture.
+"""ARKD as published: the share of forward KL comes from a network that is trained on its own mixture.
 
-Two flaws are kept, to be measured. α is a deterministic output, so ``−log α · A`` is no score-function
-gradient; and the reward ``−(α·FKL + (1 − α)·RKL)`` contains the action, so that the myopic optimum is to
-put everything on the smaller divergence, whatever that does to the student. ``arkd.py`` mends both.
+Two flaws are kept for comparison. α is a deterministic output, so ``−log α · A`` is not a score-function
+gradient; and the reward ``−(α·FKL + (1 − α)·RKL)`` contains the action, so that its optimum puts all weight
+on the smaller divergence, regardless of the student's progress. ``arkd.py`` corrects both.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any
 import torch
 
 from read_env.losses.arkd_policy import policy_network
-from read_env.losses.mixed_kl import StepState
+from read_env.losses.controllers import StepState
 
 
 class PublishedARKD:
-    """α = sigmoid(f(state)), trained by ``−log α · A − 0.01 · H(α)`` as published.
+    """Controller ``α = sigmoid(f(state))``, trained by ``−log α · A − 0.01 · H(α)``.
 
-    The reward is −(α·FKL + (1 − α)·RKL), A its difference from an average with factor 0.99.
+    The reward is −(α·FKL + (1 − α)·RKL), and A its difference from a moving average with factor 0.99.
 
     Args:
-        seed: of the first weights.
-        learning_rate: of f; 1e-4 in the paper.
+        seed: seed of the initial weights.
+        learning_rate: learning rate of f; 1e-4 in the paper.
 
     Reference: arXiv 2606.29869.
     """
@@ -54,7 +54,7 @@ class PublishedARKD:
             loss.backward()
             self._optimizer.step()
         self._average = reward if self._average is None else 0.99 * self._average + 0.01 * reward
-        self._state = state.vector()
+        self._state = list(state)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -1,25 +1,29 @@
-"""GRPO: tokens of samples that the verifier liked better than the rest of their group become likelier."""
+"""Group-relative policy optimisation (GRPO) with the verifiers' rewards."""
 
 from __future__ import annotations
 
 import torch
 
-from read_env.config import DistillConfig
-from read_env.losses.policy_ratio import PolicyLoss, policy_ratio_loss, sampled_kl
-from read_env.losses.sampled import SampleTokens, log_sampled
+from read_env.losses.rlad import rlad
+from read_env.losses.targets import LossOutput, TeacherTargets
 
 
 def group_advantages(rewards: torch.Tensor) -> torch.Tensor:
-    """``(R − mean) / s.d.`` inside each group.
+    """``(R − mean) / s.d.`` within each group.
 
     Args:
-        rewards: (groups, samples) of a group's completions.
+        rewards: (groups, samples) rewards of the completions of a prompt.
 
     Returns:
-        (groups, samples). A group whose rewards are all equal, or of one, says nothing: 0, not 0/0. The s.d. is
-        the sample's (divisor n − 1).
+        (groups, samples) advantages; 0 in a group of one, or whose rewards are all equal (not 0/0). The s.d. is the
+        sample's (divisor n − 1).
 
     Reference: Shao et al., DeepSeekMath (arXiv 2402.03300).
+
+    Example:
+        >>> group_advantages(torch.tensor([[0.0, 1.0], [1.0, 1.0]]))
+        tensor([[-0.7071,  0.7071],
+                [ 0.0000,  0.0000]])
     """
     if rewards.shape[1] < 2:
         return torch.zeros_like(rewards)
@@ -29,35 +33,30 @@ def group_advantages(rewards: torch.Tensor) -> torch.Tensor:
 
 
 def grpo(
-    student_logits: torch.Tensor, tokens: SampleTokens, config: DistillConfig
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Group-relative policy optimisation with the verifiers' reward (arXiv 2402.03300).
+    logits: torch.Tensor, batch: TeacherTargets, epsilon: float = 0.2, delta: float = float("inf"), beta: float = 0.0
+) -> LossOutput:
+    """``−min(r Â, clip(r, 1 − ε, 1 + ε) Â) + β KL`` with ``r = π_S / π_old``, every token weighted the same.
 
-    With one optimizer step a rollout the ratio is 1 and nothing is clipped: the plain policy gradient of the
-    group's advantages, and ``grpo_beta`` times an estimate of the divergence to the teacher.
+    With one optimizer step per rollout the ratio is 1 and nothing is clipped: the gradient is the policy
+    gradient of the advantages, plus β times that of an estimated KL divergence from the teacher.
 
     Args:
-        student_logits: (m, V) with gradient, at the sampled positions.
-        tokens: what was sampled.
-        config: ``epsilon``, ``delta`` and ``grpo_beta``.
+        logits: (m, V) student logits at the sampled positions.
+        batch: sampled tokens, their teacher log-probabilities and advantages.
+        epsilon: half-width of the clipping range.
+        delta: upper bound of the ratio where the advantage is negative (dual clipping).
+        beta: weight of the KL divergence.
 
     Returns:
-        (m,) to be minimised; and ``clip_fraction`` and ``ratio``, (m,) each.
+        (m,) to be minimised; metrics ``clip_fraction`` and ``ratio``.
 
-    Reference: Shao et al., DeepSeekMath (arXiv 2402.03300); every token weighted the same.
+    Reference: Shao et al., DeepSeekMath (arXiv 2402.03300).
+
+    Example:
+        >>> from dataclasses import replace
+        >>> samples = TeacherTargets.from_tokens(torch.tensor([2]))
+        >>> samples = replace(samples, teacher_log_probs=torch.tensor([-1.0]), advantages=torch.tensor([0.5]))
+        >>> grpo(torch.zeros(1, 3), samples)[0]
+        tensor([-0.5000])
     """
-    log_student = log_sampled(student_logits, tokens)
-    loss = policy_ratio_loss(
-        log_student, log_student.detach(), tokens.advantages, epsilon=config.epsilon, bound=config.delta
-    )
-    return with_teacher_kl(loss, log_student, tokens, config)
-
-
-def with_teacher_kl(
-    loss: PolicyLoss, log_student: torch.Tensor, tokens: SampleTokens, config: DistillConfig
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """A policy loss with ``grpo_beta`` times the sampled divergence to the teacher, and what is reported of it."""
-    per_token = loss.per_token
-    if config.grpo_beta:
-        per_token = per_token + config.grpo_beta * sampled_kl(log_student, tokens.log_teacher)
-    return per_token, {"clip_fraction": loss.clipped.float(), "ratio": loss.ratio}
+    return rlad(logits, batch, alpha=1.0, epsilon=epsilon, delta=delta, beta=beta)

@@ -1,33 +1,38 @@
-"""Generalised Jensen-Shannon divergence to the teacher: between forward and reverse KL."""
+"""Generalised Jensen-Shannon divergence between teacher and student."""
 
 from __future__ import annotations
 
 import torch
 
 from read_env.losses.bins import kl, log_bins, log_mix
-from read_env.losses.targets import TeacherTargets
+from read_env.losses.targets import LossOutput, TeacherTargets
 
 
-def jensen_shannon(student_logits: torch.Tensor, targets: TeacherTargets, beta: float = 0.5) -> torch.Tensor:
-    """``β KL(p ‖ m) + (1 − β) KL(q ‖ m)`` with ``m = β p + (1 − β) q``; bounded by ln 2.
+def jensen_shannon(logits: torch.Tensor, batch: TeacherTargets, beta: float = 0.5) -> LossOutput:
+    """``β KL(p ‖ m) + (1 − β) KL(q ‖ m)`` with ``m = β p + (1 − β) q``; at most ln 2.
 
-    At the ends, where the formula itself vanishes, it is what its gradient tends to: forward KL at
-    β = 0 and reverse KL at β = 1 (the convention of GKD).
+    At β = 0 and β = 1, where the formula vanishes, it is the limit of its gradient's direction: forward KL
+    and reverse KL (the convention of GKD).
 
     Args:
-        student_logits: (m, V) student logits at the completion positions.
-        targets: top-K log-probabilities and tail of the teacher at these positions.
-        beta: weight of the teacher, in [0, 1].
+        logits: (m, V) student logits at the completion positions.
+        batch: top-K log-probabilities and tail of the teacher at these positions.
+        beta: weight of the teacher in the mixture, in [0, 1].
 
     Returns:
-        (m,) nats per token.
+        (m,) nats per token; no metrics.
 
-    Reference: Agarwal et al., GKD (arXiv 2306.13649), eq. 1.
+    Reference: Agarwal et al., GKD (arXiv 2306.13649), eq. 1; ``gkd`` is this loss on the student's own samples.
+
+    Example:
+        >>> batch = TeacherTargets.from_logits(torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([0]), top_k=2)
+        >>> jensen_shannon(torch.zeros(1, 3), batch)[0]
+        tensor([0.0687])
     """
-    log_p, log_q = log_bins(student_logits, targets)
+    log_p, log_q = log_bins(logits, batch)
     if beta == 0:
-        return kl(log_p, log_q)
+        return kl(log_p, log_q), {}
     if beta == 1:
-        return kl(log_q, log_p)
+        return kl(log_q, log_p), {}
     log_m = log_mix(beta, log_p, log_q)
-    return beta * kl(log_p, log_m) + (1 - beta) * kl(log_q, log_m)
+    return beta * kl(log_p, log_m) + (1 - beta) * kl(log_q, log_m), {}

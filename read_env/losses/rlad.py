@@ -1,33 +1,51 @@
-"""RLAD: GRPO whose trust region lies between the old student and the teacher."""
+"""RLAD: GRPO with the teacher in the denominator of the policy ratio."""
 
 from __future__ import annotations
 
 import torch
 
-from read_env.config import DistillConfig
-from read_env.losses.grpo import with_teacher_kl
-from read_env.losses.policy_ratio import policy_ratio_loss
-from read_env.losses.sampled import SampleTokens, log_sampled
+from read_env.losses.policy_ratio import policy_ratio_loss, sampled_kl
+from read_env.losses.targets import LossOutput, TeacherTargets
 
 
 def rlad(
-    student_logits: torch.Tensor, tokens: SampleTokens, config: DistillConfig
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """GRPO with the teacher inside the ratio (RLAD's TRRD, arXiv 2602.22495).
+    logits: torch.Tensor, batch: TeacherTargets, alpha: float = 0.5, epsilon: float = 0.2,
+    delta: float = float("inf"), beta: float = 0.0,
+) -> LossOutput:  # fmt: skip
+    """:func:`policy_ratio_loss` with ``r = π_S / (π_old^α π_T^(1 − α))``, plus β times :func:`sampled_kl`.
+
+    Each rollout is followed by one optimizer step, so the student that sampled is the one that learns.
 
     Args:
-        student_logits: (m, V) with gradient, at the sampled positions.
-        tokens: what was sampled.
-        config: ``rlad_alpha`` (1 is GRPO), ``epsilon``, ``delta`` and ``grpo_beta``.
+        logits: (m, V) student logits at the sampled positions.
+        batch: sampled tokens, their teacher log-probabilities and advantages.
+        alpha: exponent of the old student in the denominator, in [0, 1]; 1 is GRPO.
+        epsilon: half-width of the clipping range.
+        delta: upper bound of the ratio where the advantage is negative (dual clipping).
+        beta: weight of the KL divergence from the teacher.
 
     Returns:
-        (m,) to be minimised; and ``clip_fraction`` and ``ratio``, (m,) each.
+        (m,) to be minimised; metrics ``clip_fraction`` and ``ratio``.
+
+    Raises:
+        ValueError: the batch has no advantages or teacher log-probabilities.
 
     Reference: RLAD (arXiv 2602.22495).
+
+    Example:
+        >>> from dataclasses import replace
+        >>> samples = TeacherTargets.from_tokens(torch.tensor([2]))
+        >>> samples = replace(samples, teacher_log_probs=torch.tensor([-1.0]), advantages=torch.tensor([0.5]))
+        >>> rlad(torch.zeros(1, 3), samples)[1]["ratio"]  # sqrt((1 / 3) / (1 / e))
+        tensor([0.9519])
     """
-    log_student = log_sampled(student_logits, tokens)
-    loss = policy_ratio_loss(
-        log_student, log_student.detach(), tokens.advantages, log_teacher=tokens.log_teacher,
-        alpha=config.rlad_alpha, epsilon=config.epsilon, bound=config.delta,
+    if batch.advantages is None or batch.teacher_log_probs is None:
+        raise ValueError("a policy loss needs on-policy samples: batch.advantages or batch.teacher_log_probs is None")
+    log_probs = torch.log_softmax(logits.float(), -1).gather(-1, batch.tokens[:, None])[:, 0]
+    per_token, metrics = policy_ratio_loss(
+        log_probs, log_probs.detach(), batch.advantages, teacher_log_probs=batch.teacher_log_probs, alpha=alpha,
+        epsilon=epsilon, delta=delta,
     )  # fmt: skip
-    return with_teacher_kl(loss, log_student, tokens, config)
+    if beta:
+        per_token = per_token + beta * sampled_kl(log_probs, batch.teacher_log_probs)
+    return per_token, metrics

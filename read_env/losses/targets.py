@@ -1,31 +1,47 @@
-"""What the teacher said about the completion tokens of a batch."""
+"""Inputs of an objective for the completion tokens of a batch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+
+#: Result of an objective: (m,) nats per token to be minimised, and metrics by name, (m,) each.
+LossOutput = tuple[torch.Tensor, dict[str, torch.Tensor]]
 
 
 @dataclass(frozen=True)
 class TeacherTargets:
-    """Teacher completions with their most likely tokens.
+    """Completion tokens with the teacher's probabilities; for on-policy samples also their scores.
 
     Attributes:
-        tokens: (m,) int64, the teacher's own tokens.
-        top_ids: (m, K) int64, its K most likely tokens, by falling probability.
-        top_log_probs: (m, K) float, their log-probabilities in nats.
-        log_tail: (m,) float, log of the probability of all other tokens; ``-inf`` where K = V.
+        tokens: (m,) int64 completion tokens: the teacher's own, or those that the student sampled.
+        top_ids: (m, K) int64 ids of the teacher's K most likely tokens, by falling probability.
+        top_log_probs: (m, K) float log-probabilities of these, nats.
+        log_tail: (m,) float log of the teacher's probability of all other tokens; ``-inf`` where K = V.
+        teacher_log_probs: (m,) log-probabilities of ``tokens`` under the teacher, nats; None if the teacher wrote them.
+        advantages: (m,) advantage of the sample that a token is in; None off-policy.
+        rewards: (m,) reward of that sample, in [0, 1]; None off-policy.
+
+    Example:
+        >>> teacher_logits = torch.tensor([[2.0, 1.0, 0.0]])
+        >>> TeacherTargets.from_logits(teacher_logits, tokens=torch.tensor([0]), top_k=2).top_log_probs.exp()
+        tensor([[0.6652, 0.2447]])
     """
 
     tokens: torch.Tensor
     top_ids: torch.Tensor
     top_log_probs: torch.Tensor
     log_tail: torch.Tensor
+    teacher_log_probs: torch.Tensor | None = None
+    advantages: torch.Tensor | None = None
+    rewards: torch.Tensor | None = None
 
     @classmethod
     def from_logits(cls, logits: torch.Tensor, tokens: torch.Tensor, top_k: int) -> TeacherTargets:
-        """Targets from (m, V) teacher logits; K = min(top_k, V)."""
+        """Targets from (m, V) teacher logits and (m,) tokens; K = min(top_k, V)."""
         log_probs = torch.log_softmax(logits.float(), dim=-1)
         top = torch.topk(log_probs, min(top_k, log_probs.shape[-1]), dim=-1)
         # The tail is summed, not taken as 1 - sum(top): that difference of near-equal numbers has no digits left.
@@ -33,34 +49,42 @@ class TeacherTargets:
         return cls(tokens, top.indices, top.values, tail)
 
     @classmethod
-    def of_text(cls, tokens: torch.Tensor) -> TeacherTargets:
-        """Tokens about whose probabilities nothing is known: K = 0, for objectives on the text alone."""
+    def from_tokens(cls, tokens: torch.Tensor) -> TeacherTargets:
+        """Targets from (m,) tokens alone, K = 0: for objectives that need no probabilities."""
         count = len(tokens)
         return cls(tokens, torch.empty(count, 0, dtype=torch.int64), torch.empty(count, 0), torch.zeros(count))
 
     @classmethod
-    def concatenate(cls, parts: list[TeacherTargets]) -> TeacherTargets:
-        """The targets of several sequences, in order."""
-        return cls(*(torch.cat(values) for values in zip(*map(_fields, parts), strict=True)))
+    def concatenate(cls, parts: Sequence[TeacherTargets]) -> TeacherTargets:
+        """Targets of several sequences, in order."""
+        return cls._combine(parts, torch.cat)
 
     @classmethod
-    def stack(cls, steps: list[TeacherTargets]) -> TeacherTargets:
+    def stack(cls, steps: Sequence[TeacherTargets]) -> TeacherTargets:
         """(n, T, …) targets of n sequences from T decoding steps of (n, …)."""
-        return cls(*(torch.stack(values, dim=1) for values in zip(*map(_fields, steps), strict=True)))
+        return cls._combine(steps, lambda values: torch.stack(values, dim=1))
 
     def to(self, device: torch.device | str) -> TeacherTargets:
-        """The same targets on another device."""
-        return TeacherTargets(*(values.to(device) for values in _fields(self)))
+        """Targets on another device."""
+        return self._map(lambda values: values.to(device))
 
     def part(self, index: tuple[int | slice, ...]) -> TeacherTargets:
-        """Own copy, on the CPU, of what ``index`` selects: a view would keep the whole block in memory."""
-        return TeacherTargets(*(values[index].cpu().clone() for values in _fields(self)))
+        """Copy of the selected targets on the CPU; a view would keep the whole block in memory."""
+        return self._map(lambda values: values[index].cpu().clone())
 
     @property
     def top_mass(self) -> torch.Tensor:
-        """(m,) probability covered by the K kept tokens."""
+        """(m,) probability of the K kept tokens together."""
         return self.top_log_probs.exp().sum(-1)
 
+    @classmethod
+    def _combine(
+        cls, parts: Sequence[TeacherTargets], function: Callable[[tuple[torch.Tensor, ...]], torch.Tensor]
+    ) -> TeacherTargets:
+        columns: Any = zip(*(vars(part).values() for part in parts), strict=True)
+        combined: Any = (None if column[0] is None else function(column) for column in columns)
+        return cls(*combined)
 
-def _fields(targets: TeacherTargets) -> tuple[torch.Tensor, ...]:
-    return targets.tokens, targets.top_ids, targets.top_log_probs, targets.log_tail
+    def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> TeacherTargets:
+        mapped: Any = (None if values is None else function(values) for values in vars(self).values())
+        return TeacherTargets(*mapped)

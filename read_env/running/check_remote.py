@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from read_env.config import Config
 from read_env.distillation.teachers.remote import KEY_VARIABLES, REMOTE, key_variable, look
-from read_env.losses import needs_probabilities
+from read_env.losses import get_objective
 
 Rows = list[tuple[str, str]]
 
@@ -46,7 +46,7 @@ def check_remote(config: Config) -> tuple[Rows, Rows]:
                     f"a server at {models.remote_base_url}: vllm serve {name}, or another --models.remote-base-url",
                 )
             )
-    if needs_probabilities(config.distill.loss):
+    if get_objective(config.distill.loss).needs_probabilities:
         lacking.append(
             ("objective", f"probabilities for {config.distill.loss!r}, where there is only text: --distill.loss sft")
         )

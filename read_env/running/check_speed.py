@@ -33,7 +33,7 @@ def step_seconds(config: Config) -> str:
     """
     torch.set_num_threads(config.models.threads)
     student = load_student(config)
-    if student.on_policy:
+    if student.objective.on_policy:
         return f"not measured: with loss {config.distill.loss!r} it depends on what the student says"
     suite = get_suite(config.suite)
     requirement = load_task(config.task, suite).requirement_vector(suite)
@@ -73,12 +73,12 @@ def _examples(prompts: Sequence[Prompt], student: Student, teacher: Teacher | No
     if teacher is None:
         references = student.encoder.completions([prompt.reference for prompt in prompts])
         examples = [
-            Example(prompt, tuple(ids), tuple(tokens), TeacherTargets.of_text(torch.tensor(tokens)))
+            Example(prompt, tuple(ids), tuple(tokens), TeacherTargets.from_tokens(torch.tensor(tokens)))
             for prompt, ids, tokens in zip(prompts, prompt_ids, references, strict=True)
         ]
         return examples, 0.0
     started = time.perf_counter()
-    answers = teacher.ask(texts)
+    answers = teacher.complete(texts)
     seconds = time.perf_counter() - started
     alignment = align(teacher.encoder, student.encoder, student.config.loss)
-    return list(map(alignment.example, prompts, prompt_ids, answers)), seconds
+    return list(map(alignment, prompts, prompt_ids, answers)), seconds

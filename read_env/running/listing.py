@@ -66,9 +66,9 @@ def _presets() -> list[tuple[str, str]]:
 
 
 def _losses() -> list[tuple[str, str]]:
-    from read_env.losses import describe_loss, loss_names
+    from read_env.losses import OBJECTIVES
 
-    return [(name, describe_loss(name)) for name in loss_names()]
+    return [(name, objective.summary) for name, objective in OBJECTIVES.items()]
 
 
 def _capabilities(suite_name: str) -> list[tuple[str, str]]:

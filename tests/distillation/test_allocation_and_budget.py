@@ -28,7 +28,7 @@ def test_a_normalised_allocation_lies_on_the_simplex(values):
         ([0.5, math.nan, 0.5], "must be finite, got .*nan"),
         ([0.5, math.inf, 0.5], "must be finite, got .*inf"),
         ([0.0, 0.0, 0.0], r"must not all be zero, got \[0. 0. 0.\]"),
-        ([0.5, 0.5], r"must have shape \(3,\), one weight a capability, got shape \(2,\)"),
+        ([0.5, 0.5], r"must have shape \(3,\), one weight per capability, got shape \(2,\)"),
         ("equal", "must be 3 numbers, got 'equal'"),
     ],
 )
@@ -59,13 +59,13 @@ def test_quotas_never_stray_from_the_shares_by_more_than_a_completion(rows, seed
         row = row / row.sum()
         quotas.grant(row, step_tokens)
         wanted += row * step_tokens
-        open_ = row > 0
+        eligible = row > 0
         lengths = rng.integers(5, 40, size)
-        while (choice := quotas.choose(open_, lengths, fill=False)) is not None:
+        while (choice := quotas.choose(eligible, lengths, fill=False)) is not None:
             quotas.take(choice, int(lengths[choice]))
             given_[choice] += lengths[choice]
             lengths[choice] = rng.integers(5, 40)
-        assert (np.abs(given_ - wanted)[open_] <= 20 + 1e-6).all()
+        assert (np.abs(given_ - wanted)[eligible] <= 20 + 1e-6).all()
 
 
 @pytest.mark.parametrize("curriculum", ["easy-to-hard", "uniform"])

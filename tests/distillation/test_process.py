@@ -11,7 +11,7 @@ from read_env.distillation.process import Distillation
 from read_env.distillation.student.evaluation import exam, probe_profile
 from read_env.distillation.teachers.base import TeacherCache
 from read_env.errors import DivergedError, ReadEnvError
-from read_env.losses import ON_POLICY, loss_names
+from read_env.losses import OBJECTIVES
 
 BLOCK = {"teacher_batch_size": 8}
 SMALL = {
@@ -195,7 +195,7 @@ def test_no_capability_gets_more_updates_per_token_than_another():
     assert len({r.prompt_tokens for r in reports}) > 4, "prompts of all lengths, and still the same number of updates"
 
 
-@pytest.mark.parametrize("loss", [name for name in loss_names() if name not in ON_POLICY])
+@pytest.mark.parametrize("loss", [name for name, objective in OBJECTIVES.items() if not objective.on_policy])
 def test_every_objective_on_the_teachers_answers_teaches_in_a_chunk(loss):
     # The micro teacher has next to no tail: at the published weight tad learns the shape of a millionth.
     budget, distill = {"total_tokens": 4000, "step_tokens": 2000}, {"loss": loss, "teacher_top_k": 16, "tad_beta": 0.01}
@@ -216,7 +216,7 @@ def test_the_curriculum_goes_from_easy_to_hard_and_uniform_does_not():
         found, before = [], np.zeros(3)
         for _ in range(4):
             distillation.step(UNIFORM)
-            after = np.array(distillation._supply.snapshot()["cursors"]).sum(axis=0)
+            after = np.array(distillation._stream.state_dict()["cursors"]).sum(axis=0)
             found.append((after - before) / (after - before).sum())
             before = after
         return np.array(found)

@@ -1,6 +1,7 @@
 """Every objective against a float64 reference written out term by term."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -13,7 +14,7 @@ from read_env.errors import ReadEnvError
 from read_env.losses import (
     TeacherTargets,
     forward_kl,
-    get_loss,
+    get_objective,
     jensen_shannon,
     loss_names,
     reverse_kl,
@@ -91,7 +92,7 @@ EVERY_DIVERGENCE = pytest.mark.parametrize(
 @given(seed=st.integers(0, 10_000), kept=st.integers(1, 11), scale=st.sampled_from([0.1, 3.0, 12.0]))
 def test_a_divergence_is_over_top_k_and_tail(divergence, reference, bound, seed, kept, scale):
     teacher, student, tokens = _case(seed, scale=scale)
-    got = divergence(student, TeacherTargets.from_logits(teacher, tokens, kept))
+    got, _ = divergence(student, TeacherTargets.from_logits(teacher, tokens, kept))
     expected = [reference(pairs) for pairs in _bins(teacher, student, kept)]
     assert got.tolist() == pytest.approx(expected, rel=2e-4, abs=2e-5)
     assert (got >= -1e-5).all() and (got <= bound + 1e-5).all()
@@ -101,7 +102,7 @@ def test_a_divergence_is_over_top_k_and_tail(divergence, reference, bound, seed,
 @given(seed=st.integers(0, 10_000))
 def test_fewer_kept_tokens_never_make_it_larger(divergence, reference, bound, seed):
     teacher, student, tokens = _case(seed)
-    coarse, fine = (divergence(student, TeacherTargets.from_logits(teacher, tokens, kept)) for kept in (3, 11))
+    coarse, fine = (divergence(student, TeacherTargets.from_logits(teacher, tokens, kept))[0] for kept in (3, 11))
     assert (coarse <= fine + 1e-5).all()
 
 
@@ -109,7 +110,7 @@ def test_fewer_kept_tokens_never_make_it_larger(divergence, reference, bound, se
 def test_it_is_zero_with_zero_gradient_at_the_teacher(divergence, reference, bound):
     teacher, _, tokens = _case(0)
     student = teacher.clone().requires_grad_()
-    loss = divergence(student, TeacherTargets.from_logits(teacher, tokens, 4)).sum()
+    loss = divergence(student, TeacherTargets.from_logits(teacher, tokens, 4))[0].sum()
     loss.backward()
     assert loss.item() == pytest.approx(0.0, abs=1e-6)
     assert student.grad.abs().max() < 1e-6
@@ -122,7 +123,7 @@ def test_certainty_gives_finite_values_and_gradients(divergence, reference, boun
     sharp[:, 3] = 0.0
     teacher, student = (sharp, soft) if certain == "teacher" else (soft, sharp)
     student = student.clone().requires_grad_()
-    loss = divergence(student, TeacherTargets.from_logits(teacher, torch.tensor([3, 3]), 2))
+    loss, _ = divergence(student, TeacherTargets.from_logits(teacher, torch.tensor([3, 3]), 2))
     loss.sum().backward()
     assert torch.isfinite(loss).all() and torch.isfinite(student.grad).all()
 
@@ -131,7 +132,7 @@ def test_forward_kl_to_a_certain_teacher_is_the_surprise():
     teacher = torch.full((2, 6), -1e4)
     teacher[:, 3] = 0.0
     targets = TeacherTargets.from_logits(teacher, torch.tensor([3, 3]), 2)
-    assert forward_kl(torch.zeros(2, 6), targets).tolist() == pytest.approx([math.log(6)] * 2)
+    assert forward_kl(torch.zeros(2, 6), targets)[0].tolist() == pytest.approx([math.log(6)] * 2)
 
 
 @given(st.integers(0, 10_000))
@@ -141,7 +142,7 @@ def test_with_every_token_kept_it_is_the_dense_divergence(divergence, seed):
     log_p, log_q = torch.log_softmax(teacher, -1), torch.log_softmax(student, -1)
     pair = (log_q, log_p) if divergence is forward_kl else (log_p, log_q)
     dense = torch.nn.functional.kl_div(*pair, log_target=True, reduction="none").sum(-1)
-    torch.testing.assert_close(divergence(student, TeacherTargets.from_logits(teacher, tokens, 11)), dense)
+    torch.testing.assert_close(divergence(student, TeacherTargets.from_logits(teacher, tokens, 11))[0], dense)
 
 
 # --- tail-aware ----------------------------------------------------------------------------------
@@ -151,7 +152,7 @@ def test_with_every_token_kept_it_is_the_dense_divergence(divergence, seed):
 def test_tail_aware_is_head_and_weighted_tail(seed, top, more, beta):
     kept = min(top + more, 11)
     teacher, student, tokens = _case(seed)
-    got = tail_aware(student, TeacherTargets.from_logits(teacher, tokens, kept), top, beta)
+    got, _ = tail_aware(student, TeacherTargets.from_logits(teacher, tokens, kept), top, beta)
     heads, insides, masses = [], [], []
     for pairs in _bins(teacher, student, kept):
         p_tail, q_tail = (sum(pair[i] for pair in pairs[top:]) for i in (0, 1))
@@ -169,7 +170,7 @@ def test_tail_aware_with_bracket_one_is_the_forward_kl(seed, top, more):
     targets = TeacherTargets.from_logits(teacher, tokens, min(top + more, 11))
     if targets.top_ids.shape[-1] > top:
         torch.testing.assert_close(
-            tail_aware(student, targets, top, None), forward_kl(student, targets), rtol=1e-4, atol=1e-5
+            tail_aware(student, targets, top, None)[0], forward_kl(student, targets)[0], rtol=1e-4, atol=1e-5
         )
 
 
@@ -177,7 +178,7 @@ def test_tail_aware_with_a_certain_teacher_is_its_head():
     teacher = torch.full((2, 6), -1e4)
     teacher[:, 3] = 0.0
     student = torch.zeros(2, 6, requires_grad=True)
-    loss = tail_aware(student, TeacherTargets.from_logits(teacher, torch.tensor([3, 3]), 4), 2)
+    loss, _ = tail_aware(student, TeacherTargets.from_logits(teacher, torch.tensor([3, 3]), 4), 2)
     loss.sum().backward()
     assert loss.tolist() == pytest.approx([math.log(6)] * 2)
     assert torch.isfinite(student.grad).all()
@@ -185,7 +186,7 @@ def test_tail_aware_with_a_certain_teacher_is_its_head():
 
 def test_tail_aware_needs_more_kept_tokens_than_its_head_has():
     teacher, student, tokens = _case(0)
-    with pytest.raises(ValueError, match=r"tad_top_k is 4, but only 4 teacher probabilities"):
+    with pytest.raises(ValueError, match=r"distill.tad_top_k is 4, but distill.teacher_top_k keeps only 4"):
         tail_aware(student, TeacherTargets.from_logits(teacher, tokens, 4), 4)
     with pytest.raises(
         ReadEnvError, match=r"distill: with loss 'tad', teacher_top_k must be above tad_top_k \(10\), and is 8"
@@ -197,7 +198,8 @@ def test_tail_aware_needs_more_kept_tokens_than_its_head_has():
 def test_sft_is_the_negative_log_likelihood():
     teacher, student, tokens = _case(1)
     reference = [-math.log(torch.softmax(student[i].double(), -1)[t].item()) for i, t in enumerate(tokens)]
-    assert sft(student, TeacherTargets.from_logits(teacher, tokens, 4)).tolist() == pytest.approx(reference, rel=1e-5)
+    loss, metrics = sft(student, TeacherTargets.from_logits(teacher, tokens, 4))
+    assert loss.tolist() == pytest.approx(reference, rel=1e-5) and metrics == {}
 
 
 def test_top_mass_and_tail_sum_to_one():
@@ -210,12 +212,28 @@ def test_an_unknown_loss_lists_the_known_ones():
     known = {"sft", "fkl", "rkl", "jsd", "skew-fkl", "skew-rkl", "tad", "mixed-kl", "arkd-published", "arkd"}
     assert set(loss_names()) == known | {"gkd", "grpo", "rlad"}
     with pytest.raises(ReadEnvError, match="unknown loss 'fkll': did you mean 'fkl'"):
-        get_loss("fkll")
+        get_objective("fkll")
 
 
 def test_parameters_of_an_objective_come_from_the_configuration():
     teacher, student, tokens = _case(3)
     targets = TeacherTargets.from_logits(teacher, tokens, 11)
     config = load_preset("micro", {"distill": {"jsd_beta": 1.0, "skew_alpha": 0.0}}).distill
-    assert torch.equal(get_loss("jsd", config)(student, targets), reverse_kl(student, targets))
-    assert torch.equal(get_loss("skew-fkl", config)(student, targets), forward_kl(student, targets))
+    for name, divergence in (("jsd", reverse_kl), ("skew-fkl", forward_kl)):
+        loss = get_objective(name).bind(config)
+        assert torch.equal(loss(student, targets)[0], divergence(student, targets)[0])
+
+
+@pytest.mark.parametrize("name", loss_names())
+def test_every_objective_has_the_signature_and_reports_per_token(name):
+    teacher, student, tokens = _case(4)
+    samples = replace(
+        TeacherTargets.from_logits(teacher, tokens, 11),
+        teacher_log_probs=torch.log_softmax(teacher, -1).gather(-1, tokens[:, None])[:, 0],
+        advantages=torch.linspace(-1, 1, len(tokens)),
+    )
+    config = load_preset("micro", {}).distill
+    per_token, metrics = get_objective(name).bind(config)(student.requires_grad_(), samples)
+    per_token.sum().backward()
+    assert per_token.shape == (5,) and {values.shape for values in metrics.values()} <= {(5,)}
+    assert student.grad.abs().sum() > 0

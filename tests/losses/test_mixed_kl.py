@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from read_env.config import load_preset
-from read_env.losses import TeacherTargets, forward_kl, get_loss, reverse_kl
+from read_env.losses import StepState, TeacherTargets, forward_kl, get_objective, mixed_kl, reverse_kl, step_state
 from read_env.losses.arkd import ARKD
 from read_env.losses.arkd_published import PublishedARKD
-from read_env.losses.mixed_kl import StepState, mixed_kl, step_state
 
 
 def case(seed=0, kept=11):
@@ -19,8 +18,8 @@ def case(seed=0, kept=11):
     return student, TeacherTargets.from_logits(teacher, teacher.argmax(-1), kept), teacher
 
 
-def distillation(**changes):
-    return load_preset("micro", {"distill": changes}).distill
+def scheduled(**changes):
+    return get_objective("mixed-kl").controller(load_preset("micro", {"distill": changes}).distill, 0)
 
 
 def state(fkl=1.0, rkl=1.0):
@@ -34,14 +33,16 @@ def never():
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
 def test_the_mixture_is_the_mixture(alpha):
     student, targets, _ = case(kept=4)
-    expected = alpha * forward_kl(student, targets) + (1 - alpha) * reverse_kl(student, targets)
-    torch.testing.assert_close(mixed_kl(student, targets, alpha), expected)
+    (forward, _), (reverse, _) = forward_kl(student, targets), reverse_kl(student, targets)
+    mixture, metrics = mixed_kl(student, targets, alpha)
+    torch.testing.assert_close(mixture, alpha * forward + (1 - alpha) * reverse)
+    assert torch.equal(metrics["fkl"], forward) and torch.equal(metrics["rkl"], reverse)
 
 
 def test_the_state_of_a_step_is_that_of_the_two_distributions():
     student, targets, teacher = case()
     p, q = torch.softmax(teacher.double(), -1), torch.softmax(student.double(), -1)
-    parts = step_state(student, targets).double()
+    parts = torch.stack(step_state(student, targets)).double()
     expected = [
         -(p * p.log()).sum(-1),
         -(q * q.log()).sum(-1),
@@ -61,12 +62,12 @@ def test_the_state_of_a_step_is_that_of_the_two_distributions():
     ],
 )
 def test_schedules(changes, expected):
-    controller = get_loss("mixed-kl", distillation(**changes)).controller
+    controller = scheduled(**changes)
     assert [controller.alpha(progress) for progress in (0.0, 0.5, 1.0)] == pytest.approx(expected)
 
 
 def test_greedy_takes_the_smaller_divergence_of_the_step_before():
-    controller = get_loss("mixed-kl", distillation(mixed_kl_schedule="greedy")).controller
+    controller = scheduled(mixed_kl_schedule="greedy")
     assert controller.alpha(0.0) == 0.5
     controller.learn(state(fkl=1.0, rkl=2.0), never)
     assert controller.alpha(0.1) == 1.0

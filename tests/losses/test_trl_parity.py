@@ -59,7 +59,7 @@ def _value_and_gradient(loss, student):
 @EVERY_PAIR
 def test_value_and_gradient_on_random_logits(ours, beta, dtype):
     teacher, student = _logits(dtype, 9)
-    value, gradient = _value_and_gradient(lambda s: ours(s, _dense(teacher)).mean(), student)
+    value, gradient = _value_and_gradient(lambda s: ours(s, _dense(teacher))[0].mean(), student)
     expected, right = _value_and_gradient(lambda s: theirs(s[None], teacher[None], beta=beta) / 9, student)
     assert value.item() == pytest.approx(expected.item(), rel=1e-4) and expected > 0.05
     torch.testing.assert_close(gradient, right, **CLOSE)
@@ -68,7 +68,7 @@ def test_value_and_gradient_on_random_logits(ours, beta, dtype):
 @EVERY_PAIR
 def test_a_wrong_sign_or_direction_would_be_seen(ours, beta):
     teacher, student = _logits(torch.float64, 9)
-    _, gradient = _value_and_gradient(lambda s: ours(s, _dense(teacher)).mean(), student)
+    _, gradient = _value_and_gradient(lambda s: ours(s, _dense(teacher))[0].mean(), student)
 
     def likeness(wrong):
         _, other = _value_and_gradient(wrong, student)
@@ -85,7 +85,7 @@ def test_a_wrong_sign_or_direction_would_be_seen(ours, beta):
 @EVERY_PAIR
 def test_temperature_divides_the_logits_of_both(ours, beta, temperature):
     teacher, student = _logits(torch.float64, 9)
-    _, gradient = _value_and_gradient(lambda s: ours(s / temperature, _dense(teacher / temperature)).mean(), student)
+    _, gradient = _value_and_gradient(lambda s: ours(s / temperature, _dense(teacher / temperature))[0].mean(), student)
     _, right = _value_and_gradient(
         lambda s: theirs(s[None], teacher[None], beta=beta, temperature=temperature) / 9, student
     )
@@ -98,7 +98,7 @@ def test_reduction_is_the_mean_over_labelled_tokens(ours, beta):
     labels = torch.full((3, 6), -100)
     labels[0, 2:5] = labels[1, 1:] = 4  # the third sequence has no completion at all
     mask = labels != -100
-    _, gradient = _value_and_gradient(lambda s: ours(s[mask], _dense(teacher[mask])).mean(), student)
+    _, gradient = _value_and_gradient(lambda s: ours(s[mask], _dense(teacher[mask]))[0].mean(), student)
     _, right = _value_and_gradient(lambda s: theirs(s, teacher, labels=labels, beta=beta), student)
     torch.testing.assert_close(gradient, right, **CLOSE)
     assert (right[~mask] == 0).all() and (right[mask] != 0).any()
@@ -131,7 +131,7 @@ def test_gradients_of_the_micro_student_are_those_that_the_trainer_takes(micro_p
     batch = collate(prompts, completions, encoder.pad_id)
     with torch.no_grad():
         said = completion_logits(teacher, batch)
-    gradient = gradients(ours(completion_logits(student, batch), _dense(said)).mean())
+    gradient = gradients(ours(completion_logits(student, batch), _dense(said))[0].mean())
 
     mask = torch.zeros_like(batch.input_ids)
     labels = torch.full_like(batch.input_ids, -100)

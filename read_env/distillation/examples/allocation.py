@@ -1,8 +1,8 @@
-"""From allocation weights to whole examples: deterministic quotas that carry their remainder."""
+"""Allocation weights realised in whole examples: deterministic quotas that carry their remainder."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from read_env.errors import ReadEnvError
 
 
 def normalise_allocation(weights: Sequence[float] | np.ndarray, size: int) -> np.ndarray:
-    """Weights scaled onto the simplex.
+    """Scale weights onto the simplex.
 
     Args:
         weights: (|C|,) non-negative weights, not all zero.
@@ -21,6 +21,10 @@ def normalise_allocation(weights: Sequence[float] | np.ndarray, size: int) -> np
 
     Raises:
         ReadEnvError: wrong length, negative, not finite, or all zero; the message shows the weights.
+
+    Example:
+        >>> normalise_allocation([3, 1], size=2).tolist()
+        [0.75, 0.25]
     """
     try:
         array = np.asarray(weights, dtype=np.float64)
@@ -29,7 +33,7 @@ def normalise_allocation(weights: Sequence[float] | np.ndarray, size: int) -> np
     shown = np.array2string(array, precision=4, threshold=32)
     if array.shape != (size,):
         raise ReadEnvError(
-            f"allocation must have shape ({size},), one weight a capability, got shape {array.shape}: {shown}"
+            f"allocation must have shape ({size},), one weight per capability, got shape {array.shape}: {shown}"
         )
     if not np.isfinite(array).all():
         raise ReadEnvError(f"allocation weights must be finite, got {shown}")
@@ -44,31 +48,50 @@ def normalise_allocation(weights: Sequence[float] | np.ndarray, size: int) -> np
 class Quotas:
     """Completion tokens that each capability is still owed.
 
-    What a step could not give in whole examples, or gave too much, is carried to the next one, so
-    the tokens of a capability never stray from its shares by more than about one completion.
+    The difference between a step's tokens and its whole examples is carried to the next step, so the tokens of a
+    capability never stray from its shares by more than about one completion.
+
+    Args:
+        size: |C|.
+
+    Attributes:
+        owed: (|C|,) float64 completion tokens; negative after an example that was longer than its quota.
+
+    Example:
+        >>> quotas = Quotas(2)
+        >>> quotas.grant(np.array([0.75, 0.25]), tokens=100)
+        >>> quotas.choose(np.array([True, True]), next_lengths=[40, 40], fill=False)
+        0
     """
 
     def __init__(self, size: int) -> None:
         self.owed = np.zeros(size)
 
     def grant(self, shares: np.ndarray, tokens: int) -> None:
-        """Adds a step's tokens in the given shares."""
+        """Add the tokens of a step in (|C|,) shares that sum to 1."""
         self.owed += shares * tokens
 
-    def choose(self, open_: np.ndarray, next_lengths: Sequence[int], *, fill: bool) -> int | None:
-        """The capability that takes the next example, or None when every quota is met.
+    def choose(self, eligible: np.ndarray, next_lengths: Sequence[int], *, fill: bool) -> int | None:
+        """Capability index of the next example, or None when every quota is met.
 
         Args:
-            open_: (|C|,) which capabilities may still take examples in this step.
-            next_lengths: (|C|,) tokens of the next completion of each open capability.
+            eligible: (|C|,) bool, capabilities that may still take examples in this step.
+            next_lengths: (|C|,) tokens of the next completion of each eligible capability.
             fill: take examples even when quotas are met (the last step spends what fits).
         """
-        # Half a completion: the error stays centred on zero.
-        # Plain numbers: this is asked for every example, and arrays of eight cost more than they save.
+        # Half a completion keeps the error centred on zero. Called per example, where lists are faster than arrays.
         owed = self.owed.tolist()
-        unmet = [c for c, one in enumerate(owed) if open_[c] and (fill or one >= next_lengths[c] / 2)]
+        unmet = [c for c, tokens in enumerate(owed) if eligible[c] and (fill or tokens >= next_lengths[c] / 2)]
         return max(unmet, key=owed.__getitem__, default=None)
 
     def take(self, capability: int, tokens: int) -> None:
-        """Books an example."""
+        """Book an example of that many completion tokens."""
         self.owed[capability] -= tokens
+
+    def state_dict(self) -> dict[str, list[float]]:
+        """Owed tokens as plain numbers."""
+        return {"owed": self.owed.tolist()}
+
+    def load_state_dict(self, state: Mapping[str, list[float]]) -> None:
+        """Restore a ``state_dict``."""
+        self.owed = np.array(state["owed"])

@@ -1,4 +1,4 @@
-"""Which examples of a chunk go into one optimizer step together."""
+"""Grouping of a chunk's examples into optimizer steps."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from read_env.distillation.text.completion import Example
 
 
 def update_groups(examples: Sequence[Example], tokens_per_update: int, rng: random.Random) -> list[list[Example]]:
-    """Optimizer steps of about as many completion tokens each, sequences of like length together.
+    """Split examples into optimizer steps of about equal completion tokens, similar lengths together.
 
     Args:
-        examples: of a chunk; none gives no step.
-        tokens_per_update: completion tokens of one step.
-        rng: breaks ties in length, and orders the steps.
+        examples: examples of a chunk, possibly none.
+        tokens_per_update: completion tokens per optimizer step.
+        rng: breaks ties in length and shuffles the steps, so that short and long ones alternate.
 
     Returns:
-        The examples of every step, each example once, in random order of the steps: short and long take turns.
+        The examples of every optimizer step, each example once.
     """
-    if not examples:  # a step too small for one completion
+    if not examples:  # the step's tokens were fewer than one completion
         return []
     tokens = sum(len(e) for e in examples)
     count = min(len(examples), max(1, round(tokens / tokens_per_update)))

@@ -1,4 +1,4 @@
-"""Which difficulty comes next: from easy to hard with progress through the budget."""
+"""Difficulty curriculum: from easy to hard with progress through the budget."""
 
 from __future__ import annotations
 
@@ -11,17 +11,26 @@ _UNIFORM = np.full(3, 1 / 3)
 
 
 def tertile_shares(progress: float, curriculum: Literal["easy-to-hard", "uniform"]) -> np.ndarray:
-    """(3,) shares of easy, medium and hard prompts at a progress in [0, 1] through B."""
+    """(3,) shares of easy, medium and hard prompts at a progress in [0, 1] through B.
+
+    Example:
+        >>> tertile_shares(0.5, "easy-to-hard").round(2).tolist()
+        [0.35, 0.3, 0.35]
+    """
     if curriculum == "uniform":
         return _UNIFORM
     return (1 - progress) * _START + progress * _START[::-1]
 
 
 def tertile_of(n: int, shares: np.ndarray) -> int:
-    """The tertile of a capability's n-th example.
+    """Tertile (0 easy, 1 medium, 2 hard) of a capability's n-th example.
 
-    The van der Corput sequence spreads the choices evenly: any stretch of consecutive examples has
-    nearly the wanted shares, with no state to keep and no dice to roll.
+    The van der Corput sequence spreads the tertiles evenly: any run of consecutive examples has nearly the given
+    (3,) shares, without randomness or state.
+
+    Example:
+        >>> [tertile_of(n, np.array([0.5, 0.25, 0.25])) for n in range(4)]
+        [0, 1, 0, 2]
     """
     easy, medium, _ = shares.tolist()
     place = _van_der_corput(n)

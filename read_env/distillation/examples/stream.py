@@ -1,12 +1,13 @@
-"""The examples that a chunk can draw on: each capability's stream, answered by the teacher.
+"""Stream of examples per capability, answered by the teacher.
 
-The n-th example of a capability and tertile depends on the seed and on n alone. Which tertile is next
-depends on the progress through B and on what the capability itself got, never on the others.
+The n-th example of a capability and tertile depends on the seed and on n alone. The next tertile depends
+on the progress through B and on the capability's own count, never on the other capabilities.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,95 +21,93 @@ from read_env.distillation.text.completion import Example
 from read_env.distillation.text.encoding import Encoder
 
 
-class Supply:
+class ExampleStream:
     """Next examples of every capability, in stream order.
 
     Args:
-        suite: the capabilities.
-        encoder: turns prompts into the student's ids.
-        cache: answers blocks of prompts.
-        alignment: makes the answers examples for the student.
-        seed: of the streams.
-        refused: normalised hashes of prompts that are left out.
-        block_size: prompts the teacher answers at once.
+        suite: the capabilities; methods take their indices.
+        encoder: encoder of the student's tokenizer.
+        cache: cache of the teacher, asked in blocks of prompts.
+        alignment: converts answers into examples for the student.
+        seed: seed of the prompt streams.
+        block_size: prompts per block.
+        excluded_hashes: normalised hashes of prompts that are left out.
+
+    Attributes:
+        shares: (3,) shares of easy, medium and hard prompts.
+        seconds: wall-clock seconds spent on prompts and on the teacher.
     """
 
     def __init__(
-        self,
-        suite: Suite,
-        encoder: Encoder,
-        cache: TeacherCache,
-        alignment: Alignment,
-        seed: int,
-        block_size: int,
-        refused: frozenset[int] = frozenset(),
-    ) -> None:
+        self, suite: Suite, encoder: Encoder, cache: TeacherCache, alignment: Alignment, seed: int, block_size: int,
+        excluded_hashes: frozenset[int] = frozenset(),
+    ) -> None:  # fmt: skip
         self.encoder = encoder
         self.cache = cache
         self.alignment = alignment
         self.block_size = block_size
         self.shares = np.full(3, 1 / 3)
         self.seconds = {"prompts": 0.0, "teacher": 0.0}
-        self._streams = [PromptStream(capability, seed, refused) for capability in suite]
+        self._streams = [PromptStream(capability, seed, excluded_hashes) for capability in suite]
         self._taken = [0] * len(suite)
         self._cursors = [[0, 0, 0] for _ in suite]
         self._prompts: dict[tuple[int, int, int], tuple[tuple[Prompt, ...], list[list[int]]]] = {}
         self._blocks: dict[tuple[int, int], tuple[int, tuple[Example, ...]]] = {}
 
     def peek(self, capability: int) -> Example:
-        """The next example of a capability, by index; the teacher is asked if it hasn't been."""
-        tertile, block, offset = self._place(capability)
+        """Next example of a capability; the teacher answers its block if it hasn't yet."""
+        tertile, block, offset = self._position(capability)
         held = self._blocks.get((capability, tertile))
         if held is None or held[0] != block:
-            held = (block, self._answer(capability, tertile, block))
+            held = (block, self._answer_block(capability, tertile, block))
             self._blocks[capability, tertile] = held
         return held[1][offset]
 
     def take(self, capability: int) -> Example:
-        """The next example of a capability; the stream moves on."""
+        """Next example of a capability; advances the stream."""
         example = self.peek(capability)
-        self._move_on(capability)
+        self._advance(capability)
         return example
 
     def peek_prompt(self, capability: int) -> Prompt:
-        """The next prompt of a capability; no teacher is asked."""
-        tertile, block, offset = self._place(capability)
-        return self._block(capability, tertile, block)[0][offset]
+        """Next prompt of a capability, without an answer of the teacher."""
+        tertile, block, offset = self._position(capability)
+        return self._prompt_block(capability, tertile, block)[0][offset]
 
     def take_prompt(self, capability: int) -> Prompt:
-        """The next prompt of a capability; the stream moves on."""
+        """Next prompt of a capability; advances the stream."""
         prompt = self.peek_prompt(capability)
-        self._move_on(capability)
+        self._advance(capability)
         return prompt
 
-    def _place(self, capability: int) -> tuple[int, int, int]:
-        """Tertile of the next prompt, its block there, and its place in the block."""
-        tertile = tertile_of(self._taken[capability], self.shares)
-        return (tertile, *divmod(self._cursors[capability][tertile], self.block_size))
-
-    def _move_on(self, capability: int) -> None:
-        tertile, _, _ = self._place(capability)
-        self._taken[capability] += 1
-        self._cursors[capability][tertile] += 1
-
-    def snapshot(self) -> dict[str, Any]:
-        """The positions in all streams."""
+    def state_dict(self) -> dict[str, Any]:
+        """Positions in all streams."""
         return {"taken": list(self._taken), "cursors": [list(c) for c in self._cursors]}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Goes back to snapshot positions."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the positions of a ``state_dict``."""
         self._taken = list(state["taken"])
         self._cursors = [list(c) for c in state["cursors"]]
 
-    def _answer(self, capability: int, tertile: int, block: int) -> tuple[Example, ...]:
-        prompts, prompt_ids = self._block(capability, tertile, block)
-        started = time.perf_counter()
-        answers = self.cache.ask([p.text for p in prompts])
-        self.seconds["teacher"] += time.perf_counter() - started
-        return tuple(map(self.alignment.example, prompts, prompt_ids, answers))
+    def _position(self, capability: int) -> tuple[int, int, int]:
+        """Tertile of the next prompt, block in the tertile, offset in the block."""
+        tertile = tertile_of(self._taken[capability], self.shares)
+        return (tertile, *divmod(self._cursors[capability][tertile], self.block_size))
 
-    def _block(self, capability: int, tertile: int, block: int) -> tuple[tuple[Prompt, ...], list[list[int]]]:
-        """The prompts of a block and their ids."""
+    def _advance(self, capability: int) -> None:
+        tertile, _, _ = self._position(capability)
+        self._taken[capability] += 1
+        self._cursors[capability][tertile] += 1
+
+    def _answer_block(self, capability: int, tertile: int, block: int) -> tuple[Example, ...]:
+        prompts, prompt_ids = self._prompt_block(capability, tertile, block)
+        started = time.perf_counter()
+        answers = self.cache.complete([p.text for p in prompts])
+        self.seconds["teacher"] += time.perf_counter() - started
+        return tuple(map(self.alignment, prompts, prompt_ids, answers))
+
+    def _prompt_block(self, capability: int, tertile: int, block: int) -> tuple[tuple[Prompt, ...], list[list[int]]]:
+        """Prompts of a block and their token ids."""
         key = (capability, tertile, block)
         if key not in self._prompts:
             started = time.perf_counter()

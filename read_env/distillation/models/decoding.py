@@ -16,20 +16,20 @@ def greedy(
     model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], *, max_new_tokens: int, eos_id: int, pad_id: int,
     vocabulary: int | None = None, observe: Callable[[torch.Tensor], None] | None = None,
 ) -> list[list[int]]:  # fmt: skip
-    """Greedy completions of a batch of prompts, whatever decoding the model's own settings ask for.
+    """Greedy completions of a batch of prompts; the model's own generation settings are ignored.
 
     Args:
-        model: a Hugging Face causal language model.
-        prompt_ids: token ids, one sequence a prompt.
-        max_new_tokens: completions are cut here.
-        eos_id: ends a completion.
-        pad_id: fills the left side of shorter prompts.
-        vocabulary: V, where the model has more rows of logits than there are tokens.
-        observe: called at every step with the (n, V) logits from which the next tokens are chosen; those
-            of a completion that has ended mean nothing.
+        model: Hugging Face causal language model.
+        prompt_ids: token ids of n prompts.
+        max_new_tokens: maximum length of a completion, tokens.
+        eos_id: id of the end-of-sequence token.
+        pad_id: id of the padding token, on the left of shorter prompts.
+        vocabulary: V, if the model has more rows of logits than there are tokens.
+        observe: called at every decoding step with the (n, V) logits from which the next tokens are chosen; rows of
+            completions that have ended are undefined.
 
     Returns:
-        Completion ids; each ends with ``eos_id`` unless it was cut at ``max_new_tokens``.
+        Token ids of n completions; each ends with ``eos_id`` unless it was cut at ``max_new_tokens``.
     """
     return _generate(
         model, prompt_ids, GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False), eos_id, pad_id,
@@ -41,10 +41,10 @@ def sample(
     model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], *, max_new_tokens: int, eos_id: int, pad_id: int,
     seed: int, vocabulary: int | None = None,
 ) -> list[list[int]]:  # fmt: skip
-    """One completion a prompt, drawn from the model's own distribution (temperature 1, nothing cut off).
+    """One completion per prompt, drawn from the model's distribution (temperature 1, no truncation).
 
-    Args and result are those of :func:`greedy`; ``seed`` is that of the draws, which neither read nor
-    move torch's own generator.
+    Args and Returns are those of :func:`greedy`; ``seed`` seeds the draws, which don't use or change torch's global
+    generator.
     """
     plain = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=True, temperature=1.0, top_k=0, top_p=1.0)
     device = next(model.parameters()).device
@@ -63,13 +63,13 @@ def _generate(
     ids = torch.tensor([[pad_id] * (length - len(p)) + list(p) for p in prompt_ids], device=device)
     mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompt_ids], device=device)
     plain.eos_token_id, plain.pad_token_id = eos_id, pad_id
-    processors = LogitsProcessorList([_Watching(vocabulary, observe)])
+    processors = LogitsProcessorList([_LogitsObserver(vocabulary, observe)])
     was_training, own = model.training, model.generation_config
     model.eval()
-    # What a call leaves open is filled from the model's own settings, repetition penalties among them.
+    # ``generate`` fills unset values from the model's own settings, such as repetition penalties.
     model.generation_config = plain
     try:
-        out = model.generate(  # type: ignore[operator]  # from a mixin that generating models add
+        out = model.generate(  # type: ignore[operator]  # from a mixin of generating models
             input_ids=ids, attention_mask=mask, generation_config=plain, logits_processor=processors
         )
     finally:
@@ -81,8 +81,8 @@ def _generate(
     return completions
 
 
-class _Watching(LogitsProcessor):
-    """Rules out rows that are no tokens, and shows the logits of every step to a function."""
+class _LogitsObserver(LogitsProcessor):
+    """Excludes rows beyond the vocabulary, and passes the logits of every decoding step to a function."""
 
     def __init__(self, vocabulary: int | None, observe: Callable[[torch.Tensor], None] | None) -> None:
         self._vocabulary = vocabulary

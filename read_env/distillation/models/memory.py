@@ -1,4 +1,4 @@
-"""What fits into memory: a batch is done in halves where the whole of it does not."""
+"""Out-of-memory handling: retry with half the batch size."""
 
 from __future__ import annotations
 
@@ -16,41 +16,45 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-def in_halves(
-    items: Sequence[_Item], work: Callable[[Sequence[_Item]], Iterable[_Result]], what: str, remedy: str
+def run_with_halving(
+    function: Callable[[Sequence[_Item]], Iterable[_Result]], items: Sequence[_Item], activity: str, remedy: str
 ) -> list[_Result]:
-    """``work`` on all items at once; on half as many of the rest as often as memory runs out.
+    """Apply ``function`` to all items at once; on out-of-memory, retry with half the batch size.
 
-    Nothing is remembered from one call to the next, so that the same items are always tried in the same pieces.
+    Each call starts with the whole, so that the same items are always tried in the same batches.
 
     Args:
-        items: what is worked on.
-        work: results of consecutive items, one each, in order.
-        what: is done, for messages: ``decoding answers``.
-        remedy: settings that may help where a single item doesn't fit.
+        function: gives one result per item of a batch of consecutive items, in order.
+        items: the items.
+        activity: name of the work in messages, such as ``decoding answers``.
+        remedy: settings that may help if a single item doesn't fit.
 
     Raises:
-        ReadEnvError: where a single item doesn't fit.
+        ReadEnvError: a single item doesn't fit.
+
+    Example:
+        >>> run_with_halving(lambda numbers: [n * n for n in numbers], [1, 2, 3], "squaring", "smaller numbers")
+        [1, 4, 9]
     """
     results: list[_Result] = []
     size = len(items)
     while len(results) < len(items):
-        piece = items[len(results) : len(results) + size]
+        batch = items[len(results) : len(results) + size]
         try:
-            results.extend(work(piece))
+            results.extend(function(batch))
             continue
         except torch.OutOfMemoryError as error:
             message = str(error)
-        # Out here nothing holds the tensors of the attempt any more.
-        release()
-        if len(piece) == 1:
-            raise ReadEnvError(f"out of memory while {what}, one at a time: try {remedy} ({message})")
-        size = len(piece) // 2
-        _LOG.warning("out of memory while %s, %d at a time: going on with %d", what, len(piece), size)
+        # Outside the handler, where the traceback no longer holds the tensors of the attempt.
+        release_memory()
+        if len(batch) == 1:
+            raise ReadEnvError(f"out of memory while {activity} with batch size 1: try {remedy} ({message})")
+        size = len(batch) // 2
+        _LOG.warning("out of memory while %s with batch size %d: retrying with %d", activity, len(batch), size)
     return results
 
 
-def release() -> None:
-    """Gives memory that torch holds for later tensors back to the device."""
+def release_memory() -> None:
+    """Return torch's cached memory to the device."""
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Where a model runs and in which numbers: chosen by device and size, with the reason."""
+"""Placement of a model: device, dtypes and attention, chosen by device and size, with the reason."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from read_env.errors import ReadEnvError
 
 _LOG = logging.getLogger(__name__)
 
-#: Below this many parameters fp32 costs little and gives the same numbers everywhere.
+#: Number of parameters below which fp32 costs little and is bit-reproducible on CPUs.
 SMALL = 50_000_000
 
 
 @dataclass(frozen=True)
 class Placement:
-    """How a model is loaded and computed with.
+    """Device, dtypes and attention implementation of a model.
 
     Attributes:
-        device: where it lives.
+        device: device of the weights.
         weights: dtype of the weights in memory.
-        compute: dtype of matrix products; another one than ``weights`` means autocast.
-        attention: implementation that transformers is told to take.
-        reason: why, in words.
+        compute: dtype of matrix products; autocast is used if it differs from ``weights``.
+        attention: ``attn_implementation`` of transformers.
+        reason: explanation of the choice, for the log.
     """
 
     device: torch.device
@@ -36,15 +36,15 @@ class Placement:
     attention: str
     reason: str
 
-    def computing(self) -> AbstractContextManager[object]:
-        """The context to run a forward pass in."""
+    def autocast(self) -> AbstractContextManager[object]:
+        """Context for forward passes: autocast if ``compute`` differs from ``weights``."""
         if self.compute == self.weights:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.compute)
 
     @property
     def identity(self) -> str:
-        """What of it changes the last digits of a result. The reason doesn't, nor which GPU of a kind it is."""
+        """The settings that change the last digits of a result; ``reason`` and the GPU's index don't."""
         where = f"cpu, {torch.get_num_threads()} threads" if self.device.type == "cpu" else self.device.type
         return f"{where}, {_name(self.weights)}, {_name(self.compute)}, {self.attention}"
 
@@ -54,15 +54,19 @@ class Placement:
 
 
 def place(config: ModelConfig, parameters: int, *, trained: bool) -> Placement:
-    """The placement of a model of that size.
+    """Choose the placement of a model.
 
     Args:
-        config: device, dtype and attention, each of which may be ``auto``.
-        parameters: of the model.
-        trained: a model that is updated keeps its weights in fp32: in bf16 small updates are rounded away.
+        config: device, dtype and attention, each possibly ``auto``.
+        parameters: number of parameters.
+        trained: True if the model is updated: its weights stay in fp32, since bf16 rounds small updates away.
 
     Raises:
-        ReadEnvError: a device that isn't there.
+        ReadEnvError: the device doesn't exist.
+
+    Example:
+        >>> print(place(ModelConfig(device="cpu", dtype="float32"), 300_000, trained=True))
+        cpu, fp32, sdpa attention (as asked for)
     """
     device = _device(config.device)
     compute, reason = _dtype(config.dtype, device, parameters)
@@ -93,7 +97,7 @@ def _dtype(asked: str, device: torch.device, parameters: int) -> tuple[torch.dty
     if parameters < SMALL:
         return torch.float32, f"{size}: fp32 costs little at this size and repeats to the bit on a CPU"
     if device.type == "cuda":
-        with torch.cuda.device(device):  # the question is about the current one
+        with torch.cuda.device(device):  # the query is about the current device
             fast = torch.cuda.is_bf16_supported(including_emulation=False)
         if fast:
             return torch.bfloat16, f"{size} on a GPU with bf16"
@@ -104,7 +108,7 @@ def _dtype(asked: str, device: torch.device, parameters: int) -> tuple[torch.dty
 
 
 def _cpu_has_bf16() -> bool:
-    """Whether bf16 is faster than fp32 on this CPU: emulated, it is much slower."""
+    """True if this CPU has bf16 units; emulated bf16 is much slower than fp32."""
     probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
 
@@ -115,7 +119,7 @@ def _attention(asked: str, device: torch.device, compute: torch.dtype) -> str:
     if device.type == "cuda":
         flash = compute == torch.bfloat16 and importlib.util.find_spec("flash_attn") is not None
         return "flash_attention_2" if flash else "sdpa"
-    # Fused attention in bf16 takes a slow path on CPUs: 60 ms a call where eager takes one.
+    # Fused attention in bf16 has a slow path on CPUs: 60 ms per call, eager 1 ms.
     return "eager" if compute == torch.bfloat16 else "sdpa"
 
 

@@ -1,4 +1,4 @@
-"""Where a model is: embedded, in a folder, a GGUF file, an installed package, or on the hub."""
+"""Model references: embedded models, folders, GGUF files, installed packages, hub ids."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _GGUF = ".gguf"
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model's files are.
+    """Location of a model's files.
 
     Attributes:
-        reference: as the user wrote it.
-        location: a folder, or a hub id.
-        gguf: name of the GGUF file there; empty for safetensors.
+        reference: model reference as given by the user.
+        location: folder or hub id.
+        gguf: name of the GGUF file in it; empty for safetensors.
     """
 
     reference: str
@@ -30,17 +30,17 @@ class ModelSource:
 
     @property
     def folder(self) -> Path | None:
-        """The folder on this machine; None for a model of the hub."""
+        """Local folder; None for a model on the hub."""
         return Path(self.location) if Path(self.location).is_dir() else None
 
     @property
     def arguments(self) -> dict[str, str]:
-        """What transformers' ``from_pretrained`` needs beside the location."""
+        """Further arguments of transformers' ``from_pretrained``."""
         return {"gguf_file": self.gguf} if self.gguf else {}
 
 
 def find_model(reference: str) -> ModelSource:
-    """What a model reference means.
+    """Resolve a model reference.
 
     Args:
         reference: ``embedded:NAME`` (ships with this package), ``package:DISTRIBUTION/FILE.gguf`` (a file of an
@@ -48,7 +48,11 @@ def find_model(reference: str) -> ModelSource:
             ``HUB/ID/FILE.gguf``.
 
     Raises:
-        ReadEnvError: an embedded model, a package or a file in it that isn't there.
+        ReadEnvError: unknown embedded model, package or file.
+
+    Example:
+        >>> find_model("org/name/q4.gguf").gguf
+        'q4.gguf'
     """
     if reference.startswith(EMBEDDED):
         folder = Path(str(resources.files("read_env") / "assets" / reference.removeprefix(EMBEDDED)))
@@ -70,7 +74,7 @@ def find_model(reference: str) -> ModelSource:
 
 
 def not_installed(reference: str) -> str:
-    """The package that a ``package:`` reference wants and that isn't there, with the command; else empty."""
+    """Missing package of a ``package:`` reference with the command that installs it; empty if it is installed."""
     if not reference.startswith(PACKAGE):
         return ""
     distribution = reference.removeprefix(PACKAGE).partition("/")[0]
@@ -99,7 +103,7 @@ def _in_package(reference: str) -> Path:
 
 
 def missing(source: ModelSource) -> str:
-    """What of a model isn't on this machine, and the command that gets it; empty if all is there."""
+    """Missing part of a model with the command that gets it; empty if the model is on this machine."""
     if source.gguf and find_spec("gguf") is None:
         return "the package that reads GGUF files: pip install 'read-env[gguf]'"
     folder = source.folder
@@ -115,12 +119,12 @@ def missing(source: ModelSource) -> str:
 
 
 def architecture_of(source: ModelSource) -> ModelSource:
-    """A folder with the configuration of a well-known model of the hub, whose weights are elsewhere.
+    """Embedded folder with the configuration of a well-known model whose weights are not on this machine.
 
     Raises:
-        ReadEnvError: a model whose shape isn't known here.
+        ReadEnvError: no embedded configuration of this model.
     """
-    # What an installed package carries is known by the reference: where that package is depends on the machine.
+    # A package's location depends on the machine, so its models are named by the reference.
     named = source.reference if source.reference.startswith(PACKAGE) else source.location
     name = named.removeprefix(PACKAGE).replace("/", "--")
     folder = Path(str(resources.files("read_env") / "assets" / "architectures" / name))

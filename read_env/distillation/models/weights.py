@@ -1,4 +1,4 @@
-"""Loading models, and changing them before they are trained: adapters, fewer layers."""
+"""Loading and saving of models; adapters and layer pruning before training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from read_env.config import ModelConfig
 from read_env.digests import content_digest
 from read_env.distillation.models.placement import Placement
 from read_env.distillation.models.sources import ModelSource
-from read_env.distillation.models.suppress_output import quietly
+from read_env.distillation.models.suppress_output import suppress_progress_bars
 from read_env.errors import ReadEnvError
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def _explained(source: ModelSource) -> Iterator[None]:
-    """Turns what the libraries below raise into an error that says what was expected."""
+    """Convert errors of the libraries into a ReadEnvError that says what was expected."""
     try:
-        with quietly():
+        with suppress_progress_bars():
             yield
-    except Exception as error:  # a dozen kinds, safetensors' own among them
+    except Exception as error:  # many types, among them safetensors' own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         expected = (
             "the package gguf and a GGUF file of an architecture that transformers knows"
@@ -41,10 +41,10 @@ def _explained(source: ModelSource) -> Iterator[None]:
 
 
 def load_tokenizer(source: ModelSource, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model.
+    """Load the tokenizer of a model.
 
     Raises:
-        ReadEnvError: nothing there, or the files can't be read.
+        ReadEnvError: it doesn't exist, or its files can't be read.
     """
     from transformers import AutoTokenizer
 
@@ -56,10 +56,10 @@ def load_tokenizer(source: ModelSource, *, trust_remote_code: bool = False) -> P
 
 
 def empty_model(source: ModelSource, *, trust_remote_code: bool = False) -> PreTrainedModel:
-    """The model without its weights, on the meta device: shapes and sizes at no cost in memory.
+    """Model without weights, on the meta device: shapes and sizes at no cost in memory.
 
     Raises:
-        ReadEnvError: no configuration there, or of an unknown architecture.
+        ReadEnvError: no configuration, or an unknown architecture.
     """
     from transformers import AutoModelForCausalLM
 
@@ -70,10 +70,10 @@ def empty_model(source: ModelSource, *, trust_remote_code: bool = False) -> PreT
 
 
 def load_config(source: ModelSource, *, trust_remote_code: bool = False) -> PretrainedConfig:
-    """The configuration of a model.
+    """Load the configuration of a model.
 
     Raises:
-        ReadEnvError: none there, or of an unknown architecture.
+        ReadEnvError: no configuration, or an unknown architecture.
     """
     from transformers import AutoConfig
 
@@ -85,33 +85,33 @@ def load_config(source: ModelSource, *, trust_remote_code: bool = False) -> Pret
 
 
 def count_parameters(model: torch.nn.Module) -> int:
-    """Parameters, tied ones once."""
+    """Number of parameters; tied ones count once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def load_model(source: ModelSource, placement: Placement, *, trust_remote_code: bool = False) -> PreTrainedModel:
-    """A causal language model in evaluation mode; weights come from safetensors or GGUF only.
+    """Load a causal language model in evaluation mode, from safetensors or GGUF only.
 
     Raises:
-        ReadEnvError: nothing there, or the files can't be read.
+        ReadEnvError: it doesn't exist, or its files can't be read.
     """
     from transformers import AutoModelForCausalLM
 
-    kind: dict[str, Any] = {**source.arguments, **_unpacked()} if source.gguf else {"use_safetensors": True}
+    kind: dict[str, Any] = {**source.arguments, **_dequantized()} if source.gguf else {"use_safetensors": True}
     with _explained(source):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             source.location, dtype=placement.weights, attn_implementation=placement.attention,
             trust_remote_code=trust_remote_code, **kind,
         )  # fmt: skip
-        model.to(placement.device)  # type: ignore[arg-type]  # its decorator hides what it takes
+        model.to(placement.device)  # type: ignore[arg-type]  # its decorator hides the signature
     if source.gguf and (quantizer := getattr(model, "hf_quantizer", None)) is not None:
-        quantizer.remove_quantization_config(model)  # the weights are plain ones: to be trained, and to be saved
+        quantizer.remove_quantization_config(model)  # the weights are dequantized: they can be trained and saved
     model.eval()
     return model
 
 
-def _unpacked() -> dict[str, Any]:
-    """What tells transformers to turn a GGUF file's blocks into plain weights; older ones do nothing else."""
+def _dequantized() -> dict[str, Any]:
+    """Argument that makes transformers dequantize a GGUF file; older versions always do."""
     import transformers
 
     kind = getattr(transformers, "GgufConfig", None)
@@ -119,15 +119,19 @@ def _unpacked() -> dict[str, Any]:
 
 
 def prune_layers(model: PreTrainedModel, kept: Sequence[int]) -> None:
-    """Leaves a model these of its layers, in this order: a shallower model, to be healed by training.
+    """Keep some layers of a model, in place: a shallower student, to be healed by training.
+
+    Args:
+        model: the model.
+        kept: indices of the layers to keep, in their new order.
 
     Raises:
-        ReadEnvError: layers that aren't there, or a model whose layers are not where most have them.
+        ReadEnvError: unknown layers, or a model without ``base_model.layers``.
     """
     body: Any = model.base_model
     layers = getattr(body, "layers", None)
     if not isinstance(layers, torch.nn.ModuleList):
-        raise ReadEnvError(f"models.student_layers: {type(model).__name__} keeps its layers in another way than most")
+        raise ReadEnvError(f"models.student_layers: {type(model).__name__} has no module list base_model.layers")
     if bad := [index for index in kept if not 0 <= index < len(layers)]:
         raise ReadEnvError(f"models.student_layers has {bad[0]}; the student's layers are 0 to {len(layers) - 1}")
     if len(set(kept)) < len(kept):
@@ -143,7 +147,14 @@ def prune_layers(model: PreTrainedModel, kept: Sequence[int]) -> None:
 
 
 def add_adapters(model: PreTrainedModel, config: ModelConfig) -> Any:
-    """Puts LoRA adapters into a model, whose own weights are frozen; the peft model around it.
+    """Add LoRA adapters to a model and freeze its own weights.
+
+    Args:
+        model: the model, changed in place.
+        config: rank, alpha and target modules.
+
+    Returns:
+        The peft model around it.
 
     Raises:
         ReadEnvError: peft isn't installed, or no module has one of the names.
@@ -160,7 +171,7 @@ def add_adapters(model: PreTrainedModel, config: ModelConfig) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        # The first adapters must not depend on what else drew from torch's generator.
+        # The initial adapters must not depend on earlier draws from torch's generator.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
             return get_peft_model(model, lora)
@@ -169,26 +180,26 @@ def add_adapters(model: PreTrainedModel, config: ModelConfig) -> Any:
 
 
 def save_student(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path | str) -> None:
-    """A student in Hugging Face form that needs no other files.
+    """Save a student in Hugging Face form, self-contained.
 
-    Adapters are added into the weights, in the numbers that these have: alone they would need the base, which may
-    be a GGUF file, have lost layers since it was read, or lie where the next machine doesn't find it.
+    Adapters are merged into the weights, in the dtype of the weights: saved alone they would need the base model,
+    which may be a GGUF file, be pruned, or be missing on another machine.
 
     Args:
-        model: the model itself; adapters are those inside it. It stays as it is.
-        tokenizer: is saved beside it.
-        path: a folder.
+        model: the model, with its adapters inside; it is not changed.
+        tokenizer: its tokenizer.
+        path: folder to write.
     """
-    with quietly():
+    with suppress_progress_bars():
         model.save_pretrained(path, state_dict=_merged_weights(model))
         tokenizer.save_pretrained(path)
 
 
 @torch.no_grad()
 def _merged_weights(model: PreTrainedModel) -> dict[str, torch.Tensor] | None:
-    """Weights with the adapters added in, by the names that they have without any; None where there are none.
+    """Weights with the adapters merged, by their names without adapters; None for a model without adapters.
 
-    Merging in place and taking it back would leave the last digits changed.
+    Merging in place and unmerging would change the last digits.
     """
     adapted: dict[str, Any] = {name: m for name, m in model.named_modules() if hasattr(m, "get_delta_weight")}
     if not adapted:
@@ -200,7 +211,7 @@ def _merged_weights(model: PreTrainedModel) -> dict[str, torch.Tensor] | None:
             if own == "weight":
                 layer = adapted[module]
                 change = sum(layer.get_delta_weight(adapter).float() for adapter in layer.active_adapters)
-                # Added in fp32 and rounded once; on the CPU, where there is room for a second copy.
+                # Added in fp32 and rounded once; kept on the CPU, which has memory for a second copy.
                 value = (value.float() + change).to("cpu", value.dtype)
             weights[f"{module}.{own}"] = value
         elif not any(name.startswith(f"{one}.") for one in adapted):
@@ -210,47 +221,47 @@ def _merged_weights(model: PreTrainedModel) -> dict[str, torch.Tensor] | None:
 
 @torch.inference_mode()
 def check_logits(model: PreTrainedModel, encoder: Encoder, role: str) -> None:
-    """Whether body and head alone give the model's logits: some architectures scale or cap them afterwards.
+    """Check that body and head alone give the model's logits: some architectures scale or cap them afterwards.
 
     Args:
-        model: in the context that it computes in.
-        encoder: of its tokenizer.
+        model: the model; call this in its placement's autocast context.
+        encoder: encoder of its tokenizer.
         role: ``student`` or ``teacher``, for the message.
 
     Raises:
-        ReadEnvError: they don't, so that training would be on other logits than those that the model has.
+        ReadEnvError: the logits differ, so training would use wrong ones.
     """
     from read_env.distillation.text.encoding import collate, completion_logits
 
     prompt = encoder.prompts(["1 2 3"])[0]
     batch = collate([prompt], [[encoder.eos_id]], encoder.pad_id).to(next(model.parameters()).device)
-    ours, own = completion_logits(model, batch)[0], model(input_ids=batch.input_ids).logits[0, len(prompt) - 1]
-    if not torch.allclose(ours.float(), own.float(), rtol=1e-2 if ours.dtype == torch.bfloat16 else 1e-3, atol=1e-3):
+    used, full = completion_logits(model, batch)[0], model(input_ids=batch.input_ids).logits[0, len(prompt) - 1]
+    if not torch.allclose(used.float(), full.float(), rtol=1e-2 if used.dtype == torch.bfloat16 else 1e-3, atol=1e-3):
         raise ReadEnvError(
             f"models.{role}: {type(model).__name__} changes its logits after the head (by up to "
-            f"{(ours - own).abs().max().item():.3g}), which this engine leaves out; choose a {role} of another architecture"
+            f"{(used - full).abs().max().item():.3g}), which this engine leaves out; choose a {role} of another architecture"
         )
 
 
 def weights_identity(source: ModelSource, model: PreTrainedModel, placement: Placement, memory: Path | None) -> str:
-    """What an answer of a model depends on beside the prompt, to the last digit: its files, and how it is computed.
+    """Identity of a model's answers to the last digit: its files and its placement.
 
     Args:
-        source: where the model came from.
-        model: as it was loaded.
-        placement: where it is and in which numbers it computes.
-        memory: where digests of large files are remembered.
+        source: location of the model's files.
+        model: the loaded model.
+        placement: device and dtypes.
+        memory: folder in which digests of large files are cached.
     """
     return f"{files_identity(source, model.config, memory)}/{placement.identity}"
 
 
 def files_identity(source: ModelSource, config: Any, memory: Path | None) -> str:
-    """What tells one set of weights from another: the digest of its files, or the commit of the hub.
+    """Identity of a set of weights: the digest of its files, or the commit on the hub.
 
     Args:
-        source: where they are.
-        config: the model's; that of a model of the hub knows its commit.
-        memory: where digests of large files are remembered.
+        source: location of the files.
+        config: configuration of the model; from the hub it contains the commit.
+        memory: folder in which digests of large files are cached.
     """
     path = Path(source.location)
     if path.exists():

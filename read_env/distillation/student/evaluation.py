@@ -1,9 +1,8 @@
-"""How good a student is: the probe score that agents see and the exam's exact match.
+"""Evaluation of a student: the probe score that agents see and the exam's exact match.
 
-*Probe score*: mean over prompts of p(reference completion | prompt) under the model, that is the
-exact match to expect of one sampled completion. It needs one forward pass, no decoding, and it
-moves with every update where exact match moves in jumps. *Exam*: greedy decoding, final answer
-checked by the capability's verifier.
+*Probe score*: mean over prompts of p(reference completion | prompt) under the model, which is the expected exact
+match of one sampled completion. It needs one forward pass and no decoding, and changes smoothly with every update,
+unlike exact match. *Exam*: greedy decoding; the capability's verifier checks the final answer.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import torch
 from read_env.capabilities.base import Split, Suite
 from read_env.capabilities.stream import held_out
 from read_env.distillation.models.decoding import greedy
-from read_env.distillation.models.memory import in_halves
+from read_env.distillation.models.memory import run_with_halving
 from read_env.distillation.text.encoding import Batch, Encoder, collate, completion_logits, length_buckets
 
 if TYPE_CHECKING:
@@ -27,18 +26,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProbeSet:
-    """A fixed held-out set, encoded and batched once.
+    """Fixed held-out set, encoded and batched once.
 
     Attributes:
         batches: length-bucketed batches.
-        owners: for every batch, (n,) capability index of every sequence.
-        sizes: (|C|,) prompts a capability.
-        scored_tokens: completion tokens scored in one measurement.
-        vocabulary: token ids are below this.
+        capability_ids: for every batch, (n,) capability index of every sequence.
+        sizes: (|C|,) prompts per capability.
+        scored_tokens: completion tokens scored per evaluation.
+        vocabulary: V; token ids are below it.
     """
 
     batches: tuple[Batch, ...]
-    owners: tuple[torch.Tensor, ...]
+    capability_ids: tuple[torch.Tensor, ...]
     sizes: np.ndarray
     scored_tokens: int
     vocabulary: int
@@ -48,20 +47,22 @@ class ProbeSet:
         cls, suite: Suite, encoder: Encoder, split: Split, per_capability: int, *, seed: int = 0,
         tokens_per_batch: int = 2048,
     ) -> ProbeSet:  # fmt: skip
-        """Encodes ``per_capability`` prompts of every capability of ``suite``."""
+        """Encode ``per_capability`` prompts of every capability, in batches of about ``tokens_per_batch`` padded tokens."""
         prompts = [p for c in suite for p in held_out(c, split, per_capability, seed)]
         index = {name: i for i, name in enumerate(suite.names)}
         prompt_ids = encoder.prompts([p.text for p in prompts])
         completion_ids = encoder.completions([p.reference for p in prompts])
         lengths = [len(p) + len(c) for p, c in zip(prompt_ids, completion_ids, strict=True)]
-        batches, owners = [], []
+        batches, capability_ids = [], []
         for bucket in length_buckets(lengths, tokens_per_batch):
             batches.append(
                 collate([prompt_ids[i] for i in bucket], [completion_ids[i] for i in bucket], encoder.pad_id)
             )
-            owners.append(torch.tensor([index[prompts[i].capability] for i in bucket]))
+            capability_ids.append(torch.tensor([index[prompts[i].capability] for i in bucket]))
         sizes = np.full(len(suite), per_capability)
-        return cls(tuple(batches), tuple(owners), sizes, sum(len(c) for c in completion_ids), encoder.vocabulary)
+        return cls(
+            tuple(batches), tuple(capability_ids), sizes, sum(len(c) for c in completion_ids), encoder.vocabulary
+        )
 
 
 @torch.inference_mode()
@@ -70,21 +71,21 @@ def probe_profile(model: PreTrainedModel, probes: ProbeSet, *, per_token: bool =
 
     Args:
         model: the student.
-        probes: what is measured.
-        per_token: take the geometric mean over a reference's tokens in place of their product.
+        probes: held-out set to score.
+        per_token: geometric mean over a reference's tokens in place of their product.
     """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     totals = np.zeros(len(probes.sizes))
-    for batch, owner in zip(probes.batches, probes.owners, strict=True):
+    for batch, ids in zip(probes.batches, probes.capability_ids, strict=True):
         batch = batch.to(device)
         logits = completion_logits(model, batch, probes.vocabulary).float()
         log_p = -torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none")
-        sequence = torch.zeros(len(owner), dtype=torch.float64).index_add_(0, batch.rows.cpu(), log_p.double().cpu())
+        sequence = torch.zeros(len(ids), dtype=torch.float64).index_add_(0, batch.rows.cpu(), log_p.double().cpu())
         if per_token:
-            sequence /= torch.bincount(batch.rows.cpu(), minlength=len(owner))
-        np.add.at(totals, owner.numpy(), sequence.exp().numpy())
+            sequence /= torch.bincount(batch.rows.cpu(), minlength=len(ids))
+        np.add.at(totals, ids.numpy(), sequence.exp().numpy())
     model.train(was_training)
     return totals / probes.sizes
 
@@ -93,11 +94,21 @@ def exam(
     model: PreTrainedModel, encoder: Encoder, suite: Suite, *, split: Split = "exam", per_capability: int = 128,
     seed: int = 0, max_new_tokens: int = 48, batch_size: int = 256,
 ) -> tuple[dict[str, float], int]:  # fmt: skip
-    """Exact match of every capability on a held-out split (the exam, unless told otherwise).
+    """Exact match of every capability on a held-out split.
+
+    Args:
+        model: the student.
+        encoder: encoder of its tokenizer.
+        suite: capabilities with their verifiers.
+        split: held-out split.
+        per_capability: prompts per capability.
+        seed: seed of the held-out prompts.
+        max_new_tokens: maximum length of a completion, tokens.
+        batch_size: prompts decoded together; halved on out-of-memory.
 
     Returns:
-        Share of prompts whose greedily decoded final answer the verifier accepts, in [0, 1], by
-        capability; and the tokens that were generated.
+        By capability, the share in [0, 1] of prompts whose greedily decoded final answer the verifier accepts; and
+        the number of tokens generated.
     """
     prompts = [p for c in suite for p in held_out(c, split, per_capability, seed)]
     prompts.sort(key=lambda p: len(p.text))
@@ -110,7 +121,7 @@ def exam(
     remedy = "a smaller distill.max_completion_tokens"
     for start in range(0, len(prompts), batch_size):
         group = prompts[start : start + batch_size]
-        completions = in_halves(encoder.prompts([p.text for p in group]), decode, "an exam is decoded", remedy)
+        completions = run_with_halving(decode, encoder.prompts([p.text for p in group]), "decoding an exam", remedy)
         for prompt, ids in zip(group, completions, strict=True):
             correct[prompt.capability] += suite[prompt.capability].verify(prompt, encoder.text(ids))
             generated += len(ids)

@@ -1,111 +1,104 @@
-"""A chunk on the student's own samples: quotas -> prompts -> rollouts -> updates, until the tokens are used.
+"""On-policy chunk: quotas -> prompts -> rollouts -> updates, until the tokens are used.
 
-On-policy methods train on what the student says now, so rollouts and updates take turns, and how many
-tokens a prompt takes is known only afterwards. The ledger stays exact all the same: no rollout is begun
-that could cost more than what is left, and what was sampled is charged as it is. Samples are never cut
-to fit, since a verifier takes a cut answer for a wrong one. Where the budget ends, rollouts become
-small; they go into one last update together.
+Rollouts and updates alternate, and the number of tokens of a sample is known only afterwards. The budget is
+still never overspent: a rollout begins only if its longest possible samples fit into what is left. Samples
+are never cut to fit, since a verifier rejects a cut answer. Near the end of the budget rollouts get small;
+they are collected for one last update.
 """
 
 from __future__ import annotations
 
 import itertools
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from read_env.capabilities.base import Suite
 from read_env.config import DistillConfig
 from read_env.distillation.examples.allocation import Quotas
-from read_env.distillation.examples.stream import Supply
-from read_env.distillation.student.rollouts import roll_out
+from read_env.distillation.examples.stream import ExampleStream
+from read_env.distillation.student.rollouts import sample_rollouts
 from read_env.distillation.student.student import Student, UpdateStats
 from read_env.distillation.teachers.base import ScoringTeacher
-from read_env.distillation.text.completion import Sample
+from read_env.distillation.text.completion import Example
 
 
 @dataclass(frozen=True)
-class Practice:
-    """What a chunk on own samples did: its samples, the capability of each, and the optimizer steps."""
+class TrainedChunk:
+    """Examples that a chunk trained on, the capability index of each, and the optimizer steps."""
 
-    samples: list[Sample]
-    owners: list[int]
-    updates: list[UpdateStats]
+    examples: list[Example] = field(default_factory=list)
+    capability_ids: list[int] = field(default_factory=list)
+    updates: list[UpdateStats] = field(default_factory=list)
 
 
-def practise(
-    student: Student, teacher: ScoringTeacher, suite: Suite, supply: Supply, quotas: Quotas, config: DistillConfig, *,
-    open_: np.ndarray, left: int, last: bool, progress: float, seed: str,
-) -> Practice:  # fmt: skip
-    """Rollouts and updates until the quotas are met, or in the last chunk until the budget is.
+def train_on_policy(
+    student: Student, teacher: ScoringTeacher, suite: Suite, stream: ExampleStream, quotas: Quotas,
+    config: DistillConfig, *, eligible: np.ndarray, tokens_left: int, last: bool, progress: float, seed: str,
+) -> TrainedChunk:  # fmt: skip
+    """Roll out and update until the quotas are met; in the last chunk until the budget is spent.
 
     Args:
-        student: learns.
-        teacher: scores what it says.
-        suite: whose verifiers grade it.
-        supply: of prompts.
-        quotas: what each capability is owed, in sampled tokens.
-        config: group size, prompts a rollout, longest sample.
-        open_: (|C|,) which capabilities may get tokens.
-        left: completion tokens that may be spent.
-        last: spend what is left.
-        progress: share of the budget that is spent, in [0, 1].
-        seed: of the draws in this chunk.
+        student: the student.
+        teacher: teacher that scores the samples.
+        suite: capabilities whose verifiers grade the samples.
+        stream: stream of prompts.
+        quotas: sampled tokens that each capability is owed.
+        config: samples per prompt, prompts per rollout, maximum length.
+        eligible: (|C|,) bool, capabilities that may get tokens.
+        tokens_left: completion tokens left in the budget.
+        last: True in the last chunk of the budget.
+        progress: share of the budget spent so far, in [0, 1].
+        seed: seed of the draws in this chunk.
     """
-    done = Practice([], [], [])
-    group, longest = config.num_generations, config.max_completion_tokens
-    few = config.rollout_batch_size / 2
-    waiting: list[Sample] = []  # for an update; the student has not changed since they were sampled
+    chunk = TrainedChunk()
+    longest_group = config.num_generations * config.max_completion_tokens
+    pending: list[Example] = []  # samples of the current student that no update has used
 
-    def learn() -> None:
-        if waiting:
-            done.updates.append(student.update(waiting, progress))
-            waiting.clear()
+    def update() -> None:
+        if pending:
+            chunk.updates.append(student.update(pending, progress))
+            pending.clear()
 
     for number in itertools.count():
-        limit = min(config.rollout_batch_size, left // (group * longest))
-        chosen = _choose(supply, quotas, open_, student, group, limit, last)
-        if not chosen or (done.updates and not last and len(chosen) < limit / 2):
+        limit = min(config.rollout_batch_size, tokens_left // longest_group)
+        chosen = _choose_prompts(stream, quotas, eligible, student, config.num_generations, limit, last)
+        if not chosen or (chunk.updates and not last and len(chosen) < limit / 2):
             break  # what is owed waits for the next chunk: an update on one or two prompts is mostly noise
-        samples = roll_out(
-            [supply.take_prompt(capability) for capability in chosen],
-            student,
-            teacher,
-            suite,
-            group=group,
-            max_new_tokens=longest,
+        samples = sample_rollouts(
+            [stream.take_prompt(capability) for capability in chosen], student, teacher, suite,
+            num_generations=config.num_generations, max_new_tokens=config.max_completion_tokens,
             seed=zlib.crc32(f"{seed}/{number}".encode()),
-        )
-        owners = [capability for capability in chosen for _ in range(group)]
-        for capability, sample in zip(owners, samples, strict=True):
+        )  # fmt: skip
+        capability_ids = [capability for capability in chosen for _ in range(config.num_generations)]
+        for capability, sample in zip(capability_ids, samples, strict=True):
             quotas.take(capability, len(sample))
-            left -= len(sample)
-        done.samples.extend(samples)
-        done.owners.extend(owners)
-        waiting.extend(samples)
-        if left // (group * longest) >= few:
-            learn()
-    learn()
-    return done
+            tokens_left -= len(sample)
+        chunk.examples.extend(samples)
+        chunk.capability_ids.extend(capability_ids)
+        pending.extend(samples)
+        if tokens_left // longest_group >= config.rollout_batch_size / 2:
+            update()
+    update()
+    return chunk
 
 
-def _choose(
-    supply: Supply, quotas: Quotas, open_: np.ndarray, student: Student, group: int, limit: int, last: bool
-) -> list[int]:
-    """Capabilities of the next prompts by quota, as if every sample were as long as the prompt's reference."""
+def _choose_prompts(
+    stream: ExampleStream, quotas: Quotas, eligible: np.ndarray, student: Student, num_generations: int, limit: int,
+    last: bool,
+) -> list[int]:  # fmt: skip
+    """Capability indices of the next prompts by quota, if every sample were as long as the prompt's reference."""
 
-    def expected(capability: int) -> int:
-        return group * len(student.encoder.completions([supply.peek_prompt(capability).reference])[0])
+    def expected_tokens(capability: int) -> int:
+        reference = stream.peek_prompt(capability).reference
+        return num_generations * len(student.encoder.completions([reference])[0])
 
-    ahead = Quotas(len(open_))
-    ahead.owed = quotas.owed.copy()
+    planned = Quotas(len(eligible))
+    planned.load_state_dict(quotas.state_dict())
     chosen: list[int] = []
-    lengths = [expected(c) if open_[c] else 0 for c in range(len(open_))]
-    while len(chosen) < limit:
-        choice = ahead.choose(open_, lengths, fill=last)
-        if choice is None:
-            break
-        ahead.take(choice, lengths[choice])
+    lengths = [expected_tokens(c) if eligible[c] else 0 for c in range(len(eligible))]
+    while len(chosen) < limit and (choice := planned.choose(eligible, lengths, fill=last)) is not None:
+        planned.take(choice, lengths[choice])
         chosen.append(choice)
     return chosen

@@ -1,65 +1,61 @@
-"""What a student says itself: sampled, scored by the teacher, graded by the verifiers."""
+"""Rollouts: completions sampled from the student, scored by the teacher, graded by the verifiers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from read_env.capabilities.base import Prompt, Suite
 from read_env.distillation.models.decoding import sample
-from read_env.distillation.models.memory import in_halves
+from read_env.distillation.models.memory import run_with_halving
 from read_env.distillation.student.student import Student
 from read_env.distillation.teachers.base import ScoringTeacher
-from read_env.distillation.text.completion import Sample
-from read_env.distillation.text.encoding import Encoder
+from read_env.distillation.text.completion import Example
 from read_env.losses.grpo import group_advantages
 
 
-def roll_out(
-    prompts: Sequence[Prompt], student: Student, teacher: ScoringTeacher, suite: Suite, *, group: int,
+def sample_rollouts(
+    prompts: Sequence[Prompt], student: Student, teacher: ScoringTeacher, suite: Suite, *, num_generations: int,
     max_new_tokens: int, seed: int,
-) -> list[Sample]:  # fmt: skip
-    """``group`` samples of each prompt, in order, scored and graded.
+) -> list[Example]:  # fmt: skip
+    """Sample ``num_generations`` completions per prompt at temperature 1, in order, with scores and rewards.
 
     Args:
-        prompts: what the student is asked.
-        student: at temperature 1, as it is now.
-        teacher: shares the student's vocabulary.
-        suite: whose verifiers give the rewards.
-        group: samples a prompt.
-        max_new_tokens: samples are cut here.
-        seed: of the draws.
+        prompts: prompts, one group of samples each.
+        student: the student that samples.
+        teacher: teacher with the student's vocabulary.
+        suite: capabilities whose verifiers give the rewards, 1 or 0.
+        num_generations: samples per prompt.
+        max_new_tokens: maximum length of a sample, tokens.
+        seed: seed of the draws.
     """
-    texts = [prompt.text for prompt in prompts for _ in range(group)]
-    repeated = [prompt for prompt in prompts for _ in range(group)]
+    repeated = [prompt for prompt in prompts for _ in range(num_generations)]
+    texts = [prompt.text for prompt in repeated]
     encoder = student.encoder
     prompt_ids = encoder.prompts(texts)
 
-    def draw(places: Sequence[int]) -> list[list[int]]:
+    def draw(rows: Sequence[int]) -> list[list[int]]:
         return sample(
-            student.model, [prompt_ids[place] for place in places], max_new_tokens=max_new_tokens,
-            eos_id=encoder.eos_id, pad_id=encoder.pad_id, vocabulary=encoder.vocabulary, seed=seed + places[0],
+            student.model, [prompt_ids[row] for row in rows], max_new_tokens=max_new_tokens, eos_id=encoder.eos_id,
+            pad_id=encoder.pad_id, vocabulary=encoder.vocabulary, seed=seed + rows[0],
         )  # fmt: skip
 
-    with student.placement.computing():
-        said = in_halves(
-            range(len(texts)), draw, "the student answers prompts", "a smaller distill.max_completion_tokens"
+    with student.placement.autocast():
+        completion_ids = run_with_halving(
+            draw, range(len(texts)), "sampling completions of the student", "a smaller distill.max_completion_tokens"
         )
-    rewards = grade(repeated, said, encoder, suite)
-    advantages = group_advantages(torch.tensor(rewards).view(len(prompts), group)).flatten().tolist()
-    scored = teacher.score(texts, said)
+    rewards = torch.tensor([
+        float(suite[prompt.capability].verify(prompt, encoder.text(ids)))
+        for prompt, ids in zip(repeated, completion_ids, strict=True)
+    ])  # fmt: skip
+    advantages = group_advantages(rewards.view(len(prompts), num_generations)).flatten()
+    scores = teacher.score(texts, completion_ids)
     return [
-        Sample(prompt, tuple(ids), tuple(tokens), targets, theirs, advantage, reward)
-        for prompt, ids, tokens, (targets, theirs), advantage, reward in zip(
-            repeated, prompt_ids, said, scored, advantages, rewards, strict=True
+        Example(
+            prompt, tuple(prompt_ids[row]), tuple(ids),
+            replace(targets, advantages=advantages[row].repeat(len(ids)), rewards=rewards[row].repeat(len(ids))),
         )
-    ]
-
-
-def grade(prompts: Sequence[Prompt], said: Sequence[Sequence[int]], encoder: Encoder, suite: Suite) -> list[float]:
-    """1 for every completion that the capability's verifier accepts, else 0."""
-    return [
-        float(suite[prompt.capability].verify(prompt, encoder.text(tokens)))
-        for prompt, tokens in zip(prompts, said, strict=True)
-    ]
+        for row, (prompt, ids, targets) in enumerate(zip(repeated, completion_ids, scores, strict=True))
+    ]  # fmt: skip

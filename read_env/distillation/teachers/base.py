@@ -1,9 +1,8 @@
-"""The teacher: asked once per prompt, in fixed blocks.
+"""Teacher protocols, and the cache that asks a teacher once per prompt, in fixed blocks.
 
-Batch shape alone moves logits in the last digits, so what a prompt gets back must not depend on
-which prompts happened to be asked beside it. The stream is therefore cut into fixed blocks, a block
-is always answered as a whole, and the cache holds blocks: whoever fills it, the answer is the same
-to the bit.
+Batch shape changes the last digits of logits, so an answer must not depend on the other prompts of its batch. The
+stream is therefore cut into fixed blocks, a block is always answered as a whole, and the cache stores blocks:
+the answers are the same to the bit whichever run filled it.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
-
-import torch
 
 from read_env.distillation.teachers.cache_use import CacheUse
 from read_env.distillation.teachers.store import BlockStore, StoreStats
@@ -28,49 +25,65 @@ _LOG = logging.getLogger(__name__)
 
 
 class Teacher(Protocol):
-    """Anything that answers a block of prompts."""
+    """Model that answers blocks of prompts."""
 
     @property
     def batched(self) -> bool:
-        """Whether an answer depends in its last digits on what was asked beside it."""
+        """True if the last digits of an answer depend on the other prompts of its block."""
         ...
 
     @property
     def encoder(self) -> AnswerText:
-        """The vocabulary of its answers."""
+        """Vocabulary of its answers."""
         ...
 
     @property
     def identity(self) -> str:
-        """What determines an answer beside the prompts: weights, tokenizer, decoding settings."""
+        """Identity of weights, tokenizer and decoding settings: with the prompts it determines the answers."""
         ...
 
-    def ask(self, texts: Sequence[str], arrived: Callable[[int, Answer], None] | None = None) -> tuple[Answer, ...]:
-        """Answers to a block of prompts, in order; ``arrived`` may be told of each one as soon as it is there."""
+    def complete(
+        self, texts: Sequence[str], on_answer: Callable[[int, Answer], None] | None = None
+    ) -> tuple[Answer, ...]:
+        """Answer a block of prompts.
+
+        Args:
+            texts: prompts.
+            on_answer: called with index and answer as soon as one is complete, by teachers with ``batched`` False.
+
+        Returns:
+            One answer per prompt, in order.
+        """
         ...
 
 
 @runtime_checkable
 class ScoringTeacher(Teacher, Protocol):
-    """A teacher whose probabilities of other people's tokens can be had: what on-policy objectives need."""
+    """Teacher that also gives probabilities of completions written by others; needed by on-policy objectives."""
 
-    def score(
-        self, texts: Sequence[str], token_ids: Sequence[Sequence[int]]
-    ) -> list[tuple[TeacherTargets, torch.Tensor]]:
-        """For each completion its likely tokens at every position, and the (m,) log-probabilities of the given ones."""
+    def score(self, texts: Sequence[str], completion_ids: Sequence[Sequence[int]]) -> list[TeacherTargets]:
+        """Score completions in the teacher's vocabulary.
+
+        Args:
+            texts: prompts.
+            completion_ids: token ids of one completion per prompt.
+
+        Returns:
+            Targets of each completion, with ``teacher_log_probs``.
+        """
         ...
 
 
 class TeacherCache:
-    """Wraps any teacher and keeps its answers, block by block: in memory, and on disk if there is a store.
+    """Cache of a teacher's answers, block by block: in memory, and on disk if there is a store.
 
     Args:
-        teacher: asked when a block isn't there.
-        max_completion_tokens: the oldest blocks leave memory when more than this is held.
-        store: keeps blocks beyond this process. One that can't be written is left alone, with a warning.
+        teacher: teacher that is asked for missing blocks.
+        max_completion_tokens: completion tokens kept in memory; the least recently used blocks are evicted.
+        store: store on disk. After a failed write it is only read, with a warning.
 
     Attributes:
-        asked_tokens: completion tokens that the teacher itself gave.
+        asked_tokens: completion tokens that the teacher itself generated.
     """
 
     def __init__(
@@ -87,13 +100,13 @@ class TeacherCache:
         self._blocks: OrderedDict[bytes, tuple[Answer, ...]] = OrderedDict()
         self._held = 0
 
-    def ask(self, texts: Sequence[str]) -> tuple[Answer, ...]:
+    def complete(self, texts: Sequence[str]) -> tuple[Answer, ...]:
         """Answers to one fixed block of prompts, in order."""
-        return self._ask_block(texts) if self.teacher.batched else self._ask_each(texts)
+        return self._complete_block(texts) if self.teacher.batched else self._complete_each(texts)
 
     @property
     def use(self) -> CacheUse:
-        """What was asked so far, and where the answers came from."""
+        """Counts of blocks and tokens asked so far, and of those served from memory or disk."""
         stats = self.store.stats if self.store else StoreStats()
         return CacheUse(
             blocks_asked=self._asked_blocks,
@@ -106,40 +119,43 @@ class TeacherCache:
             read_seconds=stats.read_seconds,
         )
 
-    def _ask_each(self, texts: Sequence[str]) -> tuple[Answer, ...]:
-        """Prompt by prompt: what has arrived stays when a later one fails."""
+    def _complete_each(self, texts: Sequence[str]) -> tuple[Answer, ...]:
+        """Answers prompt by prompt; those that are complete are kept when a later one fails."""
         keys = [self._key([text]) for text in texts]
         found = {key: self._look_up(key) for key in dict.fromkeys(keys)}
-        unknown = [place for place, key in enumerate(keys) if found[key] is None and keys.index(key) == place]
+        missing = [i for i, key in enumerate(keys) if found[key] is None and keys.index(key) == i]
 
-        def arrived(place: int, answer: Answer) -> None:
-            found[keys[unknown[place]]] = (answer,)
-            self.asked_tokens += len(answer)
-            self._keep(keys[unknown[place]], (answer,))
-            self._hold(keys[unknown[place]], (answer,))
+        def on_answer(index: int, answer: Answer) -> None:
+            key = keys[missing[index]]
+            found[key] = (answer,)
+            self._add(key, (answer,))
 
-        if unknown:
-            self.teacher.ask([texts[place] for place in unknown], arrived)
+        if missing:
+            self.teacher.complete([texts[i] for i in missing], on_answer)
         return tuple(block[0] for key in keys if (block := found[key]) is not None)
 
-    def _ask_block(self, texts: Sequence[str]) -> tuple[Answer, ...]:
+    def _complete_block(self, texts: Sequence[str]) -> tuple[Answer, ...]:
         key = self._key(texts)
         block = self._look_up(key)
         if block is None:
-            block = self.teacher.ask(texts)
-            self.asked_tokens += sum(len(answer) for answer in block)
-            self._keep(key, block)
-            self._hold(key, block)
+            block = self.teacher.complete(texts)
+            self._add(key, block)
         return block
+
+    def _add(self, key: bytes, block: tuple[Answer, ...]) -> None:
+        """Count a new block of the teacher and keep it."""
+        self.asked_tokens += sum(len(answer) for answer in block)
+        self._write(key, block)
+        self._hold(key, block)
 
     def _key(self, texts: Sequence[str]) -> bytes:
         encoder = self.teacher.encoder
-        # What the model reads: how a tokenizer cuts a text is no part of its vocabulary. A server keeps its own to itself.
-        asked = encoder.prompts(texts) if isinstance(encoder, Encoder) else texts
-        return hashlib.blake2b(json.dumps([self.teacher.identity, *asked]).encode(), digest_size=16).digest()
+        # Token ids, since tokenizers with equal vocabularies may split a text differently; a server's are unknown.
+        prompts = encoder.prompts(texts) if isinstance(encoder, Encoder) else texts
+        return hashlib.blake2b(json.dumps([self.teacher.identity, *prompts]).encode(), digest_size=16).digest()
 
     def _look_up(self, key: bytes) -> tuple[Answer, ...] | None:
-        """The block of that key if there is one; counted."""
+        """Block of that key if there is one; counts the lookup."""
         block = self._held_block(key)
         self._asked_blocks += 1
         if block is not None:
@@ -148,7 +164,7 @@ class TeacherCache:
         return block
 
     def _held_block(self, key: bytes) -> tuple[Answer, ...] | None:
-        """From memory, else from disk."""
+        """Block from memory, else from disk."""
         if key in self._blocks:
             self._blocks.move_to_end(key)
             return self._blocks[key]
@@ -163,7 +179,7 @@ class TeacherCache:
         while self._held > self.max_completion_tokens and len(self._blocks) > 1:
             self._held -= sum(len(answer) for answer in self._blocks.popitem(last=False)[1])
 
-    def _keep(self, key: bytes, block: tuple[Answer, ...]) -> None:
+    def _write(self, key: bytes, block: tuple[Answer, ...]) -> None:
         if self.store is None or not self._writable:
             return
         try:

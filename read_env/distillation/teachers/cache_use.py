@@ -1,7 +1,7 @@
-"""What was asked of the teacher's cache, in counts.
+"""Counts of the teacher cache's use.
 
-They say how a run came about and nothing of what came out: a cold and a warm run have the same
-student to the bit and other counts. So they are recorded beside the seconds, and compared as little.
+They depend on earlier runs and not on the result: a cold and a warm run give the same student to the bit and
+different counts. They are therefore recorded with the seconds and left out of comparisons.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True)
 class CacheUse:
-    """Counts since a cache was made, or (as a difference of two) in a step.
+    """Counts since the cache was created, or (as a difference of two) during a step.
 
     Attributes:
-        blocks_asked: fixed blocks of prompts; single prompts where the teacher answers one by one.
-        blocks_served: of those, from memory or disk: no teacher was asked.
+        blocks_asked: blocks of prompts requested; single prompts if the teacher answers one by one.
+        blocks_served: blocks among these found in memory or on disk.
         tokens_asked, tokens_served: the same in completion tokens.
-        disk_tokens, disk_bytes: of the blocks read from disk or written to it; file sizes, digests included.
-        evictions: blocks that this process deleted from disk to keep the bound.
-        read_seconds: spent on reading blocks from disk.
+        disk_tokens, disk_bytes: completion tokens and file sizes of the blocks read from disk or written to it.
+        evictions: blocks that this process deleted from disk to keep the size limit.
+        read_seconds: seconds spent reading blocks from disk.
+
+    Example:
+        >>> (CacheUse(blocks_asked=5, blocks_served=2) - CacheUse(blocks_asked=3)).counts()["blocks_asked"]
+        2
     """
 
     blocks_asked: int = 0
@@ -32,9 +36,9 @@ class CacheUse:
     read_seconds: float = 0.0
 
     def __sub__(self, earlier: CacheUse) -> CacheUse:
-        """What happened since ``earlier``."""
+        """Counts since ``earlier``."""
         return CacheUse(*(getattr(self, one.name) - getattr(earlier, one.name) for one in fields(self)))
 
     def counts(self) -> dict[str, int]:
-        """Everything but the seconds, which belong to the other seconds."""
+        """All counts, without ``read_seconds``."""
         return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "read_seconds"}

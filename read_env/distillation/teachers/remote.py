@@ -1,4 +1,4 @@
-"""A teacher behind an OpenAI-compatible endpoint: text only, asked prompt by prompt."""
+"""Teacher behind an OpenAI-compatible endpoint: text only, one request per prompt."""
 
 from __future__ import annotations
 
@@ -21,42 +21,46 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-#: The environment variables that may hold the key, in this order. Nowhere else is one read from.
+#: Environment variables that may hold the API key, in this order; it is read from nowhere else.
 KEY_VARIABLES = ("READ_ENV_API_KEY", "OPENAI_API_KEY")
 REMOTE = "remote:"
-#: Seconds that a look at a server may take: somebody is waiting for it.
-_LOOK_SECONDS = 5.0
+#: Time-out of the request for a server's models, seconds.
+_CHECK_TIMEOUT = 5.0
 
 
 class Utf8:
-    """Text as its UTF-8 bytes: the vocabulary of a teacher of whom nothing but the text is known."""
+    """UTF-8 bytes as the vocabulary of a teacher that gives text alone.
+
+    Example:
+        >>> Utf8().answer("ab", ended=True).token_ids
+        (97, 98, 256)
+    """
 
     eos_id = 256
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of an answer."""
+        """Text of an answer's token ids."""
         return bytes(i for i in ids if i < self.eos_id).decode("utf-8", "replace")
 
     def answer(self, text: str, *, ended: bool) -> Answer:
-        """An answer of that text; ``ended`` unless it was cut."""
+        """Answer with that text; ``ended`` is False if it was cut."""
         ids = [*text.encode(), *([self.eos_id] if ended else [])]
-        return Answer(tuple(ids), TeacherTargets.of_text(torch.tensor(ids, dtype=torch.int64)))
+        return Answer(tuple(ids), TeacherTargets.from_tokens(torch.tensor(ids, dtype=torch.int64)))
 
 
 class RemoteTeacher:
-    """A model that answers chat requests over HTTP.
+    """Model that answers chat requests over HTTP.
 
-    Every prompt is asked on its own, so an answer doesn't depend on its neighbours, and what has
-    arrived is kept when a later one fails. Requests that time out, are refused for their rate or
-    meet a server that is down are made again with growing pauses.
+    Every prompt is one request, so an answer doesn't depend on other prompts, and complete answers are kept when a
+    later one fails. Requests that time out, hit a rate limit or can't connect are retried with exponential backoff.
 
     Args:
-        name: of the model, as the server knows it.
-        models: address, time-out, retries, requests at once, and the revision that the user vouches for.
-        max_completion_tokens: answers are cut here, in the server's own tokens.
+        name: name of the model on the server.
+        models: address, time-out, retries, concurrent requests, and the revision of the model.
+        max_completion_tokens: maximum length of an answer, in the server's tokens.
 
     Raises:
-        ReadEnvError: no address, a key that can't be sent, or the client's package isn't installed.
+        ReadEnvError: no address, an API key that can't be sent, or the package ``openai`` isn't installed.
     """
 
     batched = False
@@ -73,30 +77,32 @@ class RemoteTeacher:
         address = f"{self._models.remote_base_url}/{self.name}@{self._models.remote_revision}"
         return f"remote/{address}/greedy/{self.max_completion_tokens}"
 
-    def ask(self, texts: Sequence[str], arrived: Callable[[int, Answer], None] | None = None) -> tuple[Answer, ...]:
-        """Answers in order; ``arrived`` is told of each one with its place as soon as it is there.
+    def complete(
+        self, texts: Sequence[str], on_answer: Callable[[int, Answer], None] | None = None
+    ) -> tuple[Answer, ...]:
+        """Answers in order; ``on_answer`` is called with index and answer as soon as one is complete.
 
         Raises:
-            ReadEnvError: an answer that is none, or a server that stays away or refuses.
+            ReadEnvError: an invalid answer, or a server that can't be reached or refuses a request.
         """
         answers: dict[int, Answer] = {}
         with ThreadPoolExecutor(min(len(texts), self._models.remote_concurrency) or 1) as pool:
-            waiting = {pool.submit(self._one, text): place for place, text in enumerate(texts)}
+            futures = {pool.submit(self._request, text): index for index, text in enumerate(texts)}
             try:
-                for done in as_completed(waiting):
-                    answers[waiting[done]] = done.result()
-                    if arrived is not None:
-                        arrived(waiting[done], answers[waiting[done]])
+                for future in as_completed(futures):
+                    answers[futures[future]] = future.result()
+                    if on_answer is not None:
+                        on_answer(futures[future], answers[futures[future]])
             except BaseException:
                 pool.shutdown(cancel_futures=True)
-                # Those that were on their way when one failed are there by now.
-                for done, place in waiting.items():
-                    if arrived is not None and place not in answers and not done.cancelled() and not done.exception():
-                        arrived(place, done.result())
+                # Requests that were running when one failed are complete by now.
+                for future, index in futures.items():
+                    if on_answer and index not in answers and not future.cancelled() and not future.exception():
+                        on_answer(index, future.result())
                 raise
-        return tuple(answers[place] for place in range(len(texts)))
+        return tuple(answers[index] for index in range(len(texts)))
 
-    def _one(self, text: str) -> Answer:
+    def _request(self, text: str) -> Answer:
         import openai
 
         try:
@@ -111,15 +117,15 @@ class RemoteTeacher:
         except openai.APITimeoutError:
             raise ReadEnvError(
                 f"{self._where} did not answer within models.remote_timeout = {self._models.remote_timeout:g}, "
-                f"{self._models.remote_max_retries + 1} times; answers so far are kept: the same command goes on"
+                f"{self._models.remote_max_retries + 1} times; answers so far are kept: run the same command again"
             ) from None
         except openai.APIConnectionError as error:
             raise ReadEnvError(
-                f"{self._where} can't be reached ({_first_line(error.__cause__ or error)}); answers so far are kept: the "
-                "same command goes on"
+                f"{self._where} can't be reached ({_first_line(error.__cause__ or error)}); answers so far are kept: run "
+                "the same command again"
             ) from None
         except (openai.OpenAIError, ValueError) as error:
-            raise ReadEnvError(f"{self._where} sent something that is no answer ({_first_line(error)})") from None
+            raise ReadEnvError(f"{self._where} sent an invalid answer ({_first_line(error)})") from None
         return self._read(found)
 
     def _read(self, found: Any) -> Answer:
@@ -131,22 +137,22 @@ class RemoteTeacher:
                 f"{self._where} sent an answer without text in choices[0].message.content, got {_redacted(str(found))[:80]!r}"
             )
         reason = getattr(choice, "finish_reason", None)
-        if reason not in ("stop", "length"):  # filtered, a call of a tool, or nobody knows: no answer to learn from
+        if reason not in ("stop", "length"):  # filtered, a tool call, or unknown
             raise ReadEnvError(
-                f"{self._where} sent an answer with finish_reason {_redacted(str(reason))[:80]!r}; right would be 'stop' (it "
-                "is whole) or 'length' (it was cut)"
+                f"{self._where} sent an answer with finish_reason {_redacted(str(reason))[:80]!r}; right would be 'stop' "
+                "(complete) or 'length' (cut)"
             )
         if not content:
             if reason == "length":
                 raise ReadEnvError(
-                    f"{self._where} was cut at distill.max_completion_tokens = {self.max_completion_tokens} before it had "
-                    "said anything; right would be a larger number, or a model that doesn't think first"
+                    f"{self._where} was cut at distill.max_completion_tokens = {self.max_completion_tokens} before any "
+                    "text; right would be a larger number, or a model that doesn't reason first"
                 )
-            _LOG.warning("%s answered a prompt with nothing", self._where)
+            _LOG.warning("%s gave an empty answer", self._where)
         try:
             return self.encoder.answer(content, ended=reason == "stop")
         except UnicodeEncodeError as error:
-            raise ReadEnvError(f"{self._where} sent an answer that is no text in UTF-8 ({error.reason})") from None
+            raise ReadEnvError(f"{self._where} sent an answer that is not valid UTF-8 ({error.reason})") from None
 
     @property
     def _where(self) -> str:
@@ -155,13 +161,13 @@ class RemoteTeacher:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What a server said when it was asked for its models.
+    """Result of a request for a server's models.
 
     Attributes:
-        reached: it answered, in whatever way.
-        refused: it wants another key, or one at all.
-        names: of its models; None where it doesn't say.
-        trouble: what went wrong, in words that hold no key; empty if nothing did.
+        reached: the server responded.
+        refused: the API key is missing or was rejected.
+        names: names of its models; None if it doesn't list them.
+        trouble: error message without the key; empty without an error.
     """
 
     reached: bool
@@ -170,7 +176,7 @@ class Endpoint:
     trouble: str = ""
 
     def text(self, name: str) -> str:
-        """One line; ``name`` is the model that is wanted."""
+        """One line about the server; ``name`` is the requested model."""
         if self.trouble:
             return f"{'yes, but' if self.reached else 'no:'} {self.trouble}"
         if self.names is None:
@@ -178,17 +184,17 @@ class Endpoint:
         if name in self.names:
             return f"yes, and has {name!r}"
         few = ", ".join(self.names[:5]) + (", …" if len(self.names) > 5 else "")
-        # Some servers load what is asked for by name, whatever they list.
+        # Some servers load a model by name without listing it.
         return f"yes, but {name!r} is not among the {len(self.names)} models that it lists ({few or 'none'})"
 
 
 def look(models: ModelConfig) -> Endpoint:
-    """Asks the server for its models (GET /models), once and not for long.
+    """Request the server's models (GET /models), once and with a short time-out.
 
     Raises:
         ReadEnvError: as for :class:`RemoteTeacher`.
     """
-    client = _client(models).with_options(timeout=min(_LOOK_SECONDS, models.remote_timeout), max_retries=0)
+    client = _client(models).with_options(timeout=min(_CHECK_TIMEOUT, models.remote_timeout), max_retries=0)
     import openai
 
     try:
@@ -212,7 +218,7 @@ def look(models: ModelConfig) -> Endpoint:
 
 
 def key_variable() -> str:
-    """The environment variable that the key is taken from; empty if none is set."""
+    """Environment variable that the API key is read from; empty if none is set."""
     return next((name for name in KEY_VARIABLES if os.environ.get(name, "").strip()), "")
 
 
@@ -237,7 +243,7 @@ def _client(models: ModelConfig) -> OpenAI:
 
 
 def _key() -> str:
-    """The key, without the line's end that a file or a shell may have left on it; ``none`` where none is set."""
+    """API key without surrounding white space, such as a line break from a file; ``none`` if none is set."""
     name = key_variable()
     key = os.environ.get(name, "none").strip()
     if not (key.isascii() and key.isprintable()):
@@ -248,15 +254,15 @@ def _key() -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    """What an error says, without anything that might be the key."""
+    """First line of an error's message, without the API key."""
     return _redacted(str(error)).strip().partition("\n")[0][:200]
 
 
 def _redacted(text: str) -> str:
-    """A text with the names of the variables in place of the keys. Cut it afterwards: half a key is no key to be found."""
+    """Replace API keys by the names of their variables; to be called before a text is cut, which may split a key."""
     for name in KEY_VARIABLES:
         held = os.environ.get(name, "")
-        # As it is sent, and as a message that quotes it shows it.
+        # As sent, and as quoted in a message.
         for key in (held, held.strip()):
             for form in (key, repr(key)[1:-1]):
                 text = text.replace(form, f"${name}") if form.strip() else text

@@ -1,8 +1,8 @@
-"""Teacher answers on disk: one file a block, shared by any number of processes.
+"""Store of teacher answers on disk: one file per block, shared by any number of processes.
 
-A file is either a whole block or not believed: it begins with a digest of its key and content. Writers
-give it its name only when it is complete, so a killed one leaves nothing but a temporary file, and two
-writers of one block write the same bytes. Nothing needs a lock, and a network file system will do.
+A file begins with a digest of its key and content, and is discarded if that doesn't match. Files are written under
+a temporary name and renamed, so a killed writer leaves only a temporary file, and two writers of one block write
+the same bytes. No lock is needed, and network file systems work.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from read_env.losses.targets import TeacherTargets
 
 _DIGEST_BYTES = 16
 _SUFFIX = ".block"
-#: Names that a store gives, in folders of two hexadecimal digits. Whatever else lies there is somebody else's.
+#: Folders (two hexadecimal digits) and file names of a store; other files are never touched.
 _FOLDERS = "[0-9a-f][0-9a-f]"
 _OWN = re.compile(r"[0-9a-f]{32}(\.block|\.[0-9a-f]{32}\.tmp)")
-#: Temporary files that are older belong to a writer that is gone.
+#: Age in seconds above which a temporary file is deleted: its writer was killed.
 _ABANDONED_SECONDS = 3600.0
-#: A block read again within this time keeps its place in the order of eviction.
+#: Minimum interval between updates of a block's time of last use, seconds.
 _TOUCH_SECONDS = 600.0
-#: An eviction makes this share of the bound free, so that the next one is far.
+#: Share of the size limit that an eviction frees.
 _HEADROOM = 0.1
-#: Processes that may write at once without taking more than that share beyond the bound, together.
+#: Concurrent writers that together stay within that share above the limit.
 _WRITERS = 8
 
 
 @dataclass(frozen=True)
 class StoreStats:
-    """What a store did for this process.
+    """Statistics of a store in this process.
 
     Attributes:
-        hits, misses: blocks that were there, and that were not.
-        damaged: of the misses, blocks that were there but wrong; they are deleted.
+        hits, misses: blocks found, and not found.
+        damaged: misses whose file had a wrong digest; the file is deleted.
         tokens: completion tokens read or written.
-        bytes: of the blocks read or written.
-        evicted: blocks deleted to keep the bound.
-        read_seconds: spent on the hits.
+        bytes: bytes read or written.
+        evicted: blocks deleted to keep the size limit.
+        read_seconds: seconds spent reading the hits.
     """
 
     hits: int = 0
@@ -61,35 +61,25 @@ class StoreStats:
     evicted: int = 0
     read_seconds: float = 0.0
 
-    @property
-    def hit_rate(self) -> float:
-        """Share of the blocks asked for that were there; 0 before the first."""
-        return self.hits / max(1, self.hits + self.misses)
-
-    @property
-    def bytes_per_token(self) -> float:
-        """Of the blocks read or written; 0 before the first."""
-        return self.bytes / max(1, self.tokens)
-
 
 class BlockStore:
     """Blocks of answers by key.
 
     Args:
-        directory: made at the first write; several processes and machines may use it at once.
-        max_bytes: the blocks read longest ago go when all together are larger. What other processes write counts
-            from the next time that the folder is measured: at the first write, and after every 80th of the bound.
+        directory: folder, created at the first write; several processes and machines may share it.
+        max_bytes: size limit; above it the least recently used blocks are deleted. The size is measured at the first
+            write and after every 80th of the limit, which then includes the blocks of other processes.
     """
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
         self.directory = directory
         self.max_bytes = max_bytes
         self.stats = StoreStats()
-        self._size = math.inf  # of the directory, as far as this process knows
-        self._unmeasured = 0  # written since it was measured
+        self._size = math.inf  # bytes in the directory, as far as this process knows
+        self._unmeasured = 0  # bytes written since it was measured
 
     def read(self, key: bytes) -> tuple[Answer, ...] | None:
-        """The block of that key, or None: there is none, or it is damaged."""
+        """Block of that key; None if there is none or it is damaged."""
         path, started = self._path(key), time.perf_counter()
         try:
             content = path.read_bytes()
@@ -109,7 +99,7 @@ class BlockStore:
         return block
 
     def write(self, key: bytes, block: Sequence[Answer]) -> None:
-        """Keeps a block.
+        """Write a block.
 
         Raises:
             OSError: the disk is full or the directory can't be written.
@@ -138,7 +128,7 @@ class BlockStore:
         self.stats = StoreStats(**values)
 
     def _files(self) -> list[tuple[float, int, Path]]:
-        """(time of last use, bytes, path) of all blocks; abandoned temporary files are deleted on the way."""
+        """(time of last use, bytes, path) of all blocks; deletes old temporary files."""
         found = []
         for path in self.directory.glob(f"{_FOLDERS}/*"):
             if not _OWN.fullmatch(path.name):
@@ -152,15 +142,15 @@ class BlockStore:
         return found
 
     def _keep_bound(self) -> None:
-        """Measures the directory, and evicts where it is too large."""
+        """Measure the directory and evict blocks above the limit."""
         files = sorted(self._files())
         size = sum(bytes_ for _, bytes_, _ in files)
         if size > self.max_bytes:
-            # The newest stays, however large: it was just asked for.
+            # The newest block stays in any case: it was just requested.
             for _, bytes_, path in files[:-1]:
                 if size <= self.max_bytes * (1 - _HEADROOM):
                     break
-                with contextlib.suppress(OSError):  # somebody else's eviction was faster
+                with contextlib.suppress(OSError):  # deleted by another process
                     path.unlink()
                     self._count(evicted=1)
                 size -= bytes_
@@ -168,7 +158,7 @@ class BlockStore:
 
 
 def _encode(key: bytes, block: Sequence[Answer]) -> bytes:
-    """Digest and tensors."""
+    """Digest and tensors of a block, as bytes."""
     targets = TeacherTargets.concatenate([answer.targets for answer in block])
     token_ids = [token for answer in block for token in answer.token_ids]
     tensors = {
@@ -183,7 +173,7 @@ def _encode(key: bytes, block: Sequence[Answer]) -> bytes:
 
 
 def _narrow(ids: torch.Tensor) -> torch.Tensor:
-    """Non-negative integers in as few bytes as they fit in."""
+    """Non-negative integers in the smallest of two dtypes."""
     largest = int(ids.max()) if ids.numel() else 0
     return ids.to(torch.int16 if largest < 2**15 else torch.int32).contiguous()
 

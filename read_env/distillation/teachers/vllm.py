@@ -1,7 +1,6 @@
-"""A teacher inside vLLM, in this process: the answers of a large model many at a time.
+"""Teacher in vLLM, in this process: batched answers of a large model.
 
-Written after the interface of vLLM 0.33 and tested against a stand-in with the same types; it has not
-been run on a GPU yet.
+Written for the interface of vLLM 0.33 and tested against a fake module with the same types; not yet run on a GPU.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import importlib
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,25 +23,25 @@ from read_env.losses.targets import TeacherTargets
 _LOG = logging.getLogger(__name__)
 
 VLLM = "vllm:"
-#: The least tail that a difference from 1 can show, where the kept probabilities are fp32.
+#: Smallest tail: below it, 1 minus a sum of fp32 probabilities has no correct digits.
 _TAIL = 2.0**-24
 
 
 class VllmTeacher:
-    """A model in vLLM that decodes greedily, and scores what others wrote.
+    """Model in vLLM that decodes greedily and scores completions.
 
-    The probabilities are the model's own (``raw_logprobs``): before penalties, temperature and the
-    like. vLLM gives the K likeliest and no sum over the others, so the tail is 1 minus their sum, and
-    at least 6e-8: below that the difference has no digits. Which prompts share a batch is vLLM's to
-    decide, so two askings may differ in the last digits; the cache keeps the first.
+    The log-probabilities are ``raw_logprobs``, before penalties and temperature. vLLM returns the K most likely
+    tokens without the sum over the others, so the tail is 1 minus their sum, and at least 6e-8: below that the
+    difference has no correct digits. vLLM decides which prompts share a batch, so the last digits of two identical
+    requests may differ; the cache keeps the first.
 
     Args:
         location: folder or hub id, as vLLM takes it.
-        models: dtype, share of the GPU's memory, GPUs.
-        encoder: of the model's tokenizer, whose chat template wraps the prompts.
+        models: dtype, share of the GPU's memory, number of GPUs.
+        encoder: encoder of the model's tokenizer, whose chat template wraps the prompts.
         weights: digest of the weights.
-        max_completion_tokens: answers are cut here.
-        top_k: probabilities kept a token.
+        max_completion_tokens: maximum length of an answer, tokens.
+        top_k: K, log-probabilities kept per token.
 
     Raises:
         ReadEnvError: vLLM isn't installed, or can't load the model.
@@ -57,7 +57,7 @@ class VllmTeacher:
         self.encoder = encoder
         self.max_completion_tokens = max_completion_tokens
         self.top_k = min(top_k, encoder.vocabulary)
-        # A fingerprint reads the whole vocabulary, and every key has the identity in it.
+        # Computed once: the fingerprint hashes the whole vocabulary, and every cache key contains the identity.
         self._identity = (
             f"vllm/{weights}/{models.dtype}/{encoder.fingerprint}/greedy/{max_completion_tokens}/top{self.top_k}"
         )
@@ -71,11 +71,11 @@ class VllmTeacher:
                 gpu_memory_utilization=models.vllm_gpu_memory_utilization,
                 max_logprobs=self.top_k,
                 logprobs_mode="raw_logprobs",
-                max_model_len=-1,  # what fits into that share of the memory
-                # Of the model's own decoding settings nothing is wanted: those of this class are part of the cache's key.
+                max_model_len=-1,  # as much as fits into that share of the memory
+                # Ignore the model's own decoding settings: those of this class are part of the cache key.
                 generation_config="vllm",
             )
-        except Exception as error:  # its engine runs in other processes, and raises whatever they died of
+        except Exception as error:  # the engine's processes raise errors of any type
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise ReadEnvError(
                 f"models.teacher: vLLM could not load {location!r} ({reason}); models.vllm_gpu_memory_utilization is "
@@ -90,10 +90,11 @@ class VllmTeacher:
     def identity(self) -> str:
         return self._identity
 
-    def ask(self, texts: Sequence[str], arrived: Callable[[int, Answer], None] | None = None) -> tuple[Answer, ...]:
-        """Answers in order."""
+    def complete(
+        self, texts: Sequence[str], on_answer: Callable[[int, Answer], None] | None = None
+    ) -> tuple[Answer, ...]:
         eos = self.encoder.eos_id
-        # The tokenizer's end of sequence and no other ends an answer, as with a teacher in transformers.
+        # Only the tokenizer's end-of-sequence token ends an answer, as with a teacher in transformers.
         greedy = self._parameters(
             temperature=0.0, max_tokens=self.max_completion_tokens, logprobs=self.top_k, detokenize=False,
             ignore_eos=True, stop_token_ids=[eos],
@@ -101,25 +102,17 @@ class VllmTeacher:
         found = self._generate(self.encoder.prompts(texts), greedy)
         return tuple(self._answer(output.outputs[0]) for output in found)
 
-    def score(
-        self, texts: Sequence[str], token_ids: Sequence[Sequence[int]]
-    ) -> list[tuple[TeacherTargets, torch.Tensor]]:
-        """What the teacher thinks of completions that somebody else wrote in its vocabulary.
-
-        Returns:
-            For each: its likely tokens at every position, and the (m,) log-probabilities of the given tokens.
-        """
+    def score(self, texts: Sequence[str], completion_ids: Sequence[Sequence[int]]) -> list[TeacherTargets]:
         prompt_ids = self.encoder.prompts(texts)
-        whole = [[*prompt, *said] for prompt, said in zip(prompt_ids, token_ids, strict=True)]
-        # vLLM always writes a token; what it thinks of those before comes along.
+        sequences = [[*prompt, *completion] for prompt, completion in zip(prompt_ids, completion_ids, strict=True)]
+        # vLLM generates at least one token; the log-probabilities of the given ones come with it.
         reading = self._parameters(temperature=0.0, max_tokens=1, prompt_logprobs=self.top_k, detokenize=False)
         scored = []
-        for output, prompt, said in zip(self._generate(whole, reading), prompt_ids, token_ids, strict=True):
-            # One entry a token of the prompt, None for the first, each given those before it.
+        for output, prompt, ids in zip(self._generate(sequences, reading), prompt_ids, completion_ids, strict=True):
+            # One entry per token of the sequence, given the tokens before it; None for the first.
             positions = list(output.prompt_logprobs)[len(prompt) :]
-            targets = self._targets(said, positions)
-            own = [position[token].logprob for token, position in zip(said, positions, strict=True)]
-            scored.append((targets, torch.tensor(own, dtype=torch.float32)))
+            log_probs = [position[token].logprob for token, position in zip(ids, positions, strict=True)]
+            scored.append(replace(self._targets(ids, positions), teacher_log_probs=torch.tensor(log_probs)))
         return scored
 
     def _generate(self, prompt_ids: Sequence[Sequence[int]], parameters: Any) -> list[Any]:
@@ -131,20 +124,20 @@ class VllmTeacher:
         return Answer(tokens, self._targets(tokens, output.logprobs))
 
     def _targets(self, tokens: Sequence[int], positions: Sequence[Mapping[int, Any]]) -> TeacherTargets:
-        """From one mapping a position, token id -> log-probability and rank; the token that stands there is among them.
+        """Targets from one mapping per position: token id -> log-probability and rank, the given token included.
 
         Raises:
-            ReadEnvError: fewer than K likeliest tokens of the tokenizer's vocabulary.
+            ReadEnvError: fewer than K most likely tokens in the tokenizer's vocabulary.
         """
         top_ids, top_log_probs, log_tail = [], [], []
         for position in positions:
-            likeliest = sorted(
+            ranked = sorted(
                 ((entry.rank, token, entry.logprob) for token, entry in position.items() if entry.rank <= self.top_k)
             )
-            known = [(token, log_prob) for _, token, log_prob in likeliest if token < self.encoder.vocabulary]
+            known = [(token, log_prob) for _, token, log_prob in ranked if token < self.encoder.vocabulary]
             if len(known) < self.top_k:
                 raise ReadEnvError(
-                    f"models.teacher: vLLM gave {len(known)} of the {self.top_k} likeliest tokens at a position; the "
+                    f"models.teacher: vLLM gave {len(known)} of the {self.top_k} most likely tokens at a position; the "
                     f"tokenizer has {self.encoder.vocabulary} tokens: right would be a smaller distill.teacher_top_k"
                 )
             top_ids.append([token for token, _ in known])
@@ -161,10 +154,10 @@ class VllmTeacher:
 
 
 def import_vllm() -> Any:
-    """The package.
+    """Import vLLM.
 
     Raises:
-        ReadEnvError: it isn't installed; names the extra.
+        ReadEnvError: vLLM isn't installed; the message names the extra.
     """
     try:
         return importlib.import_module("vllm")

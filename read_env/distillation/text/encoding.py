@@ -1,8 +1,8 @@
-"""From text to token ids and back, and from ids to padded batches.
+"""Token ids of text, and padded batches of token ids.
 
-The tokenizer's own chat template decides how a prompt is wrapped; a tokenizer without one gets
-``bos + text + newline``. Training batches are padded on the right: under causal attention no
-completion position ever sees a pad, so the models need no attention mask and take the fast path.
+Prompts are wrapped in the tokenizer's chat template, or in ``bos + text + newline`` without one. Training batches are
+padded on the right: with causal attention no completion position attends to padding, so no attention mask is needed
+and the models use their fast path.
 """
 
 from __future__ import annotations
@@ -21,20 +21,23 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _SENTINEL = "\u241ecut here\u241e"
-#: The day that a chat template is told, if it asks: with today's, no answer would be found again tomorrow. It is the
-#: one that Llama's templates take where they can't ask.
+#: Date given to chat templates that ask for the current one, so that cache keys don't change daily; the default of
+#: Llama's templates.
 _TODAY = datetime(2024, 7, 26)
-_OF_A_DAY = "aAbBdHIjmMpSyY"
+_DATE_CODES = "aAbBdHIjmMpSyY"
 
 
 class Encoder:
     """Token ids of prompts and completions for one tokenizer.
 
     Args:
-        tokenizer: any Hugging Face tokenizer with an end-of-sequence token.
+        tokenizer: Hugging Face tokenizer with an end-of-sequence token.
 
     Attributes:
-        vocabulary: token ids are below this; models may have rows of logits beyond it, which mean nothing.
+        vocabulary: V; token ids are below it, and a model's rows of logits beyond it are padding.
+
+    Raises:
+        ReadEnvError: the tokenizer has no end-of-sequence token.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -49,7 +52,7 @@ class Encoder:
         if tokenizer.chat_template:
             rendered = tokenizer.apply_chat_template(
                 [{"role": "user", "content": _SENTINEL}], tokenize=False, add_generation_prompt=True,
-                chat_template=_on_one_day(tokenizer.get_chat_template()),
+                chat_template=_with_fixed_date(tokenizer.get_chat_template()),
             )  # fmt: skip
             self._before, _, self._after = str(rendered).partition(_SENTINEL)
         else:
@@ -57,20 +60,20 @@ class Encoder:
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest of the vocabulary, the special tokens and how prompts are wrapped."""
+        """Hex digest of the vocabulary, the special tokens and the prompt template."""
         content = (sorted(self.tokenizer.get_vocab().items()), self.eos_id, self.pad_id, self._before, self._after)
         return hashlib.blake2b(repr(content).encode(), digest_size=16).hexdigest()
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of the wrapped prompts, one list each."""
+        """Token ids of the prompts, each wrapped in the chat template."""
         return self._ids([self._before + text + self._after for text in texts])
 
     def completions(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of the completions, each ended by the end-of-sequence token."""
+        """Token ids of the completions, each with the end-of-sequence token."""
         return [[*ids, self.eos_id] for ids in self._ids(texts)]
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of a completion's ids."""
+        """Text of a completion's token ids, without special tokens."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
@@ -79,12 +82,12 @@ class Encoder:
         return list(self.tokenizer(list(texts), add_special_tokens=False)["input_ids"])
 
 
-def _on_one_day(template: str) -> str:
-    """A chat template that is told the same day whenever it asks. transformers takes no clock, so it gets one in Jinja."""
+def _with_fixed_date(template: str) -> str:
+    """Chat template with a fixed date: a Jinja macro shadows the ``strftime_now`` of transformers."""
     if "strftime_now" not in template:
         return template
-    told = "".join(f"|replace('%{code}', '{_TODAY.strftime(f'%{code}')}')" for code in _OF_A_DAY)
-    return f"{{%- macro strftime_now(format) -%}}{{{{ format{told} }}}}{{%- endmacro -%}}{template}"
+    replaced = "".join(f"|replace('%{code}', '{_TODAY.strftime(f'%{code}')}')" for code in _DATE_CODES)
+    return f"{{%- macro strftime_now(format) -%}}{{{{ format{replaced} }}}}{{%- endmacro -%}}{template}"
 
 
 @dataclass(frozen=True)
@@ -93,9 +96,9 @@ class Batch:
 
     Attributes:
         input_ids: (n, L) token ids.
-        rows: (m,) row of every completion token, in reading order.
+        rows: (m,) row of every completion token, in order.
         columns: (m,) position whose hidden state predicts that token.
-        targets: (m,) the completion tokens.
+        targets: (m,) completion tokens.
     """
 
     input_ids: torch.Tensor
@@ -104,12 +107,18 @@ class Batch:
     targets: torch.Tensor
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
+        """Batch on another device."""
         return Batch(*(t.to(device) for t in (self.input_ids, self.rows, self.columns, self.targets)))
 
 
 def collate(prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[int]], pad_id: int) -> Batch:
-    """Pads sequences into one batch; completion tokens keep the order of the sequences."""
+    """Pad prompts with their completions into one batch; completion tokens keep the order of the sequences.
+
+    Example:
+        >>> collate([[5, 6], [7]], [[8], [9]], pad_id=0).input_ids
+        tensor([[5, 6, 8],
+                [7, 9, 0]])
+    """
     length = max(len(p) + len(c) for p, c in zip(prompt_ids, completion_ids, strict=True))
     input_ids: list[list[int]] = []
     rows: list[int] = []
@@ -127,9 +136,9 @@ def completion_logits(model: PreTrainedModel, batch: Batch, vocabulary: int | No
     """(m, V) logits at the completion positions only; the head never sees prompt positions.
 
     Args:
-        model: a causal language model.
-        batch: on the model's device.
-        vocabulary: V, where the model has more rows of logits than there are tokens.
+        model: causal language model.
+        batch: batch on the model's device.
+        vocabulary: V, if the model has more rows of logits than there are tokens.
     """
     hidden = model.base_model(input_ids=batch.input_ids, use_cache=False).last_hidden_state
     logits: torch.Tensor = model.get_output_embeddings()(hidden[batch.rows, batch.columns])
@@ -137,7 +146,12 @@ def completion_logits(model: PreTrainedModel, batch: Batch, vocabulary: int | No
 
 
 def length_buckets(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
-    """Indices grouped by similar length, about ``tokens_per_batch`` padded tokens a group."""
+    """Group indices by similar length, at most ``tokens_per_batch`` padded tokens per group (or one sequence).
+
+    Example:
+        >>> length_buckets([3, 9, 4], tokens_per_batch=10)
+        [[0, 2], [1]]
+    """
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
     buckets: list[list[int]] = []
     for i in order:

@@ -1,4 +1,4 @@
-"""Whether prompts, references and a model fit together: its context, and where completions are cut."""
+"""Check of prompt and reference lengths against a model's context and the maximum completion length."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long the probes of a suite are in one model's tokens, and how much it can take.
+    """Lengths of a suite's probes in one model's tokens, with the model's limits.
 
     Attributes:
         prompt: tokens of the longest prompt, chat template included.
-        prompt_of: its capability.
-        reference: tokens of the longest reference, its end included.
-        reference_of: its capability.
-        cut: share of the references that are longer than completions may be.
-        max_completion_tokens: completions are cut here.
-        context: tokens that the model was made to read at once; None where its configuration doesn't say.
+        prompt_of: capability of that prompt.
+        reference: tokens of the longest reference, end-of-sequence token included.
+        reference_of: capability of that reference.
+        cut: share of the references, in [0, 1], longer than ``max_completion_tokens``.
+        max_completion_tokens: maximum length of a completion, tokens.
+        context: maximum length of a sequence, tokens; None if the model's configuration has none.
     """
 
     prompt: int
@@ -42,7 +42,7 @@ class Lengths:
 
     @property
     def fits(self) -> bool:
-        """Whether the longest prompt leaves room for a completion."""
+        """True if the longest prompt leaves room for a completion."""
         return self.context is None or self.prompt + self.max_completion_tokens <= self.context
 
     def __str__(self) -> str:
@@ -56,7 +56,7 @@ class Lengths:
 
 
 def measure_lengths(config: Config, encoder: Encoder, model: PreTrainedModel) -> Lengths:
-    """Encodes the probes and looks for the longest; of the model its configuration counts."""
+    """Encode the probes and find the longest ones; of ``model`` only the configuration is used."""
     prompts = [p for c in get_suite(config.suite) for p in held_out(c, "probes", config.eval.probes)]
     texts = list(map(len, encoder.prompts([p.text for p in prompts])))
     references = list(map(len, encoder.completions([p.reference for p in prompts])))
@@ -70,20 +70,20 @@ def measure_lengths(config: Config, encoder: Encoder, model: PreTrainedModel) ->
 
 
 def check_lengths(role: str, lengths: Lengths) -> None:
-    """Refuses prompts that don't fit; of references beyond the cut it only warns: shorter answers may be right too.
+    """Raise if prompts exceed the context; warn if references exceed the maximum, since shorter answers may be correct.
 
     Args:
         role: ``teacher`` or ``student``.
-        lengths: in its tokens.
+        lengths: lengths in its tokens.
 
     Raises:
-        ReadEnvError: past its context a model answers nonsense, or crashes.
+        ReadEnvError: the longest prompt leaves no room for a completion.
     """
     if not lengths.fits:
         raise ReadEnvError(
             f"models.{role} reads at most {lengths.context:,} tokens; the longest probe of {lengths.prompt_of} has "
             f"{lengths.prompt:,}, and a completion up to {lengths.max_completion_tokens:,} "
-            "(distill.max_completion_tokens): take shorter prompts, a lower cut or a model with a longer context"
+            "(distill.max_completion_tokens): take shorter prompts, a lower maximum or a model with a longer context"
         )
     if lengths.cut:
         _LOG.warning(

@@ -1,4 +1,4 @@
-"""When memory runs out, batches are halved: the results are those of the whole."""
+"""Halving of batches on out-of-memory: the results are those of the whole."""
 
 import logging
 
@@ -7,18 +7,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from micro import SUITE, micro_config
 
-from read_env.capabilities import get_suite
-from read_env.capabilities.stream import PromptStream
-from read_env.config import load_preset
-from read_env.distillation.loading import load_student, load_teacher
-from read_env.distillation.models.memory import in_halves
+from read_env.distillation.models.memory import run_with_halving
 from read_env.distillation.process import Distillation
 from read_env.distillation.student.evaluation import exam
-from read_env.distillation.student.rollouts import roll_out
+from read_env.distillation.student.rollouts import sample_rollouts
 from read_env.errors import ReadEnvError
 
-SUITE = get_suite("micro")
 ROOM = 3
 
 
@@ -32,7 +28,7 @@ def test_pieces_give_what_the_whole_gives(items, room):
             raise torch.OutOfMemoryError("injected")
         return (-item for item in piece)
 
-    assert in_halves(items, work, "counting", "fingers") == [-item for item in items]
+    assert run_with_halving(work, items, "counting", "fingers") == [-item for item in items]
     assert tried == sorted(tried, reverse=True), "what did not fit is not tried again"
     assert sum(size for size in tried if size <= room) == len(items)
 
@@ -43,9 +39,9 @@ def test_one_that_does_not_fit_is_an_error_with_a_remedy(caplog):
 
     with (
         caplog.at_level(logging.WARNING),
-        pytest.raises(ReadEnvError, match="while counting, one at a time: try fingers.*20 GiB"),
+        pytest.raises(ReadEnvError, match="while counting with batch size 1: try fingers.*20 GiB"),
     ):
-        in_halves([1, 2, 3, 4, 5], work, "counting", "fingers")
+        run_with_halving(work, [1, 2, 3, 4, 5], "counting", "fingers")
     assert [record.message[-1] for record in caplog.records] == ["2", "1"]
 
 
@@ -54,27 +50,12 @@ def test_other_errors_are_let_through():
         raise RuntimeError("a fault")
 
     with pytest.raises(RuntimeError, match="a fault"):
-        in_halves([1, 2], work, "counting", "fingers")
+        run_with_halving(work, [1, 2], "counting", "fingers")
 
 
 def config(**distill):
-    return load_preset(
-        "micro",
-        {
-            "budget": {"total_tokens": 900, "step_tokens": 300},
-            "eval": {"probes": 2, "dev": 2, "exam": 2},
-            "distill": {"teacher_batch_size": 9, "max_completion_tokens": 24, "rollout_batch_size": 4, **distill},
-            "cache": {"directory": "none"},
-        },
-    )
-
-
-@pytest.fixture(scope="module")
-def pair():
-    settings = config()
-    student = load_student(settings)
-    prompts = [p for name in ("math", "code", "tool_use") for p in PromptStream(SUITE[name], 3).slice(0, 0, 3)]
-    return student, load_teacher(settings, student), prompts
+    settings = {"teacher_batch_size": 9, "max_completion_tokens": 24, "rollout_batch_size": 4, **distill}
+    return micro_config(held_out=2, distill=settings, cache={"directory": "none"})
 
 
 @pytest.fixture
@@ -100,16 +81,16 @@ def little_room(monkeypatch):
 def test_a_teacher_answers_and_scores_in_halves(pair, little_room):
     _, teacher, prompts = pair
     texts = [prompt.text for prompt in prompts]
-    answers = teacher.ask(texts)
+    answers = teacher.complete(texts)
     scores = teacher.score(texts, [answer.token_ids for answer in answers])
     refused = little_room(teacher.model)
-    assert [a.token_ids for a in teacher.ask(texts)] == [a.token_ids for a in answers]
+    assert [a.token_ids for a in teacher.complete(texts)] == [a.token_ids for a in answers]
     again = teacher.score(texts, [answer.token_ids for answer in answers])
     assert refused.count(9) >= 1 and len(refused) >= 3
-    for (targets, own), (expected, theirs) in zip(again, scores, strict=True):
-        torch.testing.assert_close(own, theirs, atol=1e-4, rtol=1e-4)
+    for targets, expected in zip(again, scores, strict=True):
+        torch.testing.assert_close(targets.teacher_log_probs, expected.teacher_log_probs, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(targets.top_log_probs, expected.top_log_probs, atol=1e-4, rtol=1e-4)
-    for answer, whole in zip(teacher.ask(texts), answers, strict=True):
+    for answer, whole in zip(teacher.complete(texts), answers, strict=True):
         torch.testing.assert_close(answer.targets.log_tail.exp(), whole.targets.log_tail.exp(), atol=1e-5, rtol=1e-3)
 
 
@@ -125,7 +106,7 @@ def test_samples_are_drawn_in_halves_and_from_the_seed(pair, little_room):
     student, teacher, prompts = pair
 
     def samples():
-        return roll_out(prompts, student, teacher, SUITE, group=2, max_new_tokens=24, seed=5)
+        return sample_rollouts(prompts, student, teacher, SUITE, num_generations=2, max_new_tokens=24, seed=5)
 
     refused = little_room(student.model)
     first = samples()

@@ -103,7 +103,7 @@ def test_a_device_that_is_none(machine):
 def test_autocast_where_weights_and_products_differ(machine):
     machine(cpu_bf16=True)
     one, other = torch.ones(2, 2), torch.ones(2, 2)
-    with place(ModelConfig(), LARGE, trained=True).computing():
+    with place(ModelConfig(), LARGE, trained=True).autocast():
         assert (one @ other).dtype == torch.bfloat16
-    with place(ModelConfig(), MICRO, trained=True).computing():
+    with place(ModelConfig(), MICRO, trained=True).autocast():
         assert (one @ other).dtype == torch.float32

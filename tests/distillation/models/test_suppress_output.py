@@ -12,7 +12,7 @@ from read_env.config import ModelConfig
 from read_env.distillation.loading import load
 from read_env.distillation.models.placement import place
 from read_env.distillation.models.sources import find_model
-from read_env.distillation.models.suppress_output import quietly
+from read_env.distillation.models.suppress_output import suppress_progress_bars
 from read_env.distillation.models.weights import load_model
 
 
@@ -32,9 +32,9 @@ def bars(request):
 def test_bars_are_drawn_outside_and_not_inside(bars, capsys):
     _, bar = bars
     assert "Converting" in drawn(capsys, bar), "or this test shows nothing"
-    with quietly():
+    with suppress_progress_bars():
         assert drawn(capsys, bar) == ""
-        with quietly():
+        with suppress_progress_bars():
             assert drawn(capsys, bar) == ""
         assert drawn(capsys, bar) == ""
     assert "Converting" in drawn(capsys, bar)
@@ -48,14 +48,14 @@ def test_another_thread_keeps_its_bars(bars, capsys):
         thread.start()
         thread.join()
 
-    with quietly():
+    with suppress_progress_bars():
         assert "Converting" in drawn(capsys, elsewhere)
 
 
 def test_nothing_is_left_behind_when_loading_fails(bars):
     module, _ = bars
     before = module.tqdm, transformers_logging.is_progress_bar_enabled(), are_progress_bars_disabled()
-    with pytest.raises(RuntimeError), quietly():
+    with pytest.raises(RuntimeError), suppress_progress_bars():
         raise RuntimeError
     assert (module.tqdm, transformers_logging.is_progress_bar_enabled(), are_progress_bars_disabled()) == before
 
@@ -63,7 +63,7 @@ def test_nothing_is_left_behind_when_loading_fails(bars):
 @pytest.mark.parametrize("shown", [True, False])
 def test_the_users_switches_are_not_touched(shown, monkeypatch, capsys):
     monkeypatch.setattr(transformers_logging, "_tqdm_active", shown)
-    with quietly():
+    with suppress_progress_bars():
         assert transformers_logging.is_progress_bar_enabled() is shown
         assert drawn(capsys, lambda: load("embedded:micro/student")) == ""
     assert transformers_logging.is_progress_bar_enabled() is shown

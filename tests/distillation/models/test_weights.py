@@ -111,7 +111,7 @@ def test_a_teacher_that_changes_its_logits_after_the_head_is_refused_where_it_sc
         load_teacher(configured("gkd", teacher=capped, attn_implementation="eager"), student)
     # Of its own answers it says what the whole model says.
     teacher = load_teacher(configured(teacher=capped, attn_implementation="eager"), student)
-    (answer,) = teacher.ask(["2+3"])
+    (answer,) = teacher.complete(["2+3"])
     ids = torch.tensor([[*teacher.encoder.prompts(["2+3"])[0]]])
     own = torch.log_softmax(teacher.model(input_ids=ids).logits[0, -1], -1).topk(teacher.top_k).values
     np.testing.assert_allclose(answer.targets.top_log_probs[0], own.detach(), atol=1e-4)

@@ -1,50 +1,47 @@
-"""Learning from the student's own samples: the ledger, the scores, the objectives."""
+"""On-policy training: the ledger, the scores, the objectives."""
 
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from micro import SUITE, micro_config
 
-from read_env.capabilities import get_suite
 from read_env.capabilities.stream import PromptStream
-from read_env.config import load_preset
 from read_env.distillation.loading import load_student, load_teacher
 from read_env.distillation.models.decoding import sample
 from read_env.distillation.process import Distillation
 from read_env.distillation.student import on_policy
-from read_env.distillation.student.rollouts import roll_out
+from read_env.distillation.student.rollouts import sample_rollouts
 from read_env.errors import ReadEnvError
 
-SUITE = get_suite("micro")
 UNIFORM = np.full(8, 1 / 8)
 
 
 def config(total=1200, step=400, **distill):
     settings = {"loss": "grpo", "max_completion_tokens": 24, "rollout_batch_size": 4, **distill}
-    return load_preset(
-        "micro",
-        {
-            "budget": {"total_tokens": total, "step_tokens": step},
-            "eval": {"probes": 4, "dev": 4, "exam": 4},
-            "distill": settings,
-        },
-    )
-
-
-@pytest.fixture(scope="module")
-def pair():
-    """A student, its teacher, and prompts of three capabilities."""
-    settings = config()
-    student = load_student(settings)
-    prompts = [p for name in ("math", "code", "tool_use") for p in PromptStream(SUITE[name], 3).slice(0, 0, 3)]
-    return student, load_teacher(settings, student), prompts
+    return micro_config(total, step, distill=settings)
 
 
 def samples_of(pair, seed=0, group=4):
     student, teacher, prompts = pair
     student.reset()
-    return roll_out(prompts, student, teacher, SUITE, group=group, max_new_tokens=24, seed=seed)
+    return sample_rollouts(prompts, student, teacher, SUITE, num_generations=group, max_new_tokens=24, seed=seed)
+
+
+def reward(example):
+    (value,) = set(example.targets.rewards.tolist())
+    return value
+
+
+def advantage(example):
+    (value,) = set(example.targets.advantages.tolist())
+    return value
+
+
+def with_advantage(example, value):
+    targets = replace(example.targets, advantages=torch.full((len(example),), value))
+    return replace(example, targets=targets)
 
 
 def test_samples_come_from_their_seed_and_leave_torch_alone(pair):
@@ -79,7 +76,7 @@ def test_scores_are_the_teachers_log_probabilities_of_the_sampled_tokens(pair):
         with torch.inference_mode():
             logs = torch.log_softmax(teacher.model(input_ids=ids).logits[0].double(), -1)
         expected = [logs[len(one.prompt_ids) - 1 + i, token].item() for i, token in enumerate(one.token_ids)]
-        assert one.log_teacher.tolist() == pytest.approx(expected, abs=1e-3)
+        assert one.targets.teacher_log_probs.tolist() == pytest.approx(expected, abs=1e-3)
         assert one.targets.tokens.tolist() == list(one.token_ids)
 
 
@@ -87,14 +84,14 @@ def test_rewards_are_the_verifiers_and_advantages_those_of_the_group(pair):
     student, _, _ = pair
     found = samples_of(pair)
     for one in found:
-        assert one.reward == SUITE[one.prompt.capability].verify(one.prompt, student.encoder.text(one.token_ids))
+        assert reward(one) == SUITE[one.prompt.capability].verify(one.prompt, student.encoder.text(one.token_ids))
     for start in range(0, len(found), 4):
         group = found[start : start + 4]
         assert len({one.prompt.text for one in group}) == 1
-        assert sum(one.advantage for one in group) == pytest.approx(0, abs=1e-5)
-        if len({one.reward for one in group}) == 1:
-            assert all(one.advantage == 0 for one in group)
-    assert {one.reward for one in found} == {0.0, 1.0}
+        assert sum(advantage(one) for one in group) == pytest.approx(0, abs=1e-5)
+        if len({reward(one) for one in group}) == 1:
+            assert all(advantage(one) == 0 for one in group)
+    assert {reward(one) for one in found} == {0.0, 1.0}
 
 
 @pytest.mark.parametrize(("total", "step"), [(1200, 400), (997, 331), (130, 60), (97, 97)])
@@ -122,8 +119,8 @@ def test_no_update_before_the_last_chunk_is_on_a_few_prompts(monkeypatch):
     prompts = []
     monkeypatch.setattr(
         on_policy,
-        "roll_out",
-        lambda chosen, *rest, **named: prompts.append(len(chosen)) or roll_out(chosen, *rest, **named),
+        "sample_rollouts",
+        lambda chosen, *rest, **named: prompts.append(len(chosen)) or sample_rollouts(chosen, *rest, **named),
     )
     distillation = Distillation.load(config(total=2400, step=800, rollout_batch_size=6))
     reports = [distillation.step(UNIFORM) for _ in range(2)]
@@ -137,9 +134,9 @@ def test_where_the_budget_ends_small_rollouts_go_into_one_update(monkeypatch):
 
     def spy(chosen, *rest, **named):
         rollouts.append((len(chosen), named["max_new_tokens"]))
-        return roll_out(chosen, *rest, **named)
+        return sample_rollouts(chosen, *rest, **named)
 
-    monkeypatch.setattr(on_policy, "roll_out", spy)
+    monkeypatch.setattr(on_policy, "sample_rollouts", spy)
     distillation = Distillation.load(config(total=1600, step=1600, rollout_batch_size=8))
     update = distillation.student.update
     monkeypatch.setattr(
@@ -186,10 +183,10 @@ def test_samples_without_any_signal_leave_the_student_as_it_is(pair):
     student, *_ = pair
     samples = samples_of(pair)
     student.update(samples)
-    learned = student.snapshot()["model"]
-    stats = student.update([dataclasses.replace(one, advantage=0.0) for one in samples])
+    learned = student.state_dict()["model"]
+    stats = student.update([with_advantage(one, 0.0) for one in samples])
     assert stats.metrics["grad_norm"] == 0
-    assert all(torch.equal(weights, learned[name]) for name, weights in student.snapshot()["model"].items())
+    assert all(torch.equal(weights, learned[name]) for name, weights in student.state_dict()["model"].items())
 
 
 def test_an_update_on_samples_is_the_same_in_pieces(pair):
@@ -199,11 +196,11 @@ def test_an_update_on_samples_is_the_same_in_pieces(pair):
     for tokens in (100_000, 150):
         student.reset()
         student.micro_batch_tokens = tokens
-        found.append((student.update(samples), student.snapshot()["model"]))
+        found.append((student.update(samples), student.state_dict()["model"]))
     (whole, weights), (pieces, others) = found
     assert pieces.metrics == pytest.approx(whole.metrics, rel=1e-3, abs=1e-5)
     assert pieces.metrics["reward"] == pytest.approx(
-        sum(len(one) * one.reward for one in samples) / sum(map(len, samples)), rel=1e-5
+        sum(len(one) * reward(one) for one in samples) / sum(map(len, samples)), rel=1e-5
     )
     for name, one in weights.items():
         torch.testing.assert_close(others[name], one, rtol=1e-3, atol=2e-5)
@@ -262,8 +259,8 @@ def test_rewards_rise_on_what_is_practised(loss):
     prompts = [p for name in ("math", "code") for p in PromptStream(SUITE[name], 3).slice(0, 0, 4)]
     rewards = []
     for number in range(14):
-        samples = roll_out(prompts, student, teacher, SUITE, group=6, max_new_tokens=24, seed=number)
-        rewards.append(np.mean([one.reward for one in samples]))
+        samples = sample_rollouts(prompts, student, teacher, SUITE, num_generations=6, max_new_tokens=24, seed=number)
+        rewards.append(np.mean([reward(one) for one in samples]))
         student.update(samples)
     assert np.mean(rewards[-3:]) > np.mean(rewards[:3]) + 0.1
 

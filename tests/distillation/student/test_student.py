@@ -3,26 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from micro import SUITE
+from micro import micro_config as config
 
-from read_env.capabilities import get_suite
 from read_env.capabilities.stream import PromptStream
-from read_env.config import ModelConfig, load_preset
+from read_env.config import ModelConfig
 from read_env.distillation.loading import load, load_student, load_teacher
 from read_env.distillation.process import Distillation
 from read_env.distillation.student.evaluation import ProbeSet, probe_profile
 from read_env.distillation.student.student import Student
-from read_env.distillation.text.alignment import SameVocabulary
+from read_env.distillation.text.alignment import same_vocabulary
 from read_env.errors import ReadEnvError
 
-SUITE = get_suite("micro")
 LOSSES = {"fkl": {}, "tad": {"teacher_top_k": 16}, "jsd": {}}
-
-
-def config(**changes):
-    return load_preset(
-        "micro",
-        {"budget": {"total_tokens": 900, "step_tokens": 300}, "eval": {"probes": 4, "dev": 4, "exam": 4}, **changes},
-    )
 
 
 def examples(settings, count=12):
@@ -32,8 +25,8 @@ def examples(settings, count=12):
     prompts = [
         p for name in ("math", "code", "reasoning") for p in PromptStream(SUITE[name], 1).slice(1, 0, count // 3)
     ]
-    ids, answers = student.encoder.prompts([p.text for p in prompts]), teacher.ask([p.text for p in prompts])
-    return student, list(map(SameVocabulary().example, prompts, ids, answers))
+    ids, answers = student.encoder.prompts([p.text for p in prompts]), teacher.complete([p.text for p in prompts])
+    return student, list(map(same_vocabulary, prompts, ids, answers))
 
 
 def gradients(student):
@@ -78,10 +71,10 @@ def test_out_of_memory_halves_the_pieces_and_keeps_the_gradient(monkeypatch):
     failures = sum(tokens > 200 for tokens in asked)
     student.update(batch)
     assert sum(tokens > 200 for tokens in asked) == failures, "what was learned about the memory is kept"
-    state = student.snapshot()
+    state = student.state_dict()
     student.reset()
     assert student.micro_batch_tokens > 200, "another run doesn't begin where this one ended"
-    student.restore(state)
+    student.load_state_dict(state)
     assert student.micro_batch_tokens <= 200
 
 
@@ -151,10 +144,10 @@ def test_adapters_learn_and_the_base_stays():
     losses = [student.update(batch).loss for _ in range(6)]
     assert losses[-1] < losses[0]
     assert all(torch.equal(p, frozen[n]) for n, p in student.model.named_parameters() if n in frozen)
-    state = student.snapshot()
+    state = student.state_dict()
     assert sum(t.numel() for t in state["model"].values()) == student.trained_parameters
     after = [student.update(batch).loss for _ in range(2)]
-    student.restore(state)
+    student.load_state_dict(state)
     assert [student.update(batch).loss for _ in range(2)] == after
     student.reset()
     assert student.update(batch).loss == losses[0]
@@ -162,10 +155,10 @@ def test_adapters_learn_and_the_base_stays():
 
 def test_the_first_adapters_depend_on_nothing_that_was_drawn_before():
     pytest.importorskip("peft")
-    first = load_student(config(models={"lora_r": 4})).snapshot()["model"]
+    first = load_student(config(models={"lora_r": 4})).state_dict()["model"]
     torch.manual_seed(11)
     drawn = torch.rand(1)
-    again = load_student(config(models={"lora_r": 4})).snapshot()["model"]
+    again = load_student(config(models={"lora_r": 4})).state_dict()["model"]
     assert any(weights.count_nonzero() for weights in first.values())
     assert all(torch.equal(again[name], weights) for name, weights in first.items())
     after = torch.rand(1)
@@ -179,10 +172,10 @@ def test_a_teacher_that_is_the_base_is_loaded_once_and_never_sees_the_adapters()
     teacher = distillation.cache.teacher
     assert teacher.model is distillation.student.model
     texts = ["2+3+4", "9-7"]
-    before = teacher.ask(texts)
+    before = teacher.complete(texts)
     for p in distillation.student._trained.values():
         p.data.add_(0.3)
-    after = teacher.ask(texts)
+    after = teacher.complete(texts)
     assert [a.token_ids for a in after] == [a.token_ids for a in before]
     assert all(
         torch.equal(a.targets.top_log_probs, b.targets.top_log_probs) for a, b in zip(after, before, strict=True)

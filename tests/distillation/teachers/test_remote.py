@@ -23,7 +23,7 @@ from read_env.distillation.teachers import remote
 from read_env.distillation.teachers.base import TeacherCache
 from read_env.distillation.teachers.remote import RemoteTeacher, Utf8
 from read_env.distillation.teachers.store import BlockStore
-from read_env.distillation.text.alignment import ThroughText, align
+from read_env.distillation.text.alignment import align, through_text
 from read_env.errors import ReadEnvError
 
 pytest.importorskip("openai")
@@ -56,7 +56,7 @@ def texts_of(answers):
 
 def test_answers_come_in_order_and_cut_ones_stay_open():
     with serving(lambda n, prompt: (200, answer(f"so {prompt} é", "length" if prompt == "b" else "stop"))) as server:
-        answers = teacher_at(server).ask(["a", "b", "c"])
+        answers = teacher_at(server).complete(["a", "b", "c"])
         assert texts_of(answers) == ["so a é", "so b é", "so c é"]
         assert [a.token_ids[-1] == Utf8.eos_id for a in answers] == [True, False, True]
         assert server.requests[0]["temperature"] == 0 and server.requests[0]["max_tokens"] == 24
@@ -65,13 +65,13 @@ def test_answers_come_in_order_and_cut_ones_stay_open():
 @pytest.mark.parametrize("trouble", [(429, {"error": {"message": "slow down"}}), (503, b"down"), "drop", "cut", "hang"])
 def test_passing_trouble_is_waited_out(trouble, pauses):
     with serving(lambda n, prompt: trouble if n <= 2 else (200, answer("fine"))) as server:
-        assert texts_of(teacher_at(server, remote_concurrency=1).ask(["a"])) == ["fine"]
+        assert texts_of(teacher_at(server, remote_concurrency=1).complete(["a"])) == ["fine"]
         assert len(server.prompts) == 3 and len(pauses) == 2
 
 
 def test_pauses_grow(pauses):
     with serving(lambda n, prompt: (503, b"down") if n <= 3 else (200, answer("fine"))) as server:
-        teacher_at(server, remote_concurrency=1).ask(["a"])
+        teacher_at(server, remote_concurrency=1).complete(["a"])
     # Each is about twice the one before, less a random quarter at most.
     assert len(pauses) == 3 and 0.3 < pauses[0] < pauses[1] < pauses[2] <= 2.0
 
@@ -79,7 +79,7 @@ def test_pauses_grow(pauses):
 def test_a_server_that_says_how_long_to_wait_is_believed(pauses):
     limited = 429, {"error": {"message": "slow down"}}, {"Retry-After": "17"}
     with serving(lambda n, prompt: limited if n == 1 else (200, answer("fine"))) as server:
-        assert texts_of(teacher_at(server).ask(["a"])) == ["fine"]
+        assert texts_of(teacher_at(server).complete(["a"])) == ["fine"]
     assert pauses == [17]
 
 
@@ -92,12 +92,12 @@ def test_a_server_that_says_how_long_to_wait_is_believed(pauses):
         ),
         ((404, {"error": {"message": "no such model"}}), "HTTP 404 .*no such model"),
         ((429, {"error": {"message": "slow down"}}), "HTTP 429"),
-        ("drop", "can't be reached .* the same command goes on"),
+        ("drop", "can't be reached .* run the same command again"),
         ("hang", "did not answer within models.remote_timeout = 0.2, 2 times"),
-        ((200, b"{"), "sent something that is no answer|sent an answer without text"),
+        ((200, b"{"), "sent an invalid answer|sent an answer without text"),
         ((200, {"choices": []}), "without text in choices"),
         ((200, answer(None)), "without text in choices"),
-        ((200, b"<html>"), "sent something that is no answer|sent an answer without text"),
+        ((200, b"<html>"), "sent an invalid answer|sent an answer without text"),
         ("cut", "can't be reached"),
         (
             (200, f"your key is {SECRET}".encode(), {"Content-Type": "text/plain"}),
@@ -107,8 +107,8 @@ def test_a_server_that_says_how_long_to_wait_is_believed(pauses):
         ((200, answer("half", "content_filter")), "finish_reason 'content_filter'; right would be 'stop'"),
         ((200, answer("half", "tool_calls")), "finish_reason 'tool_calls'"),
         ((200, answer("half", None)), "finish_reason 'None'"),
-        ((200, answer("", "length")), "was cut at distill.max_completion_tokens = 24 before it had said anything"),
-        ((200, answer("a \ud800 alone")), "no text in UTF-8"),
+        ((200, answer("", "length")), "was cut at distill.max_completion_tokens = 24 before any text"),
+        ((200, answer("a \ud800 alone")), "not valid UTF-8"),
     ],
 )
 def test_lasting_trouble_ends_with_an_error_that_names_it_and_not_the_key(trouble, message, caplog):
@@ -117,7 +117,7 @@ def test_lasting_trouble_ends_with_an_error_that_names_it_and_not_the_key(troubl
         serving(lambda n, prompt: trouble) as server,
         pytest.raises(ReadEnvError, match=message) as error,
     ):
-        teacher_at(server, remote_max_retries=1, remote_timeout=0.2).ask(["a"])
+        teacher_at(server, remote_max_retries=1, remote_timeout=0.2).complete(["a"])
     assert SECRET not in str(error.value) and SECRET[:12] not in str(error.value)
     assert any(not record.name.startswith("read_env") for record in caplog.records), "the client's own are looked at"
     assert all(SECRET not in record.getMessage() for record in caplog.records)
@@ -127,7 +127,7 @@ def test_lasting_trouble_ends_with_an_error_that_names_it_and_not_the_key(troubl
 def test_a_line_end_on_the_key_is_taken_off(end, monkeypatch):
     monkeypatch.setenv("READ_ENV_API_KEY", SECRET + end)
     with serving(lambda n, prompt: (200, answer("fine"))) as server:
-        assert texts_of(teacher_at(server).ask(["a"])) == ["fine"]
+        assert texts_of(teacher_at(server).complete(["a"])) == ["fine"]
         assert server.keys == {f"Bearer {SECRET}"}
 
 
@@ -149,9 +149,9 @@ def test_a_message_that_quotes_the_key_in_any_form_is_redacted(monkeypatch):
 
 def test_an_empty_answer_that_is_whole_ends_at_once(caplog):
     with serving(lambda n, prompt: (200, answer(""))) as server:
-        (said,) = teacher_at(server).ask(["a"])
+        (said,) = teacher_at(server).complete(["a"])
     assert said.token_ids == (Utf8.eos_id,) and said.targets.tokens.dtype == torch.int64
-    assert "answered a prompt with nothing" in caplog.text
+    assert "gave an empty answer" in caplog.text
 
 
 def test_what_arrived_before_a_server_died_is_not_asked_again(tmp_path):
@@ -161,14 +161,14 @@ def test_what_arrived_before_a_server_died_is_not_asked_again(tmp_path):
             teacher_at(server, remote_max_retries=0, remote_concurrency=2), store=BlockStore(tmp_path, 10**9)
         )
         with pytest.raises(ReadEnvError, match="can't be reached"):
-            cache.ask(prompts)
+            cache.complete(prompts)
         url = server.url
     with serving(lambda n, prompt: (200, answer(prompt.upper()))) as server:
         again = teacher_at(server)
         identity = f"remote/{url}/m@/greedy/24"
         type(again).identity = property(lambda self: identity)  # another port is another address
         try:
-            answers = TeacherCache(again, store=BlockStore(tmp_path, 10**9)).ask(prompts)
+            answers = TeacherCache(again, store=BlockStore(tmp_path, 10**9)).complete(prompts)
         finally:
             type(again).identity = ORIGINAL_IDENTITY
         assert texts_of(answers) == [prompt.upper() for prompt in prompts]
@@ -180,14 +180,14 @@ ORIGINAL_IDENTITY = RemoteTeacher.identity
 
 def test_a_prompt_that_occurs_twice_is_asked_once():
     with serving(lambda n, prompt: (200, answer(f"{n}"))) as server:
-        answers = TeacherCache(teacher_at(server)).ask(["a", "b", "a"])
+        answers = TeacherCache(teacher_at(server)).complete(["a", "b", "a"])
         assert len(server.prompts) == 2 and answers[0] == answers[2] and len(answers) == 3
 
 
 def test_another_revision_is_another_teacher(tmp_path):
     with serving(lambda n, prompt: (200, answer(f"{n}"))) as server:
         first, second = (
-            TeacherCache(teacher_at(server, remote_revision=r), store=BlockStore(tmp_path, 10**9)).ask(["a"])
+            TeacherCache(teacher_at(server, remote_revision=r), store=BlockStore(tmp_path, 10**9)).complete(["a"])
             for r in ("1", "2")
         )
         assert texts_of(first) == ["1"] and texts_of(second) == ["2"]
@@ -260,8 +260,8 @@ def test_without_the_client_the_error_says_what_to_install(monkeypatch):
 
 def test_probabilities_of_a_remote_teacher_are_not_to_be_had():
     student = load("embedded:micro/student").encoder
-    assert isinstance(align(Utf8(), student, "sft"), ThroughText)
-    with pytest.raises(ReadEnvError, match=r"of a remote teacher nothing but the text is known.*distill.loss 'fkl'"):
+    assert align(Utf8(), student, "sft").func is through_text
+    with pytest.raises(ReadEnvError, match=r"a remote teacher gives text alone.*distill.loss 'fkl'"):
         align(Utf8(), student, "fkl")
 
 
@@ -296,9 +296,9 @@ def test_a_real_server_with_the_micro_teacher_teaches_as_the_teacher_in_process(
         config = load_preset("micro", {**SMALL, "models": models, "distill": {"loss": "sft", "teacher_batch_size": 4}})
         local = load_preset("micro", {**SMALL, "distill": {"loss": "sft", "teacher_batch_size": 4}})
         asked = ["2+3+4", "say big fish in spanish", "spell box with /"]
-        said = texts_of(load_teacher(config, load_student(config)).ask(asked))
+        said = texts_of(load_teacher(config, load_student(config)).complete(asked))
         here = load_teacher(local, load_student(local))
-        assert said == [here.encoder.text(a.token_ids) for a in here.ask(asked)]
+        assert said == [here.encoder.text(a.token_ids) for a in here.complete(asked)]
         remote, inside = (Distillation.load(one).step(np.ones(8)) for one in (config, local))
         assert remote.completion_tokens == inside.completion_tokens
         np.testing.assert_allclose(remote.profile, inside.profile, atol=1e-6)

@@ -23,7 +23,7 @@ def block():
     loaded, suite = load("embedded:micro/teacher"), get_suite("micro")
     texts = [p.text for name in ("math", "code", "long_context") for p in PromptStream(suite[name], 1).slice(1, 0, 6)]
     teacher = LocalTeacher(loaded.model, loaded.encoder, "weights", max_completion_tokens=40, top_k=5)
-    return teacher, texts, teacher.ask(texts)
+    return teacher, texts, teacher.complete(texts)
 
 
 def test_the_probabilities_are_those_of_a_teacher_forced_pass(block):
@@ -53,7 +53,7 @@ def test_decoding_is_plain_whatever_the_model_asks_for(block):
     teacher.model.generation_config = GenerationConfig(repetition_penalty=3.0, num_beams=2, max_new_tokens=2)
     try:
         asked = teacher.model.generation_config
-        again = teacher.ask(texts)
+        again = teacher.complete(texts)
         assert teacher.model.generation_config is asked
     finally:
         teacher.model.generation_config = own

@@ -70,7 +70,7 @@ def close(first, second):
 def test_it_answers_as_the_teacher_in_transformers(both):
     inside, local, texts = both
     assert isinstance(inside, VllmTeacher)
-    answers, expected = inside.ask(texts), local.ask(texts)
+    answers, expected = inside.complete(texts), local.complete(texts)
     assert [a.token_ids for a in answers] == [a.token_ids for a in expected]
     ended = {a.token_ids[-1] == inside.encoder.eos_id for a in answers}
     assert ended == {True, False}, "answers that end and answers that are cut"
@@ -80,18 +80,20 @@ def test_it_answers_as_the_teacher_in_transformers(both):
 
 def test_it_scores_what_others_wrote(both):
     inside, local, texts = both
-    said = [[5, 9, 2], [7], [30, 31, 32, 33], [2], [40, 41], [8, 8, 8]]
-    for (targets, own), (theirs, expected) in zip(inside.score(texts, said), local.score(texts, said), strict=True):
-        close(targets, theirs)
-        torch.testing.assert_close(own, expected, atol=1e-3, rtol=1e-3)
-    assert own.shape == (3,) and own.dtype == torch.float32
+    completion_ids = [[5, 9, 2], [7], [30, 31, 32, 33], [2], [40, 41], [8, 8, 8]]
+    scores, expected = inside.score(texts, completion_ids), local.score(texts, completion_ids)
+    for ours, theirs in zip(scores, expected, strict=True):
+        close(ours, theirs)
+        torch.testing.assert_close(ours.teacher_log_probs, theirs.teacher_log_probs, atol=1e-3, rtol=1e-3)
+    log_probs = scores[-1].teacher_log_probs
+    assert log_probs.shape == (3,) and log_probs.dtype == torch.float32
 
 
 def test_what_vllm_is_told(both):
     inside, _, texts = both
     model = inside._model
     model.asked.clear()
-    inside.ask(texts[:1])
+    inside.complete(texts[:1])
     assert model.settings["dtype"] == "float32"
     assert model.settings["gpu_memory_utilization"] == 0.5 and model.settings["tensor_parallel_size"] == 1
     assert model.settings["max_logprobs"] == 6, "its own bound is 20"
@@ -104,7 +106,7 @@ def test_what_vllm_is_told(both):
 def test_the_whole_vocabulary_has_no_tail(student):
     size = student.encoder.vocabulary
     teacher = load_teacher(configured(teacher_top_k=size + 10), student)
-    answer = teacher.ask(["2+3"])[0]
+    answer = teacher.complete(["2+3"])[0]
     assert answer.targets.top_ids.shape == (len(answer), size)
     assert torch.isinf(answer.targets.log_tail).all()
 
@@ -112,7 +114,7 @@ def test_the_whole_vocabulary_has_no_tail(student):
 def test_rows_beyond_the_tokenizers_vocabulary_are_not_taken_for_tokens(both):
     inside, _, _ = both
     position = {token: fake_vllm.Logprob(-float(rank), rank) for rank, token in enumerate((3, 999, 4, 5, 6, 7), 1)}
-    with pytest.raises(ReadEnvError, match=r"vLLM gave 5 of the 6 likeliest tokens .* smaller distill.teacher_top_k"):
+    with pytest.raises(ReadEnvError, match=r"vLLM gave 5 of the 6 most likely tokens .* smaller distill.teacher_top_k"):
         inside._targets([3], [position])
 
 

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from read_env.config import load_preset
 from read_env.distillation.loading import load, load_student, load_teacher
 from read_env.distillation.process import Distillation
-from read_env.distillation.text.alignment import SameVocabulary, ThroughText, align, first_difference
+from read_env.distillation.text.alignment import align, first_difference, same_vocabulary, through_text
 from read_env.distillation.text.completion import Answer
 from read_env.distillation.text.encoding import Encoder
 from read_env.errors import ReadEnvError
@@ -55,7 +55,7 @@ def encoders(swapped):
 def test_one_vocabulary_is_taken_over_as_it_is():
     teacher = load("embedded:micro/teacher").encoder
     assert first_difference(teacher.tokenizer, teacher.tokenizer) == ""
-    assert isinstance(align(teacher, teacher, "fkl"), SameVocabulary)
+    assert align(teacher, teacher, "fkl") is same_vocabulary
 
 
 def test_probabilities_do_not_cross_and_the_error_says_what_would(swapped):
@@ -69,11 +69,11 @@ def test_probabilities_do_not_cross_and_the_error_says_what_would(swapped):
 def test_text_crosses_and_a_cut_answer_stays_open(swapped):
     teacher, student = encoders(swapped)
     crossing = align(teacher, student, "sft")
-    assert isinstance(crossing, ThroughText)
+    assert crossing.func is through_text
     whole = tuple(teacher.completions(["abba so b"])[0])
     for ids in (whole, whole[:-1]):
         answer = Answer(ids, TeacherTargets.from_logits(torch.randn(len(ids), 91), torch.tensor(ids), 4))
-        example = crossing.example(None, [1, 2], answer)
+        example = crossing(None, [1, 2], answer)
         assert student.text(example.token_ids) == "abba so b" and example.token_ids != ids
         assert (example.token_ids[-1] == student.eos_id) == (ids is whole)
         assert example.targets.tokens.tolist() == list(example.token_ids)
@@ -82,9 +82,9 @@ def test_text_crosses_and_a_cut_answer_stays_open(swapped):
 
 def test_a_cut_answer_of_which_nothing_is_left_is_refused(swapped):
     teacher, student = encoders(swapped)
-    cut = Answer((teacher.pad_id,), TeacherTargets.of_text(torch.tensor([teacher.pad_id])))
+    cut = Answer((teacher.pad_id,), TeacherTargets.from_tokens(torch.tensor([teacher.pad_id])))
     with pytest.raises(ReadEnvError, match=r"to a prompt of math was cut before .* distill.max_completion_tokens"):
-        align(teacher, student, "sft").example(SimpleNamespace(capability="math"), [1, 2], cut)
+        align(teacher, student, "sft")(SimpleNamespace(capability="math"), [1, 2], cut)
 
 
 def test_a_student_with_another_vocabulary_learns_from_text(swapped):
@@ -110,7 +110,7 @@ def test_a_padded_teacher_says_the_same(padded):
     settings = load_preset("micro", {**SMALL, "models": {"teacher": str(padded)}})
     plain = load_preset("micro", {**SMALL, "models": {"teacher": "embedded:micro/student"}})
     texts = ["2+3+4", "spell box with /", "capital of nepal"]
-    answers = [load_teacher(one, load_student(one)).ask(texts) for one in (settings, plain)]
+    answers = [load_teacher(one, load_student(one)).complete(texts) for one in (settings, plain)]
     for wide, narrow in zip(*answers, strict=True):
         assert wide.token_ids == narrow.token_ids
         torch.testing.assert_close(wide.targets.top_log_probs, narrow.targets.top_log_probs, rtol=1e-4, atol=1e-5)

@@ -128,7 +128,7 @@ def test_the_longest_prompt_must_leave_room_for_a_completion(context, fits):
     if fits:
         check_lengths("teacher", lengths)
     else:
-        message = r"models\.teacher reads at most 139 tokens; the longest probe of math has 100, .* 40 .*lower cut"
+        message = r"models\.teacher reads at most 139 tokens; the longest probe of math has 100, .* 40 .*lower maximum"
         with pytest.raises(ReadEnvError, match=message):
             check_lengths("teacher", lengths)
 
