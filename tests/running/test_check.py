@@ -211,7 +211,7 @@ def test_a_remote_teacher_that_is_there(key):
     ],
 )
 def test_what_a_server_says_of_itself_is_shown(key, listing, line, ready, monkeypatch):
-    monkeypatch.setattr(remote, "", 0.2 if listing == "hang" else 5.0)
+    monkeypatch.setattr(remote, "_CHECK_TIMEOUT", 0.2 if listing == "hang" else 5.0)
     with serving(lambda n, prompt: (200, answer("4")), listing) as server:
         found, missing = check_remote.check_remote(load_preset("micro", {
             "models": {"teacher": "remote:m", "remote_base_url": server.url}, "distill": {"loss": "sft"},
