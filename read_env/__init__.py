@@ -12,9 +12,22 @@ chunk by chunk (``read_env.envs``) and the agents (``read_env.agents``)::
 
 Importing it registers the environments and loads gymnasium and numpy; torch and
 transformers are loaded when something needs them.
+
+``load_runs``, ``load_steps`` and ``load_scores`` read records into pandas DataFrames
+(:mod:`read_env.reporting.frames`); pandas is imported when one of them is used.
 """
+
+from typing import Any
 
 from read_env import envs
 
 __all__ = ["envs"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("load_runs", "load_steps", "load_scores"):
+        from read_env import reporting
+
+        return getattr(reporting, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +24,9 @@ from read_env import files
 from read_env.agents import make_agent
 from read_env.capabilities import get_suite
 from read_env.config import Config, load_preset
-from read_env.reporting import comparison_report, load_comparison
-from read_env.reporting.measures import EXAM_UTILITY, PROBE_UTILITY
-from read_env.reporting.records import Comparison, Run
-from read_env.reporting.tables import ABSENT, markdown_table, number
+from read_env.reporting import comparison_report
+from read_env.reporting.comparison import EXAM_UTILITY, PROBE_UTILITY, Comparison, load_comparison
+from read_env.reporting.markdown import ABSENT, markdown_table, number
 from read_env.running.agents import TRAINING_RECORD, AgentSpec
 from read_env.running.comparison import compare
 from read_env.running.requests import ComparisonRequest, TrainingRequest
@@ -178,56 +176,44 @@ def why(comparison: Comparison) -> str:
 
 def headroom(comparison: Comparison, task: str) -> list[str]:
     """Row of one task: gains of task-static and of the best agent, and the steps needed to tell them apart."""
-    gain = {agent: _mean(comparison.of(agent, task), PROBE_UTILITY.value) for agent in comparison.agents}
-    best = max(gain, key=lambda agent: gain[agent])
-    static = comparison.of("task-static", task)
-    steps = np.array([np.diff(_course(run)) for run in static])
-    noise = float(steps.std(axis=0, ddof=1).mean())
-    a_step = (gain[best] - gain["task-static"]) / steps.shape[1]
+    runs = comparison.runs[comparison.runs["task"] == task]
+    gain = runs.groupby("agent")[PROBE_UTILITY.key].mean().reindex(comparison.agents)
+    static, best = gain["task-static"], gain.idxmax()
+    steps = comparison.steps[(comparison.steps["task"] == task) & (comparison.steps["agent"] == "task-static")]
+    changes = np.diff(steps.pivot(index="seed", columns="step", values="utility").to_numpy(), axis=1)
+    noise = float(changes.std(axis=0, ddof=1).mean())
+    a_step = (gain[best] - static) / changes.shape[1]
     return [
         task,
-        number(gain["task-static"], 3, True),
+        number(static, 3, True),
         f"`{best}` {number(gain[best], 3, True)}",
         number(a_step, 4, True),
         number(noise, 4),
         f"{16 * (noise / a_step) ** 2:,.0f}" if a_step > 0 else ABSENT,
-        str(steps.shape[1]),
+        str(changes.shape[1]),
     ]
 
 
 def spending(comparison: Comparison, agent: str) -> list[str]:
     """Row of one agent: gain by step, distance from task-static, and shares of its tokens."""
-    runs = [run for run in comparison.finished if run.agent == agent]
-    static = {(run.task, run.seed): run for run in comparison.finished if run.agent == "task-static"}
-    courses = np.array([_course(run) for run in runs])
+    steps = comparison.steps[comparison.steps["agent"] == agent]
+    courses = steps.pivot(index=["task", "seed"], columns="step", values="utility").to_numpy()
     middle = courses[:, courses.shape[1] // 2]
+    ahead = [
+        float(np.nanmean(comparison.by_seed(measure, agent) - comparison.by_seed(measure, "task-static")))
+        for measure in (PROBE_UTILITY, EXAM_UTILITY)
+    ]
+    scores = comparison.scores[(comparison.scores["agent"] == agent) & (comparison.scores["step"] > 0)]
+    moved = (scores["allocation"] - scores["requirement"]).abs() / 2
+    unneeded = scores["allocation"].where(scores["requirement"] == 0, 0.0)
+    by_step = [part.groupby([scores["path"], scores["step"]]).sum() for part in (moved, unneeded)]
     return [
         f"`{agent}`",
         number(float((middle - courses[:, 0]).mean()), 3, True),
         number(float((courses[:, -1] - middle).mean()), 3, True),
-        *(
-            number(
-                _mean(runs, measure.value) - _mean([static[run.task, run.seed] for run in runs], measure.value), 3, True
-            )
-            for measure in (PROBE_UTILITY, EXAM_UTILITY)
-        ),
-        number(_mean(runs, lambda run: _shares(run, lambda w, r: np.abs(w - r).sum() / 2)), 2),
-        number(_mean(runs, lambda run: _shares(run, lambda w, r: w[r == 0].sum())), 2),
+        *(number(value, 3, True) for value in ahead),
+        *(number(part.groupby("path").mean().mean(), 2) for part in by_step),
     ]
-
-
-def _course(run: Run) -> list[float]:
-    """Probe utility before the first step and after each."""
-    return [run.begun.utility, *(step.utility for step in run.steps)]
-
-
-def _mean(runs: Sequence[Run], value: Callable[[Run], float]) -> float:
-    return float(np.mean([value(run) for run in runs]))
-
-
-def _shares(run: Run, share: Callable[[np.ndarray, np.ndarray], float]) -> float:
-    """Mean over the steps of a share of the tokens, from the allocation w and the requirement vector r."""
-    return float(np.mean([share(step.allocation, run.begun.requirement) for step in run.steps]))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 
 from read_env.agents.transfer_model import TransferModel, TransferPrior, rates
 from read_env.reporting import load_run
-from read_env.reporting.tables import markdown_table, number
+from read_env.reporting.markdown import markdown_table, number
 
 CHUNK_TOKENS = 6_000
 #: Transfer and interference of one source are told apart by differing scores only: a wider prior would let them grow

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from read_env.capabilities import Suite, get_suite
 from read_env.config import Config
-from read_env.reporting.records import load_run
+from read_env.reporting import load_run
 from read_env.running.comparison import run_many
 from read_env.running.requests import RunRequest
 from read_env.running.runner import make_env

@@ -24,9 +24,9 @@ from rich.console import Console
 
 from read_env.capabilities import get_suite
 from read_env.config import Config, load_preset
-from read_env.reporting.records import Run, load_run
+from read_env.reporting.markdown import interval, markdown_table, number, p_value, plus_minus
+from read_env.reporting.runs import Run, load_run
 from read_env.reporting.statistics import holm, mean_interval, paired
-from read_env.reporting.tables import interval, markdown_table, number, p_value, plus_minus
 from read_env.running.comparison import run_many
 from read_env.running.requests import RunRequest
 from read_env.running.runner import make_env
@@ -188,7 +188,7 @@ def scores_table(
                 label,
                 f"{rate:g}{edge}",
                 plus_minus(mean_interval(mean)),
-                "" if label == "fkl" else interval(against.difference.low, against.difference.high),
+                "" if label == "fkl" else interval(against.difference),
                 number(float(probes.mean())),
                 *(number(score, 2) for score in exams.mean(axis=0)),
             ]
@@ -207,7 +207,7 @@ def contrast_table(families: Mapping[str, Mapping[str, list[Run]]], pairs: list[
         a, b = (np.array([_exam(run).mean() for run in runs[label]]) for label in (first, second))
         test = paired(a, b)
         d = test.difference
-        rows.append([f"{first} − {second}", where, number(d.mean, 3, True), interval(d.low, d.high)])
+        rows.append([f"{first} − {second}", where, number(d.mean, 3, True), interval(d)])
         p_values.append(test.p_t)
     header = ["contrast", "from", "difference", "95 % (paired t)", "p", "p (Holm)"]
     body = [

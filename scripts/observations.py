@@ -17,10 +17,10 @@ import numpy as np
 from pages import publish
 
 from read_env.config import load_preset
-from read_env.reporting import load_transfer, transfer_report
+from read_env.reporting import transfer_report
+from read_env.reporting.markdown import interval, markdown_table, number
 from read_env.reporting.statistics import Estimate, mean_interval
-from read_env.reporting.tables import interval, markdown_table, number
-from read_env.reporting.transfer import TransferResult, analyse
+from read_env.reporting.transfer import Transfer, load_transfer
 from read_env.running.requests import TransferRequest
 from read_env.running.transfer import transfer
 
@@ -28,7 +28,7 @@ from read_env.running.transfer import transfer
 TESTED_BUDGET = 20_000
 
 
-def claims(result: TransferResult, measure: str) -> list[tuple[str, Estimate]]:
+def claims(result: Transfer, measure: str) -> list[tuple[str, Estimate]]:
     """Claims of the paper's Figure 1, each as a difference that is positive if the claim holds here.
 
     Differences are taken within a seed, the interval is over seeds.
@@ -59,7 +59,7 @@ def claims(result: TransferResult, measure: str) -> list[tuple[str, Estimate]]:
     ]
 
 
-def introduction(result: TransferResult) -> str:
+def introduction(result: Transfer) -> str:
     """Table of agreement with the paper."""
     tested = result.matrices["exam"][result.budgets.index(TESTED_BUDGET)]
     negative, positive = int(tested.survivors(-1).sum()), int(tested.survivors(+1).sum())
@@ -67,7 +67,7 @@ def introduction(result: TransferResult) -> str:
     for measure in ("exam", "probe"):
         for claim, found in claims(result, measure):
             verdict = "agrees" if found.low > 0 else "contradicts" if found.high < 0 else "open"
-            rows.append([measure, claim, number(found.mean, 4, True), interval(found.low, found.high, 4), verdict])
+            rows.append([measure, claim, number(found.mean, 4, True), interval(found, 4), verdict])
     off = tested.mean[~tested.own]
     symmetric = tested.mean - np.diag(np.diag(tested.mean))
     there_and_back = float(np.corrcoef(symmetric[~tested.own], symmetric.T[~tested.own])[0, 1])
@@ -104,7 +104,7 @@ def main() -> None:
         report,
         "observations",
         title="Two observations on the micro world",
-        intro=introduction(analyse(load_transfer(args.out))),
+        intro=introduction(load_transfer(args.out)),
         pictures=[picture.name for picture in sorted(args.out.glob("*.png"))],
         files=["transfer.json"],
     )

@@ -18,8 +18,8 @@ from pages import DOCS
 from read_env.config import load_preset
 from read_env.distillation.loading import load_student
 from read_env.distillation.models.weights import count_parameters
-from read_env.reporting.records import Run, load_run
-from read_env.reporting.tables import count, markdown_table, number
+from read_env.reporting.markdown import count, markdown_table, number
+from read_env.reporting.runs import Run, load_run
 from read_env.running.requests import RunRequest
 from read_env.running.runner import run
 

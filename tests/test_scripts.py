@@ -1,6 +1,7 @@
 """What scripts compute: the search behind docs/allocation_gap.md, the projected step, the page of throughputs."""
 
 import importlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -8,8 +9,10 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from synthetic_records import write_run
 
 from read_env.capabilities import get_suite
+from read_env.errors import ReadEnvError
 from read_env.tasks import load_task, task_names
 
 
@@ -144,3 +147,62 @@ def test_several_gpus_are_refused_unless_the_work_is_on_the_cpu(
     with pytest.raises(SystemExit, match="2 GPUs are visible.*CUDA_VISIBLE_DEVICES=0"):
         pairs.load_pair("random-tiny", 1)
     assert pairs.load_pair("random-tiny", 1, "cpu").name == "random-tiny"
+
+
+def test_gaps_by_hand(script: Callable[[str], ModuleType]) -> None:
+    gap = script("allocation_gap")
+    profiles = {"static": np.array([[0.5, 0.1], [0.6, 0.1], [0.4, 0.1]]), "mix": np.array([[0.7, 0.0]] * 3)}
+    tasks = {"first": lambda profile: profile[0], "second": lambda profile: profile[1]}
+    gaps = gap.gap_table(profiles, tasks, {"first": "mix", "second": "static"}, dict.fromkeys(tasks, "static"))
+    assert gaps[0].test.difference.mean == pytest.approx(0.2)
+    assert gaps[0].test.difference.half_width == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-5)
+    assert not gaps[0].above_zero  # 0.2 ± 0.248
+    assert gaps[1].test.difference.mean == 0 and not gaps[1].above_zero
+    assert "| first " in gap.gap_markdown(gaps) and "+0.200" in gap.gap_markdown(gaps)
+
+
+@pytest.mark.parametrize(
+    ("given", "profiles", "message"),
+    [
+        ({}, {"a": np.zeros((2, 2))}, "given names no allocation for task 't'"),
+        ({"t": "b"}, {"a": np.zeros((2, 2))}, "given\\['t'\\] is 'b', which has no profiles"),
+        ({"t": "a"}, {"a": np.zeros((2, 2)), "b": np.zeros((3, 2))}, "profiles\\['b'\\] has shape"),
+        ({"t": "a"}, {}, "profiles is empty"),
+    ],
+)
+def test_gaps_of_what_does_not_fit(
+    script: Callable[[str], ModuleType], given: dict[str, str], profiles: dict[str, np.ndarray], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        script("allocation_gap").gap_table(profiles, {"t": lambda profile: profile[0]}, given, {"t": "a"})
+
+
+def test_profiles_of_fixed_allocations_pair_up_by_seed(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    fixed_allocation_profiles = script("allocation_gap").fixed_allocation_profiles
+    for name, seeds in (("uniform", (0, 1, 2)), ("half-math", (0, 2))):
+        for seed in seeds:
+            write_run(tmp_path / "runs" / f"{name}__seed{seed}", name, seed=seed, steps=2)
+    write_run(tmp_path / "runs" / "left-over__seed9", "left-over", seed=9, steps=2)
+    profiles, seeds = fixed_allocation_profiles(tmp_path, ["uniform", "half-math"])
+    assert seeds == (0, 2)
+    assert {name: array.shape for name, array in profiles.items()} == {"uniform": (2, 8), "half-math": (2, 8)}
+    with pytest.raises(ReadEnvError, match="no seed was finished by every allocation"):
+        fixed_allocation_profiles(tmp_path, ["uniform", "absent"])
+
+
+def test_a_run_without_exam_has_no_profile(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    end = write_run(tmp_path / "runs" / "uniform__seed0", "uniform", steps=2) / "summary.json"
+    end.write_text(json.dumps({**json.loads(end.read_text()), "exam": None}))
+    with pytest.raises(ReadEnvError, match=r"summary.json: exam is null: this run held no exam"):
+        script("allocation_gap").fixed_allocation_profiles(tmp_path, ["uniform"])
+
+
+def test_correlations_by_capability(script: Callable[[str], ModuleType]) -> None:
+    correlation_table = script("probe_validity").correlation_table
+    profiles = np.random.default_rng(0).random((12, 2))
+    table = correlation_table(("math", "code"), profiles, np.column_stack([profiles[:, 0] ** 2, np.full(12, 0.25)]))
+    math, code = table.splitlines()[2:]
+    assert "| 1.000 |" in " ".join(math.split()) and "does not vary" not in math
+    assert "does not vary" in code and "0.25 – 0.25" in code
+    with pytest.raises(ValueError, match=r"shape \(students, 3\)"):
+        correlation_table(("a", "b", "c"), profiles, profiles)

@@ -1,29 +1,34 @@
 """Reports, tables, statistics and pictures, computed from the records on disk.
 
-Importing it needs numpy only: scipy and matplotlib are imported where a number or a picture asks
-for them, torch never.
+Importing it is light: pandas, scipy, statsmodels, matplotlib and seaborn are imported with the first
+name that is used.
 """
 
 from __future__ import annotations
 
-from read_env.reporting.correlations import correlation_table, correlations
-from read_env.reporting.gaps import fixed_allocation_profiles, gap_markdown, gap_table
-from read_env.reporting.records import RecordError, load_comparison, load_run, load_training, load_transfer
-from read_env.reporting.reports import comparison_report, run_report, training_report, transfer_report
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "RecordError",
-    "comparison_report",
-    "correlation_table",
-    "correlations",
-    "fixed_allocation_profiles",
-    "gap_markdown",
-    "gap_table",
-    "load_comparison",
-    "load_run",
-    "load_training",
-    "load_transfer",
-    "run_report",
-    "training_report",
-    "transfer_report",
-]
+#: Name -> its module.
+_HOME = {
+    "RecordError": "read_env.records",
+    "comparison_report": "read_env.reporting.comparison_page",
+    "load_comparison": "read_env.reporting.comparison",
+    "load_run": "read_env.reporting.runs",
+    "load_runs": "read_env.reporting.frames",
+    "load_scores": "read_env.reporting.frames",
+    "load_steps": "read_env.reporting.frames",
+    "load_training": "read_env.reporting.runs",
+    "load_transfer": "read_env.reporting.transfer",
+    "run_report": "read_env.reporting.run_page",
+    "training_report": "read_env.reporting.training_page",
+    "transfer_report": "read_env.reporting.transfer_page",
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

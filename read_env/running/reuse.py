@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from read_env import files
+from read_env.records import RunStart, RunSummary, StepRecord
 from read_env.running.directory import RunDirectory
 from read_env.running.records import judgement
 from read_env.running.requests import RunRequest
@@ -74,11 +75,12 @@ def derive(source: RunRequest, target: RunRequest) -> RunResult:
             reward = reward_of(config.reward, card, suite, before, after, record["cost"])
             parts = {name: getattr(reward, name) for name in ("gain", "spillover", "forgetting")}
             utilities = _judged(record, lambda profile: card.utility(profile, suite))
-            steps.append({**record, "reward": reward.value, **parts, **utilities})
+            steps.append(StepRecord(**{**record, "reward": reward.value, **parts, **utilities}).to_json())
             before = after
         summary = files.read_json(origin.summary)
         summary |= {"task": card.name, "derived_from": source.directory.name}
         summary |= judgement(card, suite, config.reward.essential_k, start, steps, summary["exam"])
+        start, summary = RunStart(**start).to_json(), RunSummary(**summary).to_json()
 
         files.write_json(directory.start, start)
         lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in steps)

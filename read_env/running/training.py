@@ -21,10 +21,10 @@ from read_env.agents.base import Agent
 from read_env.agents.custom import CustomAgent
 from read_env.agents.interaction import Transition, transitions
 from read_env.errors import ReadEnvError
+from read_env.records import Episode, TrainingSummary
 from read_env.running.agents import TRAINING_RECORD, AgentDriver, build_agent
 from read_env.running.directory import RecordDirectory
 from read_env.running.display import Pace
-from read_env.running.records import plain
 from read_env.running.requests import TrainingRequest
 from read_env.running.runner import CHECKPOINT_SHARE, make_env
 from read_env.running.tensorboard import agent_scalars, open_writer, profile_scalars, reward_scalars, write_scalars
@@ -194,15 +194,15 @@ class _Training:
     def record(self) -> dict[str, Any]:
         """Content of ``training.json``."""
         agent = self.request.agent
-        return {
-            "label": f"{agent.label}-trained",
-            "agent": agent.name,
-            "options": dict(agent.options),
-            "tasks": list(self.request.tasks),
-            "steps": self.statistics.total_steps,
-            "episodes": self.statistics.episode_count,
-            "tokens_before_run": agent.tokens_before_run + self.statistics.total_tokens,
-        }
+        return TrainingSummary(
+            label=f"{agent.label}-trained",
+            agent=agent.name,
+            options=dict(agent.options),
+            tasks=self.request.tasks,
+            steps=self.statistics.total_steps,
+            episodes=self.statistics.episode_count,
+            tokens_before_run=agent.tokens_before_run + self.statistics.total_tokens,
+        ).to_json()
 
     def _drive(self, saved: Mapping[str, Any] | None, checkpoint_share: float) -> None:
         """Train an agent that learns by ``observe``."""
@@ -255,7 +255,7 @@ class _Training:
         self.directory.save_checkpoint(lambda: {**counts, **state()})
 
     def _on_episode(self, record: dict[str, Any]) -> None:
-        record = {**plain(record), "seed": self.request.config.seed}
+        record = Episode(**record, seed=self.request.config.seed).to_json()
         files.append_line(self._episodes, record)
         step = self.statistics.total_steps
         self.console.print(

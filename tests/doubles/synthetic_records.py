@@ -74,12 +74,13 @@ def write_run(
     path.mkdir(parents=True)
     rng = np.random.default_rng([seed, *map(ord, agent)])
     requirement, profile = requirement_of(task), START.copy()
+    source = agent.removeprefix("one-hot-") if agent.startswith("one-hot-") else ""
     config = {
         "preset": "micro",
         "suite": "micro",
         "task": task,
-        "agent": agent,
-        "agent_options": {},
+        "agent": "one-hot" if source else agent,
+        "agent_options": {"capability": source} if source else {},
         "seed": seed,
         "budget": {"total_tokens": steps * step_tokens, "step_tokens": step_tokens},
     }

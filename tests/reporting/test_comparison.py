@@ -7,11 +7,10 @@ from scipy import stats
 from synthetic_records import write_comparison
 
 from read_env.reporting import comparison_report
-from read_env.reporting.contrasts import against, contrast, family
-from read_env.reporting.measures import EXAM_UTILITY, SPILLOVER, main_measure, over_tasks
-from read_env.reporting.records import load_comparison
+from read_env.reporting.comparison import EXAM_UTILITY, SPILLOVER, contrast, contrasts, load_comparison
+from read_env.reporting.comparison_page import measure_table
+from read_env.reporting.markdown import markdown_table, number, p_value
 from read_env.reporting.statistics import holm
-from read_env.reporting.tables import markdown_table, measure_table, number, p_value
 
 AGENTS = ("read-bandit", "task-static", "water-filling", "random-candidate")
 PAIRS = [("read-bandit", name) for name in AGENTS[1:]]
@@ -52,33 +51,34 @@ def test_the_table_has_the_means_of_the_records(directory):
 
 
 def test_the_mean_over_tasks_rests_on_seeds(directory):
-    found = over_tasks(load_comparison(directory), EXAM_UTILITY, "read-bandit")
-    assert found is not None
-    assert found.n == 4
-    assert found.sd == pytest.approx(gains(directory, "read-bandit").mean(axis=0).std(ddof=1))
+    table = measure_table(load_comparison(directory), EXAM_UTILITY)
+    row = next(line for line in table.splitlines() if "`read-bandit`" in line)
+    by_seed = gains(directory, "read-bandit").mean(axis=0)
+    half = stats.t.ppf(0.975, 3) * by_seed.std(ddof=1) / 2
+    assert [cell.strip() for cell in row.strip("|").split("|")][3] == f"{by_seed.mean():+.3f} ± {half:.3f}"
 
 
 def test_a_contrast_is_the_paired_t_test_over_seeds(directory):
     found = contrast(load_comparison(directory), EXAM_UTILITY, "read-bandit", "task-static")
     a, b = gains(directory, "read-bandit"), gains(directory, "task-static")
     assert found is not None
-    assert found.p == pytest.approx(stats.ttest_rel(a.mean(axis=0), b.mean(axis=0)).pvalue)
-    assert found.difference.mean == pytest.approx((a - b).mean())
-    assert (found.pairs, found.difference.n) == (8, 4)
-    assert (found.wins, found.losses) == (int((a > b).sum()), int((a < b).sum()))
+    assert found.by_seed.p_t == pytest.approx(stats.ttest_rel(a.mean(axis=0), b.mean(axis=0)).pvalue)
+    assert found.by_seed.difference.mean == pytest.approx((a - b).mean())
+    assert (found.by_pair.difference.n, found.by_seed.difference.n) == (8, 4)
+    assert (found.by_pair.wins, found.by_pair.losses) == (int((a > b).sum()), int((a < b).sum()))
 
 
 def test_the_primary_contrasts_are_holm_adjusted_together(directory):
-    found = family(load_comparison(directory), EXAM_UTILITY, PAIRS)
-    assert [entry.p_holm for entry in found] == pytest.approx(list(holm([entry.p for entry in found])))
+    found = contrasts(load_comparison(directory), EXAM_UTILITY, PAIRS)
+    assert [entry.p_holm for entry in found] == pytest.approx(list(holm([entry.by_seed.p_t for entry in found])))
 
 
 def test_a_contrast_that_is_missing_still_counts(directory):
     comparison = load_comparison(directory)
-    full = family(comparison, EXAM_UTILITY, PAIRS[:1])
-    more = family(comparison, EXAM_UTILITY, [*PAIRS[:1], ("read-bandit", "oracle")])
+    full = contrasts(comparison, EXAM_UTILITY, PAIRS[:1])
+    more = contrasts(comparison, EXAM_UTILITY, [*PAIRS[:1], ("read-bandit", "oracle")])
     assert [entry.reference for entry in more] == ["task-static"]
-    assert more[0].p_holm == pytest.approx(min(1.0, 2 * full[0].p))
+    assert more[0].p_holm == pytest.approx(min(1.0, 2 * full[0].by_seed.p_t))
 
 
 def test_an_incomplete_seed_is_left_out_of_the_contrast_and_said(tmp_path):
@@ -86,13 +86,17 @@ def test_an_incomplete_seed_is_left_out_of_the_contrast_and_said(tmp_path):
     (path / "runs" / "read-bandit__puzzles__seed2" / "summary.json").unlink()
     found = contrast(load_comparison(path), EXAM_UTILITY, "read-bandit", "task-static")
     assert found is not None
-    assert (found.difference.n, found.pairs) == (2, 4)
+    assert (found.by_seed.difference.n, found.by_pair.difference.n) == (2, 4)
     assert "1 pair" in found.note
 
 
-def test_exploratory_contrasts_leave_the_primary_ones_to_their_table(directory):
-    found = against(load_comparison(directory), EXAM_UTILITY, "task-static", skip=PAIRS)
-    assert [entry.agent for entry in found] == ["water-filling", "random-candidate"]
+def test_exploratory_contrasts_leave_the_primary_ones_to_their_table(report):
+    primary, exploratory = report.read_text().partition("## Primary contrasts")[2].split("## Exploratory contrasts")
+    exploratory = exploratory.partition("### Spillover")[0]
+    for agent in AGENTS[2:]:
+        assert f"| `read-bandit` − `{agent}` " in primary
+        assert f"| `{agent}` − `task-static` " in exploratory
+    assert "| `read-bandit` − `task-static` " in primary and "`read-bandit` − `task-static`" not in exploratory
 
 
 def test_runs_without_exam_are_compared_on_the_probes(tmp_path, no_pictures):
@@ -101,7 +105,7 @@ def test_runs_without_exam_are_compared_on_the_probes(tmp_path, no_pictures):
         value = json.loads(summary.read_text())
         value.update(exam=None, exam_utility=None, exam_utility_start=None, exam_forgetting=None)
         summary.write_text(json.dumps(value))
-    assert main_measure(load_comparison(path)).key == "utility_gain"
+    assert load_comparison(path).measures[0].key == "utility_gain"
     page = comparison_report(path).read_text()
     assert "on probe utility, gain" in page
     assert "Exam" not in page
@@ -142,7 +146,7 @@ def test_unfinished_runs_are_named_and_in_the_csv(tmp_path, no_pictures):
         rows = list(csv.DictReader(file))
     assert len(rows) == 4
     assert [row["exam_utility_gain"] == "" for row in rows] == [False, False, False, True]
-    assert float(rows[0]["exam_math"]) == load_comparison(path).runs[0].ended.exam[3]
+    assert float(rows[0]["exam_math"]) == summaries(path, "read-bandit", "tickets")[0]["exam"][3]
 
 
 def test_one_seed_gives_a_report_without_tests(tmp_path):
@@ -153,7 +157,7 @@ def test_one_seed_gives_a_report_without_tests(tmp_path):
 
 
 def test_spillover_is_lower_is_better():
-    assert SPILLOVER.better == "lower" and not SPILLOVER.signed
+    assert not SPILLOVER.signed
 
 
 def test_tables_are_aligned():

@@ -5,10 +5,10 @@ import pytest
 from scipy import stats
 from synthetic_records import SUITE, write_run, write_transfer
 
+from read_env.records import RecordError
 from read_env.reporting import transfer_report
-from read_env.reporting.records import RecordError, load_transfer
 from read_env.reporting.statistics import holm
-from read_env.reporting.transfer import analyse, matrix, waste
+from read_env.reporting.transfer import load_transfer, matrix, waste
 
 BUDGETS = (12_000, 24_000)
 
@@ -24,7 +24,7 @@ def report(directory):
 
 
 def test_the_matrix_is_the_change_of_the_exam(directory):
-    result = analyse(load_transfer(directory))
+    result = load_transfer(directory)
     assert (result.budgets, result.seeds) == (BUDGETS, (0, 1, 2, 3))
     changes = []
     for seed in range(4):
@@ -39,7 +39,7 @@ def test_the_matrix_is_the_change_of_the_exam(directory):
 
 
 def test_holm_runs_over_the_off_diagonal_entries_of_one_matrix(directory):
-    found = analyse(load_transfer(directory)).matrices["exam"][1]
+    found = load_transfer(directory).matrices["exam"][1]
     off = ~np.eye(8, dtype=bool)
     assert np.isnan(np.diag(found.p_holm)).all()
     assert found.p_holm[off] == pytest.approx(holm(found.p[off]))
@@ -51,7 +51,7 @@ def test_survivors_need_size_sign_and_significance():
     changes = np.zeros((2, 4, 2))
     changes[0, :, 1], changes[1, :, 0] = -0.1 + noise, 0.01 + noise
     changes[0, :, 0] = changes[1, :, 1] = 0.3 + noise
-    found = matrix("exam", 1000, changes, np.eye(2, dtype=bool))
+    found = matrix(1000, changes, np.eye(2, dtype=bool))
     assert found.survivors(-1).tolist() == [[False, True], [False, False]]
     assert not found.survivors(+1).any()
     assert found.significant.sum() == 2
@@ -69,7 +69,7 @@ def test_waste_by_hand():
 
 def test_transfer_json_can_be_read_back(report, directory):
     value = json.loads((directory / "transfer.json").read_text())
-    result = analyse(load_transfer(directory))
+    result = load_transfer(directory)
     for measure in ("exam", "probe"):
         for k, budget in enumerate(BUDGETS):
             entry = value["matrices"][measure][str(budget)]
@@ -82,7 +82,7 @@ def test_transfer_json_can_be_read_back(report, directory):
 def test_the_page_has_matrices_counts_and_waste(report, directory):
     page = report.read_text()
     assert "One-hot runs on 8 capabilities, 4 seeds (0, 1, 2, 3), budgets 12,000, 24,000" in page
-    found = analyse(load_transfer(directory)).matrices["exam"][1]
+    found = load_transfer(directory).matrices["exam"][1]
     negative, positive = int(found.survivors(-1).sum()), int(found.survivors(+1).sum())
     line = next(line for line in page.splitlines() if line.startswith("| exam") and "24,000" in line)
     assert [cell.strip() for cell in line.strip("|").split("|")][2:] == [str(negative), str(positive)]
@@ -113,7 +113,7 @@ def test_some_sources_give_some_rows(tmp_path):
         for seed in range(3):
             folder = path / "runs" / f"one-hot-{name}__seed{seed}"
             write_run(folder, f"one-hot-{name}", seed=seed, steps=2, exam_steps=(1, 2))
-    found = analyse(load_transfer(path))
+    found = load_transfer(path)
     assert found.sources == ("math", "code")
     assert found.budgets == (6_000, 12_000)  # from the steps, where no configuration says
     assert found.matrices["exam"][0].mean.shape == (2, 8)

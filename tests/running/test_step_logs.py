@@ -27,9 +27,9 @@ DISTILL = {"tokens_per_update": 120, "teacher_batch_size": 8, "rollout_batch_siz
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take longer than these runs."""
-    monkeypatch.setattr("read_env.reporting.report_run.save", lambda figure, path: None)
-    for name in ("run_profile", "run_utility", "run_allocation", "run_costs"):
-        monkeypatch.setattr(f"read_env.reporting.report_run.{name}", lambda run: None)
+    monkeypatch.setattr("read_env.reporting.run_page.save", lambda figure, path: None)
+    for name in ("profile_picture", "utility_picture", "allocation_picture", "costs_picture"):
+        monkeypatch.setattr(f"read_env.reporting.run_page.{name}", lambda *frames: None)
 
 
 def played(directory: Path, agent: str = "one-hot,capability=math", **changes: Any) -> list[dict[str, Any]]:

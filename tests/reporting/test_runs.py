@@ -4,13 +4,8 @@ import pytest
 from synthetic_records import write_comparison, write_run
 
 from read_env.errors import ReadEnvError
-from read_env.reporting.records import (
-    RecordError,
-    load_comparison,
-    load_run,
-    load_training,
-    load_transfer,
-)
+from read_env.records import RecordError
+from read_env.reporting import load_comparison, load_run, load_training, load_transfer
 
 
 def edit(path, change):
@@ -26,7 +21,7 @@ def run(tmp_path):
 
 def test_a_finished_run(run):
     loaded = load_run(run)
-    assert loaded.finished and loaded.status == "finished"
+    assert loaded.summary is not None and loaded.status == "finished"
     assert (loaded.agent, loaded.task, loaded.seed, loaded.budget) == ("read-bandit", "tickets", 0, 24_000)
     assert [step.step for step in loaded.steps] == [1, 2, 3, 4]
     assert loaded.essential.sum() == 2
@@ -39,7 +34,7 @@ def test_a_label_that_only_the_summary_knows(run):
 
 def test_an_unfinished_run_says_how_far_it_came(tmp_path):
     loaded = load_run(write_run(tmp_path / "run", stop_after=2))
-    assert not loaded.finished
+    assert loaded.summary is None
     assert loaded.status.startswith("unfinished: 2 steps, ")
     assert "of 120,000 completion tokens" in loaded.status
 
@@ -88,7 +83,7 @@ def test_malformed_fields_are_named(run, file, change, message):
         ("not json", r"steps.jsonl, line 3: not valid JSON"),
         ("[1, 2]", r"steps.jsonl, line 3: expected a JSON object, found list"),
         ('{"step": 7}', r"steps.jsonl, line 3: step is 7, expected 3"),
-        ('{"step": 3}', r"steps.jsonl, line 3: field 'completion_tokens' is missing"),
+        ('{"step": 3}', r"steps.jsonl, line 3: field 'reward' is missing"),
     ],
 )
 def test_malformed_lines_are_named(run, line, message):
@@ -118,7 +113,7 @@ def test_a_comparison_names_every_run_that_is_not_in_the_numbers(tmp_path):
     edit(path / "config.json", lambda value: value["seeds"].append(2))
     loaded = load_comparison(path)
     assert loaded.agents == ("uniform", "task-static")  # the configuration's order
-    assert len(loaded.finished) == 3
+    assert len(loaded.runs) == 3
     assert [line.split(":")[0] for line in loaded.unfinished] == [
         "task-static__tickets__seed2",
         "uniform__tickets__seed1",
@@ -139,5 +134,5 @@ def test_directories_that_hold_something_else(tmp_path):
     with pytest.raises(RecordError, match=r"episodes.jsonl: missing"):
         load_training(tmp_path)
     path = write_comparison(tmp_path / "c", agents=("uniform",), seeds=(0,), steps=3)
-    with pytest.raises(RecordError, match="expected a name like one-hot-CAPABILITY__seedN"):
+    with pytest.raises(RecordError, match="agent is 'uniform' with options {}, expected 'one-hot' with a capability"):
         load_transfer(path)

@@ -1,0 +1,285 @@
+"""Records of runs and trainings: one pydantic model for each kind of JSON object, for writing and for reading.
+
+==================  ==========================================  =========================
+file                content                                     model
+==================  ==========================================  =========================
+``start.json``      the student before the run                  :class:`RunStart`
+``steps.jsonl``     one line per finished step                  :class:`StepRecord`
+``summary.json``    the end of a finished run                   :class:`RunSummary`
+``episodes.jsonl``  one line per finished training episode      :class:`Episode`
+``training.json``   the end of a finished training              :class:`TrainingSummary`
+==================  ==========================================  =========================
+
+Vectors are (|C|,) in the order of the suite; scores and utilities lie in [0, 1]; token fields are
+counts. Floats are written in their shortest form that reads back to the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
+from pydantic_core import PydanticCustomError
+from pydantic_core.core_schema import ValidationInfo
+
+from read_env.errors import ReadEnvError
+
+Model = TypeVar("Model", bound="Record")
+
+
+class RecordError(ReadEnvError):
+    """A record on disk is missing or malformed."""
+
+
+def plain(value: Any) -> Any:
+    """JSON values of arrays, numpy numbers and mappings of them."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    return value
+
+
+def _vector(value: Any, info: ValidationInfo) -> np.ndarray:
+    size = len(info.data["suite"]) if "suite" in info.data else (info.context or {}).get("size")
+    try:
+        array = np.asarray(value)
+        fits = array.ndim == 1 and array.dtype.kind in "iuf" and bool(np.isfinite(array).all())
+    except (TypeError, ValueError):
+        fits = False
+    if not fits or size not in (None, len(array)):
+        length = "" if size is None else f"{size} "
+        raise PydanticCustomError("vector", f"a list of {length}finite numbers, one per capability")
+    return array
+
+
+def _numbers(value: Any) -> dict[str, float]:
+    value = plain(value or {})
+    if not isinstance(value, dict) or not all(isinstance(entry, int | float) for entry in value.values()):
+        raise PydanticCustomError("numbers", "an object whose values are numbers")
+    return value
+
+
+Names = Annotated[tuple[str, ...], PlainSerializer(list)]
+Vector = Annotated[np.ndarray, PlainValidator(_vector), PlainSerializer(plain)]
+Numbers = Annotated[dict[str, float], PlainValidator(_numbers)]
+Count = Annotated[int, BeforeValidator(plain), Field(strict=True, ge=0)]
+Number = Annotated[float, BeforeValidator(plain), Field(strict=True, allow_inf_nan=False)]
+
+
+class Record(BaseModel):
+    """One JSON object of a record. Fields that a model does not know are ignored when it is read."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True, populate_by_name=True)
+
+    #: Fields that are left out of the JSON object where they are None; all others are written as null.
+    optional: ClassVar[tuple[str, ...]] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object, fields in the order of the model."""
+        absent = {name for name in self.optional if getattr(self, name) is None}
+        return self.model_dump(by_alias=True, exclude=absent)
+
+
+class RunStart(Record):
+    """The student before a run. ``requirement`` is the task's requirement vector; ``exam`` is exact match."""
+
+    suite: Names = Field(min_length=1)
+    task: str
+    requirement: Vector
+    utility_form: str
+    profile: Vector
+    utility: Number
+    exam: Vector | None = None
+    dev_profile: Vector | None = None
+    dev_utility: Number | None = None
+
+
+class StepRecord(Record):
+    """One finished step. ``allocation`` is shares of the step's tokens, ``loss`` nats per token.
+
+    ``metrics`` is what the objective reported, ``agent`` what the agent did, ``seconds`` the time by stage
+    and ``cache`` what was asked of the teacher's cache. The last two tell two runs of the same bits apart.
+    """
+
+    optional = ("dev_profile", "dev_utility", "exam")
+
+    step: Count
+    reward: Number
+    allocation: Vector
+    tokens_by_capability: Vector
+    completion_tokens: Count
+    prompt_tokens: Count
+    trained_tokens: Count
+    budget_spent: Count
+    profile: Vector
+    utility: Number
+    gain: Number
+    spillover: Number
+    cost: Number
+    forgetting: Number
+    loss: Number
+    dev_profile: Vector | None = None
+    dev_utility: Number | None = None
+    exam: Vector | None = None
+    metrics: Numbers = Field(default_factory=dict)
+    agent: Numbers = Field(default_factory=dict)
+    seconds: Numbers = Field(default_factory=dict)
+    cache: Numbers = Field(default_factory=dict)
+
+
+class Judgement(Record):
+    """The part of a summary that depends on the task; ``exam`` fields are None where no exam was held."""
+
+    utility_start: Number
+    utility: Number
+    exam_start: Vector | None
+    exam: Vector | None
+    exam_utility_start: Number | None
+    exam_utility: Number | None
+    spillover: Number
+    forgetting: Number
+    exam_forgetting: Number | None
+
+
+class RunSummary(Judgement):
+    """The end of a finished run. ``agent`` is the label that reports use; ``derived_from`` names the run it was copied from."""
+
+    optional = ("generated_tokens", "derived_from")
+
+    agent: str
+    task: str
+    seed: Count
+    budget: Count
+    spent: Count
+    residue: Count
+    prompt_tokens: Count
+    generated_tokens: Count | None = None
+    probe_tokens: Count
+    dev_tokens: Count
+    tokens_before_run: Count
+    steps: Count
+    profile_start: Vector
+    profile: Vector
+    derived_from: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object: the run, then its judgement, then ``derived_from``."""
+        value = super().to_json()
+        judged = {name: value.pop(name) for name in Judgement.model_fields}
+        derived = {name: value.pop(name) for name in ("derived_from",) if name in value}
+        return {**value, **judged, **derived}
+
+
+class Episode(Record):
+    """One finished training episode. ``completion_tokens`` is what this episode spent."""
+
+    episode: Count
+    task: str
+    episode_return: Number = Field(alias="return")
+    steps: Count
+    completion_tokens: Count
+    utility_start: Number | None = None
+    utility: Number | None = None
+    seed: Count
+
+
+class TrainingSummary(Record):
+    """The end of a finished training. ``tokens_before_run`` is what a run with this agent has to report."""
+
+    label: str
+    agent: str
+    options: dict[str, Any]
+    tasks: Names
+    steps: Count
+    episodes: Count
+    tokens_before_run: Count
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The one JSON object in a file.
+
+    Raises:
+        RecordError: the file is missing, not valid JSON, or holds another kind of value.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecordError(f"{path}: missing") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise RecordError(f"{path}{line}: not valid JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise RecordError(f"{path}: expected one JSON object, found {type(value).__name__}")
+    return value
+
+
+def read_record(path: Path, model: type[Model], size: int | None = None) -> Model:
+    """The record in a file of one JSON object.
+
+    Args:
+        path: the file.
+        model: what it holds.
+        size: |C|, which all vectors must have; None for that of the record's own suite.
+
+    Raises:
+        RecordError: names the file, the field, its value and what is expected.
+    """
+    return _validate(read_object(path), model, str(path), size)
+
+
+def read_records(path: Path, model: type[Model], size: int | None = None) -> tuple[tuple[Model, ...], bool]:
+    """The records of a JSON-lines file, and whether its last line was cut off.
+
+    A process that is killed while it writes leaves a last line without its newline. Such a line is
+    left out and reported. Any other malformed line is an error, as for :func:`read_record`.
+    """
+    *lines, tail = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return tuple(_parse(path, lines, model, size)), bool(tail.strip())
+
+
+def _parse(path: Path, lines: list[str], model: type[Model], size: int | None) -> Iterator[Model]:
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}, line {number}"
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise RecordError(f"{where}: not valid JSON ({error.msg})") from None
+        if not isinstance(value, dict):
+            raise RecordError(f"{where}: expected a JSON object, found {type(value).__name__}")
+        if model is StepRecord and value.get("step", number) != number:
+            raise RecordError(
+                f"{where}: step is {value['step']!r}, expected {number} (steps count from 1 without gaps)"
+            )
+        yield _validate(value, model, where, size)
+
+
+_EXPECTED = {
+    "int": "a whole number, zero or more",
+    "greater_than_equal": "a whole number, zero or more",
+    "float": "a finite number",
+    "finite": "a finite number",
+    "string": "a string",
+    "tuple": "a list of strings",
+    "too_short": "a list of strings",
+    "dict": "an object",
+}
+
+
+def _validate(value: Mapping[str, Any], model: type[Model], where: str, size: int | None) -> Model:
+    """A validated record; the first problem becomes a RecordError in plain words."""
+    try:
+        return model.model_validate(value, context={"size": size})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        kind, name = problem["type"], ".".join(map(str, problem["loc"]))
+        if kind == "missing":
+            raise RecordError(f"{where}: field '{name}' is missing") from None
+        expected = next((text for start, text in _EXPECTED.items() if kind.startswith(start)), problem["msg"])
+        raise RecordError(f"{where}: {name} is {problem['input']!r}, expected {expected}") from None

@@ -1,0 +1,182 @@
+"""A comparison directory as DataFrames, its measures, and contrasts of agents paired by task and seed.
+
+All tasks of one seed share their prompts, and a policy that ignores the task makes the very same run
+for each of them, so the pairs of one seed are not independent. The unit of a test is therefore the
+seed: differences are taken pair by pair, averaged over the tasks of a seed, and tested over seeds.
+The tasks are fixed; nothing is claimed about tasks that were not run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from read_env.records import RecordError
+from read_env.reporting.frames import runs_frame, scores_frame, steps_frame
+from read_env.reporting.runs import Run, load_many, read_config, unfinished
+from read_env.reporting.statistics import PairedTest, holm, paired
+
+
+class Measure(NamedTuple):
+    """A number by which finished runs are judged: a column of ``load_runs``."""
+
+    key: str  # the column
+    title: str  # heading in reports and axis label in pictures
+    explanation: str
+    signed: bool = True  # a change, printed with its sign, more is better; otherwise a harm, less is better
+
+
+_UNNEEDED = "Mean drop on the capabilities that are not essential (gains count as zero), start to end, on the"
+EXAM_UTILITY = Measure(
+    "exam_utility_gain",
+    "Exam utility, gain",
+    "Utility of the task on the held-out exam (exact match), end minus start.",
+)
+EXAM_MATCH = Measure(
+    "exam_match_gain",
+    "Exam exact match, gain",
+    "Exact match on the held-out exam, weighted by the task's requirement vector, end minus start; "
+    "equal to the utility gain where the utility is the weighted mean.",
+)
+PROBE_UTILITY = Measure(
+    "utility_gain",
+    "Probe utility, gain",
+    "Utility of the task on the probe profile, end minus start: what the agents see.",
+)
+SPILLOVER = Measure(
+    "spillover",
+    "Spillover",
+    "Drops on the essential capabilities, weighted by the requirement vector, summed over the steps (probes).",
+    signed=False,
+)
+EXAM_FORGETTING = Measure("exam_forgetting", "Forgetting, exam", f"{_UNNEEDED} exam.", signed=False)
+FORGETTING = Measure("forgetting", "Forgetting, probes", f"{_UNNEEDED} probe profile.", signed=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A comparison directory; agents and tasks come in the order of the configuration where it has one."""
+
+    path: Path
+    config: dict[str, Any]
+    first: Run  # the first finished run
+    table: pd.DataFrame  # all runs, as from load_runs
+    runs: pd.DataFrame  # the finished ones; so are those of steps and scores
+    steps: pd.DataFrame
+    scores: pd.DataFrame
+    unfinished: tuple[str, ...]  # one line for each run that is not in the numbers
+    agents: tuple[str, ...]
+    tasks: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """The measures that these records support, the main one first: the exam where every run held it."""
+        if self.runs[[EXAM_UTILITY.key, EXAM_MATCH.key]].notna().all(axis=None):
+            return (EXAM_UTILITY, EXAM_MATCH, PROBE_UTILITY, SPILLOVER, EXAM_FORGETTING, FORGETTING)
+        return (PROBE_UTILITY, SPILLOVER, FORGETTING)
+
+    def by_seed(self, measure: Measure, agent: str) -> pd.DataFrame:
+        """One agent's measure, seeds × tasks; NaN where a run is not finished."""
+        own = self.runs[self.runs["agent"] == agent]
+        table = own.pivot(index="seed", columns="task", values=measure.key)
+        return table.reindex(index=list(self.seeds), columns=list(self.tasks))
+
+
+def load_comparison(directory: str | Path) -> Comparison:
+    """Read a comparison directory. All runs must share one suite and one budget.
+
+    Where ``config.json`` lists ``agents``, ``tasks`` and ``seeds``, the combinations without a run are
+    reported as not started.
+
+    Args:
+        directory: ``runs/*/`` holds the runs.
+
+    Raises:
+        RecordError: no finished run, runs that can't be compared, or a record that is missing or malformed.
+    """
+    path, config, every = Path(directory), read_config(Path(directory)), load_many(directory)
+    finished = [run for run in every if run.summary is not None]
+    runs = runs_frame(finished)
+    if len(budgets := sorted(map(int, set(runs["budget"])))) > 1:
+        raise RecordError(f"{path}: runs with different budgets ({budgets}) cannot be compared")
+    agents, tasks, seeds = (list(config.get(key) or []) for key in ("agents", "tasks", "seeds"))
+    asked = set(product(agents, tasks, seeds)) - {(run.agent, run.task, run.seed) for run in every}
+
+    def ordered(wanted: list[str], column: str) -> tuple[str, ...]:
+        found = set(runs[column])
+        return tuple(dict.fromkeys([*(name for name in wanted if name in found), *sorted(found)]))
+
+    return Comparison(
+        path=path,
+        config=config,
+        first=finished[0],
+        table=runs_frame(every),
+        runs=runs,
+        steps=steps_frame(finished),
+        scores=scores_frame(finished),
+        unfinished=unfinished(every, [f"{agent}__{task}__seed{seed}" for agent, task, seed in asked]),
+        agents=ordered(agents, "agent"),
+        tasks=ordered(tasks, "task"),
+        seeds=tuple(sorted(map(int, set(runs["seed"])))),
+    )
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """agent − reference on one measure."""
+
+    agent: str
+    reference: str
+    by_seed: PairedTest  # over seeds, each the mean over its tasks
+    by_pair: PairedTest  # over all (task, seed) pairs
+    note: str  # runs that were left out and degenerate samples
+    p_holm: float = math.nan  # p of the t test over seeds, adjusted within its family
+
+    @property
+    def name(self) -> str:
+        """Both agents, as Markdown."""
+        return f"`{self.agent}` − `{self.reference}`"
+
+
+def contrast(
+    comparison: Comparison, measure: Measure, agent: str, reference: str, tasks: Sequence[str] | None = None
+) -> Contrast | None:
+    """Compare two agents over the seeds that both finished on every task; None where there is no such seed.
+
+    Args:
+        comparison: the records.
+        measure: the measure to compare.
+        agent: the first.
+        reference: the second, subtracted.
+        tasks: the tasks that are averaged over; all if None.
+    """
+    chosen = list(comparison.tasks if tasks is None else tasks)
+    a, b = (comparison.by_seed(measure, name)[chosen] for name in (agent, reference))
+    both = a.notna() & b.notna()
+    complete = both.all(axis=1)
+    if not complete.any():
+        return None
+    a, b = a[complete], b[complete]
+    left_out = int(both.to_numpy().sum()) - a.size
+    by_seed, by_pair = paired(a.mean(axis=1), b.mean(axis=1)), paired(a.to_numpy().ravel(), b.to_numpy().ravel())
+    notes = [by_seed.note, f"{left_out} pairs of seeds that lack a task are left out" if left_out else ""]
+    return Contrast(agent, reference, by_seed, by_pair, "; ".join(filter(None, notes)))
+
+
+def contrasts(comparison: Comparison, measure: Measure, pairs: Sequence[tuple[str, str]]) -> tuple[Contrast, ...]:
+    """Contrasts of (agent, reference) pairs, Holm-adjusted together as one family.
+
+    Pairs without a common seed are absent from the result; the adjustment still counts them,
+    so that an unfinished comparison is never easier to pass than the finished one.
+    """
+    found = [contrast(comparison, measure, agent, reference) for agent, reference in pairs]
+    adjusted = holm([entry.by_seed.p_t if entry is not None else math.nan for entry in found])
+    made = zip(found, adjusted, strict=True)
+    return tuple(replace(entry, p_holm=float(p)) for entry, p in made if entry is not None)

@@ -1,0 +1,230 @@
+"""The report of a comparison: agents × tasks × seeds at one budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from read_env.reporting import comparison_pictures as pictures
+from read_env.reporting import markdown
+from read_env.reporting.comparison import Comparison, Contrast, Measure, contrast, contrasts, load_comparison
+from read_env.reporting.markdown import ABSENT, count, interval, markdown_table, number, p_value, plural, plus_minus
+from read_env.reporting.statistics import mean_interval, seed_bootstrap
+from read_env.reporting.style import save
+
+#: The agent of the primary contrasts and its references, named before any run was made.
+PRIMARY: Mapping[str, Sequence[str]] = {"read-bandit": ("task-static", "water-filling", "random-candidate")}
+
+_COLUMNS = "agent task seed status budget spent residue prompt_tokens probe_tokens dev_tokens tokens_before_run steps"
+_ENDS = "utility_start utility exam_utility_start exam_utility spillover forgetting exam_forgetting"
+
+
+def comparison_report(
+    directory: str | Path,
+    *,
+    reference: str = "task-static",
+    primary: Mapping[str, Sequence[str]] = PRIMARY,
+    task: str | None = None,
+) -> Path:
+    """Write ``report.md``, ``runs.csv`` and the pictures into a comparison directory.
+
+    Args:
+        directory: a comparison directory; unfinished runs are named and left out.
+        reference: the agent that all others are compared with in the exploratory part.
+        primary: agent → references: the contrasts named beforehand, Holm-adjusted over all of them together;
+            those with an agent that the comparison was not asked for are left out.
+        task: the task of the overview picture; the first one if None.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        RecordError: records that are missing or malformed, or not one finished run.
+    """
+    comparison = load_comparison(directory)
+    write_csv(comparison, comparison.path / "runs.csv")
+    agents, tasks, seeds = comparison.agents, comparison.tasks, comparison.seeds
+    shown = task if task in tasks else tasks[0]
+    asked = set(comparison.config.get("agents") or agents)
+    primary = {name: [r for r in names if r in asked] for name, names in primary.items() if name in asked}
+    present = set(comparison.runs[comparison.runs["task"] == shown]["agent"])
+    star = next(name for name in [*primary, *agents] if name in present)
+    wanted = [*primary.get(star, ()), reference, *agents]
+    others = [name for name in dict.fromkeys(wanted) if name != star and name in agents]
+    save(pictures.overview(comparison, shown, star, others), comparison.path / "comparison.png")
+    head = (
+        f"{len(agents)} agents, {plural(len(tasks), 'task')}, {plural(len(seeds), 'seed')} ({', '.join(map(str, seeds))}), "
+        f"{plural(len(comparison.runs), 'finished run')}; {markdown.settings(comparison.first)}."
+    )
+    blocks = ["# Comparison of allocation agents", head, markdown.missing(comparison.unfinished)]
+    blocks += [
+        markdown.picture("comparison.png", f"profile, utility over tokens and allocation on {shown}"),
+        f"Task {shown}. Left: probe profile before and after `{star}`, mean over seeds, with 95 % intervals. "
+        "Middle: mean utility over seeds with a 95 % t band. "
+        f"Right: how `{star}` spent its tokens over time, and the shares the others spent.",
+        *_results(comparison),
+    ]
+    pairs = [(agent, name) for agent, names in primary.items() for name in names]
+    if pairs:
+        blocks += ["## Primary contrasts", *_primary(comparison, pairs)]
+    blocks += ["## Exploratory contrasts", *_exploratory(comparison, reference, pairs)]
+    blocks += ["## Over the runs", *_curves(comparison, [star, *others])]
+    blocks += markdown.provenance(comparison.path, comparison.config, comparison.first)
+    return markdown.write_page(comparison.path / "report.md", [*blocks, "Every run: [`runs.csv`](runs.csv)."])
+
+
+def write_csv(comparison: Comparison, path: Path) -> None:
+    """One line per run, unfinished ones included with their status; scores of every capability at the end."""
+    gains = [measure.key for measure in comparison.measures if measure.signed]
+    table = comparison.table[["path", *_COLUMNS.split(), *_ENDS.split(), *gains]].copy()
+    table.loc[~comparison.table["finished"], table.columns[5:]] = pd.NA
+    last = comparison.scores.drop_duplicates(["path", "capability"], keep="last")
+    for part in ("probe", "exam"):
+        scores = last.pivot(index="path", columns="capability", values=part).reindex(table["path"])
+        table[[f"{part}_{name}" for name in scores]] = scores.to_numpy()
+    table.drop(columns="path").to_csv(path, index=False, lineterminator="\n")
+
+
+def measure_table(comparison: Comparison, measure: Measure) -> str:
+    """Rows = agents, columns = tasks and the mean over tasks; cells are means over seeds ± half a 95 % t interval.
+
+    Runs of one seed share their prompts across tasks, so the mean over tasks is taken within a seed first and only
+    seeds count as independent. It rests on the seeds with a finished run on every task: means over different
+    tasks don't compare.
+    """
+    rows = []
+    for agent in comparison.agents:
+        table = comparison.by_seed(measure, agent)
+        columns = [*(table[task].dropna() for task in comparison.tasks), table.dropna().mean(axis=1)]
+        cells = [plus_minus(mean_interval(c), signed=measure.signed) if len(c) else ABSENT for c in columns]
+        rows.append([f"`{agent}`", *cells, str(int(table.count().sum()))])
+    return markdown_table(["agent", *comparison.tasks, "mean over tasks", "runs"], rows)
+
+
+def aggregate_table(comparison: Comparison, measure: Measure) -> str:
+    """Mean and interquartile mean over all tasks and the seeds that finished every task; seeds are resampled."""
+    rows = []
+    for agent in comparison.agents:
+        values = comparison.by_seed(measure, agent).dropna().to_numpy().T
+        found = [seed_bootstrap(values, "mean"), seed_bootstrap(values, "iqm")] if values.size else []
+        cells = [cell for e in found for cell in (number(e.mean, signed=measure.signed), interval(e))]
+        rows.append([f"`{agent}`", *(cells or [ABSENT] * 4)])
+    return markdown_table(["agent", "mean", "95 %", "interquartile mean", "95 %"], rows)
+
+
+def token_table(comparison: Comparison) -> str:
+    """Tokens of every agent, in the run and before it: means over its runs."""
+    columns = "tokens_before_run spent residue prompt_tokens probe_tokens dev_tokens".split()
+    means = comparison.runs.groupby("agent")[columns].mean()
+    rows = [[f"`{agent}`", *map(count, means.loc[agent])] for agent in comparison.agents]
+    return markdown_table(["agent", "before the run", "completion (B)", "residue", "prompt", "probe", "dev"], rows)
+
+
+def contrast_table(found: Sequence[Contrast], adjusted: bool) -> str:
+    """One contrast per row; with the Holm column only where the p-values were adjusted as a family."""
+    header = ["contrast", "mean difference", "95 % (t)", "95 % (bootstrap)", "p (t)"]
+    header += ["p (Holm)"] if adjusted else []
+    header += ["p (Wilcoxon)", "above / below / equal", "seeds", "pairs"]
+    rows = []
+    for entry in found:
+        seeds, pairs = entry.by_seed, entry.by_pair
+        row = [entry.name, number(seeds.difference.mean, signed=True)]
+        row += [interval(seeds.difference), interval(seeds.bootstrap), p_value(seeds.p_t)]
+        row += [p_value(entry.p_holm)] if adjusted else []
+        row += [p_value(pairs.p_wilcoxon), f"{pairs.wins} / {pairs.losses} / {pairs.ties}"]
+        rows.append([*row, str(seeds.difference.n), str(pairs.difference.n)])
+    return markdown_table(header, rows)
+
+
+def _results(comparison: Comparison) -> list[str]:
+    blocks = ["## Results"]
+    for measure in comparison.measures:
+        blocks += [f"### {measure.title}", measure.explanation, measure_table(comparison, measure)]
+        if measure.key in ("utility_gain", "exam_utility_gain"):
+            save(pictures.dots(comparison, measure), comparison.path / f"{measure.key}.png")
+            blocks.append(markdown.picture(f"{measure.key}.png", f"{measure.title} by agent"))
+    if len(comparison.tasks) > 1:
+        measure = comparison.measures[0]
+        blocks += [f"### Aggregates: {measure.title}", "Over all tasks and seeds; 95 % bootstrap over seeds."]
+        blocks.append(aggregate_table(comparison, measure))
+    return [
+        *blocks,
+        "Cells are means over seeds ± half a 95 % t interval; the mean over tasks is taken within a seed first. "
+        "The intervals speak of training seeds; tasks, exam and probe prompts are fixed.",
+        "### Tokens",
+        "Means over runs. Only completion tokens count against B; what an agent's search or training "
+        "had spent before the run stands in its own column.",
+        token_table(comparison),
+    ]
+
+
+def _primary(comparison: Comparison, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    measure = comparison.measures[0]
+    found = contrasts(comparison, measure, pairs)
+    named = [f"`{agent}` − `{reference}`" for agent, reference in pairs]
+    absent = ", ".join(name for name in named if name not in {entry.name for entry in found})
+    return [
+        f"Named beforehand: {', '.join(named)}, on {measure.title.lower()}; "
+        f"p-values Holm-adjusted over these {len(pairs)}.",
+        contrast_table(found, adjusted=True) if found else "",
+        "Differences are paired by task and seed. Runs of one seed share their prompts across tasks, so the "
+        "differences are averaged over the tasks of a seed, and the t test and both intervals are over seeds; "
+        "Wilcoxon's test and the counts are over all pairs. Positive: the first is ahead.",
+        f"Not made, for want of a seed that both finished on every task: {absent}." if absent else "",
+        _notes(found),
+    ]
+
+
+def _exploratory(comparison: Comparison, reference: str, primary: Sequence[tuple[str, str]]) -> list[str]:
+    if reference not in comparison.agents:
+        return [f"`{reference}` has no finished run: nothing to compare with."]
+    measure = comparison.measures[0]
+    pairs = [(agent, reference) for agent in comparison.agents if agent != reference]
+    found = contrasts(comparison, measure, [pair for pair in pairs if pair not in primary])
+    blocks = ["Not named beforehand and not adjusted: leads, not findings."]
+    blocks += [f"### {measure.title}, against `{reference}`"]
+    blocks += [contrast_table(found, adjusted=False) if found else "No further agent.", _notes(found)]
+    for harm in comparison.measures:
+        if rows := () if harm.signed else contrasts(comparison, harm, pairs):
+            heading = f"### {harm.title}, against `{reference}` (less is better)"
+            blocks += [heading, contrast_table(rows, adjusted=False)]
+    if len(comparison.tasks) > 1:
+        blocks += ["### By task", f"{measure.title}: mean paired difference, 95 % t interval, p."]
+        blocks.append(_by_task(comparison, measure, sorted(primary)))
+    return blocks
+
+
+def _by_task(comparison: Comparison, measure: Measure, pairs: Sequence[tuple[str, str]]) -> str:
+    rows = []
+    for task in comparison.tasks:
+        tests = [found and found.by_seed for found in (contrast(comparison, measure, *pair, [task]) for pair in pairs)]
+        cells = [
+            f"{number(t.difference.mean, signed=True)} {interval(t.difference)}, {p_value(t.p_t)}" if t else ABSENT
+            for t in tests
+        ]
+        rows.append([task, *cells])
+    return markdown_table(["task", *(f"`{agent}` − `{name}`" for agent, name in pairs)], rows)
+
+
+def _curves(comparison: Comparison, agents: Sequence[str]) -> list[str]:
+    blocks = []
+    for name, column, label in (
+        ("utility", "utility", "utility (probes)"),
+        ("spillover", "spillover_sum", "spillover, summed"),
+        ("forgetting", "forgetting_so_far", "forgetting"),
+    ):
+        save(pictures.curves(comparison, agents, column, label), comparison.path / f"{name}.png")
+        blocks.append(markdown.picture(f"{name}.png", f"{name} over tokens by agent"))
+    most = pictures.MOST_CURVES
+    drawn = f" Drawn: {', '.join(agents[:most])}." if len(agents) > most else ""
+    blocks.append(f"Bands are 95 % t intervals over seeds.{drawn}")
+    for task in comparison.tasks:
+        save(pictures.profile_changes(comparison, task), comparison.path / f"profile_{task}.png")
+        blocks.append(markdown.picture(f"profile_{task}.png", f"change of the profile on {task}"))
+    return blocks
+
+
+def _notes(found: Sequence[Contrast]) -> str:
+    return "\n".join(f"- {entry.name}: {entry.note}." for entry in found if entry.note)

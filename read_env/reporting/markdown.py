@@ -1,0 +1,143 @@
+"""Markdown pages: numbers with fixed digits, aligned tables, and the parts that all pages share.
+
+Equal records give equal pages, to the byte: nothing here looks at a clock or a random state.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from read_env.files import write_atomic
+from read_env.reporting.runs import Run
+from read_env.reporting.statistics import Estimate
+
+#: The cell of a value that does not exist.
+ABSENT = "–"
+
+
+def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
+    """A number with fixed digits; ``–`` for None and NaN. Rounded zeros carry no minus sign.
+
+    >>> number(-0.0001, signed=True), number(None)
+    ('+0.000', '–')
+    """
+    if value is None or math.isnan(value):
+        return ABSENT
+    rounded = round(float(value), digits) + 0.0
+    return f"{rounded:+.{digits}f}" if signed else f"{rounded:.{digits}f}"
+
+
+def plus_minus(estimate: Estimate, digits: int = 3, signed: bool = False) -> str:
+    """``mean ± half width``; the mean alone where there is no interval."""
+    mean = number(estimate.mean, digits, signed)
+    return mean if math.isnan(estimate.half_width) else f"{mean} ± {number(estimate.half_width, digits)}"
+
+
+def interval(estimate: Estimate, digits: int = 3) -> str:
+    """``[low, high]``, or ``–`` where there is none."""
+    if math.isnan(estimate.low):
+        return ABSENT
+    return f"[{number(estimate.low, digits, True)}, {number(estimate.high, digits, True)}]"
+
+
+def p_value(p: float) -> str:
+    """Three digits; ``< .001`` below that.
+
+    >>> p_value(0.0312), p_value(0.0004), p_value(1.0)
+    ('.031', '< .001', '1')
+    """
+    if math.isnan(p):
+        return ABSENT
+    return "< .001" if p < 0.001 else f"{p:.3f}".lstrip("0") if p < 1 else "1"
+
+
+def count(value: float) -> str:
+    """A number of tokens, with thousands separated.
+
+    >>> count(120000)
+    '120,000'
+    """
+    return f"{round(value):,}"
+
+
+def plural(amount: int, noun: str) -> str:
+    """``1 seed``, ``2 seeds``."""
+    return f"{count(amount)} {noun}{'' if amount == 1 else 's'}"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
+    """An aligned Markdown table.
+
+    Args:
+        header: one title per column.
+        rows: one cell per column; pipes are escaped.
+        text_columns: number of columns from the left that are text (left aligned); the others are numbers.
+
+    Raises:
+        ValueError: a row with another number of cells than the header.
+    """
+    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in [header, *rows]]
+    for row in cells:
+        if len(row) != len(header):
+            raise ValueError(f"a row has {len(row)} cells, the header {len(header)}: {row}")
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    left = [column < text_columns for column in range(len(header))]
+    lines = [
+        " | ".join(c.ljust(w) if text else c.rjust(w) for c, w, text in zip(row, widths, left, strict=True))
+        for row in cells
+    ]
+    rule = "|".join(f":{'-' * (w + 1)}" if text else f"{'-' * (w + 1)}:" for w, text in zip(widths, left, strict=True))
+    return "\n".join([f"| {lines[0]} |", f"|{rule}|", *(f"| {line} |" for line in lines[1:])])
+
+
+def write_page(path: Path, blocks: Sequence[str]) -> Path:
+    """Join blocks with blank lines and write them, replacing the page in one move."""
+    write_atomic(path, ("\n\n".join(block.strip("\n") for block in blocks if block) + "\n").encode())
+    return path
+
+
+def picture(name: str, alt: str) -> str:
+    """A picture that lies beside the page."""
+    return f"![{alt}]({name})"
+
+
+def provenance(directory: Path, config: Mapping[str, Any], first: Run | None = None) -> list[str]:
+    """The commands and the configuration that a page came from, under their heading.
+
+    Args:
+        directory: the page's; its ``commands.txt``, if any, is shown as typed.
+        config: content of the directory's ``config.json``.
+        first: a run to take the configuration from where the directory has none of its own.
+    """
+    blocks = ["## Where this comes from"]
+    source = config or (first.config if first is not None else {})
+    if not source:
+        return [*blocks, "No `config.json` was recorded."]
+    where = "`config.json`" if config or first is None else f"`runs/{first.path.name}/config.json`"
+    commands = directory / "commands.txt"
+    if commands.exists():
+        blocks.append("Made by\n\n```\n" + commands.read_text(encoding="utf-8").strip() + "\n```")
+    content = json.dumps(source, indent=2, sort_keys=True, ensure_ascii=False)
+    return [*blocks, f"<details><summary>Configuration ({where})</summary>\n\n```json\n{content}\n```\n\n</details>"]
+
+
+def settings(run: Run) -> str:
+    """One sentence: preset, budget, step size."""
+    parts = [f"preset `{run.config['preset']}`"] if "preset" in run.config else []
+    if run.budget is not None:
+        parts.append(f"budget {count(run.budget)} completion tokens")
+    if step_tokens := run.section("budget").get("step_tokens"):
+        parts.append(f"{count(step_tokens)} a step")
+    return ", ".join(parts)
+
+
+def missing(lines: Sequence[str]) -> str:
+    """The paragraph on runs that are not in the numbers; empty when there are none."""
+    if not lines:
+        return ""
+    head = f"**Unfinished: {len(lines)} run{'s' if len(lines) > 1 else ''}, not in the numbers below.**"
+    return "\n".join([head, "", *(f"- {line}" for line in lines)])

@@ -1,0 +1,232 @@
+"""Run, comparison, transfer and training directories, read back into frozen values.
+
+Every report is computed from these records, so that it can be made again. A run that did not finish
+is loaded like any other and says so in :attr:`Run.status`.
+
+Layout (written by the command line)::
+
+    RUN/         config.json  start.json  steps.jsonl  summary.json (only when finished)  error.txt (only when failed)
+    COMPARISON/  config.json  runs/*/
+    TRANSFER/    config.json  runs/*/     one-hot runs whose steps carry "exam" at the asked budgets
+    TRAINING/    config.json  episodes.jsonl  training.json (only when finished)
+
+A run's identity (agent, task, seed) comes from its own files; the names of folders are never parsed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from read_env.records import (
+    Episode,
+    RecordError,
+    RunStart,
+    RunSummary,
+    StepRecord,
+    read_object,
+    read_record,
+    read_records,
+)
+from read_env.tasks import essential
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run directory.
+
+    Attributes:
+        path: the directory.
+        config: content of ``config.json``, empty where there is none.
+        start: the student before the run; None for a run that has not started.
+        steps: the finished steps.
+        summary: the end; None for a run that has not finished.
+        truncated: the last line of ``steps.jsonl`` was cut off while it was written.
+        error: last line of ``error.txt`` where the run was ended by an error, empty otherwise.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    start: RunStart | None = None
+    steps: tuple[StepRecord, ...] = ()
+    summary: RunSummary | None = None
+    truncated: bool = False
+    error: str = ""
+
+    @property
+    def agent(self) -> str:
+        """The agent's label: from the summary, before that the agent's name and options in the configuration."""
+        if self.summary is not None:
+            return self.summary.agent
+        options = [f"{key}={value}" for key, value in dict(self.config.get("agent_options") or {}).items()]
+        return re.sub(r"[^\w.,=+-]+", "-", ",".join([str(self.config.get("agent", "agent")), *options])).strip("-_")
+
+    @property
+    def task(self) -> str:
+        """The task's name; for a run that has not started, as the configuration has it."""
+        return self.start.task if self.start is not None else str(self.config.get("task", "task"))
+
+    @property
+    def seed(self) -> int:
+        """The seed of prompts and agent."""
+        return self.summary.seed if self.summary is not None else int(self.config.get("seed", 0))
+
+    @property
+    def budget(self) -> int | None:
+        """Completion tokens the run may spend, from the summary or the configuration; None if neither says."""
+        total = self.summary.budget if self.summary is not None else self.section("budget").get("total_tokens")
+        return int(total) if total is not None else None
+
+    @property
+    def essential(self) -> np.ndarray:
+        """(|C|,) booleans: the capabilities whose drops are spillover; a drop on the others is forgetting."""
+        return essential(self.begun.requirement, int(self.section("reward").get("essential_k", 3)))
+
+    @property
+    def status(self) -> str:
+        """``finished``, ``failed``, ``not started``, or ``unfinished`` with the steps and tokens so far."""
+        if self.summary is not None:
+            return "finished"
+        if self.error:
+            return f"failed after {len(self.steps)} steps: {self.error}"
+        if self.start is None:
+            return "not started"
+        spent = self.steps[-1].budget_spent if self.steps else 0
+        budget = f" of {self.budget:,}" if self.budget is not None else ""
+        cut = ", last record cut off" if self.truncated else ""
+        return f"unfinished: {len(self.steps)} steps, {spent:,}{budget} completion tokens spent{cut}"
+
+    @property
+    def begun(self) -> RunStart:
+        """The start record; raises :class:`RecordError` for a run that has none yet."""
+        if self.start is None:
+            raise RecordError(f"{self.path / 'start.json'}: missing: the run has not started")
+        return self.start
+
+    @property
+    def ended(self) -> RunSummary:
+        """The summary; raises :class:`RecordError` for a run that has none yet."""
+        if self.summary is None:
+            raise RecordError(f"{self.path / 'summary.json'}: missing: the run is {self.status}")
+        return self.summary
+
+    def section(self, name: str) -> dict[str, Any]:
+        """A section of the configuration, empty where it has none."""
+        return dict(self.config.get(name) or {})
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A training directory: the finished episodes in order.
+
+    Attributes:
+        path: the directory.
+        config: content of ``config.json``.
+        episodes: the finished episodes.
+        finished: whether ``training.json``, written at the end, is there.
+        truncated: the last line of ``episodes.jsonl`` was cut off while it was written.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    episodes: tuple[Episode, ...]
+    finished: bool
+    truncated: bool
+
+
+def load_run(directory: str | Path) -> Run:
+    """Read one run directory.
+
+    Raises:
+        RecordError: names file, line and field of what is missing or malformed.
+    """
+    path = Path(directory)
+    if not path.is_dir():
+        raise RecordError(f"{path}: no such run directory")
+    config = read_config(path)
+    lines, error = path / "steps.jsonl", _error(path)
+    if not (path / "start.json").exists():
+        if lines.exists() and lines.stat().st_size:
+            raise RecordError(f"{path / 'start.json'}: missing, although steps.jsonl has records")
+        if not config:
+            raise RecordError(f"{path}: not a run directory: neither config.json nor start.json in it")
+        return Run(path, config, error=error)
+    start = read_record(path / "start.json", RunStart)
+    size = len(start.suite)
+    steps, truncated = read_records(lines, StepRecord, size) if lines.exists() else ((), False)
+    end = path / "summary.json"
+    summary = read_record(end, RunSummary, size) if end.exists() else None
+    if summary is not None and truncated:
+        raise RecordError(f"{lines}, line {len(steps) + 1}: cut off, although the run has a summary")
+    if summary is not None and summary.steps != len(steps):
+        raise RecordError(f"{end}: steps is {summary.steps}, but steps.jsonl has {len(steps)} records")
+    return Run(path, config, start, steps, summary, truncated, error)
+
+
+def load_training(directory: str | Path) -> Training:
+    """Read a training directory: ``episodes.jsonl``, one finished episode per line.
+
+    Raises:
+        RecordError: no training, or names file, line and field of what is malformed.
+    """
+    path = Path(directory)
+    if not (path / "episodes.jsonl").exists():
+        raise RecordError(f"{path / 'episodes.jsonl'}: missing: no training was recorded here")
+    episodes, truncated = read_records(path / "episodes.jsonl", Episode)
+    return Training(path, read_config(path), episodes, (path / "training.json").exists(), truncated)
+
+
+def load_many(directory: str | Path) -> tuple[Run, ...]:
+    """All runs of a comparison or transfer directory, ordered by path.
+
+    Raises:
+        RecordError: no run has begun or finished, the runs differ in suite, or a record is malformed.
+    """
+    folder = Path(directory) / "runs"
+    if not folder.is_dir():
+        raise RecordError(f"{folder}: no such folder: expected one directory per run in it")
+    runs = tuple(load_run(path) for path in sorted(folder.iterdir()) if path.is_dir())
+    if not runs:
+        raise RecordError(f"{folder}: empty: no run has begun")
+    begun = [run for run in runs if run.start is not None]
+    for run in begun:
+        if run.begun.suite != begun[0].begun.suite:
+            raise RecordError(f"{run.path / 'start.json'}: suite differs from that of {begun[0].path.name}")
+    if all(run.summary is None for run in runs):
+        raise RecordError(f"{directory}: no run has finished yet ({len(runs)} begun)")
+    known: dict[tuple[str, str, int], Path] = {}
+    for run in runs:
+        if run.summary is not None and known.setdefault((run.agent, run.task, run.seed), run.path) != run.path:
+            first = known[run.agent, run.task, run.seed].name
+            raise RecordError(f"{run.path}: the same agent, task and seed as {first}: remove one of the two")
+    return runs
+
+
+def unfinished(runs: Sequence[Run], absent: Iterable[str]) -> tuple[str, ...]:
+    """One line for each run that is not in the numbers: the unfinished ones, and those of ``absent`` without a folder."""
+    lines = [f"{run.path.name}: {run.status}" for run in runs if run.summary is None]
+    # The label of an unfinished run may not be on record (a saved agent), but its folder is where it was begun.
+    folders = {_plain(run.path.name) for run in runs}
+    lines += [f"{name}: not started" for name in absent if _plain(name) not in folders]
+    return tuple(sorted(lines))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", name)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The content of a directory's ``config.json``, empty where there is none."""
+    return read_object(path / "config.json") if (path / "config.json").exists() else {}
+
+
+def _error(path: Path) -> str:
+    if not (path / "error.txt").exists():
+        return ""
+    lines = (path / "error.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "no message"

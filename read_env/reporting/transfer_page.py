@@ -1,0 +1,208 @@
+"""The report of a transfer directory: changes of every capability when one gets all the tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import SymLogNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from read_env.reporting import markdown
+from read_env.reporting.markdown import count, interval, markdown_table, number
+from read_env.reporting.statistics import Estimate
+from read_env.reporting.style import (
+    AFTER,
+    HARM,
+    INK,
+    WIDTH,
+    figure,
+    heatmap,
+    look,
+    panels,
+    readable,
+    save,
+    short_tokens,
+    token_axis,
+)  # fmt: skip
+from read_env.reporting.transfer import LEVEL, SIZE, Transfer, TransferMatrix, Waste, as_json, load_transfer
+
+_NAMES = {"exam": "Exam (exact match)", "probe": "Probes"}
+
+#: Side of a heatmap cell in inches: room for “−12*” at 7.5 pt.
+CELL = 0.36
+
+
+def transfer_report(directory: str | Path) -> Path:
+    """Write ``transfer.json``, ``report.md`` and the pictures into a transfer directory.
+
+    Args:
+        directory: of the transfer matrix.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        RecordError: records that are missing or malformed, or no seed with a finished run for every capability.
+    """
+    result = load_transfer(directory)
+    (result.path / "transfer.json").write_text(json.dumps(as_json(result), indent=1) + "\n", encoding="utf-8")
+    rows, columns = len(result.sources), len(result.suite)
+    head = (
+        f"One-hot runs on {columns if rows == columns else f'{rows} of {columns}'} capabilities, {len(result.seeds)} seeds "
+        f"({', '.join(map(str, result.seeds))}), budgets {', '.join(map(count, result.budgets))} completion tokens."
+    )
+    blocks = ["# Transfer between capabilities", head, markdown.missing(result.unfinished)]
+    if result.excluded_seeds:
+        listed = ", ".join(map(str, result.excluded_seeds))
+        blocks.append(f"Left out, since not every capability's run is finished: seeds {listed}.")
+    blocks += [
+        "Rows: the capability that received all tokens. Columns: the capability that moved. Cells: mean change of "
+        "the score from the initial student, over seeds.",
+        "## Entries that survive",
+        f"Off-diagonal entries of size at least {number(SIZE, 2)} whose one-sample t test over seeds has p ≤ "
+        f"{number(LEVEL, 2)} after Holm's correction over the {int((~result.matrices['exam'][0].own).sum())} "
+        "off-diagonal entries of the same matrix. The tests speak of training seeds; the prompts are fixed.",
+        _survivors(result),
+    ]
+    for measure, name in _NAMES.items():
+        save(heatmaps(result, measure), result.path / f"transfer_{measure}.png")
+        blocks += [f"## {name}", markdown.picture(f"transfer_{measure}.png", f"transfer matrices, {name.lower()}")]
+        for entry in result.matrices[measure]:
+            blocks += [f"### {name}, {count(entry.budget)} completion tokens", _matrix(result, entry)]
+    save(waste_panels(result.waste["exam"]), result.path / "waste.png")
+    blocks += [
+        "Mean over seeds (standard deviation); `*` p ≤ .05 after Holm (off-diagonal entries).",
+        "## Waste",
+        "Marginal gain: what the own capability gained between two budgets, per 10,000 completion tokens, mean over "
+        "capabilities. Negative spillover: mean over all other capabilities of max(−change, 0). Noise of single runs "
+        "lifts the latter (a drop counts, a rise does not); the last column takes the mean over seeds first, and the "
+        "truth lies between the two. 95 % t intervals over seeds.",
+        markdown.picture("waste.png", "marginal gain on the target and negative spillover by budget"),
+    ]
+    for measure, name in _NAMES.items():
+        blocks += [f"### {name}", _waste(result.waste[measure])]
+    blocks += markdown.provenance(result.path, result.config, result.first)
+    return markdown.write_page(result.path / "report.md", blocks)
+
+
+def _survivors(result: Transfer) -> str:
+    rows, listed = [], []
+    for measure, entries in result.matrices.items():
+        for entry in entries:
+            negative, positive = entry.survivors(-1), entry.survivors(+1)
+            rows.append([measure, count(entry.budget), str(negative.sum()), str(positive.sum())])
+            if measure == "exam" and positive.any():
+                names = [
+                    f"{readable(result.sources[i])} → {readable(result.suite[j])} {number(entry.mean[i, j], signed=True)}"
+                    for i, j in np.argwhere(positive)
+                ]
+                listed.append(f"- {count(entry.budget)} tokens: {'; '.join(names)}")
+    table = markdown_table(["measure", "budget", "negative", "positive"], rows)
+    return "\n".join([table, "", "The positive ones on the exam:", "", *listed]) if listed else table
+
+
+def _matrix(result: Transfer, entry: TransferMatrix) -> str:
+    rows = [
+        [
+            source,
+            *(
+                f"{number(m, signed=True)} ({number(sd)}){' *' if star else ''}"
+                for m, sd, star in zip(*row, strict=True)
+            ),
+        ]
+        for source, *row in zip(result.sources, entry.mean, entry.sd, entry.significant, strict=True)
+    ]
+    return markdown_table(["tokens on", *result.suite], rows)
+
+
+def _waste(entries: Sequence[Waste]) -> str:
+    rows = []
+    for entry in entries:
+        gain, drop = entry.marginal_gain, entry.negative_spillover
+        row = [f"{count(entry.previous)} – {count(entry.budget)}", number(gain.mean, 4, True), interval(gain, 4)]
+        rows.append([*row, number(drop.mean, 4), interval(drop, 4), number(entry.of_means, 4)])
+    header = ["budget", "marginal gain / 10k", "95 %", "negative spillover at the end", "95 %", "of mean matrix"]
+    return markdown_table(header, rows)
+
+
+def heatmaps(result: Transfer, measure: str) -> Figure:
+    """Transfer matrices side by side, one per budget, on one colour scale.
+
+    Cells carry the mean change in points of 100. A star marks off-diagonal entries that survive
+    Holm's correction within their matrix; the diagonal is framed.
+    """
+    matrices, columns, rows = result.matrices[measure], len(result.suite), len(result.sources)
+    limit = max(0.05, *(float(np.abs(entry.mean).max()) for entry in matrices))
+    # Off-diagonals are a tenth of the diagonal: a linear scale would leave them white.
+    norm = SymLogNorm(linthresh=0.05, vmin=-limit, vmax=limit)
+    across = min(3, len(matrices))
+    down = -(-len(matrices) // across)
+    # Square cells and long labels defeat automatic layout: everything is placed in inches.
+    wide, high, left, gap, right, top, bottom = columns * CELL, rows * CELL, 1.6, 0.2, 0.9, 0.4, 1.6
+    width, height = left + across * (wide + gap) + right, down * (high + top + bottom)
+    place = {
+        "left": left / width, "right": 1 - (gap + right) / width, "wspace": gap / wide,
+        "bottom": bottom / height, "top": 1 - top / height, "hspace": (top + bottom) / high,
+    }  # fmt: skip
+    with look():
+        picture = figure(width, height, None)
+        grid = picture.subplots(down, across, squeeze=False, gridspec_kw=place)
+        for axes, entry in panels(grid, matrices):
+            names = [readable(name) for name in result.sources] if axes in grid[:, 0] else False
+            heatmap(
+                axes, entry.mean, pd.DataFrame(entry.mean).map(_points) + np.where(entry.significant, "*", ""),
+                annot_kws={"fontsize": 7.5}, norm=norm, cbar=False, yticklabels=names,
+                xticklabels=[readable(name) for name in result.suite],
+            )  # fmt: skip
+            for i, j in np.argwhere(entry.own):
+                axes.add_patch(Rectangle((j, i), 1, 1, fill=False, edgecolor=INK, linewidth=0.9, clip_on=False))
+            axes.set(title=f"{short_tokens(entry.budget)} completion tokens", ylabel="tokens spent on" if names else "")
+        caption = f"change on the {measure} in points of 100   (* p < .05 after Holm)"
+        middle = (place["left"] + place["right"]) / 2
+        picture.text(middle, 0.12 / height, caption, ha="center", va="bottom", fontsize=9)
+        box = ((width - right + 0.05) / width, (bottom + 0.1 * high) / height, 0.12 / width, 0.8 * high / height)
+        bar = picture.colorbar(ScalarMappable(norm, "RdBu"), cax=picture.add_axes(box))
+        ticks = [tick for tick in (-0.5, -0.2, -0.05, 0, 0.05, 0.2, 0.5) if abs(tick) <= limit]
+        bar.set_ticks(ticks, labels=[("+" if tick > 0 else "") + _points(tick) for tick in ticks])
+        bar.ax.minorticks_off()
+        bar.outline.set_visible(False)
+    return picture
+
+
+def _points(change: float) -> str:
+    return f"{100 * change:.0f}".replace("-0", "0").replace("-", "−")
+
+
+def waste_panels(entries: Sequence[Waste]) -> Figure:
+    """Diminishing returns and rising harm: marginal target gain, and mean negative spillover, by budget."""
+    spans = [f"{short_tokens(e.previous) if e.previous else '0'}–{short_tokens(e.budget)}" for e in entries]
+    gains, drops = ([getattr(e, name) for e in entries] for name in ("marginal_gain", "negative_spillover"))
+    with look():
+        picture = figure(WIDTH * 0.9, 3.0)
+        left, right = picture.subplots(1, 2)
+        means, errors = _mean_and_error(gains)
+        left.bar(spans, means, 0.6, color=AFTER, alpha=0.85)
+        left.errorbar(spans, means, errors, fmt="none", ecolor=INK, elinewidth=1, capsize=3)
+        left.axhline(0, color=INK, linewidth=0.8)
+        left.tick_params(axis="x", length=0)
+        left.set(title="Returns on the target", xlabel="completion tokens spent on the target")
+        left.set_ylabel("marginal gain\n(points per 10k tokens)")
+        budgets = [float(entry.budget) for entry in entries]
+        means, errors = _mean_and_error(drops)
+        right.errorbar(budgets, means, errors, fmt="o-", color=HARM, linewidth=1.8, capsize=3, markersize=5)
+        token_axis(right, max(budgets) * 1.06, "completion tokens spent on one capability")
+        right.set(title="Harm to the others", ylabel="mean negative spillover\n(points of 100)")
+        right.set_ylim(bottom=0)
+        for axes in (left, right):
+            axes.grid(axis="y")
+    return picture
+
+
+def _mean_and_error(found: Sequence[Estimate]) -> np.ndarray:
+    return 100 * np.nan_to_num([[e.mean for e in found], [e.half_width for e in found]])
