@@ -135,10 +135,10 @@ def test_the_command_finds_overlaps_and_says_how_many(tmp_path, capsys):
     prompt = PromptStream(get_suite("micro")["code"], 0).slice(1, 0, 1)[0].text
     path = tmp_path / "exam.txt"
     path.write_text(f"hello\n{prompt}\n")
-    assert main(["contaminate", str(path), "--draws", "3000"]) == 1
+    assert main(["check-contamination", str(path), "--draws", "3000"]) == 1
     assert "line 2" in (shown := capsys.readouterr().out) and "1 overlaps" in shown
     path.write_text("hello\n")
-    assert main(["contaminate", str(path), "--draws", "100"]) == 0
+    assert main(["check-contamination", str(path), "--draws", "100"]) == 0
 
 
 def test_capabilities_are_listed_with_their_difficulty(capsys):

@@ -7,7 +7,7 @@ What the two sides must agree on, as TRL 1.16 has it:
 - The temperature divides the logits of both sides, and the loss is not multiplied by its square. This library has no
   temperature: logits are divided before they come in.
 - ``batchmean`` with labels sums over the vocabulary and over the tokens that have a label, and divides by their number:
-  the mean of this library's values, one a token. The number of sequences plays no part.
+  the mean of this library's values, one per token. The number of sequences plays no part.
 """
 
 from functools import partial

@@ -243,7 +243,7 @@ def test_a_secret_in_an_address_is_refused_before_anything_is_written(tmp_path, 
 
     preset = tmp_path / "own.toml"
     url = f"https://user:{SECRET}@host/v1"
-    preset.write_text(f'[models]\nteacher = "remote:m"\nremote_url = "{url}"\n')
+    preset.write_text(f'[models]\nteacher = "remote:m"\nremote_base_url = "{url}"\n')
     assert main(["run", "--preset", str(preset), "--out", str(tmp_path / "run")]) == 2
     with pytest.raises(SystemExit):
         main(["run", "--models.teacher", "remote:m", "--models.remote-base-url", url, "--out", str(tmp_path / "run")])
