@@ -127,8 +127,8 @@ def test_how_a_shared_base_computes_is_part_of_its_teacher():
 def large(tmp_path, monkeypatch):
     """A file that counts as large, and how often it was read through."""
     monkeypatch.setattr(digests, "_LARGE", 10)
-    read, original = [], digests._read_through
-    monkeypatch.setattr(digests, "_read_through", lambda file: read.append(file) or original(file))
+    read, original = [], digests._file_digest
+    monkeypatch.setattr(digests, "_file_digest", lambda file: read.append(file) or original(file))
     digests._digest.cache_clear()
     file = tmp_path / "model" / "weights.bin"
     file.parent.mkdir()
