@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -215,13 +216,22 @@ class CacheConfig(_Settings):
 
     @property
     def folder(self) -> Path | None:
-        """Folder of the cache; None for none."""
+        """Folder of the cache; None for none, and with a warning for a user without a home folder."""
         named = self.directory or os.environ.get("READ_ENV_CACHE", "")
         if named == "none":
             return None
         if named:
             return Path(named).expanduser()
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "read-env" / "teacher"
+        try:
+            user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        except RuntimeError:  # a container's user without an entry in passwd
+            warnings.warn(
+                "this user has no home folder, so the teacher's answers are not kept on disk: set cache.directory or "
+                "$READ_ENV_CACHE to a folder, or to none",
+                stacklevel=2,
+            )
+            return None
+        return user_cache / "read-env" / "teacher"
 
     @property
     def digests(self) -> Path | None:
@@ -312,7 +322,7 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Config
     80000
     """
     if name.endswith(".toml"):
-        path = Path(name)
+        path = Path(name).expanduser()
         if not path.is_file():
             raise ReadEnvError(f"preset {name!r}: no such file")
         try:

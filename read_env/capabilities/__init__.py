@@ -81,7 +81,7 @@ def own_files(name: str) -> dict[str, str]:
         own, equals, path = part.partition("=")
         if not own.strip(" +") or not equals or not path.strip():
             raise ReadEnvError(f"suite {name!r}: {part!r} should read capability=FILE.jsonl")
-        files[own.strip()] = path.strip()
+        files[own.strip()] = str(Path(path.strip()).expanduser())
     return files
 
 
