@@ -22,9 +22,16 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
-from pydantic_core import PydanticCustomError
-from pydantic_core.core_schema import ValidationInfo
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+)
 
 from read_env.errors import ReadEnvError
 
@@ -55,14 +62,14 @@ def _vector(value: Any, info: ValidationInfo) -> np.ndarray:
         fits = False
     if not fits or size not in (None, len(array)):
         length = "" if size is None else f"{size} "
-        raise PydanticCustomError("vector", f"a list of {length}finite numbers, one per capability")
+        raise ValueError(f"a list of {length}finite numbers, one per capability")
     return array
 
 
 def _numbers(value: Any) -> dict[str, float]:
     value = plain(value or {})
     if not isinstance(value, dict) or not all(isinstance(entry, int | float) for entry in value.values()):
-        raise PydanticCustomError("numbers", "an object whose values are numbers")
+        raise ValueError("an object whose values are numbers")
     return value
 
 
@@ -281,5 +288,8 @@ def _validate(value: Mapping[str, Any], model: type[Model], where: str, size: in
         kind, name = problem["type"], ".".join(map(str, problem["loc"]))
         if kind == "missing":
             raise RecordError(f"{where}: field '{name}' is missing") from None
-        expected = next((text for start, text in _EXPECTED.items() if kind.startswith(start)), problem["msg"])
+        expected = next(
+            (text for start, text in _EXPECTED.items() if kind.startswith(start)),
+            problem["msg"].removeprefix("Value error, "),
+        )
         raise RecordError(f"{where}: {name} is {problem['input']!r}, expected {expected}") from None

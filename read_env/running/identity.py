@@ -68,7 +68,8 @@ class RunIdentity:
         settings = {**settings_of(config, without=_RUN_FIELDS), **options}
         files = {f"suite {name}": path for name, path in own_files(config.suite).items()}
         files |= {f"evaluation {number}": path for number, path in enumerate(config.decontamination_files, start=1)}
-        contents = {name: content_digest(Path(path)) for name, path in files.items() if Path(path).exists()}
+        paths = {name: Path(path).expanduser() for name, path in files.items()}
+        contents = {name: content_digest(path) for name, path in paths.items() if path.exists()}
         if package := task_package(config.suite):
             contents["suite tasks"] = package
         for role in ("teacher", "student"):
@@ -155,7 +156,6 @@ def agent_code(name: str) -> dict[str, str]:
     return {"agent code": content_digest(Path(spec.origin))} if spec is not None and spec.origin else {}
 
 
-@lru_cache(maxsize=256)
 def card_fingerprint(task: str, suite: str) -> str:
     """Digest of the content of a task card, 16 hexadecimal digits."""
     from read_env.capabilities import get_suite

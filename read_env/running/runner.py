@@ -7,6 +7,7 @@ after it are deleted from the records and made again.
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from read_env.errors import ReadEnvError
 from read_env.running.agents import AgentDriver, build_agent
 from read_env.running.callbacks import Callback
 from read_env.running.directory import RunDirectory
+from read_env.running.identity import RunIdentity
 from read_env.running.records import start_record, step_record, summary_record
 from read_env.running.requests import RunRequest
 from read_env.running.tensors import from_tensors, to_tensors
@@ -166,16 +168,19 @@ def _exam_due(budget: BudgetConfig, exam_at: Sequence[int], step: int, terminate
     return any(before < asked <= after or (terminated and asked > before) for asked in exam_at)
 
 
-_START_EXAMS: dict[tuple[bytes, str], list[float]] = {}
+_START_EXAMS: dict[tuple[str, bytes], list[float]] = {}
 
 
 def _start_exam(env: DistillationEnv, profile: np.ndarray) -> np.ndarray:
     """Exam of the student that ``env`` was just reset to, (|C|,).
 
-    A worker starts many runs from one student, whose exam is held once. The profile identifies the student: students that
-    differ anywhere differ in the last bits of some likelihood.
+    A worker starts many runs from one student, whose exam is held once: for the same models by content, the same suite and
+    the same settings of decoding and evaluation. The profile is part of the key as well.
     """
-    key = (profile.tobytes(), env.config.eval.model_dump_json())
+    identity = RunIdentity.of_many("exam", env.config).to_json()
+    for section in ("preset", "budget", "reward"):  # no exam before the first step depends on them
+        identity["settings"].pop(section)
+    key = (json.dumps(identity, sort_keys=True), profile.tobytes())
     if key not in _START_EXAMS:
         distillation = _distillation(env)
         before = distillation.budget

@@ -15,7 +15,7 @@ import pytest
 from fake_runs import EVERY_STEP, contents, fake_env, kill_on_call, killed, stopping_env
 
 from read_env import files
-from read_env.config import BudgetConfig, CacheConfig
+from read_env.config import BudgetConfig, CacheConfig, load_preset
 from read_env.errors import ReadEnvError
 from read_env.running.callbacks import Callback
 from read_env.running.requests import RunRequest
@@ -256,3 +256,14 @@ def test_a_moved_model_folder_is_the_same_run(small: Any, tmp_path: Path, reques
 def test_where_the_answers_of_the_teacher_are_kept_is_no_part_of_a_run(request_for, tmp_path):
     kept = CacheConfig(directory=str(tmp_path), max_gib=1)
     assert request_for("uniform").identity.differences(request_for("uniform", cache=kept).identity) == []
+
+
+def test_the_exam_before_the_run_is_that_of_its_own_settings(tmp_path: Path) -> None:
+    """Two runs of one process that differ in how answers are decoded: the second must not take over the first one's."""
+    small = {"budget": {"total_tokens": 200, "step_tokens": 200}, "eval": {"probes": 2, "dev": 2, "exam": 8}}
+    starts = []
+    for cut in (40, 1):
+        config = load_preset("micro", {**small, "agent": "uniform", "distill": {"max_completion_tokens": cut}})
+        starts.append(run(RunRequest(config, tmp_path / str(cut))).summary["exam_start"])
+    # A student that may say one token answers next to nothing right.
+    assert sum(starts[1]) < sum(starts[0])
