@@ -1,8 +1,7 @@
 """A comparison directory as DataFrames, its measures, and contrasts of agents paired by task and seed.
 
-All tasks of one seed share their prompts, and a policy that ignores the task makes the very same run
-for each of them, so the pairs of one seed are not independent. The unit of a test is therefore the
-seed: differences are taken pair by pair, averaged over the tasks of a seed, and tested over seeds.
+All tasks of one seed share their prompts, so its pairs are not independent. The unit of a test is therefore
+the seed: differences are taken pair by pair, averaged over the tasks of a seed, and tested over seeds.
 The tasks are fixed; nothing is claimed about tasks that were not run.
 """
 
@@ -33,30 +32,32 @@ class Measure(NamedTuple):
 
 
 _UNNEEDED = "Mean drop on the capabilities that are not essential (gains count as zero), start to end, on the"
-EXAM_UTILITY = Measure(
-    "exam_utility_gain",
-    "Exam utility, gain",
-    "Utility of the task on the held-out exam (exact match), end minus start.",
+EXAM_UTILITY, EXAM_MATCH, PROBE_UTILITY, SPILLOVER, EXAM_FORGETTING, FORGETTING = _MEASURES = (
+    Measure(
+        "exam_utility_gain",
+        "Exam utility, gain",
+        "Utility of the task on the held-out exam (exact match), end minus start.",
+    ),
+    Measure(
+        "exam_match_gain",
+        "Exam exact match, gain",
+        "Exact match on the held-out exam, weighted by the task's requirement vector, end minus start; "
+        "equal to the utility gain where the utility is the weighted mean.",
+    ),
+    Measure(
+        "utility_gain",
+        "Probe utility, gain",
+        "Utility of the task on the probe profile, end minus start: what the agents see.",
+    ),
+    Measure(
+        "spillover",
+        "Spillover",
+        "Drops on the essential capabilities, weighted by the requirement vector, summed over the steps (probes).",
+        signed=False,
+    ),
+    Measure("exam_forgetting", "Forgetting, exam", f"{_UNNEEDED} exam.", signed=False),
+    Measure("forgetting", "Forgetting, probes", f"{_UNNEEDED} probe profile.", signed=False),
 )
-EXAM_MATCH = Measure(
-    "exam_match_gain",
-    "Exam exact match, gain",
-    "Exact match on the held-out exam, weighted by the task's requirement vector, end minus start; "
-    "equal to the utility gain where the utility is the weighted mean.",
-)
-PROBE_UTILITY = Measure(
-    "utility_gain",
-    "Probe utility, gain",
-    "Utility of the task on the probe profile, end minus start: what the agents see.",
-)
-SPILLOVER = Measure(
-    "spillover",
-    "Spillover",
-    "Drops on the essential capabilities, weighted by the requirement vector, summed over the steps (probes).",
-    signed=False,
-)
-EXAM_FORGETTING = Measure("exam_forgetting", "Forgetting, exam", f"{_UNNEEDED} exam.", signed=False)
-FORGETTING = Measure("forgetting", "Forgetting, probes", f"{_UNNEEDED} probe profile.", signed=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +79,8 @@ class Comparison:
     @property
     def measures(self) -> tuple[Measure, ...]:
         """The measures that these records support, the main one first: the exam where every run held it."""
-        if self.runs[[EXAM_UTILITY.key, EXAM_MATCH.key]].notna().all(axis=None):
-            return (EXAM_UTILITY, EXAM_MATCH, PROBE_UTILITY, SPILLOVER, EXAM_FORGETTING, FORGETTING)
-        return (PROBE_UTILITY, SPILLOVER, FORGETTING)
+        examined = self.runs[[EXAM_UTILITY.key, EXAM_MATCH.key]].notna().all(axis=None)
+        return _MEASURES if examined else (PROBE_UTILITY, SPILLOVER, FORGETTING)
 
     def by_seed(self, measure: Measure, agent: str) -> pd.DataFrame:
         """One agent's measure, seeds × tasks; NaN where a run is not finished."""
@@ -90,40 +90,37 @@ class Comparison:
 
 
 def load_comparison(directory: str | Path) -> Comparison:
-    """Read a comparison directory. All runs must share one suite and one budget.
+    """Read a comparison directory, whose runs must share one suite and one budget.
 
-    Where ``config.json`` lists ``agents``, ``tasks`` and ``seeds``, the combinations without a run are
-    reported as not started.
-
-    Args:
-        directory: ``runs/*/`` holds the runs.
+    Combinations of the ``agents``, ``tasks`` and ``seeds`` in ``config.json`` without a run are reported as not started.
 
     Raises:
         RecordError: no finished run, runs that can't be compared, or a record that is missing or malformed.
     """
     path, config, every = Path(directory), read_config(Path(directory)), load_many(directory)
     finished = [run for run in every if run.summary is not None]
-    runs = runs_frame(finished)
+    table = runs_frame(every)
+    runs = table[table["finished"]].reset_index(drop=True)
     if len(budgets := sorted(map(int, set(runs["budget"])))) > 1:
         raise RecordError(f"{path}: runs with different budgets ({budgets}) cannot be compared")
-    agents, tasks, seeds = (list(config.get(key) or []) for key in ("agents", "tasks", "seeds"))
-    asked = set(product(agents, tasks, seeds)) - {(run.agent, run.task, run.seed) for run in every}
+    wanted = {key: list(config.get(f"{key}s") or []) for key in ("agent", "task", "seed")}
+    asked = set(product(*wanted.values())) - {(run.agent, run.task, run.seed) for run in every}
 
-    def ordered(wanted: list[str], column: str) -> tuple[str, ...]:
+    def ordered(column: str) -> tuple[str, ...]:
         found = set(runs[column])
-        return tuple(dict.fromkeys([*(name for name in wanted if name in found), *sorted(found)]))
+        return tuple(dict.fromkeys([*(name for name in wanted[column] if name in found), *sorted(found)]))
 
     return Comparison(
         path=path,
         config=config,
         first=finished[0],
-        table=runs_frame(every),
+        table=table,
         runs=runs,
         steps=steps_frame(finished),
         scores=scores_frame(finished),
         unfinished=unfinished(every, [f"{agent}__{task}__seed{seed}" for agent, task, seed in asked]),
-        agents=ordered(agents, "agent"),
-        tasks=ordered(tasks, "task"),
+        agents=ordered("agent"),
+        tasks=ordered("task"),
         seeds=tuple(sorted(map(int, set(runs["seed"])))),
     )
 
@@ -148,16 +145,8 @@ class Contrast:
 def contrast(
     comparison: Comparison, measure: Measure, agent: str, reference: str, tasks: Sequence[str] | None = None
 ) -> Contrast | None:
-    """Compare two agents over the seeds that both finished on every task; None where there is no such seed.
-
-    Args:
-        comparison: the records.
-        measure: the measure to compare.
-        agent: the first.
-        reference: the second, subtracted.
-        tasks: the tasks that are averaged over; all if None.
-    """
-    chosen = list(comparison.tasks if tasks is None else tasks)
+    """Compare agent − reference over the seeds that both finished on every task (of ``tasks``); None without such a seed."""
+    chosen = list(tasks or comparison.tasks)
     a, b = (comparison.by_seed(measure, name)[chosen] for name in (agent, reference))
     both = a.notna() & b.notna()
     complete = both.all(axis=1)
@@ -176,7 +165,6 @@ def contrasts(comparison: Comparison, measure: Measure, pairs: Sequence[tuple[st
     Pairs without a common seed are absent from the result; the adjustment still counts them,
     so that an unfinished comparison is never easier to pass than the finished one.
     """
-    found = [contrast(comparison, measure, agent, reference) for agent, reference in pairs]
-    adjusted = holm([entry.by_seed.p_t if entry is not None else math.nan for entry in found])
-    made = zip(found, adjusted, strict=True)
-    return tuple(replace(entry, p_holm=float(p)) for entry, p in made if entry is not None)
+    found = [contrast(comparison, measure, *pair) for pair in pairs]
+    adjusted = holm([entry.by_seed.p_t if entry else math.nan for entry in found])
+    return tuple(replace(entry, p_holm=float(p)) for entry, p in zip(found, adjusted, strict=True) if entry)

@@ -10,6 +10,7 @@ import pandas as pd
 from read_env.reporting import comparison_pictures as pictures
 from read_env.reporting import markdown
 from read_env.reporting.comparison import Comparison, Contrast, Measure, contrast, contrasts, load_comparison
+from read_env.reporting.frames import ENDS
 from read_env.reporting.markdown import ABSENT, count, interval, markdown_table, number, p_value, plural, plus_minus
 from read_env.reporting.statistics import mean_interval, seed_bootstrap
 from read_env.reporting.style import save
@@ -18,7 +19,6 @@ from read_env.reporting.style import save
 PRIMARY: Mapping[str, Sequence[str]] = {"read-bandit": ("task-static", "water-filling", "random-candidate")}
 
 _COLUMNS = "agent task seed status budget spent residue prompt_tokens probe_tokens dev_tokens tokens_before_run steps"
-_ENDS = "utility_start utility exam_utility_start exam_utility spillover forgetting exam_forgetting"
 
 
 def comparison_report(
@@ -44,41 +44,40 @@ def comparison_report(
         RecordError: records that are missing or malformed, or not one finished run.
     """
     comparison = load_comparison(directory)
-    write_csv(comparison, comparison.path / "runs.csv")
-    agents, tasks, seeds = comparison.agents, comparison.tasks, comparison.seeds
+    path, agents, tasks, seeds = comparison.path, comparison.agents, comparison.tasks, comparison.seeds
+    write_csv(comparison, path / "runs.csv")
     shown = task if task in tasks else tasks[0]
     asked = set(comparison.config.get("agents") or agents)
     primary = {name: [r for r in names if r in asked] for name, names in primary.items() if name in asked}
+    pairs = [(agent, name) for agent, names in primary.items() for name in names]
     present = set(comparison.runs[comparison.runs["task"] == shown]["agent"])
     star = next(name for name in [*primary, *agents] if name in present)
     wanted = [*primary.get(star, ()), reference, *agents]
     others = [name for name in dict.fromkeys(wanted) if name != star and name in agents]
-    save(pictures.overview(comparison, shown, star, others), comparison.path / "comparison.png")
-    head = (
+    save(pictures.overview(comparison, shown, star, others), path / "comparison.png")
+    blocks = [
+        "# Comparison of allocation agents",
         f"{len(agents)} agents, {plural(len(tasks), 'task')}, {plural(len(seeds), 'seed')} ({', '.join(map(str, seeds))}), "
-        f"{plural(len(comparison.runs), 'finished run')}; {markdown.settings(comparison.first)}."
-    )
-    blocks = ["# Comparison of allocation agents", head, markdown.missing(comparison.unfinished)]
-    blocks += [
+        f"{plural(len(comparison.runs), 'finished run')}; {markdown.settings(comparison.first)}.",
+        markdown.missing(comparison.unfinished),
         markdown.picture("comparison.png", f"profile, utility over tokens and allocation on {shown}"),
         f"Task {shown}. Left: probe profile before and after `{star}`, mean over seeds, with 95 % intervals. "
         "Middle: mean utility over seeds with a 95 % t band. "
         f"Right: how `{star}` spent its tokens over time, and the shares the others spent.",
         *_results(comparison),
+        *_primary(comparison, pairs),
+        *_exploratory(comparison, reference, pairs),
+        *_curves(comparison, [star, *others]),
+        *markdown.provenance(path, comparison.config, comparison.first),
+        "Every run: [`runs.csv`](runs.csv).",
     ]
-    pairs = [(agent, name) for agent, names in primary.items() for name in names]
-    if pairs:
-        blocks += ["## Primary contrasts", *_primary(comparison, pairs)]
-    blocks += ["## Exploratory contrasts", *_exploratory(comparison, reference, pairs)]
-    blocks += ["## Over the runs", *_curves(comparison, [star, *others])]
-    blocks += markdown.provenance(comparison.path, comparison.config, comparison.first)
-    return markdown.write_page(comparison.path / "report.md", [*blocks, "Every run: [`runs.csv`](runs.csv)."])
+    return markdown.write_page(path / "report.md", blocks)
 
 
 def write_csv(comparison: Comparison, path: Path) -> None:
     """One line per run, unfinished ones included with their status; scores of every capability at the end."""
     gains = [measure.key for measure in comparison.measures if measure.signed]
-    table = comparison.table[["path", *_COLUMNS.split(), *_ENDS.split(), *gains]].copy()
+    table = comparison.table[["path", *_COLUMNS.split(), *ENDS, *gains]].copy()
     table.loc[~comparison.table["finished"], table.columns[5:]] = pd.NA
     last = comparison.scores.drop_duplicates(["path", "capability"], keep="last")
     for part in ("probe", "exam"):
@@ -88,11 +87,10 @@ def write_csv(comparison: Comparison, path: Path) -> None:
 
 
 def measure_table(comparison: Comparison, measure: Measure) -> str:
-    """Rows = agents, columns = tasks and the mean over tasks; cells are means over seeds ± half a 95 % t interval.
+    """Means over seeds ± half a 95 % t interval, agents × tasks, and the mean over tasks.
 
-    Runs of one seed share their prompts across tasks, so the mean over tasks is taken within a seed first and only
-    seeds count as independent. It rests on the seeds with a finished run on every task: means over different
-    tasks don't compare.
+    The mean over tasks is taken within a seed first, since runs of one seed share their prompts, and only over
+    the seeds with a finished run on every task.
     """
     rows = []
     for agent in comparison.agents:
@@ -124,18 +122,16 @@ def token_table(comparison: Comparison) -> str:
 
 def contrast_table(found: Sequence[Contrast], adjusted: bool) -> str:
     """One contrast per row; with the Holm column only where the p-values were adjusted as a family."""
-    header = ["contrast", "mean difference", "95 % (t)", "95 % (bootstrap)", "p (t)"]
-    header += ["p (Holm)"] if adjusted else []
-    header += ["p (Wilcoxon)", "above / below / equal", "seeds", "pairs"]
-    rows = []
+    header = "contrast|mean difference|95 % (t)|95 % (bootstrap)|p (t)|p (Holm)|p (Wilcoxon)|above / below / equal|seeds|pairs"
+    rows = [header.split("|")]
     for entry in found:
         seeds, pairs = entry.by_seed, entry.by_pair
         row = [entry.name, number(seeds.difference.mean, signed=True)]
-        row += [interval(seeds.difference), interval(seeds.bootstrap), p_value(seeds.p_t)]
-        row += [p_value(entry.p_holm)] if adjusted else []
+        row += [interval(seeds.difference), interval(seeds.bootstrap), p_value(seeds.p_t), p_value(entry.p_holm)]
         row += [p_value(pairs.p_wilcoxon), f"{pairs.wins} / {pairs.losses} / {pairs.ties}"]
         rows.append([*row, str(seeds.difference.n), str(pairs.difference.n)])
-    return markdown_table(header, rows)
+    head, *body = rows if adjusted else [row[:5] + row[6:] for row in rows]
+    return markdown_table(head, body)
 
 
 def _results(comparison: Comparison) -> list[str]:
@@ -161,11 +157,14 @@ def _results(comparison: Comparison) -> list[str]:
 
 
 def _primary(comparison: Comparison, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    if not pairs:
+        return []
     measure = comparison.measures[0]
     found = contrasts(comparison, measure, pairs)
     named = [f"`{agent}` − `{reference}`" for agent, reference in pairs]
     absent = ", ".join(name for name in named if name not in {entry.name for entry in found})
     return [
+        "## Primary contrasts",
         f"Named beforehand: {', '.join(named)}, on {measure.title.lower()}; "
         f"p-values Holm-adjusted over these {len(pairs)}.",
         contrast_table(found, adjusted=True) if found else "",
@@ -178,18 +177,23 @@ def _primary(comparison: Comparison, pairs: Sequence[tuple[str, str]]) -> list[s
 
 
 def _exploratory(comparison: Comparison, reference: str, primary: Sequence[tuple[str, str]]) -> list[str]:
+    heading = "## Exploratory contrasts"
     if reference not in comparison.agents:
-        return [f"`{reference}` has no finished run: nothing to compare with."]
+        return [heading, f"`{reference}` has no finished run: nothing to compare with."]
     measure = comparison.measures[0]
     pairs = [(agent, reference) for agent in comparison.agents if agent != reference]
     found = contrasts(comparison, measure, [pair for pair in pairs if pair not in primary])
-    blocks = ["Not named beforehand and not adjusted: leads, not findings."]
-    blocks += [f"### {measure.title}, against `{reference}`"]
-    blocks += [contrast_table(found, adjusted=False) if found else "No further agent.", _notes(found)]
+    blocks = [
+        heading,
+        "Not named beforehand and not adjusted: leads, not findings.",
+        f"### {measure.title}, against `{reference}`",
+        contrast_table(found, adjusted=False) if found else "No further agent.",
+        _notes(found),
+    ]
     for harm in comparison.measures:
         if rows := () if harm.signed else contrasts(comparison, harm, pairs):
-            heading = f"### {harm.title}, against `{reference}` (less is better)"
-            blocks += [heading, contrast_table(rows, adjusted=False)]
+            blocks.append(f"### {harm.title}, against `{reference}` (less is better)")
+            blocks.append(contrast_table(rows, adjusted=False))
     if len(comparison.tasks) > 1:
         blocks += ["### By task", f"{measure.title}: mean paired difference, 95 % t interval, p."]
         blocks.append(_by_task(comparison, measure, sorted(primary)))
@@ -197,24 +201,23 @@ def _exploratory(comparison: Comparison, reference: str, primary: Sequence[tuple
 
 
 def _by_task(comparison: Comparison, measure: Measure, pairs: Sequence[tuple[str, str]]) -> str:
-    rows = []
-    for task in comparison.tasks:
-        tests = [found and found.by_seed for found in (contrast(comparison, measure, *pair, [task]) for pair in pairs)]
-        cells = [
-            f"{number(t.difference.mean, signed=True)} {interval(t.difference)}, {p_value(t.p_t)}" if t else ABSENT
-            for t in tests
-        ]
-        rows.append([task, *cells])
+    def cell(found: Contrast | None) -> str:
+        if found is None:
+            return ABSENT
+        mean, p = found.by_seed.difference, found.by_seed.p_t
+        return f"{number(mean.mean, signed=True)} {interval(mean)}, {p_value(p)}"
+
+    rows = [
+        [task, *(cell(contrast(comparison, measure, *pair, [task])) for pair in pairs)] for task in comparison.tasks
+    ]
     return markdown_table(["task", *(f"`{agent}` − `{name}`" for agent, name in pairs)], rows)
 
 
 def _curves(comparison: Comparison, agents: Sequence[str]) -> list[str]:
-    blocks = []
-    for name, column, label in (
-        ("utility", "utility", "utility (probes)"),
-        ("spillover", "spillover_sum", "spillover, summed"),
-        ("forgetting", "forgetting_so_far", "forgetting"),
-    ):
+    blocks = ["## Over the runs"]
+    labels = {"utility": "utility (probes)", "spillover_sum": "spillover, summed", "forgetting_so_far": "forgetting"}
+    for column, label in labels.items():
+        name = column.partition("_")[0]
         save(pictures.curves(comparison, agents, column, label), comparison.path / f"{name}.png")
         blocks.append(markdown.picture(f"{name}.png", f"{name} over tokens by agent"))
     most = pictures.MOST_CURVES

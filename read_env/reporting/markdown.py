@@ -70,11 +70,11 @@ def plural(amount: int, noun: str) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
-    """An aligned Markdown table.
+    """An aligned Markdown table; pipes in cells are escaped.
 
     Args:
         header: one title per column.
-        rows: one cell per column; pipes are escaped.
+        rows: one cell per column.
         text_columns: number of columns from the left that are text (left aligned); the others are numbers.
 
     Raises:
@@ -85,13 +85,12 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], text_co
         if len(row) != len(header):
             raise ValueError(f"a row has {len(row)} cells, the header {len(header)}: {row}")
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
-    left = [column < text_columns for column in range(len(header))]
-    lines = [
-        " | ".join(c.ljust(w) if text else c.rjust(w) for c, w, text in zip(row, widths, left, strict=True))
-        for row in cells
-    ]
-    rule = "|".join(f":{'-' * (w + 1)}" if text else f"{'-' * (w + 1)}:" for w, text in zip(widths, left, strict=True))
-    return "\n".join([f"| {lines[0]} |", f"|{rule}|", *(f"| {line} |" for line in lines[1:])])
+    left = [True] * text_columns + [False] * (len(header) - text_columns)
+    rule = [f":{'-' * (w + 1)}" if text else f"{'-' * (w + 1)}:" for w, text in zip(widths, left, strict=True)]
+    head, *body = (
+        [c.ljust(w) if text else c.rjust(w) for c, w, text in zip(row, widths, left, strict=True)] for row in cells
+    )
+    return "\n".join([f"| {' | '.join(head)} |", f"|{'|'.join(rule)}|", *(f"| {' | '.join(row)} |" for row in body)])
 
 
 def write_page(path: Path, blocks: Sequence[str]) -> Path:
@@ -106,23 +105,19 @@ def picture(name: str, alt: str) -> str:
 
 
 def provenance(directory: Path, config: Mapping[str, Any], first: Run | None = None) -> list[str]:
-    """The commands and the configuration that a page came from, under their heading.
+    """The commands (``commands.txt``) and the configuration that a page came from, under their heading.
 
-    Args:
-        directory: the page's; its ``commands.txt``, if any, is shown as typed.
-        config: content of the directory's ``config.json``.
-        first: a run to take the configuration from where the directory has none of its own.
+    ``first`` is a run to take the configuration from where the directory has none of its own.
     """
-    blocks = ["## Where this comes from"]
-    source = config or (first.config if first is not None else {})
-    if not source:
+    blocks, where = ["## Where this comes from"], "config.json"
+    if not config and first is not None:
+        config, where = first.config, f"runs/{first.path.name}/config.json"
+    if not config:
         return [*blocks, "No `config.json` was recorded."]
-    where = "`config.json`" if config or first is None else f"`runs/{first.path.name}/config.json`"
-    commands = directory / "commands.txt"
-    if commands.exists():
+    if (commands := directory / "commands.txt").exists():
         blocks.append("Made by\n\n```\n" + commands.read_text(encoding="utf-8").strip() + "\n```")
-    content = json.dumps(source, indent=2, sort_keys=True, ensure_ascii=False)
-    return [*blocks, f"<details><summary>Configuration ({where})</summary>\n\n```json\n{content}\n```\n\n</details>"]
+    content = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
+    return [*blocks, f"<details><summary>Configuration (`{where}`)</summary>\n\n```json\n{content}\n```\n\n</details>"]
 
 
 def settings(run: Run) -> str:
@@ -139,5 +134,5 @@ def missing(lines: Sequence[str]) -> str:
     """The paragraph on runs that are not in the numbers; empty when there are none."""
     if not lines:
         return ""
-    head = f"**Unfinished: {len(lines)} run{'s' if len(lines) > 1 else ''}, not in the numbers below.**"
+    head = f"**Unfinished: {plural(len(lines), 'run')}, not in the numbers below.**"
     return "\n".join([head, "", *(f"- {line}" for line in lines)])

@@ -1,9 +1,6 @@
 """Run, comparison, transfer and training directories, read back into frozen values.
 
-Every report is computed from these records, so that it can be made again. A run that did not finish
-is loaded like any other and says so in :attr:`Run.status`.
-
-Layout (written by the command line)::
+Layout::
 
     RUN/         config.json  start.json  steps.jsonl  summary.json (only when finished)  error.txt (only when failed)
     COMPARISON/  config.json  runs/*/
@@ -36,34 +33,32 @@ from read_env.records import (
 from read_env.tasks import essential
 
 
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One run directory.
+class _Configured:
+    config: Mapping[str, Any]
 
-    Attributes:
-        path: the directory.
-        config: content of ``config.json``, empty where there is none.
-        start: the student before the run; None for a run that has not started.
-        steps: the finished steps.
-        summary: the end; None for a run that has not finished.
-        truncated: the last line of ``steps.jsonl`` was cut off while it was written.
-        error: last line of ``error.txt`` where the run was ended by an error, empty otherwise.
-    """
+    def section(self, name: str) -> dict[str, Any]:
+        """A section of the configuration, empty where it has none."""
+        return dict(self.config.get(name) or {})
+
+
+@dataclass(frozen=True, eq=False)
+class Run(_Configured):
+    """One run directory."""
 
     path: Path
-    config: Mapping[str, Any]
-    start: RunStart | None = None
-    steps: tuple[StepRecord, ...] = ()
-    summary: RunSummary | None = None
-    truncated: bool = False
-    error: str = ""
+    config: Mapping[str, Any]  # content of config.json, empty where there is none
+    start: RunStart | None = None  # None for a run that has not started
+    steps: tuple[StepRecord, ...] = ()  # the finished steps
+    summary: RunSummary | None = None  # None for a run that has not finished
+    truncated: bool = False  # the last line of steps.jsonl was cut off while it was written
+    error: str = ""  # last line of error.txt where the run was ended by an error
 
     @property
     def agent(self) -> str:
         """The agent's label: from the summary, before that the agent's name and options in the configuration."""
         if self.summary is not None:
             return self.summary.agent
-        options = [f"{key}={value}" for key, value in dict(self.config.get("agent_options") or {}).items()]
+        options = [f"{key}={value}" for key, value in self.section("agent_options").items()]
         return re.sub(r"[^\w.,=+-]+", "-", ",".join([str(self.config.get("agent", "agent")), *options])).strip("-_")
 
     @property
@@ -83,6 +78,11 @@ class Run:
         return int(total) if total is not None else None
 
     @property
+    def spent(self) -> int:
+        """Completion tokens spent so far."""
+        return self.steps[-1].budget_spent if self.steps else 0
+
+    @property
     def essential(self) -> np.ndarray:
         """(|C|,) booleans: the capabilities whose drops are spillover; a drop on the others is forgetting."""
         return essential(self.begun.requirement, int(self.section("reward").get("essential_k", 3)))
@@ -96,10 +96,9 @@ class Run:
             return f"failed after {len(self.steps)} steps: {self.error}"
         if self.start is None:
             return "not started"
-        spent = self.steps[-1].budget_spent if self.steps else 0
         budget = f" of {self.budget:,}" if self.budget is not None else ""
         cut = ", last record cut off" if self.truncated else ""
-        return f"unfinished: {len(self.steps)} steps, {spent:,}{budget} completion tokens spent{cut}"
+        return f"unfinished: {len(self.steps)} steps, {self.spent:,}{budget} completion tokens spent{cut}"
 
     @property
     def begun(self) -> RunStart:
@@ -115,28 +114,21 @@ class Run:
             raise RecordError(f"{self.path / 'summary.json'}: missing: the run is {self.status}")
         return self.summary
 
-    def section(self, name: str) -> dict[str, Any]:
-        """A section of the configuration, empty where it has none."""
-        return dict(self.config.get(name) or {})
-
 
 @dataclass(frozen=True, eq=False)
-class Training:
-    """A training directory: the finished episodes in order.
-
-    Attributes:
-        path: the directory.
-        config: content of ``config.json``.
-        episodes: the finished episodes.
-        finished: whether ``training.json``, written at the end, is there.
-        truncated: the last line of ``episodes.jsonl`` was cut off while it was written.
-    """
+class Training(_Configured):
+    """A training directory."""
 
     path: Path
     config: Mapping[str, Any]
-    episodes: tuple[Episode, ...]
-    finished: bool
-    truncated: bool
+    episodes: tuple[Episode, ...]  # the finished episodes, in order
+    finished: bool  # training.json, written at the end, is there
+    truncated: bool  # the last line of episodes.jsonl was cut off while it was written
+
+    @property
+    def agent(self) -> str:
+        """The agent's name."""
+        return str(self.config.get("agent", "agent"))
 
 
 def load_run(directory: str | Path) -> Run:
@@ -149,13 +141,15 @@ def load_run(directory: str | Path) -> Run:
     if not path.is_dir():
         raise RecordError(f"{path}: no such run directory")
     config = read_config(path)
-    lines, error = path / "steps.jsonl", _error(path)
+    lines, error = path / "steps.jsonl", path / "error.txt"
+    text = error.read_text(encoding="utf-8", errors="replace").strip() if error.exists() else None
+    cause = "" if text is None else (text.splitlines() or ["no message"])[-1]
     if not (path / "start.json").exists():
         if lines.exists() and lines.stat().st_size:
             raise RecordError(f"{path / 'start.json'}: missing, although steps.jsonl has records")
         if not config:
             raise RecordError(f"{path}: not a run directory: neither config.json nor start.json in it")
-        return Run(path, config, error=error)
+        return Run(path, config, error=cause)
     start = read_record(path / "start.json", RunStart)
     size = len(start.suite)
     steps, truncated = read_records(lines, StepRecord, size) if lines.exists() else ((), False)
@@ -165,7 +159,7 @@ def load_run(directory: str | Path) -> Run:
         raise RecordError(f"{lines}, line {len(steps) + 1}: cut off, although the run has a summary")
     if summary is not None and summary.steps != len(steps):
         raise RecordError(f"{end}: steps is {summary.steps}, but steps.jsonl has {len(steps)} records")
-    return Run(path, config, start, steps, summary, truncated, error)
+    return Run(path, config, start, steps, summary, truncated, cause)
 
 
 def load_training(directory: str | Path) -> Training:
@@ -175,9 +169,10 @@ def load_training(directory: str | Path) -> Training:
         RecordError: no training, or names file, line and field of what is malformed.
     """
     path = Path(directory)
-    if not (path / "episodes.jsonl").exists():
-        raise RecordError(f"{path / 'episodes.jsonl'}: missing: no training was recorded here")
-    episodes, truncated = read_records(path / "episodes.jsonl", Episode)
+    lines = path / "episodes.jsonl"
+    if not lines.exists():
+        raise RecordError(f"{lines}: missing: no training was recorded here")
+    episodes, truncated = read_records(lines, Episode)
     return Training(path, read_config(path), episodes, (path / "training.json").exists(), truncated)
 
 
@@ -185,25 +180,24 @@ def load_many(directory: str | Path) -> tuple[Run, ...]:
     """All runs of a comparison or transfer directory, ordered by path.
 
     Raises:
-        RecordError: no run has begun or finished, the runs differ in suite, or a record is malformed.
+        RecordError: no run has finished, the runs differ in suite, or a record is malformed.
     """
     folder = Path(directory) / "runs"
     if not folder.is_dir():
         raise RecordError(f"{folder}: no such folder: expected one directory per run in it")
     runs = tuple(load_run(path) for path in sorted(folder.iterdir()) if path.is_dir())
-    if not runs:
-        raise RecordError(f"{folder}: empty: no run has begun")
     begun = [run for run in runs if run.start is not None]
     for run in begun:
         if run.begun.suite != begun[0].begun.suite:
             raise RecordError(f"{run.path / 'start.json'}: suite differs from that of {begun[0].path.name}")
-    if all(run.summary is None for run in runs):
+    finished = [run for run in runs if run.summary is not None]
+    if not finished:
         raise RecordError(f"{directory}: no run has finished yet ({len(runs)} begun)")
     known: dict[tuple[str, str, int], Path] = {}
-    for run in runs:
-        if run.summary is not None and known.setdefault((run.agent, run.task, run.seed), run.path) != run.path:
-            first = known[run.agent, run.task, run.seed].name
-            raise RecordError(f"{run.path}: the same agent, task and seed as {first}: remove one of the two")
+    for run in finished:
+        first = known.setdefault((run.agent, run.task, run.seed), run.path)
+        if first != run.path:
+            raise RecordError(f"{run.path}: the same agent, task and seed as {first.name}: remove one of the two")
     return runs
 
 
@@ -212,8 +206,7 @@ def unfinished(runs: Sequence[Run], absent: Iterable[str]) -> tuple[str, ...]:
     lines = [f"{run.path.name}: {run.status}" for run in runs if run.summary is None]
     # The label of an unfinished run may not be on record (a saved agent), but its folder is where it was begun.
     folders = {_plain(run.path.name) for run in runs}
-    lines += [f"{name}: not started" for name in absent if _plain(name) not in folders]
-    return tuple(sorted(lines))
+    return tuple(sorted([*lines, *(f"{name}: not started" for name in absent if _plain(name) not in folders)]))
 
 
 def _plain(name: str) -> str:
@@ -223,10 +216,3 @@ def _plain(name: str) -> str:
 def read_config(path: Path) -> dict[str, Any]:
     """The content of a directory's ``config.json``, empty where there is none."""
     return read_object(path / "config.json") if (path / "config.json").exists() else {}
-
-
-def _error(path: Path) -> str:
-    if not (path / "error.txt").exists():
-        return ""
-    lines = (path / "error.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else "no message"

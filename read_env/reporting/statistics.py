@@ -1,16 +1,13 @@
 """Intervals, paired tests and corrections for few seeds.
 
-Runs are paired by seed (two policies under one seed see the same prompts), so most questions are
-about the mean of a few differences. The t interval is the one that reports lead with: with three
-to ten seeds a bootstrap interval is too narrow. Degenerate samples (one value, no variation) get
-an answer with a note, never a silent NaN. All intervals are 95 %.
+Runs are paired by seed (two policies under one seed see the same prompts). Reports lead with the t
+interval: with three to ten seeds a bootstrap interval is too narrow. Degenerate samples (one value,
+no variation) get an answer with a note. All intervals are 95 %.
 
 Two methods are computed here although libraries have one of the same name:
 
-- Wilcoxon's test with ties. scipy is exact with ties up to 13 pairs and takes the normal approximation
-  beyond; a comparison has 60 pairs, and exact match scores tie. The permutation distribution counted
-  here is exact with ties up to 60 pairs, and equals scipy's exact p where scipy has one.
-- The bootstrap over seeds. rliable resamples within each task, as if the runs of one seed on several
+- Wilcoxon's test with ties: exact up to 60 pairs, which a comparison has; scipy is exact up to 13.
+- The bootstrap over seeds: rliable resamples within each task, as if the runs of one seed on several
   tasks were independent; here they share their prompts.
 """
 
@@ -25,8 +22,6 @@ from typing import Literal
 import numpy as np
 
 Values = Sequence[float] | np.ndarray
-
-_EXACT_WILCOXON = 60
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,7 @@ def mean_interval(values: Values, method: Literal["t", "bootstrap"] = "t") -> Es
     >>> found.mean, round(found.half_width, 3)
     (3.0, 2.484)
     """
-    from scipy.stats import t
+    from scipy.stats import bootstrap, t
 
     sample = _sample(values)
     n, mean = len(sample), float(sample.mean())
@@ -89,22 +84,23 @@ def mean_interval(values: Values, method: Literal["t", "bootstrap"] = "t") -> Es
         return Estimate(mean, mean - half, mean + half, sd, n, "t")
     if n < 3:  # the acceleration of BCa is estimated from the sample left one out
         return Estimate(mean, math.nan, math.nan, sd, n, "none", f"{n} values: too few for a bootstrap")
-    low, high, used = _bootstrap(sample)
-    return Estimate(mean, low, high, sd, n, used)
+    for used in ("BCa", "percentile"):  # the acceleration of BCa can be 0/0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # scipy warns where BCa degenerates
+            found = bootstrap((sample,), np.mean, method=used, rng=np.random.default_rng(0))
+        low, high = map(float, found.confidence_interval)
+        if math.isfinite(low) and math.isfinite(high):
+            break
+    return Estimate(mean, low, high, sd, n, used.lower())
 
 
 def paired(a: Values, b: Values) -> PairedTest:
-    """Compare a with b, value by value.
-
-    Args:
-        a: (n,) values.
-        b: (n,) values; the i-th belongs to the i-th of ``a`` (same task, same seed).
+    """Compare a with b, (n,) values each, the i-th of one with the i-th of the other (same task, same seed).
 
     Raises:
         ValueError: different lengths, none at all, or values that are not finite.
     """
-    first, second = _pair(a, b, "paired samples need")
-    difference = first - second
+    difference = np.subtract(*_pair(a, b, "paired samples need"))
     p, note = one_sample_p(difference)
     wins, losses, ties = (int(found.sum()) for found in (difference > 0, difference < 0, difference == 0))
     means = mean_interval(difference), mean_interval(difference, "bootstrap")
@@ -123,7 +119,7 @@ def one_sample_p(values: Values) -> tuple[float, str]:
     if n == 1:
         return math.nan, "one value: no test"
     if _constant(sample):
-        if abs(mean) <= _tiny(sample):
+        if abs(mean) <= 1e-12:
             return 1.0, "all differences are zero"
         return 2.0 ** (1 - n), "no variation between values: sign-flip test"
     # A transfer matrix asks for hundreds of these: scipy.stats.ttest_1samp is twenty times slower.
@@ -132,13 +128,7 @@ def one_sample_p(values: Values) -> tuple[float, str]:
 
 
 def holm(p_values: Values) -> np.ndarray:
-    """Holm's step-down adjustment of a family of p-values (statsmodels' ``multipletests``).
-
-    Args:
-        p_values: any shape; NaN marks a test that could not be made. It stays NaN and counts as a member of the family.
-
-    Returns:
-        Adjusted p-values of the same shape.
+    """P-values of any shape, Holm-adjusted as one family; NaN, a test that could not be made, stays NaN and counts.
 
     Raises:
         ValueError: a value outside [0, 1].
@@ -173,9 +163,6 @@ def spearman(x: Values, y: Values) -> tuple[float, float, str]:
 def seed_bootstrap(values: Values | Sequence[Values], statistic: Literal["mean", "iqm"] = "mean") -> Estimate:
     """Aggregate over tasks × seeds: seeds are resampled, each with all its tasks; the tasks are fixed.
 
-    Runs of one seed share their prompts across tasks, so resampling within each task, as rliable
-    does for independent runs, would make the interval too narrow.
-
     Args:
         values: (tasks, seeds); column k is the same seed in every task.
         statistic: ``mean`` or ``iqm`` (interquartile mean: a quarter of all values trimmed from each end).
@@ -209,8 +196,8 @@ def seed_bootstrap(values: Values | Sequence[Values], statistic: Literal["mean",
 def wilcoxon_p(differences: Values) -> float:
     """Two-sided p of Wilcoxon's signed-rank test, exact up to 60 differences, ties included; beyond, scipy's.
 
-    Zeros are dropped (no difference at all: p = 1), equal sizes share their mean rank. Under the null every sign
-    is a fair coin, so the distribution of the sum of positive ranks is counted outright.
+    Zeros are dropped (no difference at all: p = 1), equal sizes share their mean rank, and the distribution of
+    the sum of positive ranks is counted over all signs.
     """
     from scipy import stats
 
@@ -218,7 +205,7 @@ def wilcoxon_p(differences: Values) -> float:
     sample = sample[np.abs(sample) > 1e-12]
     if not sample.size:
         return 1.0
-    if sample.size > _EXACT_WILCOXON:
+    if sample.size > 60:
         return float(stats.wilcoxon(sample, method="approx").pvalue)
     # Rounded, so that equal scores whose differences differ by 1e-17 tie; doubled, so that ranks are whole.
     ranks = np.rint(2 * stats.rankdata(np.round(np.abs(sample), 12))).astype(int)
@@ -229,27 +216,9 @@ def wilcoxon_p(differences: Values) -> float:
     return float(min(1.0, 2 * min(ways[: observed + 1].sum(), ways[observed:].sum())))
 
 
-def _bootstrap(sample: np.ndarray) -> tuple[float, float, str]:
-    """BCa, or the percentile interval where BCa is undefined (its acceleration can be 0/0)."""
-    from scipy import stats
-
-    for method in ("BCa", "percentile"):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # scipy warns where BCa degenerates; the fallback answers that
-            found = stats.bootstrap((sample,), np.mean, method=method, rng=np.random.default_rng(0))
-        low, high = found.confidence_interval
-        if np.isfinite([low, high]).all():
-            return float(low), float(high), method.lower()
-    raise AssertionError("a percentile interval of a finite sample is finite")
-
-
-def _tiny(sample: np.ndarray) -> float:
-    return 1e-12 * max(1.0, float(np.abs(sample).max()))
-
-
 def _constant(sample: np.ndarray) -> bool:
     """Equal up to rounding: differences of equal scores are often 1e-17 apart."""
-    return float(np.ptp(sample)) <= _tiny(sample)
+    return float(np.ptp(sample)) <= 1e-12 * max(1.0, float(np.abs(sample).max()))
 
 
 def _pair(a: Values, b: Values, needs: str) -> tuple[np.ndarray, np.ndarray]:

@@ -8,9 +8,11 @@ for agents); agents differ by line style as well.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ContextDecorator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -57,23 +59,20 @@ _THEME: dict[Any, Any] = {
 }  # fmt: skip
 
 
-def look() -> Any:
-    """The style, as a context manager for the figures built inside the block."""
-    import matplotlib
-
+def look() -> ContextDecorator:
+    """The style, as a decorator of functions that draw."""
     return matplotlib.rc_context(_THEME)
 
 
 def figure(width: float = WIDTH, height: float = 3.4, layout: Any = "constrained") -> Figure:
-    """An empty figure (inches); call it inside :func:`look`. Without a layout the caller places the axes."""
+    """An empty figure (inches); call it under :func:`look`."""
     return Figure(figsize=(width, height), dpi=DPI, layout=layout)
 
 
-def save(picture: Figure, path: Path) -> Path:
+@look()
+def save(picture: Figure, path: Path) -> None:
     """Write a PNG without software or time stamps, so that equal figures are equal files."""
-    with look():
-        picture.savefig(path, dpi=DPI, metadata={"Software": None})
-    return path
+    picture.savefig(path, dpi=DPI, metadata={"Software": None})
 
 
 def agent_styles(agents: Sequence[str]) -> dict[str, tuple[str, Any]]:
@@ -86,13 +85,6 @@ def agent_styles(agents: Sequence[str]) -> dict[str, tuple[str, Any]]:
 def readable(name: str) -> str:
     """``tool_use`` → ``tool use``."""
     return name.replace("_", " ")
-
-
-def short_tokens(budget: float) -> str:
-    """``60000`` → ``60k``."""
-    if budget >= 1_000_000:
-        return f"{budget / 1e6:g}M"
-    return f"{budget / 1e3:g}k" if budget >= 1000 else str(budget)
 
 
 def token_axis(axes: Axes, budget: float, label: str = "completion tokens spent") -> None:
@@ -126,24 +118,17 @@ def t_interval(values: pd.Series) -> tuple[float, float]:
 
 
 def bands(axes: Axes, steps: pd.DataFrame, column: str, agents: Sequence[str], points: int = 41) -> None:
-    """Mean of a column over completion tokens by agent, with a 95 % t band over runs.
+    """Mean of a column of ``load_steps`` over completion tokens by agent, with a 95 % t band over the runs of one task.
 
     Runs spend slightly different amounts in a step (whole examples only), so each is interpolated
-    linearly onto a grid that ends where the agent's shortest run ends.
-
-    Args:
-        axes: the axes to draw into.
-        steps: as from ``load_steps``, of one task.
-        column: drawn on the y axis.
-        agents: drawn if they have runs.
-        points: on the grid.
+    linearly onto a grid of ``points`` that ends where the agent's shortest run ends.
     """
     parts = []
-    for agent, own in steps[steps["agent"].isin(agents)].groupby("agent"):
-        grid = np.linspace(0, own.groupby("path")["spent"].max().min(), points)
-        for _, run in own.groupby("path"):
-            values = np.interp(grid, run["spent"].astype(float), run[column])
-            parts.append(pd.DataFrame({"agent": agent, "tokens": grid, "value": values}))
+    ends = steps.groupby(["agent", "path"])["spent"].max().groupby("agent").min()
+    for (agent, _), run in steps[steps["agent"].isin(agents)].groupby(["agent", "path"]):
+        grid = np.linspace(0, ends[agent], points)
+        values = np.interp(grid, run["spent"].astype(float), run[column])
+        parts.append(pd.DataFrame({"agent": agent, "tokens": grid, "value": values}))
     data, styles = pd.concat(parts), agent_styles(agents)
     order = [agent for agent in agents if agent in set(data["agent"])]
     sns.lineplot(
@@ -154,8 +139,7 @@ def bands(axes: Axes, steps: pd.DataFrame, column: str, agents: Sequence[str], p
     token_axis(axes, float(steps["budget"].max()))
     axes.set_ylabel("")
     axes.grid(axis="y")
-    legend = axes.get_legend()
-    if legend is not None:
+    if legend := axes.get_legend():
         legend.remove()
 
 
@@ -164,13 +148,10 @@ def dumbbells(
 ) -> None:
     """Scores before (hollow) and after (filled), one row per capability, the needed ones on top and marked.
 
-    Args:
-        axes: the axes to draw into.
-        scores: indexed by capability, columns ``requirement``, ``before`` and ``after``.
-        colour: of the scores after.
-        interval: low and high end of an interval around ``after``, (|C|,) each.
+    ``scores`` has the columns ``requirement``, ``before`` and ``after``, indexed by capability; ``interval`` is
+    the low and the high end of an interval around ``after``, (|C|,) each.
     """
-    low, high = interval if interval is not None else (np.nan, np.nan)
+    low, high = interval or (np.nan, np.nan)
     table = scores.assign(low=low, high=high).sort_values("requirement", ascending=False, kind="stable")
     heights = np.arange(len(table))[::-1]
     for row, entry in zip(heights, table.itertuples(), strict=True):
@@ -182,11 +163,10 @@ def dumbbells(
             axes.plot([max(entry.low, 0), min(entry.high, 1)], [row - 0.27] * 2, color=MUTED, linewidth=1, zorder=2)
         axes.plot(entry.before, row, "o", ms=5.5, markerfacecolor="white", markeredgecolor=BEFORE, zorder=3)
         axes.plot(entry.after, row, "o", ms=5.5, color=colour, alpha=1 if needed else 0.55, zorder=4, markeredgewidth=0)
-    shares = [f"  ({weight:.2f})".replace("(0.", "(.").replace("(1.00)", "(1)") for weight in table["requirement"]]
-    needs = table["requirement"] > 0
-    names = [
-        readable(name) + (share if need else "") for name, share, need in zip(table.index, shares, needs, strict=True)
-    ]
+    needs, names = table["requirement"] > 0, []
+    for name, weight in table["requirement"].items():
+        share = f"  ({weight:.2f})".replace("(0.", "(.").replace("(1.00)", "(1)")
+        names.append(readable(str(name)) + (share if weight > 0 else ""))
     axes.set_yticks(heights, names)
     # Axes that share their labels with a neighbour have none of their own.
     for label, need in zip(axes.get_yticklabels(), needs, strict=False):
@@ -208,11 +188,8 @@ def dumbbell_handles(after: str = "after", colour: str = AFTER) -> list[Any]:
 def stacked_allocation(axes: Axes, edges: np.ndarray, allocations: pd.DataFrame, budget: float) -> None:
     """Allocation over time as stacked areas, constant within a step.
 
-    Args:
-        axes: the axes to draw into.
-        edges: (steps + 1,) completion tokens at the steps' ends, from 0.
-        allocations: shares by step (rows) and capability (columns).
-        budget: completion tokens at the end of the axis.
+    ``edges`` are the (steps + 1,) completion tokens at the steps' ends, from 0; ``allocations`` are shares by step
+    (rows) and capability (columns); ``budget`` is where the axis ends, in completion tokens.
     """
     heights = np.vstack([allocations, allocations[-1:]]).T
     colours = capability_colours(allocations.columns)

@@ -11,9 +11,9 @@ from matplotlib.ticker import MaxNLocator
 
 from read_env.records import RecordError
 from read_env.reporting import markdown
-from read_env.reporting.frames import load_runs
+from read_env.reporting.frames import runs_frame
 from read_env.reporting.markdown import count, markdown_table, number, p_value, plus_minus
-from read_env.reporting.runs import Training, load_training
+from read_env.reporting.runs import load_training
 from read_env.reporting.statistics import mean_interval, spearman
 from read_env.reporting.style import AFTER, MUTED, WIDTH, figure, look, save
 
@@ -22,13 +22,7 @@ WINDOW = 10
 
 
 def training_report(directory: str | Path) -> Path:
-    """Write ``report.md`` and the learning curve into a training directory.
-
-    Args:
-        directory: of the training.
-
-    Returns:
-        The page's path.
+    """Write ``report.md`` and the learning curve into a training directory, and return the page's path.
 
     Raises:
         RecordError: records that are missing or malformed, or not one finished episode.
@@ -36,16 +30,16 @@ def training_report(directory: str | Path) -> Path:
     training = load_training(directory)
     if not training.episodes:
         raise RecordError(f"{training.path / 'episodes.jsonl'}: no episode has finished yet")
-    episodes = load_runs(directory)
+    episodes = runs_frame([training])
     save(learning_curve(episodes), training.path / "learning_curve.png")
-    head = (
-        f"{len(episodes)} finished episodes, {count(episodes['steps'].sum())} environment steps, "
-        f"{count(episodes['spent'].sum())} completion tokens, {episodes['seed'].nunique()} seeds."
-    )
+    steps, asked = count(episodes["steps"].sum()), training.config.get("steps")
+    of = f" of {count(asked)}" if isinstance(asked, int) else ""
+    cut = " The last record is cut off." if training.truncated else ""
     blocks = [
         f"# Training of `{training.config.get('agent', 'an agent')}`",
-        head,
-        _unfinished(training, episodes),
+        f"{len(episodes)} finished episodes, {steps} environment steps, {count(episodes['spent'].sum())} completion "
+        f"tokens, {episodes['seed'].nunique()} seeds.",
+        "" if training.finished else f"**Unfinished: {steps}{of} environment steps lie in finished episodes.**{cut}",
         markdown.picture("learning_curve.png", "return by episode"),
         "## First and last episodes",
         _ends(episodes["return"]),
@@ -55,15 +49,6 @@ def training_report(directory: str | Path) -> Path:
         *markdown.provenance(training.path, training.config),
     ]
     return markdown.write_page(training.path / "report.md", blocks)
-
-
-def _unfinished(training: Training, episodes: pd.DataFrame) -> str:
-    if training.finished:
-        return ""
-    asked = training.config.get("steps")
-    of = f" of {count(asked)}" if isinstance(asked, int) else ""
-    cut = " The last record is cut off." if training.truncated else ""
-    return f"**Unfinished: {count(episodes['steps'].sum())}{of} environment steps lie in finished episodes.**{cut}"
 
 
 def _ends(returns: pd.Series) -> str:
@@ -82,38 +67,32 @@ def _trend(episodes: pd.DataFrame) -> str:
 
 
 def _by_task(episodes: pd.DataFrame) -> str:
-    rows = [
-        [
-            str(task),
-            str(len(own)),
-            number(own["return"].mean()),
-            number(own["utility_gain"].mean(), signed=True),
-            count(own["spent"].sum()),
-        ]
-        for task, own in episodes.groupby("task", sort=False)
-    ]
+    rows = []
+    for task, own in episodes.groupby("task", sort=False):
+        gain = number(own["utility_gain"].mean(), signed=True)
+        rows.append([str(task), str(len(own)), number(own["return"].mean()), gain, count(own["spent"].sum())])
     return markdown_table(["task", "episodes", "mean return", "mean utility gain", "completion tokens"], rows)
 
 
+@look()
 def learning_curve(episodes: pd.DataFrame) -> Figure:
     """Return by episode, one mark per task, with a running mean."""
     numbers = episodes["episode"].to_numpy(float)
     markers = dict(zip(episodes["task"].unique(), "osD^vPX*<>" * len(episodes), strict=False))
-    with look():
-        picture = figure(WIDTH * 0.85, 3.2)
-        axes = picture.subplots()
-        sns.scatterplot(
-            x=numbers, y=episodes["return"], style=episodes["task"], markers=markers, color=MUTED, alpha=0.55, s=20,
-            linewidth=0, ax=axes,
-        )  # fmt: skip
-        means = episodes["return"].rolling(WINDOW, min_periods=1).mean()
-        axes.plot(numbers, means, color=AFTER, linewidth=1.9, label=f"mean of the last {WINDOW}")
-        axes.set(title="Return by episode", xlabel="episode", ylabel="return (sum of rewards)")
-        axes.set_xlim(numbers[0] - 0.5, numbers[-1] + 0.5)
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        axes.grid(axis="y")
-        handles = axes.get_legend_handles_labels()
-        if legend := axes.get_legend():
-            legend.remove()
-        picture.legend(*handles, loc="outside right upper")
+    picture = figure(WIDTH * 0.85, 3.2)
+    axes = picture.subplots()
+    sns.scatterplot(
+        x=numbers, y=episodes["return"], style=episodes["task"], markers=markers, color=MUTED, alpha=0.55, s=20,
+        linewidth=0, ax=axes,
+    )  # fmt: skip
+    means = episodes["return"].rolling(WINDOW, min_periods=1).mean()
+    axes.plot(numbers, means, color=AFTER, linewidth=1.9, label=f"mean of the last {WINDOW}")
+    axes.set(title="Return by episode", xlabel="episode", ylabel="return (sum of rewards)")
+    axes.set_xlim(numbers[0] - 0.5, numbers[-1] + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.grid(axis="y")
+    handles = axes.get_legend_handles_labels()
+    if legend := axes.get_legend():
+        legend.remove()
+    picture.legend(*handles, loc="outside right upper")
     return picture

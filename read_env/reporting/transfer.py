@@ -76,8 +76,7 @@ class Transfer:
 def load_transfer(directory: str | Path) -> Transfer:
     """Read a transfer directory and compute its matrices and diagnostics.
 
-    Only seeds with a finished run for every source enter, so that all entries rest on the same seeds;
-    the others are named in ``excluded_seeds``.
+    Only seeds with a finished run for every source enter; the others are named in ``excluded_seeds``.
 
     Args:
         directory: ``runs/*/`` holds one-hot runs, their source in ``agent_options.capability``.
@@ -88,7 +87,7 @@ def load_transfer(directory: str | Path) -> Transfer:
     path, config, every = Path(directory), read_config(Path(directory)), load_many(directory)
     suite = next(run.begun.suite for run in every if run.summary is not None)
     runs = dict(sorted(((_source(run, suite), run.seed), run) for run in every))
-    sources = tuple(name for name in suite if any(source == name for source, _ in runs))
+    sources = tuple(name for name in suite if name in {source for source, _ in runs})
     present = sorted({seed for _, seed in runs})
     finished = {key: run for key, run in runs.items() if run.summary is not None}
     seeds = tuple(seed for seed in present if all((name, seed) in finished for name in sources))
@@ -97,14 +96,13 @@ def load_transfer(directory: str | Path) -> Transfer:
             f"{path}: no seed has a finished run for every capability: "
             f"{len(finished)} of {len(sources) * len(present)} runs are finished"
         )
-    asked = config.get("budgets") or _budgets_of(finished[sources[0], seeds[0]])
-    budgets = tuple(sorted(int(budget) for budget in asked))
+    budgets = tuple(sorted(map(int, config.get("budgets") or _budgets_of(finished[sources[0], seeds[0]]))))
     held = [[_changes(finished[name, seed], budgets) for seed in seeds] for name in sources]
     # (measures, budgets, sources, seeds, |C|)
     changes = dict(zip(("exam", "probe"), np.array(held).transpose(2, 3, 0, 1, 4), strict=True))
     own = np.array([[source == name for name in suite] for source in sources])
-    every_seed = sorted({*(config.get("seeds") or []), *present})
-    absent = [f"one-hot-{name}__seed{seed}" for name in sources for seed in every_seed if (name, seed) not in runs]
+    wanted = {*(config.get("seeds") or []), *present}
+    absent = [f"one-hot-{name}__seed{seed}" for name in sources for seed in wanted if (name, seed) not in runs]
     return Transfer(
         path=path,
         config=config,
@@ -139,35 +137,30 @@ def waste(budgets: Sequence[int], changes: np.ndarray, own: np.ndarray) -> list[
     gains = np.diff(target, axis=0, prepend=0) / np.diff(budgets, prepend=0)[:, None] * 10_000
     drops = np.maximum(-by_seed, 0.0)[..., ~own].mean(axis=-1)
     of_means = np.maximum(-changes.mean(axis=2), 0.0)[:, ~own].mean(axis=-1)
-    entries = zip(budgets, (0, *budgets[:-1]), gains, drops, of_means, strict=True)
-    return [
-        Waste(budget, previous, mean_interval(gain), mean_interval(drop), float(of_mean))
-        for budget, previous, gain, drop, of_mean in entries
-    ]
+    estimates = map(mean_interval, gains), map(mean_interval, drops)
+    return list(map(Waste, budgets, (0, *budgets), *estimates, map(float, of_means)))
 
 
 def as_json(result: Transfer) -> dict[str, Any]:
     """The content of ``transfer.json``: plain lists and numbers, None where a number does not exist."""
 
-    def plain(values: Any) -> Any:
-        replaced: Any = np.where(np.isnan(values), None, values)
-        return replaced.tolist()
+    def plain(found: Any, *names: str) -> dict[str, Any]:
+        values = {name: np.asarray(getattr(found, name)) for name in names}
+        return {name: np.where(np.isnan(value), None, value).tolist() for name, value in values.items()}  # type: ignore[call-overload]
+
+    def pairs(marked: np.ndarray) -> list[list[str]]:
+        return [[result.sources[i], result.suite[j]] for i, j in np.argwhere(marked)]
 
     def entry(found: TransferMatrix) -> dict[str, Any]:
-        arrays = {name: plain(getattr(found, name)) for name in ("mean", "sd", "p", "p_holm")}
-        signs = {"negative": found.survivors(-1), "positive": found.survivors(+1)}
-        pairs = {k: [[result.sources[i], result.suite[j]] for i, j in np.argwhere(v)] for k, v in signs.items()}
-        return {**arrays, "survivors": pairs}
-
-    def estimate(found: Estimate) -> dict[str, Any]:
-        return {name: plain(getattr(found, name)) for name in ("mean", "low", "high", "n")}
+        survivors = {"negative": pairs(found.survivors(-1)), "positive": pairs(found.survivors(+1))}
+        return {**plain(found, "mean", "sd", "p", "p_holm"), "survivors": survivors}
 
     def diagnostics(found: Waste) -> dict[str, Any]:
         return {
             "budget": found.budget,
             "previous": found.previous,
-            "marginal_gain_per_10k": estimate(found.marginal_gain),
-            "negative_spillover": estimate(found.negative_spillover),
+            "marginal_gain_per_10k": plain(found.marginal_gain, "mean", "low", "high", "n"),
+            "negative_spillover": plain(found.negative_spillover, "mean", "low", "high", "n"),
             "negative_spillover_of_means": found.of_means,
         }
 
@@ -177,10 +170,7 @@ def as_json(result: Transfer) -> dict[str, Any]:
         "column": "capability that moved",
         "size": SIZE,
         "level": LEVEL,
-        "matrices": {
-            measure: {str(found.budget): entry(found) for found in entries}
-            for measure, entries in result.matrices.items()
-        },
+        "matrices": {measure: {str(m.budget): entry(m) for m in found} for measure, found in result.matrices.items()},
         "waste": {measure: [diagnostics(found) for found in entries] for measure, entries in result.waste.items()},
         "unfinished": list(result.unfinished),
     }
@@ -188,7 +178,7 @@ def as_json(result: Transfer) -> dict[str, Any]:
 
 def _source(run: Run, suite: Sequence[str]) -> str:
     """The capability that received all tokens."""
-    options = dict(run.config.get("agent_options") or {})
+    options = run.section("agent_options")
     source = options.get("capability")
     if run.config.get("agent") != "one-hot" or source is None:
         wrong = f"agent is {run.config.get('agent')!r} with options {options}"
@@ -213,9 +203,8 @@ def _changes(run: Run, budgets: Sequence[int]) -> np.ndarray:
     Whole examples never fill a budget to the token, so the step that stands for a budget is the
     one with an exam whose spent tokens are nearest, and it must lie within one step's tokens.
     """
-    scores = scores_frame([run])
-    by_step = scores.pivot(index=["step", "spent"], columns="capability", values=["exam", "probe"]).astype(float)
-    start, held = by_step.iloc[0], by_step[1:].dropna()
+    by_step = scores_frame([run]).pivot(index=["step", "spent"], columns="capability", values=["exam", "probe"])
+    start, held = by_step.iloc[0].astype(float), by_step[1:].dropna()
     if start["exam"].isna().any():
         raise RecordError(f"{run.path / 'start.json'}: exam is null: a transfer run needs the exam of the start")
     longest = max((step.completion_tokens for step in run.steps), default=0)
@@ -226,6 +215,5 @@ def _changes(run: Run, budgets: Sequence[int]) -> np.ndarray:
         # The exam of a budget that no step ends at is held at the end of the step that passes it.
         if not distance.size or distance.min() > tolerance:
             raise RecordError(f"{run.path / 'steps.jsonl'}: no step near {budget:,} completion tokens has an exam")
-        moved = held.iloc[int(distance.argmin())] - start
-        changes.append([moved["exam"].to_numpy(), moved["probe"].to_numpy()])
+        changes.append((held.iloc[int(distance.argmin())] - start).to_numpy(float).reshape(2, -1))
     return np.array(changes).transpose(1, 0, 2)

@@ -15,21 +15,7 @@ from matplotlib.patches import Rectangle
 
 from read_env.reporting import markdown
 from read_env.reporting.markdown import count, interval, markdown_table, number
-from read_env.reporting.statistics import Estimate
-from read_env.reporting.style import (
-    AFTER,
-    HARM,
-    INK,
-    WIDTH,
-    figure,
-    heatmap,
-    look,
-    panels,
-    readable,
-    save,
-    short_tokens,
-    token_axis,
-)  # fmt: skip
+from read_env.reporting.style import AFTER, HARM, INK, WIDTH, figure, heatmap, look, panels, readable, save, token_axis
 from read_env.reporting.transfer import LEVEL, SIZE, Transfer, TransferMatrix, Waste, as_json, load_transfer
 
 _NAMES = {"exam": "Exam (exact match)", "probe": "Probes"}
@@ -39,13 +25,7 @@ CELL = 0.36
 
 
 def transfer_report(directory: str | Path) -> Path:
-    """Write ``transfer.json``, ``report.md`` and the pictures into a transfer directory.
-
-    Args:
-        directory: of the transfer matrix.
-
-    Returns:
-        The page's path.
+    """Write ``transfer.json``, ``report.md`` and the pictures into a transfer directory, and return the page's path.
 
     Raises:
         RecordError: records that are missing or malformed, or no seed with a finished run for every capability.
@@ -53,20 +33,18 @@ def transfer_report(directory: str | Path) -> Path:
     result = load_transfer(directory)
     (result.path / "transfer.json").write_text(json.dumps(as_json(result), indent=1) + "\n", encoding="utf-8")
     rows, columns = len(result.sources), len(result.suite)
-    head = (
+    entries, excluded = rows * (columns - 1), ", ".join(map(str, result.excluded_seeds))
+    blocks = [
+        "# Transfer between capabilities",
         f"One-hot runs on {columns if rows == columns else f'{rows} of {columns}'} capabilities, {len(result.seeds)} seeds "
-        f"({', '.join(map(str, result.seeds))}), budgets {', '.join(map(count, result.budgets))} completion tokens."
-    )
-    blocks = ["# Transfer between capabilities", head, markdown.missing(result.unfinished)]
-    if result.excluded_seeds:
-        listed = ", ".join(map(str, result.excluded_seeds))
-        blocks.append(f"Left out, since not every capability's run is finished: seeds {listed}.")
-    blocks += [
+        f"({', '.join(map(str, result.seeds))}), budgets {', '.join(map(count, result.budgets))} completion tokens.",
+        markdown.missing(result.unfinished),
+        f"Left out, since not every capability's run is finished: seeds {excluded}." if excluded else "",
         "Rows: the capability that received all tokens. Columns: the capability that moved. Cells: mean change of "
         "the score from the initial student, over seeds.",
         "## Entries that survive",
         f"Off-diagonal entries of size at least {number(SIZE, 2)} whose one-sample t test over seeds has p ≤ "
-        f"{number(LEVEL, 2)} after Holm's correction over the {int((~result.matrices['exam'][0].own).sum())} "
+        f"{number(LEVEL, 2)} after Holm's correction over the {entries} "
         "off-diagonal entries of the same matrix. The tests speak of training seeds; the prompts are fixed.",
         _survivors(result),
     ]
@@ -97,27 +75,26 @@ def _survivors(result: Transfer) -> str:
         for entry in entries:
             negative, positive = entry.survivors(-1), entry.survivors(+1)
             rows.append([measure, count(entry.budget), str(negative.sum()), str(positive.sum())])
-            if measure == "exam" and positive.any():
-                names = [
-                    f"{readable(result.sources[i])} → {readable(result.suite[j])} {number(entry.mean[i, j], signed=True)}"
-                    for i, j in np.argwhere(positive)
-                ]
+            names = [
+                f"{readable(result.sources[i])} → {readable(result.suite[j])} {number(entry.mean[i, j], signed=True)}"
+                for i, j in np.argwhere(positive)
+            ]
+            if measure == "exam" and names:
                 listed.append(f"- {count(entry.budget)} tokens: {'; '.join(names)}")
     table = markdown_table(["measure", "budget", "negative", "positive"], rows)
     return "\n".join([table, "", "The positive ones on the exam:", "", *listed]) if listed else table
 
 
 def _matrix(result: Transfer, entry: TransferMatrix) -> str:
-    rows = [
-        [
-            source,
-            *(
-                f"{number(m, signed=True)} ({number(sd)}){' *' if star else ''}"
-                for m, sd, star in zip(*row, strict=True)
-            ),
-        ]
-        for source, *row in zip(result.sources, entry.mean, entry.sd, entry.significant, strict=True)
-    ]
+    means, sds = (pd.DataFrame(values) for values in (entry.mean, entry.sd))
+    cells = (
+        means.map(lambda m: number(m, signed=True))
+        + " ("
+        + sds.map(number)
+        + ")"
+        + np.where(entry.significant, " *", "")
+    )
+    rows = [[source, *row] for source, row in zip(result.sources, cells.to_numpy().tolist(), strict=True)]
     return markdown_table(["tokens on", *result.suite], rows)
 
 
@@ -131,12 +108,9 @@ def _waste(entries: Sequence[Waste]) -> str:
     return markdown_table(header, rows)
 
 
+@look()
 def heatmaps(result: Transfer, measure: str) -> Figure:
-    """Transfer matrices side by side, one per budget, on one colour scale.
-
-    Cells carry the mean change in points of 100. A star marks off-diagonal entries that survive
-    Holm's correction within their matrix; the diagonal is framed.
-    """
+    """Transfer matrices in points of 100, one per budget, on one colour scale; the diagonal is framed."""
     matrices, columns, rows = result.matrices[measure], len(result.suite), len(result.sources)
     limit = max(0.05, *(float(np.abs(entry.mean).max()) for entry in matrices))
     # Off-diagonals are a tenth of the diagonal: a linear scale would leave them white.
@@ -150,59 +124,59 @@ def heatmaps(result: Transfer, measure: str) -> Figure:
         "left": left / width, "right": 1 - (gap + right) / width, "wspace": gap / wide,
         "bottom": bottom / height, "top": 1 - top / height, "hspace": (top + bottom) / high,
     }  # fmt: skip
-    with look():
-        picture = figure(width, height, None)
-        grid = picture.subplots(down, across, squeeze=False, gridspec_kw=place)
-        for axes, entry in panels(grid, matrices):
-            names = [readable(name) for name in result.sources] if axes in grid[:, 0] else False
-            heatmap(
-                axes, entry.mean, pd.DataFrame(entry.mean).map(_points) + np.where(entry.significant, "*", ""),
-                annot_kws={"fontsize": 7.5}, norm=norm, cbar=False, yticklabels=names,
-                xticklabels=[readable(name) for name in result.suite],
-            )  # fmt: skip
-            for i, j in np.argwhere(entry.own):
-                axes.add_patch(Rectangle((j, i), 1, 1, fill=False, edgecolor=INK, linewidth=0.9, clip_on=False))
-            axes.set(title=f"{short_tokens(entry.budget)} completion tokens", ylabel="tokens spent on" if names else "")
-        caption = f"change on the {measure} in points of 100   (* p < .05 after Holm)"
-        middle = (place["left"] + place["right"]) / 2
-        picture.text(middle, 0.12 / height, caption, ha="center", va="bottom", fontsize=9)
-        box = ((width - right + 0.05) / width, (bottom + 0.1 * high) / height, 0.12 / width, 0.8 * high / height)
-        bar = picture.colorbar(ScalarMappable(norm, "RdBu"), cax=picture.add_axes(box))
-        ticks = [tick for tick in (-0.5, -0.2, -0.05, 0, 0.05, 0.2, 0.5) if abs(tick) <= limit]
-        bar.set_ticks(ticks, labels=[("+" if tick > 0 else "") + _points(tick) for tick in ticks])
-        bar.ax.minorticks_off()
-        bar.outline.set_visible(False)
+    picture = figure(width, height, None)
+    grid = picture.subplots(down, across, squeeze=False, gridspec_kw=place)
+    for axes, entry in panels(grid, matrices):
+        names = [readable(name) for name in result.sources] if axes in grid[:, 0] else False
+        heatmap(
+            axes, entry.mean, pd.DataFrame(entry.mean).map(_points) + np.where(entry.significant, "*", ""),
+            annot_kws={"fontsize": 7.5}, norm=norm, cbar=False, yticklabels=names,
+            xticklabels=[readable(name) for name in result.suite],
+        )  # fmt: skip
+        for i, j in np.argwhere(entry.own):
+            axes.add_patch(Rectangle((j, i), 1, 1, fill=False, edgecolor=INK, linewidth=0.9, clip_on=False))
+        axes.set(title=f"{_short(entry.budget)} completion tokens", ylabel="tokens spent on" if names else "")
+    caption = f"change on the {measure} in points of 100   (* p < .05 after Holm)"
+    middle = (place["left"] + place["right"]) / 2
+    picture.text(middle, 0.12 / height, caption, ha="center", va="bottom", fontsize=9)
+    box = ((width - right + 0.05) / width, (bottom + 0.1 * high) / height, 0.12 / width, 0.8 * high / height)
+    bar = picture.colorbar(ScalarMappable(norm, "RdBu"), cax=picture.add_axes(box))
+    ticks = [tick for tick in (-0.5, -0.2, -0.05, 0, 0.05, 0.2, 0.5) if abs(tick) <= limit]
+    bar.set_ticks(ticks, labels=[("+" if tick > 0 else "") + _points(tick) for tick in ticks])
+    bar.ax.minorticks_off()
+    bar.outline.set_visible(False)
     return picture
+
+
+def _short(tokens: float) -> str:
+    return f"{tokens / 1e6:g}M" if tokens >= 1e6 else f"{tokens / 1e3:g}k" if tokens >= 1e3 else str(tokens)
 
 
 def _points(change: float) -> str:
     return f"{100 * change:.0f}".replace("-0", "0").replace("-", "−")
 
 
+@look()
 def waste_panels(entries: Sequence[Waste]) -> Figure:
-    """Diminishing returns and rising harm: marginal target gain, and mean negative spillover, by budget."""
-    spans = [f"{short_tokens(e.previous) if e.previous else '0'}–{short_tokens(e.budget)}" for e in entries]
-    gains, drops = ([getattr(e, name) for e in entries] for name in ("marginal_gain", "negative_spillover"))
-    with look():
-        picture = figure(WIDTH * 0.9, 3.0)
-        left, right = picture.subplots(1, 2)
-        means, errors = _mean_and_error(gains)
-        left.bar(spans, means, 0.6, color=AFTER, alpha=0.85)
-        left.errorbar(spans, means, errors, fmt="none", ecolor=INK, elinewidth=1, capsize=3)
-        left.axhline(0, color=INK, linewidth=0.8)
-        left.tick_params(axis="x", length=0)
-        left.set(title="Returns on the target", xlabel="completion tokens spent on the target")
-        left.set_ylabel("marginal gain\n(points per 10k tokens)")
-        budgets = [float(entry.budget) for entry in entries]
-        means, errors = _mean_and_error(drops)
-        right.errorbar(budgets, means, errors, fmt="o-", color=HARM, linewidth=1.8, capsize=3, markersize=5)
-        token_axis(right, max(budgets) * 1.06, "completion tokens spent on one capability")
-        right.set(title="Harm to the others", ylabel="mean negative spillover\n(points of 100)")
-        right.set_ylim(bottom=0)
-        for axes in (left, right):
-            axes.grid(axis="y")
+    """Marginal gain on the target, and mean negative spillover, by budget."""
+    spans = [f"{_short(e.previous)}–{_short(e.budget)}" for e in entries]
+    budgets = [float(entry.budget) for entry in entries]
+    (gains, gain_errors), (drops, drop_errors) = (
+        100 * np.nan_to_num([(found.mean, found.half_width) for found in column]).T
+        for column in ([e.marginal_gain for e in entries], [e.negative_spillover for e in entries])
+    )
+    picture = figure(WIDTH * 0.9, 3.0)
+    left, right = picture.subplots(1, 2)
+    left.bar(spans, gains, 0.6, color=AFTER, alpha=0.85)
+    left.errorbar(spans, gains, gain_errors, fmt="none", ecolor=INK, elinewidth=1, capsize=3)
+    left.axhline(0, color=INK, linewidth=0.8)
+    left.tick_params(axis="x", length=0)
+    left.set(title="Returns on the target", xlabel="completion tokens spent on the target")
+    left.set_ylabel("marginal gain\n(points per 10k tokens)")
+    right.errorbar(budgets, drops, drop_errors, fmt="o-", color=HARM, linewidth=1.8, capsize=3, markersize=5)
+    token_axis(right, max(budgets) * 1.06, "completion tokens spent on one capability")
+    right.set(title="Harm to the others", ylabel="mean negative spillover\n(points of 100)")
+    right.set_ylim(bottom=0)
+    for axes in (left, right):
+        axes.grid(axis="y")
     return picture
-
-
-def _mean_and_error(found: Sequence[Estimate]) -> np.ndarray:
-    return 100 * np.nan_to_num([[e.mean for e in found], [e.half_width for e in found]])
