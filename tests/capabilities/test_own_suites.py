@@ -110,7 +110,7 @@ def test_another_content_of_the_file_is_another_run(own, tmp_path):
 
     config = load_preset("micro", {"suite": f"micro,sums={own}", "decontamination_files": [str(own)]})
     before = RunIdentity.of_run(config)
-    own.write_text(own.read_text() + json.dumps({"prompt": "\none more", "answer": "1"}))
+    own.write_text(own.read_text() + "\n" + json.dumps({"prompt": "one more", "answer": "1"}))
     changed = [line.partition(" (content)")[0] for line in before.differences(RunIdentity.of_run(config))]
     assert changed == ["suite sums", "evaluation 1"]
 
