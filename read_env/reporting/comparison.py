@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from read_env.records import RecordError
-from read_env.reporting.frames import runs_frame, scores_frame, steps_frame
+from read_env.reporting.frames import load_runs, load_scores, load_steps
 from read_env.reporting.runs import Run, load_many, read_config, unfinished
 from read_env.reporting.statistics import PairedTest, holm, paired
 
@@ -99,7 +99,7 @@ def load_comparison(directory: str | Path) -> Comparison:
     """
     path, config, every = Path(directory), read_config(Path(directory)), load_many(directory)
     finished = [run for run in every if run.summary is not None]
-    table = runs_frame(every)
+    table = load_runs(*every)
     runs = table[table["finished"]].reset_index(drop=True)
     if len(budgets := sorted(map(int, set(runs["budget"])))) > 1:
         raise RecordError(f"{path}: runs with different budgets ({budgets}) cannot be compared")
@@ -116,8 +116,8 @@ def load_comparison(directory: str | Path) -> Comparison:
         first=finished[0],
         table=table,
         runs=runs,
-        steps=steps_frame(finished),
-        scores=scores_frame(finished),
+        steps=load_steps(*finished),
+        scores=load_scores(*finished),
         unfinished=unfinished(every, [f"{agent}__{task}__seed{seed}" for agent, task, seed in asked]),
         agents=ordered("agent"),
         tasks=ordered("task"),

@@ -1,24 +1,11 @@
 """Records as tidy pandas DataFrames: one row per run, per step, or per capability of a step.
 
-Every frame begins with the columns that identify a run. They come from the run's own files
-(``config.json``, ``start.json``, ``summary.json``), so a folder that was renamed or moved gives the same rows:
+``docs/records.md`` lists the columns with their units. Every frame begins with those of ``IDENTITY``. They come
+from the run's own files (``config.json``, ``start.json``, ``summary.json``), so a folder that was renamed or moved
+gives the same rows. What was not recorded is NA or NaN.
 
-==============  =================================================================================
-``path``        the directory that was read, text
-``agent``       label of the agent in reports, text
-``task``        name of the task card, text
-``seed``        seed of prompts and agent, integer
-``preset``      name of the preset, text
-``suite``       name of the suite of capabilities, text
-``teacher``     source of the teacher, text
-``student``     source of the initial student, text
-``objective``   name of the objective (``distill.loss``), text
-``budget``      completion tokens that the run may spend (B), integer
-``step_tokens`` completion tokens of a step, nominal, integer
-==============  =================================================================================
-
-What was not recorded is NA or NaN. Each path may be the directory of a run, a comparison, a transfer
-matrix or a training.
+A source is the directory of a run, a comparison, a transfer matrix or a training, or a run or training already read.
+A record that is missing or malformed raises RecordError with its file, line and field.
 """
 
 from __future__ import annotations
@@ -32,6 +19,8 @@ import pandas as pd
 
 from read_env.reporting.runs import Run, Training, load_run, load_training
 
+Source = str | Path | Run | Training
+
 IDENTITY = "path agent task seed preset suite teacher student objective budget step_tokens".split()
 _COUNTS = "steps spent residue prompt_tokens generated_tokens probe_tokens dev_tokens tokens_before_run".split()
 ENDS = "utility_start utility exam_utility_start exam_utility spillover forgetting exam_forgetting".split()
@@ -42,96 +31,9 @@ _SCORES = "step spent capability requirement allocation tokens probe dev exam".s
 _NAMED = ("metrics", "agent", "seconds", "cache")
 
 
-def load_runs(*paths: str | Path) -> pd.DataFrame:
-    """One row per run, unfinished ones included; for a training, one row per finished episode.
-
-    Returns:
-        The columns that identify a run (:mod:`read_env.reporting.frames`), and:
-
-        ===========================================  ===============================================================
-        ``episode``                                  number of the training episode, from 1; NA for a run
-        ``status``                                   ``finished``, or the state of an unfinished run, text
-        ``finished``                                 the run came to its end, boolean
-        ``steps``                                    finished steps, integer
-        ``spent``                                    completion tokens spent (counted in B), integer
-        ``residue``                                  completion tokens left over, fewer than an example needs, integer
-        ``prompt_tokens``                            prompt tokens of the training examples, integer
-        ``generated_tokens``                         tokens that the student generated, integer
-        ``probe_tokens``, ``dev_tokens``             tokens of the probes and of the dev measurements, integer
-        ``tokens_before_run``                        completion tokens of the agent's training or search, integer
-        ``utility_start``, ``utility``               utility at start and end on the probes, in [0, 1]
-        ``exam_utility_start``, ``exam_utility``     the same on the exam
-        ``spillover``                                weighted drops on the essential capabilities, over all steps
-        ``forgetting``, ``exam_forgetting``          mean drop on the others from start to end, on probes and exam
-        ``utility_gain``, ``exam_utility_gain``      utility at the end − utility at the start
-        ``exam_match_gain``                          exact match on the exam, weighted by the requirement vector, likewise
-        ``return``                                   sum of the rewards so far
-        ``derived_from``                             name of the run whose records were reused for this task, text
-        ===========================================  ===============================================================
-
-        The columns that the end of a run determines (``residue``, ``generated_tokens`` to ``exam_match_gain``) are NA before it.
-
-    Raises:
-        RecordError: names file, line and field of what is missing or malformed.
-    """
-    return runs_frame(_load(paths))
-
-
-def load_steps(*paths: str | Path) -> pd.DataFrame:
-    """One row per step of every run; step 0 is the initial student. A training keeps no steps and has no rows.
-
-    Returns:
-        The columns that identify a run (:mod:`read_env.reporting.frames`), and:
-
-        ====================================  ======================================================
-        ``step``                              number of the step, from 1; 0 for the initial student
-        ``spent``                             completion tokens spent up to the end of the step, integer
-        ``completion_tokens``                 completion tokens of the step, integer
-        ``prompt_tokens``                     prompt tokens of the step, integer
-        ``trained_tokens``                    prompt and completion tokens of the step, integer
-        ``utility``, ``dev_utility``          utility at the end of the step on probes and dev split, in [0, 1]
-        ``reward``, ``gain``, ``cost``        of the step; the gain is the change of utility
-        ``spillover``, ``spillover_sum``      weighted drops on the essential capabilities: the step's, and so far
-        ``forgetting``                        mean drop on the other capabilities in the step
-        ``forgetting_so_far``                 mean drop on the other capabilities since the start
-        ``loss``                              mean of the objective, nats per completion token
-        ``metrics/NAME``, ``agent/NAME``      reports of the objective and of the agent
-        ``seconds/STAGE``, ``cache/NAME``     seconds by stage, and counts of the teacher's cache
-        ====================================  ======================================================
-
-    Raises:
-        RecordError: names file, line and field of what is missing or malformed.
-    """
-    return steps_frame(run for run in _load(paths) if isinstance(run, Run))
-
-
-def load_scores(*paths: str | Path) -> pd.DataFrame:
-    """One row per capability and step of every run; step 0 is the initial student. A training has no rows.
-
-    Returns:
-        The columns that identify a run (:mod:`read_env.reporting.frames`), and:
-
-        ===============  ===========================================================================
-        ``step``         number of the step, from 1; 0 for the initial student
-        ``spent``        completion tokens spent up to the end of the step, integer
-        ``capability``   name, categories in the order of the suite
-        ``requirement``  weight in the task's requirement vector, in [0, 1]
-        ``allocation``   share of the step's tokens, in [0, 1]; NaN at step 0
-        ``tokens``       completion tokens of the step on the capability
-        ``probe``        probe score, in [0, 1]
-        ``dev``          score on the dev split where it was measured, in [0, 1]
-        ``exam``         exact match on the exam where it was held, in [0, 1]; of a finished run also at its last step
-        ===============  ===========================================================================
-
-    Raises:
-        RecordError: names file, line and field of what is missing or malformed.
-    """
-    return scores_frame(run for run in _load(paths) if isinstance(run, Run))
-
-
-def runs_frame(entries: Iterable[Run | Training]) -> pd.DataFrame:
-    """The frame of :func:`load_runs`."""
-    rows = [row for entry in entries for row in (_episodes(entry) if isinstance(entry, Training) else [_run(entry)])]
+def load_runs(*sources: Source) -> pd.DataFrame:
+    """One row per run, unfinished ones included; for a training, one row per finished episode."""
+    rows = [row for entry in _load(sources) for row in _rows(entry)]
     columns = [*IDENTITY, "episode", "status", "finished", *_COUNTS, *ENDS, *_GAINS, "return", "derived_from"]
     frame = _typed(pd.DataFrame(rows, columns=columns), ["episode", *_COUNTS], [*ENDS, *_GAINS, "return"])
     for name in ("utility", "exam_utility"):
@@ -139,17 +41,17 @@ def runs_frame(entries: Iterable[Run | Training]) -> pd.DataFrame:
     return frame.astype({"finished": bool})
 
 
-def steps_frame(runs: Iterable[Run]) -> pd.DataFrame:
-    """The frame of :func:`load_steps`."""
-    frame = pd.DataFrame([row for run in runs if run.start is not None for row in _steps(run)])
+def load_steps(*sources: Source) -> pd.DataFrame:
+    """One row per step of every run; step 0 is the initial student. A training keeps no steps and has no rows."""
+    frame = pd.DataFrame([row for run in _begun(sources) for row in _steps(run)])
     named = sorted((name for name in frame if "/" in name), key=lambda name: _NAMED.index(name.partition("/")[0]))
     frame = frame.reindex(columns=[*IDENTITY, *_STEP_COUNTS, *_STEP_NUMBERS, *named])
     return _typed(frame, _STEP_COUNTS, [*_STEP_NUMBERS, *named])
 
 
-def scores_frame(runs: Iterable[Run]) -> pd.DataFrame:
-    """The frame of :func:`load_scores`."""
-    parts = [_scores(run) for run in runs if run.start is not None]
+def load_scores(*sources: Source) -> pd.DataFrame:
+    """One row per capability and step of every run; step 0 is the initial student. A training has no rows."""
+    parts = [_scores(run) for run in _begun(sources)]
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*IDENTITY, *_SCORES])
     frame["capability"] = pd.Categorical(frame["capability"], categories=frame["capability"].unique())
     return _typed(frame[[*IDENTITY, *_SCORES]], ["step", "spent"], [])
@@ -160,12 +62,18 @@ def _typed(frame: pd.DataFrame, integers: list[str], numbers: list[str]) -> pd.D
     return frame.astype({**whole, **dict.fromkeys(numbers, float)})
 
 
-def _load(paths: Iterable[str | Path]) -> Iterator[Run | Training]:
-    for path in map(Path, paths):
-        if (path / "runs").is_dir():
-            yield from (load_run(folder) for folder in sorted((path / "runs").iterdir()) if folder.is_dir())
+def _load(sources: Iterable[Source]) -> Iterator[Run | Training]:
+    for source in sources:
+        if isinstance(source, Run | Training):
+            yield source
+        elif (Path(source) / "runs").is_dir():
+            yield from (load_run(folder) for folder in sorted((Path(source) / "runs").iterdir()) if folder.is_dir())
         else:
-            yield load_training(path) if (path / "episodes.jsonl").exists() else load_run(path)
+            yield load_training(source) if (Path(source) / "episodes.jsonl").exists() else load_run(source)
+
+
+def _begun(sources: Iterable[Source]) -> Iterator[Run]:
+    return (entry for entry in _load(sources) if isinstance(entry, Run) and entry.start is not None)
 
 
 def _identity(entry: Run | Training) -> dict[str, Any]:
@@ -182,7 +90,13 @@ def _identity(entry: Run | Training) -> dict[str, Any]:
     return found | ({"task": entry.task, "seed": entry.seed, "budget": entry.budget} if isinstance(entry, Run) else {})
 
 
-def _run(run: Run) -> dict[str, Any]:
+def _rows(run: Run | Training) -> Iterator[dict[str, Any]]:
+    if isinstance(run, Training):
+        for episode in run.episodes:
+            values = episode.model_dump()
+            renamed = {"spent": values.pop("completion_tokens"), "return": values.pop("episode_return")}
+            yield {**_identity(run), **values, **renamed, "status": "finished", "finished": True}
+        return
     end = run.summary
     row = {
         **_identity(run),
@@ -193,18 +107,11 @@ def _run(run: Run) -> dict[str, Any]:
         "prompt_tokens": sum(step.prompt_tokens for step in run.steps),
         "return": sum(step.reward for step in run.steps),
     }
-    if end is None:
-        return row
-    if end.exam is not None and end.exam_start is not None:
-        row["exam_match_gain"] = float(np.dot(run.begun.requirement, end.exam - end.exam_start))
-    return row | end.model_dump(include={*_COUNTS, *ENDS, "derived_from"})
-
-
-def _episodes(training: Training) -> Iterator[dict[str, Any]]:
-    for episode in training.episodes:
-        values = episode.model_dump()
-        renamed = {"spent": values.pop("completion_tokens"), "return": values.pop("episode_return")}
-        yield {**_identity(training), **values, **renamed, "status": "finished", "finished": True}
+    if end is not None:
+        row |= end.model_dump(include={*_COUNTS, *ENDS, "derived_from"})
+        if end.exam is not None and end.exam_start is not None:
+            row["exam_match_gain"] = float(np.dot(run.begun.requirement, end.exam - end.exam_start))
+    yield row
 
 
 def _steps(run: Run) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from read_env.reporting import markdown, style
-from read_env.reporting.frames import scores_frame, steps_frame
+from read_env.reporting.frames import load_scores, load_steps
 from read_env.reporting.markdown import ABSENT, count, markdown_table, number
 from read_env.reporting.runs import Run, load_run
 from read_env.reporting.style import AFTER, HARM, INK, MUTED, NEED, figure, look, save, token_axis
@@ -41,7 +41,7 @@ def run_report(directory: str | Path) -> Path:
     origin = markdown.provenance(run.path, run.config)
     if run.start is None:
         return markdown.write_page(page, [*blocks, status, *origin[1:]])
-    steps, scores = steps_frame([run]), scores_frame([run])
+    steps, scores = load_steps(run), load_scores(run)
     before_after = _before_after(run, scores)
     pictures = {"profile": profile_picture(before_after)}
     blocks += [f"{status} One seed; {markdown.settings(run) or 'no configuration recorded'}."]

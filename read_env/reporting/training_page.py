@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from read_env.records import RecordError
 from read_env.reporting import markdown
-from read_env.reporting.frames import runs_frame
+from read_env.reporting.frames import load_runs
 from read_env.reporting.markdown import count, markdown_table, number, p_value, plus_minus
 from read_env.reporting.runs import load_training
 from read_env.reporting.statistics import mean_interval, spearman
@@ -30,7 +30,7 @@ def training_report(directory: str | Path) -> Path:
     training = load_training(directory)
     if not training.episodes:
         raise RecordError(f"{training.path / 'episodes.jsonl'}: no episode has finished yet")
-    episodes = runs_frame([training])
+    episodes = load_runs(training)
     save(learning_curve(episodes), training.path / "learning_curve.png")
     steps, asked = count(episodes["steps"].sum()), training.config.get("steps")
     of = f" of {count(asked)}" if isinstance(asked, int) else ""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from read_env.records import RecordError
-from read_env.reporting.frames import scores_frame
+from read_env.reporting.frames import load_scores
 from read_env.reporting.runs import Run, load_many, read_config, unfinished
 from read_env.reporting.statistics import Estimate, holm, mean_interval, one_sample_p
 
@@ -203,7 +203,7 @@ def _changes(run: Run, budgets: Sequence[int]) -> np.ndarray:
     Whole examples never fill a budget to the token, so the step that stands for a budget is the
     one with an exam whose spent tokens are nearest, and it must lie within one step's tokens.
     """
-    by_step = scores_frame([run]).pivot(index=["step", "spent"], columns="capability", values=["exam", "probe"])
+    by_step = load_scores(run).pivot(index=["step", "spent"], columns="capability", values=["exam", "probe"])
     start, held = by_step.iloc[0].astype(float), by_step[1:].dropna()
     if start["exam"].isna().any():
         raise RecordError(f"{run.path / 'start.json'}: exam is null: a transfer run needs the exam of the start")

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -130,3 +131,9 @@ def test_two_runs_of_one_identity_are_refused_by_a_report(tmp_path):
     write_run(path / "runs" / "copy", "uniform", "tickets", 0, steps=2)
     with pytest.raises(RecordError, match=r"the same agent, task and seed as copy: remove one of the two"):
         comparison_report(path)
+
+
+def test_the_documentation_names_every_column(directory):
+    text = (Path(__file__).parents[2] / "docs/records.md").read_text()
+    for load in (read_env.load_runs, read_env.load_steps, read_env.load_scores):
+        assert [name for name in load(directory) if "/" not in name and f"`{name}`" not in text] == []
