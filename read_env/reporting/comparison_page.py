@@ -13,7 +13,7 @@ from read_env.reporting.comparison import Comparison, Contrast, Measure, contras
 from read_env.reporting.frames import ENDS
 from read_env.reporting.markdown import ABSENT, count, interval, markdown_table, number, p_value, plural, plus_minus
 from read_env.reporting.statistics import mean_interval, seed_bootstrap
-from read_env.reporting.style import save
+from read_env.reporting.style import look, save
 
 #: The agent of the primary contrasts and its references, named before any run was made.
 PRIMARY: Mapping[str, Sequence[str]] = {"read-bandit": ("task-static", "water-filling", "random-candidate")}
@@ -21,6 +21,7 @@ PRIMARY: Mapping[str, Sequence[str]] = {"read-bandit": ("task-static", "water-fi
 _COLUMNS = "agent task seed status budget spent residue prompt_tokens probe_tokens dev_tokens tokens_before_run steps"
 
 
+@look()
 def comparison_report(
     directory: str | Path,
     *,
@@ -54,13 +55,13 @@ def comparison_report(
     star = next(name for name in [*primary, *agents] if name in present)
     wanted = [*primary.get(star, ()), reference, *agents]
     others = [name for name in dict.fromkeys(wanted) if name != star and name in agents]
-    save(pictures.overview(comparison, shown, star, others), path / "comparison.png")
+    picture = pictures.overview(comparison, shown, star, others)
     blocks = [
         "# Comparison of allocation agents",
         f"{len(agents)} agents, {plural(len(tasks), 'task')}, {plural(len(seeds), 'seed')} ({', '.join(map(str, seeds))}), "
         f"{plural(len(comparison.runs), 'finished run')}; {markdown.settings(comparison.first)}.",
         markdown.missing(comparison.unfinished),
-        markdown.picture("comparison.png", f"profile, utility over tokens and allocation on {shown}"),
+        save(picture, path / "comparison.png", f"profile, utility over tokens and allocation on {shown}"),
         f"Task {shown}. Left: probe profile before and after `{star}`, mean over seeds, with 95 % intervals. "
         "Middle: mean utility over seeds with a 95 % t band. "
         f"Right: how `{star}` spent its tokens over time, and the shares the others spent.",
@@ -139,8 +140,8 @@ def _results(comparison: Comparison) -> list[str]:
     for measure in comparison.measures:
         blocks += [f"### {measure.title}", measure.explanation, measure_table(comparison, measure)]
         if measure.key in ("utility_gain", "exam_utility_gain"):
-            save(pictures.dots(comparison, measure), comparison.path / f"{measure.key}.png")
-            blocks.append(markdown.picture(f"{measure.key}.png", f"{measure.title} by agent"))
+            file = comparison.path / f"{measure.key}.png"
+            blocks.append(save(pictures.dots(comparison, measure), file, f"{measure.title} by agent"))
     if len(comparison.tasks) > 1:
         measure = comparison.measures[0]
         blocks += [f"### Aggregates: {measure.title}", "Over all tasks and seeds; 95 % bootstrap over seeds."]
@@ -218,14 +219,14 @@ def _curves(comparison: Comparison, agents: Sequence[str]) -> list[str]:
     labels = {"utility": "utility (probes)", "spillover_sum": "spillover, summed", "forgetting_so_far": "forgetting"}
     for column, label in labels.items():
         name = column.partition("_")[0]
-        save(pictures.curves(comparison, agents, column, label), comparison.path / f"{name}.png")
-        blocks.append(markdown.picture(f"{name}.png", f"{name} over tokens by agent"))
+        picture, file = pictures.curves(comparison, agents, column, label), comparison.path / f"{name}.png"
+        blocks.append(save(picture, file, f"{name} over tokens by agent"))
     most = pictures.MOST_CURVES
     drawn = f" Drawn: {', '.join(agents[:most])}." if len(agents) > most else ""
     blocks.append(f"Bands are 95 % t intervals over seeds.{drawn}")
     for task in comparison.tasks:
-        save(pictures.profile_changes(comparison, task), comparison.path / f"profile_{task}.png")
-        blocks.append(markdown.picture(f"profile_{task}.png", f"change of the profile on {task}"))
+        picture, file = pictures.profile_changes(comparison, task), comparison.path / f"profile_{task}.png"
+        blocks.append(save(picture, file, f"change of the profile on {task}"))
     return blocks
 
 

@@ -99,11 +99,6 @@ def write_page(path: Path, blocks: Sequence[str]) -> Path:
     return path
 
 
-def picture(name: str, alt: str) -> str:
-    """A picture that lies beside the page."""
-    return f"![{alt}]({name})"
-
-
 def provenance(directory: Path, config: Mapping[str, Any], first: Run | None = None) -> list[str]:
     """The commands (``commands.txt``) and the configuration that a page came from, under their heading.
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from read_env.reporting import markdown, style
 from read_env.reporting.frames import load_scores, load_steps
 from read_env.reporting.markdown import ABSENT, count, markdown_table, number
 from read_env.reporting.runs import Run, load_run
-from read_env.reporting.style import AFTER, HARM, INK, MUTED, NEED, figure, look, save, token_axis
+from read_env.reporting.style import look, panels, save, token_axis
 
 #: Metrics of a step by their name in the records and in TensorBoard (``distill/NAME``).
 _METRICS = {
@@ -29,6 +29,7 @@ _METRICS = {
 }
 
 
+@look()
 def run_report(directory: str | Path) -> Path:
     """Write ``report.md`` and its pictures into a run directory, unfinished or not, and return the page's path.
 
@@ -42,23 +43,23 @@ def run_report(directory: str | Path) -> Path:
     if run.start is None:
         return markdown.write_page(page, [*blocks, status, *origin[1:]])
     steps, scores = load_steps(run), load_scores(run)
-    before_after = _before_after(run, scores)
-    pictures = {"profile": profile_picture(before_after)}
-    blocks += [f"{status} One seed; {markdown.settings(run) or 'no configuration recorded'}."]
-    blocks += ["## Result", _result(run, steps)]
-    if (run.path / "student").is_dir():
-        blocks.append("The distilled student is in [`student/`](student/).")
-    blocks += ["## Capabilities", _capabilities(before_after, scores)]
-    blocks.append(markdown.picture("profile.png", "profile before and after"))
+    ends = scores[scores["step"].isin([0, len(run.steps)])]
+    splits = ["probe", "exam"] if run.summary is not None and ends["exam"].notna().all() else ["probe"]
+    blocks += [
+        f"{status} One seed; {markdown.settings(run) or 'no configuration recorded'}.",
+        "## Result",
+        _result(run, steps),
+        "The distilled student is in [`student/`](student/)." if (run.path / "student").is_dir() else "",
+        "## Capabilities",
+        _capabilities(scores, splits),
+        save(profile_picture(scores, splits), run.path / "profile.png", "profile before and after"),
+    ]
     if run.steps:
-        pictures["utility"] = utility_picture(run, steps)
-        pictures["allocation"] = allocation_picture(run, steps, scores)
-        pictures["costs"] = costs_picture(run, steps)
         blocks += [
             "## Over the run",
-            markdown.picture("utility.png", "utility over tokens"),
-            markdown.picture("allocation.png", "allocation over time"),
-            markdown.picture("costs.png", "spillover and forgetting over tokens"),
+            save(utility_picture(run, steps), run.path / "utility.png", "utility over tokens"),
+            save(allocation_picture(run, steps, scores), run.path / "allocation.png", "allocation over time"),
+            save(costs_picture(run, steps), run.path / "costs.png", "spillover and forgetting over tokens"),
             "## Objective",
             _metrics(steps),
             "## Tokens and time",
@@ -66,21 +67,7 @@ def run_report(directory: str | Path) -> Path:
             _seconds(steps),
             _cache(steps),
         ]
-    for name, drawn in pictures.items():
-        save(drawn, run.path / f"{name}.png")
     return markdown.write_page(page, [*blocks, *origin])
-
-
-def _before_after(run: Run, scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """By split, ``requirement``, ``before`` and ``after`` of the capabilities; the exam where a finished run held it."""
-    first, last = (scores[scores["step"] == step].set_index("capability") for step in (0, len(run.steps)))
-    tables = {
-        split: pd.DataFrame({"requirement": first["requirement"], "before": first[split], "after": last[split]})
-        for split in ("probe", "exam")
-    }
-    if run.summary is None or tables["exam"].isna().any(axis=None):
-        del tables["exam"]
-    return tables
 
 
 def _result(run: Run, steps: pd.DataFrame) -> str:
@@ -101,15 +88,16 @@ def _change(before: float, after: float) -> list[str]:
     return [number(before), number(after), number(after - before, signed=True)]
 
 
-def _capabilities(before_after: dict[str, pd.DataFrame], scores: pd.DataFrame) -> str:
+def _capabilities(scores: pd.DataFrame, splits: Sequence[str]) -> str:
+    first, last = (scores[scores["step"] == step].set_index("capability") for step in (0, scores["step"].max()))
     tokens = scores.groupby("capability", observed=True)["tokens"].sum()
     rows = [
         [name, number(need, 2) if need > 0 else ABSENT, count(tokens[name])]
-        + [cell for table in before_after.values() for cell in _change(table["before"][name], table["after"][name])]
-        for name, need in before_after["probe"]["requirement"].items()
+        + [cell for split in splits for cell in _change(first[split][name], last[split][name])]
+        for name, need in first["requirement"].items()
     ]
     header = ["capability", "needed", "completion tokens", "probes before", "probes after", "change"]
-    return markdown_table(header + (["exam before", "exam after", "change"] if "exam" in before_after else []), rows)
+    return markdown_table(header + (["exam before", "exam after", "change"] if "exam" in splits else []), rows)
 
 
 def _metrics(steps: pd.DataFrame) -> str:
@@ -172,65 +160,56 @@ def _cache(steps: pd.DataFrame) -> str:
     return markdown_table(["teacher's cache, in the steps", ""], rows)
 
 
-@look()
-def profile_picture(before_after: dict[str, pd.DataFrame]) -> Figure:
+def profile_picture(scores: pd.DataFrame, splits: Sequence[str]) -> Figure:
     """Profile before and after, on the probes and, where the run held it, on the exam."""
     titles = {"probe": ("Probe profile", "probe score"), "exam": ("Exam", "exact match")}
-    picture = figure(height=3.5)
-    panels = picture.subplots(1, len(before_after), sharey=True, squeeze=False)[0]
-    for axes, (split, table) in zip(panels, before_after.items(), strict=True):
-        style.dumbbells(axes, table)
+    picture, grid = panels(splits, 2, height=3.5, sharey=True)
+    for axes, split in grid:
+        handles = style.before_after(axes, scores, split, style.AFTER)
         axes.set(title=titles[split][0], xlabel=titles[split][1])
-    handles = [*style.dumbbell_handles(), Patch(color=NEED, alpha=0.2, label="needed by the task (weight)")]
     picture.legend(handles=handles, loc="outside lower right", ncols=3)
     return picture
 
 
-@look()
-def allocation_picture(run: Run, steps: pd.DataFrame, scores: pd.DataFrame) -> Figure:
-    """Allocation over time as stacked areas."""
-    shares = scores[scores["step"] > 0].pivot(index="step", columns="capability", values="allocation")
-    picture = figure(height=3.2)
-    axes = picture.subplots()
-    style.stacked_allocation(axes, steps["spent"].to_numpy(float), shares, _budget(run, steps))
-    axes.set(title="Allocation over time", ylabel="share of the step's tokens")
-    picture.legend(handles=style.capability_handles(run.begun.suite), loc="outside right upper")
-    return picture
-
-
-@look()
 def utility_picture(run: Run, steps: pd.DataFrame) -> Figure:
     """Utility over tokens on the probes, with the dev measurements and the exam at both ends."""
-    spent, dev, end = steps["spent"].to_numpy(float), steps[1:].dropna(subset="dev_utility"), run.summary
-    picture = figure(height=3.2)
-    axes = picture.subplots()
-    axes.plot(spent, steps["utility"], color=AFTER, linewidth=1.8, label="probes")
-    if len(dev):
-        tokens = dev["spent"].to_numpy(float)
-        axes.plot(tokens, dev["dev_utility"], "D", color=NEED, markersize=5, label="dev", clip_on=False)
+    spent, end = steps["spent"].to_numpy(float), run.summary
+    picture, [(axes, _)] = panels([run.task], 1)
+    axes.plot(spent, steps["utility"], color=style.AFTER, label="probes")
+    if steps["dev_utility"][1:].notna().any():
+        axes.plot(spent[1:], steps["dev_utility"][1:], "D", color=style.NEED, markersize=5, label="dev", clip_on=False)
     if end is not None and end.exam_utility is not None and end.exam_utility_start is not None:
         exam = [end.exam_utility_start, end.exam_utility]
-        axes.plot(spent[[0, -1]], exam, "o", ms=6, mfc="white", mec=INK, label="exam", clip_on=False, zorder=5)
+        axes.plot(spent[[0, -1]], exam, "o", ms=6, mfc="white", mec=style.INK, label="exam", clip_on=False, zorder=5)
     token_axis(axes, _budget(run, steps))
     axes.set(title=f"Utility of {run.task} over tokens", ylabel="utility")
     axes.grid(axis="y")
-    axes.margins(y=0.12)
-    axes.legend(loc="best")
+    axes.legend()
     return picture
 
 
-@look()
+def allocation_picture(run: Run, steps: pd.DataFrame, scores: pd.DataFrame) -> Figure:
+    """Allocation over time as stacked areas."""
+    shares = scores[scores["step"] > 0].pivot(index="step", columns="capability", values="allocation")
+    picture, [(axes, _)] = panels([run.task], 1)
+    style.stacked_allocation(axes, steps["spent"].to_numpy(float), shares, _budget(run, steps))
+    axes.set(title="Allocation over time", ylabel="share of the step's tokens")
+    picture.legend(handles=style.capability_handles(run.begun.suite)[::-1], loc="outside right upper")
+    return picture
+
+
 def costs_picture(run: Run, steps: pd.DataFrame) -> Figure:
     """Spillover (summed) and forgetting (against the start) over tokens."""
-    picture, spent = figure(height=2.9), steps["spent"].to_numpy(float)
-    spillover, forgetting = picture.subplots(1, 2)
-    spillover.set(title="Spillover", ylabel="weighted drops on needed\ncapabilities, summed")
-    forgetting.set(title="Forgetting", ylabel="mean drop on the other\ncapabilities since the start")
-    for axes, name, colour in ((spillover, "spillover_sum", HARM), (forgetting, "forgetting_so_far", MUTED)):
-        axes.plot(spent, steps[name], color=colour, linewidth=1.8)
-        axes.fill_between(spent, 0, steps[name], color=colour, alpha=0.12, linewidth=0)
+    columns = {
+        "spillover_sum": ("Spillover", "weighted drops on needed\ncapabilities, summed", style.HARM),
+        "forgetting_so_far": ("Forgetting", "mean drop on the other\ncapabilities since the start", style.MUTED),
+    }
+    picture, grid = panels(columns, 2, height=2.9)
+    for axes, column in grid:
+        title, label, colour = columns[column]
+        axes.plot(steps["spent"].to_numpy(float), steps[column], color=colour, clip_on=False)
         token_axis(axes, _budget(run, steps))
-        axes.set_ylim(0, max(0.01, 1.15 * float(steps[name].max())))
+        axes.set(title=title, ylabel=label, ylim=(0, max(0.01, 1.15 * float(steps[column].max()))))
         axes.grid(axis="y")
     return picture
 

@@ -15,12 +15,13 @@ from read_env.reporting.frames import load_runs
 from read_env.reporting.markdown import count, markdown_table, number, p_value, plus_minus
 from read_env.reporting.runs import load_training
 from read_env.reporting.statistics import mean_interval, spearman
-from read_env.reporting.style import AFTER, MUTED, WIDTH, figure, look, save
+from read_env.reporting.style import AFTER, MUTED, look, panels, save
 
 #: Episodes in the running mean.
 WINDOW = 10
 
 
+@look()
 def training_report(directory: str | Path) -> Path:
     """Write ``report.md`` and the learning curve into a training directory, and return the page's path.
 
@@ -31,7 +32,6 @@ def training_report(directory: str | Path) -> Path:
     if not training.episodes:
         raise RecordError(f"{training.path / 'episodes.jsonl'}: no episode has finished yet")
     episodes = load_runs(training)
-    save(learning_curve(episodes), training.path / "learning_curve.png")
     steps, asked = count(episodes["steps"].sum()), training.config.get("steps")
     of = f" of {count(asked)}" if isinstance(asked, int) else ""
     cut = " The last record is cut off." if training.truncated else ""
@@ -40,7 +40,7 @@ def training_report(directory: str | Path) -> Path:
         f"{len(episodes)} finished episodes, {steps} environment steps, {count(episodes['spent'].sum())} completion "
         f"tokens, {episodes['seed'].nunique()} seeds.",
         "" if training.finished else f"**Unfinished: {steps}{of} environment steps lie in finished episodes.**{cut}",
-        markdown.picture("learning_curve.png", "return by episode"),
+        save(learning_curve(episodes), training.path / "learning_curve.png", "return by episode"),
         "## First and last episodes",
         _ends(episodes["return"]),
         _trend(episodes),
@@ -74,25 +74,15 @@ def _by_task(episodes: pd.DataFrame) -> str:
     return markdown_table(["task", "episodes", "mean return", "mean utility gain", "completion tokens"], rows)
 
 
-@look()
 def learning_curve(episodes: pd.DataFrame) -> Figure:
     """Return by episode, one mark per task, with a running mean."""
-    numbers = episodes["episode"].to_numpy(float)
-    markers = dict(zip(episodes["task"].unique(), "osD^vPX*<>" * len(episodes), strict=False))
-    picture = figure(WIDTH * 0.85, 3.2)
-    axes = picture.subplots()
-    sns.scatterplot(
-        x=numbers, y=episodes["return"], style=episodes["task"], markers=markers, color=MUTED, alpha=0.55, s=20,
-        linewidth=0, ax=axes,
-    )  # fmt: skip
+    picture, [(axes, _)] = panels(["return"], 1)
+    sns.scatterplot(episodes, x="episode", y="return", style="task", color=MUTED, alpha=0.55, s=20, ax=axes)
     means = episodes["return"].rolling(WINDOW, min_periods=1).mean()
-    axes.plot(numbers, means, color=AFTER, linewidth=1.9, label=f"mean of the last {WINDOW}")
+    axes.plot(episodes["episode"].to_numpy(float), means, color=AFTER, label=f"mean of the last {WINDOW}")
     axes.set(title="Return by episode", xlabel="episode", ylabel="return (sum of rewards)")
-    axes.set_xlim(numbers[0] - 0.5, numbers[-1] + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.grid(axis="y")
-    handles = axes.get_legend_handles_labels()
-    if legend := axes.get_legend():
-        legend.remove()
-    picture.legend(*handles, loc="outside right upper")
+    picture.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
+    axes.get_legend().remove()
     return picture

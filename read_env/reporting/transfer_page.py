@@ -12,18 +12,17 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import EngFormatter
 
 from read_env.reporting import markdown
 from read_env.reporting.markdown import count, interval, markdown_table, number
-from read_env.reporting.style import AFTER, HARM, INK, WIDTH, figure, heatmap, look, panels, readable, save, token_axis
+from read_env.reporting.style import AFTER, HARM, INK, heatmap, look, panels, readable, save, token_axis
 from read_env.reporting.transfer import LEVEL, SIZE, Transfer, TransferMatrix, Waste, as_json, load_transfer
 
 _NAMES = {"exam": "Exam (exact match)", "probe": "Probes"}
 
-#: Side of a heatmap cell in inches: room for “−12*” at 7.5 pt.
-CELL = 0.36
 
-
+@look()
 def transfer_report(directory: str | Path) -> Path:
     """Write ``transfer.json``, ``report.md`` and the pictures into a transfer directory, and return the page's path.
 
@@ -49,11 +48,11 @@ def transfer_report(directory: str | Path) -> Path:
         _survivors(result),
     ]
     for measure, name in _NAMES.items():
-        save(heatmaps(result, measure), result.path / f"transfer_{measure}.png")
-        blocks += [f"## {name}", markdown.picture(f"transfer_{measure}.png", f"transfer matrices, {name.lower()}")]
+        file, alt = result.path / f"transfer_{measure}.png", f"transfer matrices, {name.lower()}"
+        blocks += [f"## {name}", save(heatmaps(result, measure), file, alt)]
         for entry in result.matrices[measure]:
             blocks += [f"### {name}, {count(entry.budget)} completion tokens", _matrix(result, entry)]
-    save(waste_panels(result.waste["exam"]), result.path / "waste.png")
+    alt = "marginal gain on the target and negative spillover by budget"
     blocks += [
         "Mean over seeds (standard deviation); `*` p ≤ .05 after Holm (off-diagonal entries).",
         "## Waste",
@@ -61,7 +60,7 @@ def transfer_report(directory: str | Path) -> Path:
         "capabilities. Negative spillover: mean over all other capabilities of max(−change, 0). Noise of single runs "
         "lifts the latter (a drop counts, a rise does not); the last column takes the mean over seeds first, and the "
         "truth lies between the two. 95 % t intervals over seeds.",
-        markdown.picture("waste.png", "marginal gain on the target and negative spillover by budget"),
+        save(waste_panels(result.waste["exam"]), result.path / "waste.png", alt),
     ]
     for measure, name in _NAMES.items():
         blocks += [f"### {name}", _waste(result.waste[measure])]
@@ -108,55 +107,39 @@ def _waste(entries: Sequence[Waste]) -> str:
     return markdown_table(header, rows)
 
 
-@look()
 def heatmaps(result: Transfer, measure: str) -> Figure:
     """Transfer matrices in points of 100, one per budget, on one colour scale; the diagonal is framed."""
-    matrices, columns, rows = result.matrices[measure], len(result.suite), len(result.sources)
+    matrices, rows, columns = result.matrices[measure], *map(len, (result.sources, result.suite))
     limit = max(0.05, *(float(np.abs(entry.mean).max()) for entry in matrices))
     # Off-diagonals are a tenth of the diagonal: a linear scale would leave them white.
     norm = SymLogNorm(linthresh=0.05, vmin=-limit, vmax=limit)
-    across = min(3, len(matrices))
-    down = -(-len(matrices) // across)
-    # Square cells and long labels defeat automatic layout: everything is placed in inches.
-    wide, high, left, gap, right, top, bottom = columns * CELL, rows * CELL, 1.6, 0.2, 0.9, 0.4, 1.6
-    width, height = left + across * (wide + gap) + right, down * (high + top + bottom)
-    place = {
-        "left": left / width, "right": 1 - (gap + right) / width, "wspace": gap / wide,
-        "bottom": bottom / height, "top": 1 - top / height, "hspace": (top + bottom) / high,
-    }  # fmt: skip
-    picture = figure(width, height, None)
-    grid = picture.subplots(down, across, squeeze=False, gridspec_kw=place)
-    for axes, entry in panels(grid, matrices):
-        names = [readable(name) for name in result.sources] if axes in grid[:, 0] else False
-        heatmap(
-            axes, entry.mean, pd.DataFrame(entry.mean).map(_points) + np.where(entry.significant, "*", ""),
-            annot_kws={"fontsize": 7.5}, norm=norm, cbar=False, yticklabels=names,
-            xticklabels=[readable(name) for name in result.suite],
-        )  # fmt: skip
+    # A cell has room for “−12*”, a label for some twenty letters.
+    width = min(3, len(matrices)) * 0.37 * columns + 2.2
+    picture, grid = panels(matrices, 3, width, 0.37 * rows + 1.7, sharey=True, layout="compressed")
+    for axes, entry in grid:
+        means = pd.DataFrame(entry.mean, map(readable, result.sources), map(readable, result.suite))
+        texts = means.map(_points) + np.where(entry.significant, "*", "")
+        heatmap(axes, means, texts, norm=norm, cbar=False, square=True)
         for i, j in np.argwhere(entry.own):
             axes.add_patch(Rectangle((j, i), 1, 1, fill=False, edgecolor=INK, linewidth=0.9, clip_on=False))
-        axes.set(title=f"{_short(entry.budget)} completion tokens", ylabel="tokens spent on" if names else "")
-    caption = f"change on the {measure} in points of 100   (* p < .05 after Holm)"
-    middle = (place["left"] + place["right"]) / 2
-    picture.text(middle, 0.12 / height, caption, ha="center", va="bottom", fontsize=9)
-    box = ((width - right + 0.05) / width, (bottom + 0.1 * high) / height, 0.12 / width, 0.8 * high / height)
-    bar = picture.colorbar(ScalarMappable(norm, "RdBu"), cax=picture.add_axes(box))
+        axes.set(title=f"{_short(entry.budget)} completion tokens")
+    grid[0][0].set_ylabel("tokens spent on")
+    picture.supxlabel(f"change on the {measure} in points of 100   (* p < .05 after Holm)", fontsize=9)
+    bar = picture.colorbar(ScalarMappable(norm, "RdBu"), ax=[axes for axes, _ in grid], shrink=0.8, pad=0.01)
     ticks = [tick for tick in (-0.5, -0.2, -0.05, 0, 0.05, 0.2, 0.5) if abs(tick) <= limit]
-    bar.set_ticks(ticks, labels=[("+" if tick > 0 else "") + _points(tick) for tick in ticks])
-    bar.ax.minorticks_off()
-    bar.outline.set_visible(False)
+    bar.set_ticks(ticks, labels=list(map(_points, ticks)))
+    bar.minorticks_off()
     return picture
 
 
 def _short(tokens: float) -> str:
-    return f"{tokens / 1e6:g}M" if tokens >= 1e6 else f"{tokens / 1e3:g}k" if tokens >= 1e3 else str(tokens)
+    return str(EngFormatter(sep="")(tokens))
 
 
 def _points(change: float) -> str:
     return f"{100 * change:.0f}".replace("-0", "0").replace("-", "−")
 
 
-@look()
 def waste_panels(entries: Sequence[Waste]) -> Figure:
     """Marginal gain on the target, and mean negative spillover, by budget."""
     spans = [f"{_short(e.previous)}–{_short(e.budget)}" for e in entries]
@@ -165,15 +148,12 @@ def waste_panels(entries: Sequence[Waste]) -> Figure:
         100 * np.nan_to_num([(found.mean, found.half_width) for found in column]).T
         for column in ([e.marginal_gain for e in entries], [e.negative_spillover for e in entries])
     )
-    picture = figure(WIDTH * 0.9, 3.0)
-    left, right = picture.subplots(1, 2)
-    left.bar(spans, gains, 0.6, color=AFTER, alpha=0.85)
-    left.errorbar(spans, gains, gain_errors, fmt="none", ecolor=INK, elinewidth=1, capsize=3)
+    picture, [(left, _), (right, _)] = panels(range(2), 2, height=3.0)
+    left.bar(spans, gains, 0.6, yerr=gain_errors, color=AFTER, ecolor=INK, capsize=3)
     left.axhline(0, color=INK, linewidth=0.8)
-    left.tick_params(axis="x", length=0)
     left.set(title="Returns on the target", xlabel="completion tokens spent on the target")
     left.set_ylabel("marginal gain\n(points per 10k tokens)")
-    right.errorbar(budgets, drops, drop_errors, fmt="o-", color=HARM, linewidth=1.8, capsize=3, markersize=5)
+    right.errorbar(budgets, drops, drop_errors, fmt="o-", color=HARM, capsize=3)
     token_axis(right, max(budgets) * 1.06, "completion tokens spent on one capability")
     right.set(title="Harm to the others", ylabel="mean negative spillover\n(points of 100)")
     right.set_ylim(bottom=0)

@@ -27,7 +27,7 @@ DISTILL = {"tokens_per_update": 120, "teacher_batch_size": 8, "rollout_batch_siz
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take longer than these runs."""
-    monkeypatch.setattr("read_env.reporting.run_page.save", lambda figure, path: None)
+    monkeypatch.setattr("read_env.reporting.run_page.save", lambda figure, path, alt: "")
     for name in ("profile_picture", "utility_picture", "allocation_picture", "costs_picture"):
         monkeypatch.setattr(f"read_env.reporting.run_page.{name}", lambda *frames: None)
 
