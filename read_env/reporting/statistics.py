@@ -2,7 +2,7 @@
 
 Runs are paired by seed (two policies under one seed see the same prompts). Reports lead with the t
 interval: with three to ten seeds a bootstrap interval is too narrow. Degenerate samples (one value,
-no variation) get an answer with a note. All intervals are 95 %.
+no variation) get an answer, and tests of them a note. All intervals are 95 %.
 
 Two methods are computed here although libraries have one of the same name:
 
@@ -31,10 +31,7 @@ class Estimate:
     mean: float
     low: float
     high: float
-    sd: float  # sample standard deviation, NaN for one value
-    n: int
-    method: str  # t, bca, percentile, seeds or none
-    note: str = ""  # the degenerate case
+    n: int  # values
 
     @property
     def half_width(self) -> float:
@@ -53,11 +50,11 @@ class PairedTest:
     wins: int  # pairs with a above b; losses below, ties equal
     losses: int
     ties: int
-    note: str = ""  # the degenerate case
+    note: str  # the degenerate case, else empty
 
 
 def mean_interval(values: Values, method: Literal["t", "bootstrap"] = "t") -> Estimate:
-    """Mean of independent values with a 95 % interval.
+    """Mean of independent values with a 95 % interval: none for one value, a point for equal values.
 
     Args:
         values: (n,), at least one, finite.
@@ -73,25 +70,21 @@ def mean_interval(values: Values, method: Literal["t", "bootstrap"] = "t") -> Es
     from scipy.stats import bootstrap, t
 
     sample = _sample(values)
-    n, mean = len(sample), float(sample.mean())
-    if n == 1:
-        return Estimate(mean, math.nan, math.nan, math.nan, 1, "none", "one value: no interval")
-    sd = float(sample.std(ddof=1))
-    if _constant(sample):
-        return Estimate(mean, mean, mean, 0.0, n, "none", "no variation between values: the interval is a point")
-    if method == "t":
-        half = float(t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
-        return Estimate(mean, mean - half, mean + half, sd, n, "t")
-    if n < 3:  # the acceleration of BCa is estimated from the sample left one out
-        return Estimate(mean, math.nan, math.nan, sd, n, "none", f"{n} values: too few for a bootstrap")
-    for used in ("BCa", "percentile"):  # the acceleration of BCa can be 0/0
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # scipy warns where BCa degenerates
-            found = bootstrap((sample,), np.mean, method=used, rng=np.random.default_rng(0))
-        low, high = map(float, found.confidence_interval)
-        if math.isfinite(low) and math.isfinite(high):
-            break
-    return Estimate(mean, low, high, sd, n, used.lower())
+    n, mean, low, high = len(sample), float(sample.mean()), math.nan, math.nan
+    if n > 1 and _constant(sample):
+        low = high = mean
+    elif n > 1 and method == "t":
+        half = float(t.ppf(0.975, n - 1)) * float(sample.std(ddof=1)) / math.sqrt(n)
+        low, high = mean - half, mean + half
+    elif n > 2:  # the acceleration of BCa is estimated from the sample left one out, and can be 0/0
+        for used in ("BCa", "percentile"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # scipy warns where BCa degenerates
+                found = bootstrap((sample,), np.mean, method=used, rng=np.random.default_rng(0))
+            low, high = map(float, found.confidence_interval)
+            if math.isfinite(low) and math.isfinite(high):
+                break
+    return Estimate(mean, low, high, n)
 
 
 def paired(a: Values, b: Values) -> PairedTest:
@@ -168,7 +161,7 @@ def seed_bootstrap(values: Values | Sequence[Values], statistic: Literal["mean",
         statistic: ``mean`` or ``iqm`` (interquartile mean: a quarter of all values trimmed from each end).
 
     Returns:
-        ``mean`` holds the statistic; ``sd`` is its bootstrap standard error; ``n`` the number of values.
+        ``mean`` holds the statistic, ``n`` the number of values; one seed has no interval.
 
     Raises:
         ValueError: no values, values that are not finite, or not of two dimensions.
@@ -184,13 +177,12 @@ def seed_bootstrap(values: Values | Sequence[Values], statistic: Literal["mean",
     def aggregate(sample: np.ndarray) -> float:
         return float(sample.mean() if statistic == "mean" else trim_mean(sample.ravel(), 0.25))
 
-    seeds, found = table.shape[1], aggregate(table)
-    if seeds == 1:
-        return Estimate(found, math.nan, math.nan, math.nan, table.size, "none", "one seed: no interval")
-    rng = np.random.default_rng(0)
-    replicates = np.array([aggregate(table[:, rng.integers(seeds, size=seeds)]) for _ in range(5000)])
-    low, high = np.quantile(replicates, [0.025, 0.975])
-    return Estimate(found, float(low), float(high), float(replicates.std(ddof=1)), table.size, "seeds")
+    seeds, low, high = table.shape[1], math.nan, math.nan
+    if seeds > 1:
+        rng = np.random.default_rng(0)
+        replicates = [aggregate(table[:, rng.integers(seeds, size=seeds)]) for _ in range(5000)]
+        low, high = map(float, np.quantile(replicates, [0.025, 0.975]))
+    return Estimate(aggregate(table), low, high, table.size)
 
 
 def wilcoxon_p(differences: Values) -> float:
