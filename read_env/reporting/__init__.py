@@ -22,7 +22,7 @@ _HOME = {
     "load_transfer": "read_env.reporting.transfer",
     "run_report": "read_env.reporting.run_page",
     "training_report": "read_env.reporting.training_page",
-    "transfer_report": "read_env.reporting.transfer_page",
+    "transfer_report": "read_env.reporting.transfer",
 }
 
 __all__ = list(_HOME)

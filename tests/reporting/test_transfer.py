@@ -8,7 +8,7 @@ from synthetic_records import SUITE, write_run, write_transfer
 from read_env.records import RecordError
 from read_env.reporting import transfer_report
 from read_env.reporting.statistics import holm
-from read_env.reporting.transfer import load_transfer, matrix, waste
+from read_env.reporting.transfer import load_transfer, matrices
 
 BUDGETS = (12_000, 24_000)
 
@@ -51,7 +51,7 @@ def test_survivors_need_size_sign_and_significance():
     changes = np.zeros((2, 4, 2))
     changes[0, :, 1], changes[1, :, 0] = -0.1 + noise, 0.01 + noise
     changes[0, :, 0] = changes[1, :, 1] = 0.3 + noise
-    found = matrix(1000, changes, np.eye(2, dtype=bool))
+    [found] = matrices([1000], changes[None], np.eye(2, dtype=bool))
     assert found.survivors(-1).tolist() == [[False, True], [False, False]]
     assert not found.survivors(+1).any()
     assert found.significant.sum() == 2
@@ -61,7 +61,7 @@ def test_waste_by_hand():
     changes = np.zeros((2, 2, 1, 2))  # budgets, sources, seeds, capabilities
     changes[0, 0, 0], changes[0, 1, 0] = [0.2, -0.1], [0.0, 0.4]
     changes[1, 0, 0], changes[1, 1, 0] = [0.3, -0.3], [0.1, 0.5]
-    first, second = waste([10_000, 30_000], changes, np.eye(2, dtype=bool))
+    first, second = matrices([10_000, 30_000], changes, np.eye(2, dtype=bool))
     assert first.marginal_gain.mean == pytest.approx(0.3)  # 0.3 in 10k tokens
     assert second.marginal_gain.mean == pytest.approx(0.05)  # another 0.1 in 20k
     assert [first.negative_spillover.mean, second.negative_spillover.mean] == pytest.approx([0.05, 0.15])
