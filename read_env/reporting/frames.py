@@ -51,10 +51,10 @@ def load_steps(*sources: Source) -> pd.DataFrame:
 
 def load_scores(*sources: Source) -> pd.DataFrame:
     """One row per capability and step of every run; step 0 is the initial student. A training has no rows."""
-    parts = [_scores(run) for run in _begun(sources)]
-    frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*IDENTITY, *_SCORES])
+    rows = [row for run in _begun(sources) for row in _scores(run)]
+    frame = pd.DataFrame(rows, columns=[*IDENTITY, *_SCORES])
     frame["capability"] = pd.Categorical(frame["capability"], categories=frame["capability"].unique())
-    return _typed(frame[[*IDENTITY, *_SCORES]], ["step", "spent"], [])
+    return _typed(frame, ["step", "spent"], _SCORES[3:])
 
 
 def _typed(frame: pd.DataFrame, integers: list[str], numbers: list[str]) -> pd.DataFrame:
@@ -132,27 +132,21 @@ def _steps(run: Run) -> Iterator[dict[str, Any]]:
         }
 
 
-def _scores(run: Run) -> pd.DataFrame:
-    start, end, steps, size = run.begun, run.summary, run.steps, len(run.begun.suite)
-    exams = [start.exam if start.exam is not None or end is None else end.exam_start, *(step.exam for step in steps)]
-    if end is not None and exams[-1] is None:
-        exams[-1] = end.exam
+def _scores(run: Run) -> Iterator[dict[str, Any]]:
+    identity, start, end, steps = _identity(run), run.begun, run.summary, run.steps
+    exams = [start.exam, *(step.exam for step in steps)]
+    if end is not None:  # its exams stand in for those that the start and the last step lack
+        exams[0] = end.exam_start if exams[0] is None else exams[0]
+        exams[-1] = end.exam if exams[-1] is None else exams[-1]
     vectors: dict[str, list[Any]] = {
-        "requirement": [start.requirement] * (len(steps) + 1),
+        "requirement": [start.requirement] * len(exams),
         "allocation": [None, *(step.allocation for step in steps)],
         "tokens": [None, *(step.tokens_by_capability for step in steps)],
         "probe": [start.profile, *(step.profile for step in steps)],
         "dev": [start.dev_profile, *(step.dev_profile for step in steps)],
         "exam": exams,
     }
-    absent = np.full(size, np.nan)
-    columns = {name: np.concatenate([absent if v is None else v for v in values]) for name, values in vectors.items()}
-    return pd.DataFrame(
-        {
-            **_identity(run),
-            "step": np.repeat(np.arange(len(exams)), size),
-            "spent": np.repeat([0, *(step.budget_spent for step in steps)], size),
-            "capability": list(start.suite) * len(exams),
-            **columns,
-        }
-    )
+    for number, spent in enumerate([0, *(step.budget_spent for step in steps)]):
+        for index, name in enumerate(start.suite):
+            own = {key: vs[number][index] for key, vs in vectors.items() if vs[number] is not None}
+            yield {**identity, "step": number, "spent": spent, "capability": name, **own}

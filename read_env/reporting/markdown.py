@@ -81,15 +81,12 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], text_co
         ValueError: a row with another number of cells than the header.
     """
     cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in [header, *rows]]
-    for row in cells:
-        if len(row) != len(header):
-            raise ValueError(f"a row has {len(row)} cells, the header {len(header)}: {row}")
+    if wrong := next((row for row in cells if len(row) != len(header)), None):
+        raise ValueError(f"a row has {len(wrong)} cells, the header {len(header)}: {wrong}")
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
-    left = [True] * text_columns + [False] * (len(header) - text_columns)
-    rule = [f":{'-' * (w + 1)}" if text else f"{'-' * (w + 1)}:" for w, text in zip(widths, left, strict=True)]
-    head, *body = (
-        [c.ljust(w) if text else c.rjust(w) for c, w, text in zip(row, widths, left, strict=True)] for row in cells
-    )
+    pads = [str.ljust] * text_columns + [str.rjust] * (len(header) - text_columns)
+    head, *body = ([pad(c, w) for pad, c, w in zip(pads, row, widths, strict=True)] for row in cells)
+    rule = [pad(":", w + 2, "-") for pad, w in zip(pads, widths, strict=True)]
     return "\n".join([f"| {' | '.join(head)} |", f"|{'|'.join(rule)}|", *(f"| {' | '.join(row)} |" for row in body)])
 
 
@@ -117,12 +114,13 @@ def provenance(directory: Path, config: Mapping[str, Any], first: Run | None = N
 
 def settings(run: Run) -> str:
     """One sentence: preset, budget, step size."""
-    parts = [f"preset `{run.config['preset']}`"] if "preset" in run.config else []
-    if run.budget is not None:
-        parts.append(f"budget {count(run.budget)} completion tokens")
-    if step_tokens := run.section("budget").get("step_tokens"):
-        parts.append(f"{count(step_tokens)} a step")
-    return ", ".join(parts)
+    step_tokens = run.section("budget").get("step_tokens")
+    parts = [
+        f"preset `{run.config['preset']}`" if "preset" in run.config else "",
+        f"budget {count(run.budget)} completion tokens" if run.budget is not None else "",
+        f"{count(step_tokens)} a step" if step_tokens else "",
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def missing(lines: Sequence[str]) -> str:

@@ -72,12 +72,12 @@ def run_report(directory: str | Path) -> Path:
 
 def _result(run: Run, steps: pd.DataFrame) -> str:
     end, utility, dev = run.summary, steps["utility"], steps["dev_utility"]
-    rows = [["utility, probes", *_change(utility.iloc[0], end.utility if end else utility.iloc[-1])]]
+    rows = [["utility, probes", *_change(utility.iloc[0], utility.iloc[-1])]]
     if dev[1:].notna().any():
         rows.append(["utility, dev (last measurement)", *_change(dev.iloc[0], dev.dropna().iloc[-1])])
     if end and end.exam_utility is not None and end.exam_utility_start is not None:
         rows.append(["utility, exam", *_change(end.exam_utility_start, end.exam_utility)])
-    harms = {"spillover, summed over steps": end.spillover if end else steps["spillover_sum"].iloc[-1]}
+    harms = {"spillover, summed over steps": steps["spillover_sum"].iloc[-1]}
     if end:
         harms |= {"forgetting, probes": end.forgetting, "forgetting, exam": end.exam_forgetting}
     rows += [[name, ABSENT, number(value), ABSENT] for name, value in harms.items() if value is not None]
@@ -106,10 +106,9 @@ def _metrics(steps: pd.DataFrame) -> str:
     values = values.rename(columns=lambda name: name.removeprefix("metrics/"))
     rows = []
     for name in dict.fromkeys([*(name for name in _METRICS if name in values), *values]):
-        # A step too small for one completion has no updates, and so no metrics.
-        column = values[name].dropna()
-        ends = (column.iloc[0], column.mean(), column.iloc[-1])
-        rows.append([f"`{name}`", _METRICS.get(name, ""), *(number(value, 4) for value in ends)])
+        column = values[name].dropna()  # a step too small for one completion has no updates, and so no metrics
+        ends = (number(value, 4) for value in (column.iloc[0], column.mean(), column.iloc[-1]))
+        rows.append([f"`{name}`", _METRICS.get(name, ""), *ends])
     return markdown_table(["metric", "what", "first step", "mean", "last step"], rows, text_columns=2)
 
 
@@ -138,8 +137,7 @@ def _seconds(steps: pd.DataFrame) -> str:
     """Seconds by stage as recorded: they differ between two runs of the same bits."""
     sums = _sums(steps, "seconds")
     total = sum(sums.values())
-    shares = {name: f"{100 * value / total:.1f} %" if total else ABSENT for name, value in sums.items()}
-    rows = [[name, number(value, 1), shares[name]] for name, value in sums.items()]
+    rows = [[n, number(s, 1), f"{100 * s / total:.1f} %" if total else ABSENT] for n, s in sums.items()]
     return markdown_table(["stage", "seconds", "share"], [*rows, ["all", number(total, 1), "100 %"]]) if rows else ""
 
 
@@ -153,10 +151,11 @@ def _cache(steps: pd.DataFrame) -> str:
         served, asked = sums[f"{unit}_served"], sums[f"{unit}_asked"]
         share = f" ({100 * served / asked:.1f} %)" if asked else ""
         rows += [[name, count(asked)], ["of these from the cache", count(served) + share]]
-    on_disk = sums["disk_bytes"] / sums["disk_tokens"] if sums["disk_tokens"] else None
-    rows.append(["bytes a token on disk", number(on_disk, 1)])
-    rows.append(["seconds reading from disk", number(_sums(steps, "seconds").get("cache", 0.0), 2)])
-    rows.append(["blocks evicted from disk", count(sums["evictions"])])
+    rows += [
+        ["bytes a token on disk", number(sums["disk_bytes"] / sums["disk_tokens"] if sums["disk_tokens"] else None, 1)],
+        ["seconds reading from disk", number(_sums(steps, "seconds").get("cache", 0.0), 2)],
+        ["blocks evicted from disk", count(sums["evictions"])],
+    ]
     return markdown_table(["teacher's cache, in the steps", ""], rows)
 
 

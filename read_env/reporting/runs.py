@@ -20,16 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from read_env.records import (
-    Episode,
-    RecordError,
-    RunStart,
-    RunSummary,
-    StepRecord,
-    read_object,
-    read_record,
-    read_records,
-)
+from read_env import records
+from read_env.records import Episode, RecordError, RunStart, RunSummary, StepRecord, read_record, read_records
 from read_env.tasks import essential
 
 
@@ -96,9 +88,8 @@ class Run(_Configured):
             return f"failed after {len(self.steps)} steps: {self.error}"
         if self.start is None:
             return "not started"
-        budget = f" of {self.budget:,}" if self.budget is not None else ""
-        cut = ", last record cut off" if self.truncated else ""
-        return f"unfinished: {len(self.steps)} steps, {self.spent:,}{budget} completion tokens spent{cut}"
+        of, cut = f" of {self.budget:,}" if self.budget else "", ", last record cut off" if self.truncated else ""
+        return f"unfinished: {len(self.steps)} steps, {self.spent:,}{of} completion tokens spent{cut}"
 
     @property
     def begun(self) -> RunStart:
@@ -141,9 +132,9 @@ def load_run(directory: str | Path) -> Run:
     if not path.is_dir():
         raise RecordError(f"{path}: no such run directory")
     config = read_config(path)
-    lines, error = path / "steps.jsonl", path / "error.txt"
-    text = error.read_text(encoding="utf-8", errors="replace").strip() if error.exists() else None
-    cause = "" if text is None else (text.splitlines() or ["no message"])[-1]
+    lines, end, error = path / "steps.jsonl", path / "summary.json", path / "error.txt"
+    text = error.read_text(encoding="utf-8", errors="replace").strip() if error.exists() else ""
+    cause = (text.splitlines() or ["no message"])[-1] if error.exists() else ""
     if not (path / "start.json").exists():
         if lines.exists() and lines.stat().st_size:
             raise RecordError(f"{path / 'start.json'}: missing, although steps.jsonl has records")
@@ -153,7 +144,6 @@ def load_run(directory: str | Path) -> Run:
     start = read_record(path / "start.json", RunStart)
     size = len(start.suite)
     steps, truncated = read_records(lines, StepRecord, size) if lines.exists() else ((), False)
-    end = path / "summary.json"
     summary = read_record(end, RunSummary, size) if end.exists() else None
     if summary is not None and truncated:
         raise RecordError(f"{lines}, line {len(steps) + 1}: cut off, although the run has a summary")
@@ -203,16 +193,16 @@ def load_many(directory: str | Path) -> tuple[Run, ...]:
 
 def unfinished(runs: Sequence[Run], absent: Iterable[str]) -> tuple[str, ...]:
     """One line for each run that is not in the numbers: the unfinished ones, and those of ``absent`` without a folder."""
-    lines = [f"{run.path.name}: {run.status}" for run in runs if run.summary is None]
+
+    def plain(name: str) -> str:
+        return re.sub(r"[^A-Za-z0-9]+", "-", name)
+
     # The label of an unfinished run may not be on record (a saved agent), but its folder is where it was begun.
-    folders = {_plain(run.path.name) for run in runs}
-    return tuple(sorted([*lines, *(f"{name}: not started" for name in absent if _plain(name) not in folders)]))
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "-", name)
+    folders = {plain(run.path.name) for run in runs}
+    lines = [f"{run.path.name}: {run.status}" for run in runs if run.summary is None]
+    return tuple(sorted([*lines, *(f"{name}: not started" for name in absent if plain(name) not in folders)]))
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """The content of a directory's ``config.json``, empty where there is none."""
-    return read_object(path / "config.json") if (path / "config.json").exists() else {}
+    return records.read_object(path / "config.json") if (path / "config.json").exists() else {}

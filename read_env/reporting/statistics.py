@@ -93,11 +93,14 @@ def paired(a: Values, b: Values) -> PairedTest:
     Raises:
         ValueError: different lengths, none at all, or values that are not finite.
     """
-    difference = np.subtract(*_pair(a, b, "paired samples need"))
+    first, second = _sample(a), _sample(b)
+    if first.shape != second.shape:
+        raise ValueError(f"paired samples need equal lengths, got {len(first)} and {len(second)}")
+    difference = first - second
     p, note = one_sample_p(difference)
-    wins, losses, ties = (int(found.sum()) for found in (difference > 0, difference < 0, difference == 0))
     means = mean_interval(difference), mean_interval(difference, "bootstrap")
-    return PairedTest(*means, p, wilcoxon_p(difference), wins, losses, ties, note)
+    counts = (int(found.sum()) for found in (difference > 0, difference < 0, difference == 0))
+    return PairedTest(*means, p, wilcoxon_p(difference), *counts, note)
 
 
 def one_sample_p(values: Values) -> tuple[float, str]:
@@ -144,7 +147,7 @@ def spearman(x: Values, y: Values) -> tuple[float, float, str]:
     """Spearman's ρ of two samples of equal length, its p, and a note; NaN where there is none."""
     from scipy import stats
 
-    first, second = _pair(x, y, "a correlation needs")
+    first, second = _sample(x), _sample(y)
     if len(first) < 3:
         return math.nan, math.nan, f"{len(first)} pairs: too few"
     if _constant(first) or _constant(second):
@@ -211,13 +214,6 @@ def wilcoxon_p(differences: Values) -> float:
 def _constant(sample: np.ndarray) -> bool:
     """Equal up to rounding: differences of equal scores are often 1e-17 apart."""
     return float(np.ptp(sample)) <= 1e-12 * max(1.0, float(np.abs(sample).max()))
-
-
-def _pair(a: Values, b: Values, needs: str) -> tuple[np.ndarray, np.ndarray]:
-    first, second = _sample(a), _sample(b)
-    if first.shape != second.shape:
-        raise ValueError(f"{needs} equal lengths, got {len(first)} and {len(second)}")
-    return first, second
 
 
 def _sample(values: Values) -> np.ndarray:
