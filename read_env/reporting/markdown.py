@@ -70,12 +70,9 @@ def plural(amount: int, noun: str) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
-    """An aligned Markdown table; pipes in cells are escaped.
+    """An aligned Markdown table of one cell per column; pipes in cells are escaped.
 
-    Args:
-        header: one title per column.
-        rows: one cell per column.
-        text_columns: number of columns from the left that are text (left aligned); the others are numbers.
+    The first ``text_columns`` are text, left aligned; the others are numbers.
 
     Raises:
         ValueError: a row with another number of cells than the header.
@@ -101,15 +98,18 @@ def provenance(directory: Path, config: Mapping[str, Any], first: Run | None = N
 
     ``first`` is a run to take the configuration from where the directory has none of its own.
     """
-    blocks, where = ["## Where this comes from"], "config.json"
+    heading, commands, where = "## Where this comes from", directory / "commands.txt", "config.json"
     if not config and first is not None:
         config, where = first.config, f"runs/{first.path.name}/config.json"
     if not config:
-        return [*blocks, "No `config.json` was recorded."]
-    if (commands := directory / "commands.txt").exists():
-        blocks.append("Made by\n\n```\n" + commands.read_text(encoding="utf-8").strip() + "\n```")
+        return [heading, "No `config.json` was recorded."]
+    made = f"Made by\n\n```\n{commands.read_text(encoding='utf-8').strip()}\n```" if commands.exists() else ""
     content = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
-    return [*blocks, f"<details><summary>Configuration (`{where}`)</summary>\n\n```json\n{content}\n```\n\n</details>"]
+    return [
+        heading,
+        made,
+        f"<details><summary>Configuration (`{where}`)</summary>\n\n```json\n{content}\n```\n\n</details>",
+    ]
 
 
 def settings(run: Run) -> str:
@@ -125,7 +125,5 @@ def settings(run: Run) -> str:
 
 def missing(lines: Sequence[str]) -> str:
     """The paragraph on runs that are not in the numbers; empty when there are none."""
-    if not lines:
-        return ""
     head = f"**Unfinished: {plural(len(lines), 'run')}, not in the numbers below.**"
-    return "\n".join([head, "", *(f"- {line}" for line in lines)])
+    return "\n".join([head, "", *(f"- {line}" for line in lines)]) if lines else ""

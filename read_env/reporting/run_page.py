@@ -113,16 +113,15 @@ def _metrics(steps: pd.DataFrame) -> str:
 
 
 def _tokens(run: Run, steps: pd.DataFrame) -> str:
-    end = run.summary
+    end, (prompt, trained) = run.summary, steps[["prompt_tokens", "trained_tokens"]].sum()
     counts = {
         "completion tokens (counted in B)": run.spent,
         "budget B": run.budget,
         "residue (shorter than an example)": end.residue if end else None,
-        "prompt tokens": steps["prompt_tokens"].sum(),
-        "trained tokens (prompt + completion)": steps["trained_tokens"].sum(),
+        **{"prompt tokens": prompt, "trained tokens (prompt + completion)": trained},
     }
     if end:
-        counts["probe tokens"], counts["dev tokens"] = end.probe_tokens, end.dev_tokens
+        counts |= {"probe tokens": end.probe_tokens, "dev tokens": end.dev_tokens}
         counts["tokens that the agent spent before the run"] = end.tokens_before_run
     rows = [[name, ABSENT if value is None else count(value)] for name, value in counts.items()]
     return markdown_table(["tokens", "count"], rows)

@@ -35,39 +35,19 @@ class _Configured:
 
 @dataclass(frozen=True, eq=False)
 class Run(_Configured):
-    """One run directory."""
+    """One run directory. What is not in the summary or the start record yet is as the configuration has it."""
 
     path: Path
     config: Mapping[str, Any]  # content of config.json, empty where there is none
-    start: RunStart | None = None  # None for a run that has not started
-    steps: tuple[StepRecord, ...] = ()  # the finished steps
-    summary: RunSummary | None = None  # None for a run that has not finished
-    truncated: bool = False  # the last line of steps.jsonl was cut off while it was written
-    error: str = ""  # last line of error.txt where the run was ended by an error
-
-    @property
-    def agent(self) -> str:
-        """The agent's label: from the summary, before that the agent's name and options in the configuration."""
-        if self.summary is not None:
-            return self.summary.agent
-        options = [f"{key}={value}" for key, value in self.section("agent_options").items()]
-        return re.sub(r"[^\w.,=+-]+", "-", ",".join([str(self.config.get("agent", "agent")), *options])).strip("-_")
-
-    @property
-    def task(self) -> str:
-        """The task's name; for a run that has not started, as the configuration has it."""
-        return self.start.task if self.start is not None else str(self.config.get("task", "task"))
-
-    @property
-    def seed(self) -> int:
-        """The seed of prompts and agent."""
-        return self.summary.seed if self.summary is not None else int(self.config.get("seed", 0))
-
-    @property
-    def budget(self) -> int | None:
-        """Completion tokens the run may spend, from the summary or the configuration; None if neither says."""
-        total = self.summary.budget if self.summary is not None else self.section("budget").get("total_tokens")
-        return int(total) if total is not None else None
+    agent: str  # label: the agent's name and options, before there is a summary
+    task: str
+    seed: int  # of prompts and agent
+    budget: int | None  # completion tokens the run may spend; None if nothing says
+    start: RunStart | None  # None for a run that has not started
+    steps: tuple[StepRecord, ...]  # the finished steps
+    summary: RunSummary | None  # None for a run that has not finished
+    truncated: bool  # the last line of steps.jsonl was cut off while it was written
+    error: str  # last line of error.txt where the run was ended by an error
 
     @property
     def spent(self) -> int:
@@ -131,25 +111,28 @@ def load_run(directory: str | Path) -> Run:
     path = Path(directory)
     if not path.is_dir():
         raise RecordError(f"{path}: no such run directory")
-    config = read_config(path)
-    lines, end, error = path / "steps.jsonl", path / "summary.json", path / "error.txt"
-    text = error.read_text(encoding="utf-8", errors="replace").strip() if error.exists() else ""
-    cause = (text.splitlines() or ["no message"])[-1] if error.exists() else ""
-    if not (path / "start.json").exists():
-        if lines.exists() and lines.stat().st_size:
-            raise RecordError(f"{path / 'start.json'}: missing, although steps.jsonl has records")
-        if not config:
-            raise RecordError(f"{path}: not a run directory: neither config.json nor start.json in it")
-        return Run(path, config, error=cause)
-    start = read_record(path / "start.json", RunStart)
-    size = len(start.suite)
-    steps, truncated = read_records(lines, StepRecord, size) if lines.exists() else ((), False)
-    summary = read_record(end, RunSummary, size) if end.exists() else None
+    config, lines, error = read_config(path), path / "steps.jsonl", path / "error.txt"
+    start = read_record(path / "start.json", RunStart) if (path / "start.json").exists() else None
+    if start is None and lines.exists() and lines.stat().st_size:
+        raise RecordError(f"{path / 'start.json'}: missing, although steps.jsonl has records")
+    if start is None and not config:
+        raise RecordError(f"{path}: not a run directory: neither config.json nor start.json in it")
+    size = len(start.suite) if start else None
+    steps, truncated = read_records(lines, StepRecord, size) if start and lines.exists() else ((), False)
+    end = path / "summary.json"
+    summary = read_record(end, RunSummary, size) if start and end.exists() else None
     if summary is not None and truncated:
         raise RecordError(f"{lines}, line {len(steps) + 1}: cut off, although the run has a summary")
     if summary is not None and summary.steps != len(steps):
         raise RecordError(f"{end}: steps is {summary.steps}, but steps.jsonl has {len(steps)} records")
-    return Run(path, config, start, steps, summary, truncated, cause)
+    text = error.read_text(encoding="utf-8", errors="replace").strip() if error.exists() else ""
+    cause = (text.splitlines() or ["no message"])[-1] if error.exists() else ""
+    options = [f"{key}={value}" for key, value in (config.get("agent_options") or {}).items()]
+    label = re.sub(r"[^\w.,=+-]+", "-", ",".join([str(config.get("agent", "agent")), *options])).strip("-_")
+    agent, seed = (summary.agent, summary.seed) if summary else (label, int(config.get("seed", 0)))
+    task = start.task if start else str(config.get("task", "task"))
+    budget = summary.budget if summary else (config.get("budget") or {}).get("total_tokens")
+    return Run(path, config, agent, task, seed, budget, start, steps, summary, truncated, cause)
 
 
 def load_training(directory: str | Path) -> Training:
@@ -176,18 +159,17 @@ def load_many(directory: str | Path) -> tuple[Run, ...]:
     if not folder.is_dir():
         raise RecordError(f"{folder}: no such folder: expected one directory per run in it")
     runs = tuple(load_run(path) for path in sorted(folder.iterdir()) if path.is_dir())
-    begun = [run for run in runs if run.start is not None]
-    for run in begun:
-        if run.begun.suite != begun[0].begun.suite:
-            raise RecordError(f"{run.path / 'start.json'}: suite differs from that of {begun[0].path.name}")
+    suites = {run.path.name: run.start.suite for run in runs if run.start is not None}
+    for name, suite in suites.items():
+        if suite != next(iter(suites.values())):
+            raise RecordError(f"{folder / name / 'start.json'}: suite differs from that of {next(iter(suites))}")
     finished = [run for run in runs if run.summary is not None]
     if not finished:
         raise RecordError(f"{directory}: no run has finished yet ({len(runs)} begun)")
-    known: dict[tuple[str, str, int], Path] = {}
+    known: dict[tuple[str, str, int], str] = {}
     for run in finished:
-        first = known.setdefault((run.agent, run.task, run.seed), run.path)
-        if first != run.path:
-            raise RecordError(f"{run.path}: the same agent, task and seed as {first.name}: remove one of the two")
+        if (first := known.setdefault((run.agent, run.task, run.seed), run.path.name)) != run.path.name:
+            raise RecordError(f"{run.path}: the same agent, task and seed as {first}: remove one of the two")
     return runs
 
 

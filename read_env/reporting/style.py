@@ -65,13 +65,12 @@ def panels(
 ) -> tuple[Figure, list[tuple[Axes, Item]]]:
     """A figure with a panel for each item, at most ``most`` in a row; ``height`` is that of a row, in inches."""
     items = list(items)
-    across = min(most, len(items))
-    down = -(-len(items) // across)
+    down = -(-len(items) // most)
     picture = Figure(figsize=(width, height * down), layout=options.pop("layout", "constrained"))
-    grid = picture.subplots(down, across, squeeze=False, **options)
-    for left_over in grid.flat[len(items) :]:
+    grid = picture.subplots(down, min(most, len(items)), squeeze=False, **options).flat
+    for left_over in grid[len(items) :]:
         left_over.set_axis_off()
-    return picture, list(zip(grid.flat, items, strict=False))
+    return picture, list(zip(grid, items, strict=False))
 
 
 def agent_colours(agents: Sequence[str]) -> dict[str, Any]:
@@ -139,25 +138,24 @@ def bands(axes: Axes, steps: pd.DataFrame, column: str, agents: Sequence[str]) -
 def before_after(axes: Axes, scores: pd.DataFrame, split: str, colour: str) -> list[Any]:
     """Mean scores at the first and the last step of the runs with 95 % t intervals, and their legend handles.
 
-    One row per capability, the needed ones on top and shaded. ``scores`` has rows of ``load_scores`` of one agent
-    and task; ``split`` is ``probe`` or ``exam``.
+    ``scores`` are rows of ``load_scores`` of one agent and task, ``split`` is ``probe`` or ``exam``. One row per
+    capability, the needed ones on top and shaded.
     """
     runs = scores.groupby(["path", "capability"], observed=True)
     ends = pd.concat({"before": runs.nth(0), "after": runs.nth(-1)}, names=["when"]).reset_index("when")
-    needs = ends.groupby("capability", observed=True)["requirement"].first()
-    needs = needs.sort_values(ascending=False, kind="stable")
-    means = ends.groupby(["when", "capability"], observed=True)[split].mean()
-    rows, needed = np.arange(len(needs)), needs > 0
-    axes.axhspan(-0.5, needed.sum() - 0.5, color=NEED, alpha=0.12, linewidth=0)
-    before, after = (means[when].loc[needs.index] for when in ("before", "after"))
-    axes.hlines(rows, before, after, colors=[colour if need else MUTED for need in needed], linewidth=5, alpha=0.3)
+    means = ends.pivot_table(index="capability", columns="when", values=["requirement", split], observed=True)
+    means = means.sort_values(("requirement", "before"), ascending=False, kind="stable")
+    needs, rows = means["requirement"]["before"], np.arange(len(means))
+    axes.axhspan(-0.5, (needs > 0).sum() - 0.5, color=NEED, alpha=0.12, linewidth=0)
+    colours = [colour if need else MUTED for need in needs]
+    axes.hlines(rows, means[split]["before"], means[split]["after"], colors=colours, linewidth=5, alpha=0.3)
     sns.pointplot(
         ends.astype({"capability": str}), x=split, y="capability", hue="when", order=needs.index.astype(str),
         palette={"before": BEFORE, "after": colour}, errorbar=t_interval, linestyle="none", markersize=5,
         err_kws={"linewidth": 1.2}, ax=axes,
     )  # fmt: skip
     axes.set_yticks(rows, [readable(name) + (f" ({need:.2f})" if need else "") for name, need in needs.items()])
-    for label, need in zip(axes.get_yticklabels(), needed, strict=False):  # none where a neighbour has them
+    for label, need in zip(axes.get_yticklabels(), needs, strict=False):  # none where a neighbour has them
         label.set(fontweight="bold" if need else "normal")
     axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), ylabel="")
     axes.grid(axis="x")
@@ -166,10 +164,9 @@ def before_after(axes: Axes, scores: pd.DataFrame, split: str, colour: str) -> l
 
 
 def stacked_allocation(axes: Axes, edges: np.ndarray, allocations: pd.DataFrame, budget: float) -> None:
-    """Allocation over time as stacked areas, constant within a step.
+    """Allocation over time as stacked areas, constant within a step: shares by step (rows) and capability (columns).
 
-    ``edges`` are the (steps + 1,) completion tokens at the steps' ends, from 0; ``allocations`` are shares by step
-    (rows) and capability (columns); ``budget`` is where the axis ends, in completion tokens.
+    ``edges`` are the (steps + 1,) completion tokens at the steps' ends, from 0; ``budget`` is where the axis ends.
     """
     colours = [handle.get_facecolor() for handle in capability_handles(allocations.columns)]
     heights = np.vstack([allocations, allocations[-1:]]).T

@@ -32,9 +32,15 @@ def training_report(directory: str | Path) -> Path:
     if not training.episodes:
         raise RecordError(f"{training.path / 'episodes.jsonl'}: no episode has finished yet")
     episodes = load_runs(training)
-    steps, asked = count(episodes["steps"].sum()), training.config.get("steps")
+    steps, asked, width = (
+        count(episodes["steps"].sum()),
+        training.config.get("steps"),
+        min(WINDOW, max(1, len(episodes) // 2)),
+    )
     of = f" of {count(asked)}" if isinstance(asked, int) else ""
     cut = " The last record is cut off." if training.truncated else ""
+    parts = {f"first {width}": slice(width), f"last {width}": slice(-width, None), "all": slice(None)}
+    ends = [[name, plus_minus(mean_interval(episodes["return"][part]))] for name, part in parts.items()]
     blocks = [
         f"# Training of `{training.config.get('agent', 'an agent')}`",
         f"{len(episodes)} finished episodes, {steps} environment steps, {count(episodes['spent'].sum())} completion "
@@ -42,20 +48,13 @@ def training_report(directory: str | Path) -> Path:
         "" if training.finished else f"**Unfinished: {steps}{of} environment steps lie in finished episodes.**{cut}",
         save(learning_curve(episodes), training.path / "learning_curve.png", "return by episode"),
         "## First and last episodes",
-        _ends(episodes["return"]),
+        markdown_table(["episodes", "return (mean ± 95 % t)"], ends),
         _trend(episodes),
         "## By task",
         _by_task(episodes),
         *markdown.provenance(training.path, training.config),
     ]
     return markdown.write_page(training.path / "report.md", blocks)
-
-
-def _ends(returns: pd.Series) -> str:
-    width = min(WINDOW, max(1, len(returns) // 2))
-    parts = {f"first {width}": returns[:width], f"last {width}": returns[-width:], "all": returns}
-    rows = [[name, plus_minus(mean_interval(values))] for name, values in parts.items()]
-    return markdown_table(["episodes", "return (mean ± 95 % t)"], rows)
 
 
 def _trend(episodes: pd.DataFrame) -> str:
