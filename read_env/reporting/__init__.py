@@ -16,8 +16,7 @@ _HOME = {
     **dict.fromkeys(["load_transfer", "transfer_report"], "read_env.reporting.transfer"),
     "load_comparison": "read_env.reporting.comparison",
     "comparison_report": "read_env.reporting.comparison_page",
-    "run_report": "read_env.reporting.run_page",
-    "training_report": "read_env.reporting.training_page",
+    **dict.fromkeys(["run_report", "training_report"], "read_env.reporting.run_page"),
 }
 
 __all__ = list(_HOME)

@@ -92,14 +92,10 @@ class Training(_Configured):
 
     path: Path
     config: Mapping[str, Any]
+    agent: str
     episodes: tuple[Episode, ...]  # the finished episodes, in order
     finished: bool  # training.json, written at the end, is there
     truncated: bool  # the last line of episodes.jsonl was cut off while it was written
-
-    @property
-    def agent(self) -> str:
-        """The agent's name."""
-        return str(self.config.get("agent", "agent"))
 
 
 def load_run(directory: str | Path) -> Run:
@@ -141,12 +137,12 @@ def load_training(directory: str | Path) -> Training:
     Raises:
         RecordError: no training, or names file, line and field of what is malformed.
     """
-    path = Path(directory)
-    lines = path / "episodes.jsonl"
+    path, lines = Path(directory), Path(directory) / "episodes.jsonl"
     if not lines.exists():
         raise RecordError(f"{lines}: missing: no training was recorded here")
     episodes, truncated = read_records(lines, Episode)
-    return Training(path, read_config(path), episodes, (path / "training.json").exists(), truncated)
+    config, finished = read_config(path), (path / "training.json").exists()
+    return Training(path, config, str(config.get("agent", "agent")), episodes, finished, truncated)
 
 
 def load_many(directory: str | Path) -> tuple[Run, ...]:

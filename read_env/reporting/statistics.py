@@ -1,8 +1,7 @@
 """Intervals, paired tests and corrections for few seeds.
 
 Runs are paired by seed (two policies under one seed see the same prompts). Reports lead with the t
-interval: with three to ten seeds a bootstrap interval is too narrow. Degenerate samples (one value,
-no variation) get an answer, and tests of them a note. All intervals are 95 %.
+interval: with three to ten seeds a bootstrap interval is too narrow. All intervals are 95 %.
 
 Two methods are computed here although libraries have one of the same name:
 
@@ -160,11 +159,8 @@ def seed_bootstrap(values: Values | Sequence[Values], statistic: Literal["mean",
     """Aggregate over tasks × seeds: seeds are resampled, each with all its tasks; the tasks are fixed.
 
     Args:
-        values: (tasks, seeds); column k is the same seed in every task.
+        values: (tasks, seeds); column k is the same seed in every task. One seed has no interval.
         statistic: ``mean`` or ``iqm`` (interquartile mean: a quarter of all values trimmed from each end).
-
-    Returns:
-        ``mean`` holds the statistic, ``n`` the number of values; one seed has no interval.
 
     Raises:
         ValueError: no values, values that are not finite, or not of two dimensions.

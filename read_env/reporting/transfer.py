@@ -100,7 +100,9 @@ def load_transfer(directory: str | Path) -> Transfer:
             f"{path}: no seed has a finished run for every capability: "
             f"{len(finished)} of {len(sources) * len(present)} runs are finished"
         )
-    budgets = tuple(sorted(map(int, config.get("budgets") or _budgets_of(finished[sources[0], seeds[0]]))))
+    examined = load_scores(finished[sources[0], seeds[0]]).dropna(subset=["allocation", "exam"])
+    nominal = np.minimum(examined["step"] * examined["step_tokens"], examined["budget"])
+    budgets = tuple(sorted(map(int, config.get("budgets") or set(nominal))))
     held = np.array([[_changes(finished[name, seed], budgets) for seed in seeds] for name in sources])
     exam, probe = held.transpose(2, 3, 0, 1, 4)  # (budgets, sources, seeds, |C|)
     own = np.array([[source == name for name in suite] for source in sources])
@@ -170,15 +172,6 @@ def _source(run: Run, suite: Sequence[str]) -> str:
     return str(source)
 
 
-def _budgets_of(run: Run) -> set[int]:
-    """The budgets at which a run held the exam; its last step stands for the whole budget."""
-    end, step_tokens = run.ended, int(run.section("budget").get("step_tokens") or 0)
-    found = [step.step * step_tokens or step.budget_spent for step in run.steps if step.exam is not None]
-    if end.exam is not None and (not run.steps or run.steps[-1].exam is None):
-        found.append(end.budget)
-    return {min(budget, end.budget) for budget in found}
-
-
 def _changes(run: Run, budgets: Sequence[int]) -> np.ndarray:
     """Exam and probe changes of one run, (2, budgets, |C|).
 
@@ -229,7 +222,12 @@ def transfer_report(directory: str | Path) -> Path:
         file, alt = result.path / f"transfer_{measure}.png", f"transfer matrices, {name.lower()}"
         blocks += [f"## {name}", save(heatmaps(result, measure), file, alt)]
         for entry in result.matrices[measure]:
-            blocks += [f"### {name}, {count(entry.budget)} completion tokens", _matrix(result, entry)]
+            means, sds = (pd.DataFrame(values, result.sources) for values in (entry.mean, entry.sd))
+            cells = (
+                means.map(number, signed=True) + " (" + sds.map(number) + ")" + np.where(entry.significant, " *", "")
+            )
+            table = markdown_table(["tokens on", *result.suite], list(map(list, cells.itertuples())))
+            blocks += [f"### {name}, {count(entry.budget)} completion tokens", table]
     alt = "marginal gain on the target and negative spillover by budget"
     blocks += [
         "Mean over seeds (standard deviation); `*` p ≤ .05 after Holm (off-diagonal entries).",
@@ -262,14 +260,6 @@ def _survivors(result: Transfer) -> str:
     return "\n".join([table, "", "The positive ones on the exam:", "", *listed]) if listed else table
 
 
-def _matrix(result: Transfer, entry: TransferMatrix) -> str:
-    means = pd.DataFrame(entry.mean, result.sources).map(number, signed=True)
-    cells = (
-        means + " (" + pd.DataFrame(entry.sd, result.sources).map(number) + ")" + np.where(entry.significant, " *", "")
-    )
-    return markdown_table(["tokens on", *result.suite], [list(row) for row in cells.itertuples()])
-
-
 def _waste(entries: Sequence[TransferMatrix]) -> str:
     rows = []
     for entry in entries:
@@ -283,34 +273,31 @@ def _waste(entries: Sequence[TransferMatrix]) -> str:
 def heatmaps(result: Transfer, measure: str) -> Figure:
     """Transfer matrices in points of 100, one per budget, on one colour scale; the diagonal is framed."""
     matrices, rows, columns = result.matrices[measure], *map(len, (result.sources, result.suite))
-    limit = max(0.05, *(float(np.abs(entry.mean).max()) for entry in matrices))
+    limit = 100 * max(0.05, *(float(np.abs(entry.mean).max()) for entry in matrices))
     # Off-diagonals are a tenth of the diagonal: a linear scale would leave them white.
-    norm = SymLogNorm(linthresh=0.05, vmin=-limit, vmax=limit)
+    norm = SymLogNorm(linthresh=5, vmin=-limit, vmax=limit)
     # A cell has room for “−12*”, a label for some twenty letters.
     width = min(3, len(matrices)) * 0.37 * columns + 2.2
     picture, grid = panels(matrices, 3, width, 0.37 * rows + 1.7, sharey=True, layout="compressed")
     for axes, entry in grid:
-        means = pd.DataFrame(entry.mean, map(readable, result.sources), map(readable, result.suite))
-        texts = means.map(_points) + np.where(entry.significant, "*", "")
-        heatmap(axes, means, texts, norm=norm, cbar=False, square=True)
+        points = pd.DataFrame(100 * entry.mean, map(readable, result.sources), map(readable, result.suite))
+        texts = (points.round() + 0.0).map("{:.0f}".format) + np.where(entry.significant, "*", "")
+        heatmap(axes, points, texts, norm=norm, cbar=False, square=True)
         for i, j in np.argwhere(entry.own):
             axes.add_patch(Rectangle((j, i), 1, 1, fill=False, edgecolor=INK, linewidth=0.9, clip_on=False))
         axes.set(title=f"{_short(entry.budget)} completion tokens")
     grid[0][0].set_ylabel("tokens spent on")
     picture.supxlabel(f"change on the {measure} in points of 100   (* p < .05 after Holm)", fontsize=9)
-    bar = picture.colorbar(ScalarMappable(norm, "RdBu"), ax=[axes for axes, _ in grid], shrink=0.8, pad=0.01)
-    ticks = [tick for tick in (-0.5, -0.2, -0.05, 0, 0.05, 0.2, 0.5) if abs(tick) <= limit]
-    bar.set_ticks(ticks, labels=list(map(_points, ticks)))
+    bar = picture.colorbar(
+        ScalarMappable(norm, "RdBu"), format="%d", ax=[axes for axes, _ in grid], shrink=0.8, pad=0.01
+    )
+    bar.set_ticks([tick for tick in (-50, -20, -5, 0, 5, 20, 50) if abs(tick) <= limit])
     bar.minorticks_off()
     return picture
 
 
 def _short(tokens: float) -> str:
     return str(EngFormatter(sep="")(tokens))
-
-
-def _points(change: float) -> str:
-    return f"{100 * change:.0f}".replace("-0", "0").replace("-", "−")
 
 
 def waste_panels(entries: Sequence[TransferMatrix]) -> Figure:
@@ -327,8 +314,7 @@ def waste_panels(entries: Sequence[TransferMatrix]) -> Figure:
     left.set_ylabel("marginal gain\n(points per 10k tokens)")
     right.errorbar([e.budget for e in entries], drops, drop_errors, fmt="o-", color=HARM, capsize=3)
     token_axis(right, entries[-1].budget * 1.06, "completion tokens spent on one capability")
-    right.set(title="Harm to the others", ylabel="mean negative spillover\n(points of 100)")
-    right.set_ylim(bottom=0)
+    right.set(title="Harm to the others", ylabel="mean negative spillover\n(points of 100)", ylim=(0, None))
     for axes in (left, right):
         axes.grid(axis="y")
     return picture
