@@ -104,26 +104,9 @@ def load_comparison(directory: str | Path) -> Comparison:
     return Comparison(path, config, finished[0], table, runs, steps, scores, lines, *names)
 
 
-@dataclass(frozen=True)
-class Contrast:
-    """agent − reference on one measure."""
-
-    agent: str
-    reference: str
-    by_seed: PairedTest  # over seeds, each the mean over its tasks
-    by_pair: PairedTest  # over all (task, seed) pairs
-    note: str  # runs that were left out and degenerate samples
-    p_holm: float = math.nan  # p of the t test over seeds, adjusted within its family
-
-    @property
-    def name(self) -> str:
-        """Both agents, as Markdown."""
-        return f"`{self.agent}` − `{self.reference}`"
-
-
 def contrast(
     comparison: Comparison, measure: Measure, agent: str, reference: str, tasks: Sequence[str] | None = None
-) -> Contrast | None:
+) -> PairedTest | None:
     """Compare agent − reference over the seeds that both finished on every task (of ``tasks``); None without such a seed."""
     chosen = list(tasks or comparison.tasks)
     every = [comparison.by_seed(measure, name)[chosen] for name in (agent, reference)]
@@ -131,18 +114,19 @@ def contrast(
     a, b = (table[both.all(axis=1)] for table in every)
     if a.empty:
         return None
-    left_out = int(both.to_numpy().sum()) - a.size
-    by_seed, by_pair = paired(a.mean(axis=1), b.mean(axis=1)), paired(a.to_numpy().ravel(), b.to_numpy().ravel())
-    notes = [by_seed.note, f"{left_out} pairs of seeds that lack a task are left out" if left_out else ""]
-    return Contrast(agent, reference, by_seed, by_pair, "; ".join(filter(None, notes)))
+    found, left_out = paired(a, b), int(both.to_numpy().sum()) - a.size
+    notes = [found.note, f"{left_out} pairs of seeds that lack a task are left out" if left_out else ""]
+    return replace(found, note="; ".join(filter(None, notes)))
 
 
-def contrasts(comparison: Comparison, measure: Measure, pairs: Sequence[tuple[str, str]]) -> tuple[Contrast, ...]:
+def contrasts(
+    comparison: Comparison, measure: Measure, pairs: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], PairedTest]:
     """Contrasts of (agent, reference) pairs, Holm-adjusted together as one family.
 
     Pairs without a common seed are absent from the result; the adjustment still counts them,
     so that an unfinished comparison is never easier to pass than the finished one.
     """
     found = [contrast(comparison, measure, *pair) for pair in pairs]
-    adjusted = holm([entry.by_seed.p_t if entry else math.nan for entry in found])
-    return tuple(replace(entry, p_holm=float(p)) for entry, p in zip(found, adjusted, strict=True) if entry)
+    adjusted = holm([test.p_t if test else math.nan for test in found])
+    return {pair: replace(t, p_holm=float(p)) for pair, t, p in zip(pairs, found, adjusted, strict=True) if t}

@@ -12,16 +12,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from read_env.reporting import markdown, style
-from read_env.reporting.comparison import Comparison, Contrast, Measure, contrast, contrasts, load_comparison
+from read_env.reporting.comparison import Comparison, Measure, contrast, contrasts, load_comparison
 from read_env.reporting.frames import ENDS
 from read_env.reporting.markdown import ABSENT, count, interval, markdown_table, number, p_value, plural, plus_minus
-from read_env.reporting.statistics import mean_interval, seed_bootstrap
+from read_env.reporting.statistics import PairedTest, mean_interval, seed_bootstrap
 from read_env.reporting.style import WIDTH, look, panels, save
 
 #: The agent of the primary contrasts and its references, named before any run was made.
 PRIMARY: Mapping[str, Sequence[str]] = {"read-bandit": ("task-static", "water-filling", "random-candidate")}
 
 _COLUMNS = "agent task seed status budget spent residue prompt_tokens probe_tokens dev_tokens tokens_before_run steps"
+
+Contrasts = Mapping[tuple[str, str], PairedTest]
 
 #: More agents than this make a picture of bands or columns unreadable; the tables have all of them.
 MOST_CURVES, MOST_COLUMNS = 6, 4
@@ -86,11 +88,7 @@ def write_csv(comparison: Comparison, path: Path) -> None:
 
 
 def measure_table(comparison: Comparison, measure: Measure) -> str:
-    """Means over seeds ± half a 95 % t interval, agents × tasks, and the mean over tasks.
-
-    The mean over tasks is taken within a seed first, since runs of one seed share their prompts, and only over
-    the seeds with a finished run on every task.
-    """
+    """Means over seeds ± half a 95 % t interval, agents × tasks, and over tasks of the seeds that finished them all."""
     rows = []
     for agent in comparison.agents:
         table = comparison.by_seed(measure, agent)
@@ -100,27 +98,15 @@ def measure_table(comparison: Comparison, measure: Measure) -> str:
     return markdown_table(["agent", *comparison.tasks, "mean over tasks", "runs"], rows)
 
 
-def aggregate_table(comparison: Comparison, measure: Measure) -> str:
-    """Mean and interquartile mean over all tasks and the seeds that finished every task; seeds are resampled."""
-    rows = []
-    for agent in comparison.agents:
-        values = comparison.by_seed(measure, agent).dropna().to_numpy().T
-        found = [seed_bootstrap(values, "mean"), seed_bootstrap(values, "iqm")] if values.size else []
-        cells = [cell for e in found for cell in (number(e.mean, signed=measure.signed), interval(e))]
-        rows.append([f"`{agent}`", *(cells or [ABSENT] * 4)])
-    return markdown_table(["agent", "mean", "95 %", "interquartile mean", "95 %"], rows)
-
-
-def contrast_table(found: Sequence[Contrast], adjusted: bool) -> str:
+def contrast_table(found: Contrasts, adjusted: bool) -> str:
     """One contrast per row; with the Holm column only where the p-values were adjusted as a family."""
     header = "contrast|mean difference|95 % (t)|95 % (bootstrap)|p (t)|p (Holm)|p (Wilcoxon)|above / below / equal|seeds|pairs"
     rows = [header.split("|")]
-    for entry in found:
-        seeds, pairs = entry.by_seed, entry.by_pair
-        row = [entry.name, number(seeds.difference.mean, signed=True)]
-        row += [interval(seeds.difference), interval(seeds.bootstrap), p_value(seeds.p_t), p_value(entry.p_holm)]
-        row += [p_value(pairs.p_wilcoxon), f"{pairs.wins} / {pairs.losses} / {pairs.ties}"]
-        rows.append([*row, str(seeds.difference.n), str(pairs.difference.n)])
+    for pair, test in found.items():
+        row = [_name(pair), number(test.difference.mean, signed=True), interval(test.difference)]
+        row += [interval(test.bootstrap), *map(p_value, (test.p_t, test.p_holm, test.p_wilcoxon))]
+        row += [f"{test.wins} / {test.losses} / {test.ties}", str(test.difference.n)]
+        rows.append([*row, str(test.wins + test.losses + test.ties)])
     head, *body = rows if adjusted else [row[:5] + row[6:] for row in rows]
     return markdown_table(head, body)
 
@@ -134,8 +120,14 @@ def _results(comparison: Comparison) -> list[str]:
             blocks.append(save(dots(comparison, measure), file, f"{measure.title} by agent"))
     if len(comparison.tasks) > 1:
         measure = comparison.measures[0]
+        rows = []
+        for agent in comparison.agents:
+            values = comparison.by_seed(measure, agent).dropna().to_numpy().T
+            found = [seed_bootstrap(values, "mean"), seed_bootstrap(values, "iqm")] if values.size else []
+            cells = [cell for e in found for cell in (number(e.mean, signed=measure.signed), interval(e))]
+            rows.append([f"`{agent}`", *(cells or [ABSENT] * 4)])
         blocks += [f"### Aggregates: {measure.title}", "Over all tasks and seeds; 95 % bootstrap over seeds."]
-        blocks.append(aggregate_table(comparison, measure))
+        blocks.append(markdown_table(["agent", "mean", "95 %", "interquartile mean", "95 %"], rows))
     columns = "tokens_before_run spent residue prompt_tokens probe_tokens dev_tokens".split()
     means = comparison.runs.groupby("agent")[columns].mean()
     titles = ["agent", "before the run", "completion (B)", "residue", "prompt", "probe", "dev"]
@@ -155,11 +147,10 @@ def _primary(comparison: Comparison, pairs: Sequence[tuple[str, str]]) -> list[s
         return []
     measure = comparison.measures[0]
     found = contrasts(comparison, measure, pairs)
-    named = [f"`{agent}` − `{reference}`" for agent, reference in pairs]
-    absent = ", ".join(name for name in named if name not in {entry.name for entry in found})
+    absent = ", ".join(_name(pair) for pair in pairs if pair not in found)
     return [
         "## Primary contrasts",
-        f"Named beforehand: {', '.join(named)}, on {measure.title.lower()}; "
+        f"Named beforehand: {', '.join(map(_name, pairs))}, on {measure.title.lower()}; "
         f"p-values Holm-adjusted over these {len(pairs)}.",
         contrast_table(found, adjusted=True) if found else "",
         "Differences are paired by task and seed. Runs of one seed share their prompts across tasks, so the "
@@ -185,25 +176,19 @@ def _exploratory(comparison: Comparison, reference: str, primary: Sequence[tuple
         _notes(found),
     ]
     for harm in comparison.measures:
-        if rows := () if harm.signed else contrasts(comparison, harm, pairs):
-            blocks.append(f"### {harm.title}, against `{reference}` (less is better)")
-            blocks.append(contrast_table(rows, adjusted=False))
+        if rows := {} if harm.signed else contrasts(comparison, harm, pairs):
+            blocks += [
+                f"### {harm.title}, against `{reference}` (less is better)",
+                contrast_table(rows, adjusted=False),
+            ]
     if len(comparison.tasks) > 1:
+        table = []
+        for task in comparison.tasks:
+            tests = [contrast(comparison, measure, *pair, [task]) for pair in sorted(primary)]
+            table.append([task, *(_difference(test) if test else ABSENT for test in tests)])
         blocks += ["### By task", f"{measure.title}: mean paired difference, 95 % t interval, p."]
-        blocks.append(_by_task(comparison, measure, sorted(primary)))
+        blocks.append(markdown_table(["task", *map(_name, sorted(primary))], table))
     return blocks
-
-
-def _by_task(comparison: Comparison, measure: Measure, pairs: Sequence[tuple[str, str]]) -> str:
-    rows = []
-    for task in comparison.tasks:
-        tests = [found and found.by_seed for found in (contrast(comparison, measure, *pair, [task]) for pair in pairs)]
-        cells = [
-            f"{number(t.difference.mean, signed=True)} {interval(t.difference)}, {p_value(t.p_t)}" if t else ABSENT
-            for t in tests
-        ]
-        rows.append([task, *cells])
-    return markdown_table(["task", *(f"`{agent}` − `{name}`" for agent, name in pairs)], rows)
 
 
 def _curves(comparison: Comparison, agents: Sequence[str]) -> list[str]:
@@ -221,8 +206,16 @@ def _curves(comparison: Comparison, agents: Sequence[str]) -> list[str]:
     return blocks
 
 
-def _notes(found: Sequence[Contrast]) -> str:
-    return "\n".join(f"- {entry.name}: {entry.note}." for entry in found if entry.note)
+def _notes(found: Contrasts) -> str:
+    return "\n".join(f"- {_name(pair)}: {test.note}." for pair, test in found.items() if test.note)
+
+
+def _difference(test: PairedTest) -> str:
+    return f"{number(test.difference.mean, signed=True)} {interval(test.difference)}, {p_value(test.p_t)}"
+
+
+def _name(pair: tuple[str, str]) -> str:
+    return f"`{pair[0]}` − `{pair[1]}`"
 
 
 def overview(comparison: Comparison, task: str, agent: str, others: Sequence[str]) -> Figure:
@@ -282,20 +275,18 @@ def dots(comparison: Comparison, measure: Measure) -> Figure:
     Agents are sorted by their mean over tasks, the best on top; agents that lack a task come last and
     have no entry in the left panel.
     """
-    tables = {agent: comparison.by_seed(measure, agent) for agent in comparison.agents}
-    means = {agent: table.mean().dropna() for agent, table in tables.items()}
-    order = sorted(tables, key=lambda agent: (len(means[agent]), means[agent].mean(), agent), reverse=True)
-    values = {task: pd.DataFrame({agent: tables[agent][task] for agent in order}) for task in comparison.tasks}
-    if len(values) > 1:
-        overall = pd.DataFrame({agent: tables[agent].dropna().mean(axis=1) for agent in order})
-        values = {"mean over tasks": overall, **values}
-    picture, grid = panels(values, 4, height=0.27 * len(order) + 0.9, sharey=True)
-    options: Any = {"x": "value", "y": "agent", "hue": "agent", "order": order, "hue_order": order, "legend": False}
+    runs, tasks, key = comparison.runs, comparison.tasks, measure.key
+    means = runs.groupby(["agent", "task"])[key].mean().groupby("agent").agg(["size", "mean"])
+    order = list(means.sort_values(["size", "mean"], ascending=False).index)
+    seeds = runs.groupby(["agent", "seed"])[key].agg(["size", "mean"]).reset_index().rename(columns={"mean": key})
+    data = {"mean over tasks": seeds[seeds["size"] == len(tasks)]} if len(tasks) > 1 else {}
+    data |= {task: runs[runs["task"] == task] for task in tasks}
+    picture, grid = panels(data, 4, height=0.27 * len(order) + 0.9, sharey=True)
+    options: Any = {"x": key, "y": "agent", "hue": "agent", "order": order, "hue_order": order, "legend": False}
     options |= {"palette": {agent: style.agent_colours(order)[agent] for agent in order}}
     for axes, title in grid:
-        data = values[title].melt(var_name="agent", value_name="value").dropna()
-        sns.stripplot(data, **options, size=3, alpha=0.4, jitter=False, ax=axes)
-        sns.pointplot(data, **options, errorbar=style.t_interval, linestyle="none", markersize=5, ax=axes)
+        sns.stripplot(data[title], **options, size=3, alpha=0.4, jitter=False, ax=axes)
+        sns.pointplot(data[title], **options, errorbar=style.t_interval, linestyle="none", markersize=5, ax=axes)
         axes.set(title=title, xlabel="", ylabel="")
         axes.axvline(0, color=style.FAINT, linewidth=0.8, zorder=0)
         axes.grid(axis="x")

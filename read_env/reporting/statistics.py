@@ -40,16 +40,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """A paired comparison a − b; both p-values are two-sided."""
+    """A paired comparison a − b over seeds; p-values are two-sided."""
 
     difference: Estimate  # mean with its t interval
     bootstrap: Estimate  # the same mean with a bootstrap interval
     p_t: float  # paired t test; of the sign-flip test for differences without variation
-    p_wilcoxon: float
+    p_wilcoxon: float  # over all pairs, as are the counts
     wins: int  # pairs with a above b; losses below, ties equal
     losses: int
     ties: int
     note: str  # the degenerate case, else empty
+    p_holm: float = math.nan  # p_t, adjusted within its family
 
 
 def mean_interval(values: Values, method: Literal["t", "bootstrap"] = "t") -> Estimate:
@@ -86,20 +87,22 @@ def mean_interval(values: Values, method: Literal["t", "bootstrap"] = "t") -> Es
     return Estimate(mean, low, high, n)
 
 
-def paired(a: Values, b: Values) -> PairedTest:
-    """Compare a with b, (n,) values each, the i-th of one with the i-th of the other (same task, same seed).
+def paired(a: Values | Sequence[Values], b: Values | Sequence[Values]) -> PairedTest:
+    """Compare a with b, (seeds,) or (seeds, tasks) values each, paired by place.
+
+    Runs of one seed share their prompts: the mean over the tasks of a seed is the unit of the t test and both intervals.
 
     Raises:
         ValueError: different lengths, none at all, or values that are not finite.
     """
-    first, second = _sample(a), _sample(b)
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if first.shape != second.shape:
         raise ValueError(f"paired samples need equal lengths, got {len(first)} and {len(second)}")
-    difference = first - second
-    p, note = one_sample_p(difference)
-    means = mean_interval(difference), mean_interval(difference, "bootstrap")
-    counts = (int(found.sum()) for found in (difference > 0, difference < 0, difference == 0))
-    return PairedTest(*means, p, wilcoxon_p(difference), *counts, note)
+    pairs = _sample((first - second).ravel())
+    unit = first.reshape(len(first), -1).mean(axis=1) - second.reshape(len(second), -1).mean(axis=1)
+    p, note = one_sample_p(unit)
+    counts = (int(found.sum()) for found in (pairs > 0, pairs < 0, pairs == 0))
+    return PairedTest(mean_interval(unit), mean_interval(unit, "bootstrap"), p, wilcoxon_p(pairs), *counts, note)
 
 
 def one_sample_p(values: Values) -> tuple[float, str]:

@@ -91,13 +91,6 @@ def test_the_page_has_matrices_counts_and_waste(report, directory):
         assert (directory / name).exists() and name in page
 
 
-def test_equal_records_give_equal_bytes(report, directory, no_pictures):
-    names = ("report.md", "transfer.json")
-    first = [(directory / name).read_bytes() for name in names]
-    transfer_report(directory)
-    assert [(directory / name).read_bytes() for name in names] == first
-
-
 def test_a_seed_that_lacks_a_source_is_left_out_and_named(tmp_path, no_pictures):
     path = write_transfer(tmp_path / "t", (6_000,), range(3))
     (path / "runs" / "one-hot-code__seed1" / "summary.json").unlink()
