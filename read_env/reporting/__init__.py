@@ -11,8 +11,7 @@ from typing import Any
 
 _HOME = {
     "RecordError": "read_env.records",
-    **dict.fromkeys(["load_run", "load_training"], "read_env.reporting.runs"),
-    **dict.fromkeys(["load_runs", "load_steps", "load_scores"], "read_env.reporting.frames"),
+    **dict.fromkeys(["load_run", "load_training", "load_runs", "load_steps", "load_scores"], "read_env.reporting.runs"),
     **dict.fromkeys(["load_transfer", "transfer_report"], "read_env.reporting.transfer"),
     "load_comparison": "read_env.reporting.comparison",
     "comparison_report": "read_env.reporting.comparison_page",

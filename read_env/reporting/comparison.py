@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from read_env.records import RecordError
-from read_env.reporting.frames import load_runs, load_scores, load_steps
-from read_env.reporting.runs import Run, load_many, read_config, unfinished
+from read_env.reporting.runs import Run, load_many, load_runs, load_scores, load_steps, read_config, unfinished
 from read_env.reporting.statistics import PairedTest, holm, paired
 
 
@@ -124,8 +123,8 @@ def contrasts(
 ) -> dict[tuple[str, str], PairedTest]:
     """Contrasts of (agent, reference) pairs, Holm-adjusted together as one family.
 
-    Pairs without a common seed are absent from the result; the adjustment still counts them,
-    so that an unfinished comparison is never easier to pass than the finished one.
+    Pairs without a common seed are absent; the adjustment counts them, so that an unfinished comparison is never easier
+    to pass than the finished one.
     """
     found = [contrast(comparison, measure, *pair) for pair in pairs]
     adjusted = holm([test.p_t if test else math.nan for test in found])

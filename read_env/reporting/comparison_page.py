@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from read_env.reporting import markdown, style
 from read_env.reporting.comparison import Comparison, Measure, contrast, contrasts, load_comparison
-from read_env.reporting.frames import ENDS
 from read_env.reporting.markdown import ABSENT, count, interval, markdown_table, number, p_value, plural, plus_minus
+from read_env.reporting.runs import ENDS
 from read_env.reporting.statistics import PairedTest, mean_interval, seed_bootstrap
 from read_env.reporting.style import WIDTH, look, panels, save
 
@@ -285,11 +285,10 @@ def dots(comparison: Comparison, measure: Measure) -> Figure:
     options: Any = {"x": key, "y": "agent", "hue": "agent", "order": order, "hue_order": order, "legend": False}
     options |= {"palette": {agent: style.agent_colours(order)[agent] for agent in order}}
     for axes, title in grid:
-        sns.stripplot(data[title], **options, size=3, alpha=0.4, jitter=False, ax=axes)
+        sns.stripplot(data[title], **options, size=3.5, alpha=0.5, jitter=False, linewidth=0.5, zorder=3, ax=axes)
         sns.pointplot(data[title], **options, errorbar=style.t_interval, linestyle="none", markersize=5, ax=axes)
         axes.set(title=title, xlabel="", ylabel="")
         axes.axvline(0, color=style.FAINT, linewidth=0.8, zorder=0)
-        axes.grid(axis="x")
         axes.locator_params(axis="x", nbins=4)
     picture.supxlabel(f"{measure.title.lower()} (mean, 95 % interval; small: single seeds)", fontsize=9)
     return picture
@@ -300,19 +299,11 @@ def profile_changes(comparison: Comparison, task: str) -> Figure:
     scores = comparison.scores[comparison.scores["task"] == task]
     ends = scores.groupby(["agent", "path", "capability"], observed=True)["probe"].agg(["first", "last"])
     changes = (ends["last"] - ends["first"]).groupby(["agent", "capability"], observed=True).mean().unstack()
-    changes = changes.loc[[agent for agent in comparison.agents if agent in changes.index]].rename(
-        columns=style.readable
-    )
+    changes = changes.reindex(comparison.agents).dropna(how="all").rename(columns=style.readable)
     limit = max(0.05, float(changes.abs().max(axis=None)))
     picture, [(axes, _)] = panels([task], 1, WIDTH * 0.8, 0.3 * len(changes) + 1.7)
-    style.heatmap(
-        axes,
-        changes,
-        (changes.round(2) + 0.0).map("{:+.2f}".format),
-        vmin=-limit,
-        vmax=limit,
-        cbar_kws={"label": "change of score"},
-    )
+    texts = (changes.round(2) + 0.0).map("{:+.2f}".format)
+    style.heatmap(axes, changes, texts, vmin=-limit, vmax=limit, cbar_kws={"label": "change of score"})
     axes.set(title=f"Change of the probe profile on {task} (needed in bold)")
     needs = scores.groupby("capability", observed=True)["requirement"].first()
     for label, need in zip(axes.get_xticklabels(), needs, strict=True):

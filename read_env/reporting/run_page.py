@@ -12,9 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from read_env.records import RecordError
 from read_env.reporting import markdown, style
-from read_env.reporting.frames import load_runs, load_scores, load_steps
 from read_env.reporting.markdown import ABSENT, count, markdown_table, number, p_value, plus_minus
-from read_env.reporting.runs import Run, load_run, load_training
+from read_env.reporting.runs import Run, load_run, load_runs, load_scores, load_steps, load_training
 from read_env.reporting.statistics import mean_interval, spearman
 from read_env.reporting.style import look, panels, save, token_axis
 
@@ -187,9 +186,8 @@ def utility_picture(run: Run, steps: pd.DataFrame) -> Figure:
     if end is not None and end.exam_utility is not None and end.exam_utility_start is not None:
         exam = [end.exam_utility_start, end.exam_utility]
         axes.plot(spent[[0, -1]], exam, "o", ms=6, mfc="white", mec=style.INK, label="exam", clip_on=False, zorder=5)
-    token_axis(axes, _budget(run, steps))
+    token_axis(axes, run.budget or steps["spent"].max())
     axes.set(title=f"Utility of {run.task} over tokens", ylabel="utility")
-    axes.grid(axis="y")
     axes.legend()
     return picture
 
@@ -198,7 +196,7 @@ def allocation_picture(run: Run, steps: pd.DataFrame, scores: pd.DataFrame) -> F
     """Allocation over time as stacked areas."""
     shares = scores[scores["step"] > 0].pivot(index="step", columns="capability", values="allocation")
     picture, [(axes, _)] = panels([run.task], 1)
-    style.stacked_allocation(axes, steps["spent"].to_numpy(float), shares, _budget(run, steps))
+    style.stacked_allocation(axes, steps["spent"].to_numpy(float), shares, run.budget or steps["spent"].max())
     axes.set(title="Allocation over time", ylabel="share of the step's tokens")
     picture.legend(handles=style.capability_handles(run.begun.suite)[::-1], loc="outside right upper")
     return picture
@@ -214,14 +212,9 @@ def costs_picture(run: Run, steps: pd.DataFrame) -> Figure:
     for axes, column in grid:
         title, label, colour = columns[column]
         axes.plot(steps["spent"].to_numpy(float), steps[column], color=colour, clip_on=False)
-        token_axis(axes, _budget(run, steps))
+        token_axis(axes, run.budget or steps["spent"].max())
         axes.set(title=title, ylabel=label, ylim=(0, max(0.01, 1.15 * float(steps[column].max()))))
-        axes.grid(axis="y")
     return picture
-
-
-def _budget(run: Run, steps: pd.DataFrame) -> float:
-    return float(run.budget or steps["spent"].max())
 
 
 @look()
@@ -235,13 +228,10 @@ def training_report(directory: str | Path) -> Path:
     if not training.episodes:
         raise RecordError(f"{training.path / 'episodes.jsonl'}: no episode has finished yet")
     episodes = load_runs(training)
-    steps, asked, width = (
-        count(episodes["steps"].sum()),
-        training.config.get("steps"),
-        min(WINDOW, max(1, len(episodes) // 2)),
-    )
+    steps, asked = count(episodes["steps"].sum()), training.config.get("steps")
     of = f" of {count(asked)}" if isinstance(asked, int) else ""
     cut = " The last record is cut off." if training.truncated else ""
+    width = min(WINDOW, max(1, len(episodes) // 2))
     parts = {f"first {width}": slice(width), f"last {width}": slice(-width, None), "all": slice(None)}
     rho, p, note = spearman(episodes["episode"], episodes["return"])
     equals = p_value(p) if p < 0.001 else f"= {p_value(p)}"
@@ -277,7 +267,6 @@ def learning_curve(episodes: pd.DataFrame) -> Figure:
     axes.plot(episodes["episode"].to_numpy(float), means, color=style.AFTER, label=f"mean of the last {WINDOW}")
     axes.set(title="Return by episode", xlabel="episode", ylabel="return (sum of rewards)")
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    axes.grid(axis="y")
     picture.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
-    axes.get_legend().remove()
+    axes.get_legend().remove()  # type: ignore[union-attr]
     return picture

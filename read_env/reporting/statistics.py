@@ -101,8 +101,9 @@ def paired(a: Values | Sequence[Values], b: Values | Sequence[Values]) -> Paired
     pairs = _sample((first - second).ravel())
     unit = first.reshape(len(first), -1).mean(axis=1) - second.reshape(len(second), -1).mean(axis=1)
     p, note = one_sample_p(unit)
-    counts = (int(found.sum()) for found in (pairs > 0, pairs < 0, pairs == 0))
-    return PairedTest(mean_interval(unit), mean_interval(unit, "bootstrap"), p, wilcoxon_p(pairs), *counts, note)
+    wins, losses, ties = (int(found.sum()) for found in (pairs > 0, pairs < 0, pairs == 0))
+    t, bootstrap = mean_interval(unit), mean_interval(unit, "bootstrap")
+    return PairedTest(t, bootstrap, p, wilcoxon_p(pairs), wins, losses, ties, note)
 
 
 def one_sample_p(values: Values) -> tuple[float, str]:

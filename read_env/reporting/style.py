@@ -32,19 +32,17 @@ WIDTH = 9.6
 INK, MUTED, FAINT = "#222222", "#777777", "#DDDDDD"
 BEFORE, AFTER, HARM, NEED = "#999999", "#0077BB", "#CC3311", "#EE7733"
 
-_CAPABILITIES = (
-    "#88CCEE", "#332288", "#DDCC77", "#117733", "#CC6677", "#44AA99", "#AA4499", "#999933", "#882255", "#BBBBBB",
-)  # fmt: skip
+_CAPABILITIES = "#88CCEE #332288 #DDCC77 #117733 #CC6677 #44AA99 #AA4499 #999933 #882255 #BBBBBB".split()
 #: Agents in the order of the palette, so that one agent has one colour on all pages; others follow.
-_AGENTS = (
-    "task-static", "grid-searched", "water-filling", "read-bandit", "random-candidate", "one-hot", "greedy", "uniform",
-    "round-robin", "sqrt-task",
-)  # fmt: skip
+_AGENTS = [
+    *("task-static", "grid-searched", "water-filling", "read-bandit", "random-candidate"),
+    *("one-hot", "greedy", "uniform", "round-robin", "sqrt-task"),
+]
 _THEME: dict[Any, Any] = {
-    **sns.axes_style("ticks"),
+    **sns.axes_style("whitegrid"),
     **sns.plotting_context("paper"),
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": MUTED, "grid.color": "#EAEAEA",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": MUTED, "grid.color": "#EEEEEE",
     "axes.titleweight": "bold", "axes.titlelocation": "left", "legend.frameon": False,
 }  # fmt: skip
 
@@ -101,7 +99,6 @@ def heatmap(axes: Axes, values: pd.DataFrame, texts: Any, **options: Any) -> Non
     """Seaborn's heatmap from red to blue with a text in every cell, without tick marks."""
     sns.heatmap(values, annot=texts, fmt="", cmap="RdBu", ax=axes, annot_kws={"fontsize": 7.5}, **options)
     axes.set(xlabel="", ylabel="")
-    axes.tick_params(length=0)
     axes.tick_params(axis="y", rotation=0)
 
 
@@ -131,8 +128,7 @@ def bands(axes: Axes, steps: pd.DataFrame, column: str, agents: Sequence[str]) -
         linewidth=1.7, ax=axes,
     )  # fmt: skip
     token_axis(axes, float(steps["budget"].max()))
-    axes.grid(axis="y")
-    axes.get_legend().remove()
+    axes.get_legend().remove()  # type: ignore[union-attr]
 
 
 def before_after(axes: Axes, scores: pd.DataFrame, split: str, colour: str) -> list[Any]:
@@ -158,8 +154,7 @@ def before_after(axes: Axes, scores: pd.DataFrame, split: str, colour: str) -> l
     for label, need in zip(axes.get_yticklabels(), needs, strict=False):  # none where a neighbour has them
         label.set(fontweight="bold" if need else "normal")
     axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), ylabel="")
-    axes.grid(axis="x")
-    axes.get_legend().remove()
+    axes.get_legend().remove()  # type: ignore[union-attr]
     return [*axes.get_legend_handles_labels()[0], Patch(color=NEED, alpha=0.2, label="needed (weight)")]
 
 

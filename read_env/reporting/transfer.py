@@ -23,9 +23,8 @@ from matplotlib.ticker import EngFormatter
 
 from read_env.records import RecordError
 from read_env.reporting import markdown
-from read_env.reporting.frames import load_scores
 from read_env.reporting.markdown import count, interval, markdown_table, number
-from read_env.reporting.runs import Run, load_many, read_config, unfinished
+from read_env.reporting.runs import Run, load_many, load_scores, read_config, unfinished
 from read_env.reporting.statistics import Estimate, holm, mean_interval, one_sample_p
 from read_env.reporting.style import AFTER, HARM, INK, heatmap, look, panels, readable, save, token_axis
 
@@ -34,6 +33,7 @@ _NAMES = {"exam": "Exam (exact match)", "probe": "Probes"}
 #: An off-diagonal entry smaller than this is not counted, whatever its p-value.
 SIZE = 0.02
 LEVEL = 0.05
+SHORT = EngFormatter(sep="")  # 24000 → 24k
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +96,8 @@ def load_transfer(directory: str | Path) -> Transfer:
     finished = {key: run for key, run in runs.items() if run.summary is not None}
     seeds = tuple(seed for seed in present if all((name, seed) in finished for name in sources))
     if not seeds:
-        raise RecordError(
-            f"{path}: no seed has a finished run for every capability: "
-            f"{len(finished)} of {len(sources) * len(present)} runs are finished"
-        )
+        done = f"{len(finished)} of {len(sources) * len(present)} runs are finished"
+        raise RecordError(f"{path}: no seed has a finished run for every capability: {done}")
     examined = load_scores(finished[sources[0], seeds[0]]).dropna(subset=["allocation", "exam"])
     nominal = np.minimum(examined["step"] * examined["step_tokens"], examined["budget"])
     budgets = tuple(sorted(map(int, config.get("budgets") or set(nominal))))
@@ -285,7 +283,7 @@ def heatmaps(result: Transfer, measure: str) -> Figure:
         heatmap(axes, points, texts, norm=norm, cbar=False, square=True)
         for i, j in np.argwhere(entry.own):
             axes.add_patch(Rectangle((j, i), 1, 1, fill=False, edgecolor=INK, linewidth=0.9, clip_on=False))
-        axes.set(title=f"{_short(entry.budget)} completion tokens")
+        axes.set(title=f"{SHORT(entry.budget)} completion tokens")
     grid[0][0].set_ylabel("tokens spent on")
     picture.supxlabel(f"change on the {measure} in points of 100   (* p < .05 after Holm)", fontsize=9)
     bar = picture.colorbar(
@@ -296,13 +294,9 @@ def heatmaps(result: Transfer, measure: str) -> Figure:
     return picture
 
 
-def _short(tokens: float) -> str:
-    return str(EngFormatter(sep="")(tokens))
-
-
 def waste_panels(entries: Sequence[TransferMatrix]) -> Figure:
     """Marginal gain on the target, and mean negative spillover, by budget."""
-    spans = [f"{_short(e.previous)}–{_short(e.budget)}" for e in entries]
+    spans = [f"{SHORT(e.previous)}–{SHORT(e.budget)}" for e in entries]
     estimates = [e.marginal_gain for e in entries], [e.negative_spillover for e in entries]
     (gains, gain_errors), (drops, drop_errors) = (
         100 * np.nan_to_num([(found.mean, found.half_width) for found in column]).T for column in estimates
@@ -315,6 +309,4 @@ def waste_panels(entries: Sequence[TransferMatrix]) -> Figure:
     right.errorbar([e.budget for e in entries], drops, drop_errors, fmt="o-", color=HARM, capsize=3)
     token_axis(right, entries[-1].budget * 1.06, "completion tokens spent on one capability")
     right.set(title="Harm to the others", ylabel="mean negative spillover\n(points of 100)", ylim=(0, None))
-    for axes in (left, right):
-        axes.grid(axis="y")
     return picture

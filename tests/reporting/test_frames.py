@@ -7,7 +7,7 @@ import pytest
 from synthetic_records import SUITE, write_comparison, write_run, write_training, write_transfer
 
 import read_env
-from read_env.reporting.frames import IDENTITY
+from read_env.reporting.runs import IDENTITY
 
 
 @pytest.fixture(scope="module")
