@@ -14,12 +14,11 @@ from read_env.digests import content_digest
 from read_env.distillation.models.placement import Placement
 from read_env.distillation.models.sources import ModelSource
 from read_env.distillation.models.suppress_output import suppress_progress_bars
+from read_env.distillation.text.encoding import Encoder, decoder_of
 from read_env.errors import ReadEnvError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-    from read_env.distillation.text.encoding import Encoder
 
 
 @contextmanager
@@ -97,13 +96,11 @@ def load_encoder(source: ModelSource, config: PretrainedConfig, *, trust_remote_
     """
     from transformers import GenerationConfig
 
-    from read_env.distillation.text.encoding import Encoder
-
     tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code)
     text = config.get_text_config()
     try:
         with suppress_progress_bars():
-            generation = GenerationConfig.from_pretrained(source.location)
+            generation: Any = GenerationConfig.from_pretrained(source.location)
     except OSError:  # no such file: as in ``generate``, the model's configuration says where an answer ends
         generation = text
     ends = generation.eos_token_id
@@ -161,7 +158,7 @@ def prune_layers(model: PreTrainedModel, kept: Sequence[int]) -> None:
         ReadEnvError: unknown layers, a model without ``base_model.layers``, or one whose configuration can't describe the
             kept layers.
     """
-    body: Any = model.base_model
+    body = decoder_of(model)
     layers = getattr(body, "layers", None)
     if not isinstance(layers, torch.nn.ModuleList):
         raise ReadEnvError(f"models.student_layers: {type(model).__name__} has no module list base_model.layers")
@@ -198,17 +195,21 @@ def _check_reload(model: PreTrainedModel) -> None:
         except Exception as error:
             problem = f"its configuration can't describe them ({type(error).__name__}: {error})"
             raise _pruning_error(model, problem) from error
-    layers: Any = (model.base_model.layers, again.base_model.layers)
+    layers: Any = (decoder_of(model).layers, decoder_of(again).layers)
     for (name, module), (_, other) in zip(layers[0].named_modules(), layers[1].named_modules(), strict=False):
         settings = [
             {key: value for key, value in vars(m).items() if key[0] != "_" and isinstance(value, _SETTING)}
             for m in (module, other)
         ]
         settings[0]["training"] = settings[1]["training"]
-        shapes = [{key: tuple(value.shape) for key, value in m.named_parameters(recurse=False)} for m in (module, other)]
+        shapes = [
+            {key: tuple(value.shape) for key, value in m.named_parameters(recurse=False)} for m in (module, other)
+        ]
         if type(module) is not type(other) or shapes[0] != shapes[1] or settings[0] != settings[1]:
             changed = [key for key in settings[0] if settings[0][key] != settings[1].get(key)]
-            raise _pruning_error(model, f"layers.{name} would be built differently ({', '.join(changed) or 'other parts'})")
+            raise _pruning_error(
+                model, f"layers.{name} would be built differently ({', '.join(changed) or 'other parts'})"
+            )
 
 
 def _pruning_error(model: PreTrainedModel, problem: str) -> ReadEnvError:

@@ -101,7 +101,7 @@ def align(teacher: AnswerText, student: Encoder, loss: str) -> Alignment:
             )  # fmt: skip
     else:
         difference = "a remote teacher gives text alone"
-    if not difference:
+    if isinstance(teacher, Encoder) and not difference:
         teacher.vocabulary = student.vocabulary = min(teacher.vocabulary, student.vocabulary)
         same_end = set(teacher.stop_ids) <= {student.eos_id}
         return same_vocabulary if same_end else partial(with_students_end, teacher, student)

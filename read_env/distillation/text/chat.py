@@ -7,7 +7,6 @@ exactly as ``apply_chat_template`` does it, and a template that loses the text i
 from __future__ import annotations
 
 import logging
-import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +60,7 @@ class ChatTemplate:
         except ReadEnvError as error:
             self.fault = str(error)
             return
-        shared = len(os.path.commonprefix([rendered, whole]))
+        shared = next((i for i, (a, b) in enumerate(zip(rendered, whole, strict=False)) if a != b), len(rendered))
         if shared < len(before) + len(_QUESTION) or _ANSWER not in whole[shared:]:
             lost = "the answer" if _QUESTION in whole else "the user's message"
             self.fault = str(self._error(f"a conversation with an answer does not contain {lost}: {whole!r}"))

@@ -227,6 +227,11 @@ def collate(prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequen
     return Batch(torch.tensor(input_ids), torch.tensor(rows), torch.tensor(columns), torch.tensor(targets))
 
 
+def decoder_of(model: PreTrainedModel) -> Any:
+    """Model without its head; ``base_model`` of some architectures in transformers 4 is the whole model."""
+    return getattr(model, "model", model) if model.base_model is model else model.base_model
+
+
 def completion_logits(model: PreTrainedModel, batch: Batch, vocabulary: int | None = None) -> torch.Tensor:
     """(m, V) logits at the completion positions only, from the model's own forward pass.
 
@@ -246,7 +251,7 @@ def completion_logits(model: PreTrainedModel, batch: Batch, vocabulary: int | No
         output.last_hidden_state = output.last_hidden_state[batch.rows, batch.columns][None]
         return output
 
-    hook = model.base_model.register_forward_hook(keep_positions)
+    hook = decoder_of(model).register_forward_hook(keep_positions)
     try:
         logits: torch.Tensor = model(input_ids=batch.input_ids, use_cache=False).logits
     finally:

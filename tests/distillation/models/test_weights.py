@@ -162,7 +162,9 @@ def test_a_pruned_student_is_reloaded_with_the_same_logits(kind, kept, tmp_path)
 
 def test_layers_that_the_configuration_cannot_describe_are_refused():
     model = _built("Qwen3Moe", num_hidden_layers=6, **{**_MOE, "mlp_only_layers": []}, decoder_sparse_step=2)
-    with pytest.raises(ReadEnvError, match=r"models.student_layers: Qwen3MoeForCausalLM .*layers.0.mlp would be built differently"):
+    with pytest.raises(
+        ReadEnvError, match=r"models.student_layers: Qwen3MoeForCausalLM .*layers.0.mlp would be built differently"
+    ):
         prune_layers(model, (1, 3))
 
 
