@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
 from read_env.agents.base import Agent
 from read_env.agents.interaction import StepCallback
@@ -96,18 +95,9 @@ class CustomAgent(Agent):
             raise ReadEnvError(f"agent {self.name!r}: predict must return (action, state), not {type(answer).__name__}")
         return np.asarray(answer[0], dtype=np.float32), answer[1]
 
-    def observe(
-        self,
-        observation: Observation,
-        action: npt.ArrayLike,
-        reward: float,
-        next_observation: Observation,
-        terminated: bool,
-        truncated: bool,
-        info: Mapping[str, Any],
-    ) -> None:
+    def observe(self, *args: Any, **kwargs: Any) -> None:
         if hasattr(self.inner, "observe"):
-            self.inner.observe(observation, action, reward, next_observation, terminated, truncated, info)
+            self.inner.observe(*args, **kwargs)
 
     def learn(
         self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback | None = None, seed: int | None = None
