@@ -39,15 +39,6 @@ class Sb3Settings(AgentSettings):
     scale: float = Field(default=3.0, gt=0)
 
 
-class RolloutSettings(Sb3Settings):
-    """Options of PPO and MaskablePPO: a rollout of about two episodes, used for ten epochs."""
-
-    n_steps: int = Field(default=40, ge=2)
-    n_epochs: int = Field(default=10, ge=1)
-    gae_lambda: float = Field(default=0.95, ge=0, le=1)
-    ent_coef: float = Field(default=0.0, ge=0)
-
-
 class A2CSettings(Sb3Settings):
     """Options of A2C: an update every ten steps."""
 
@@ -55,6 +46,15 @@ class A2CSettings(Sb3Settings):
     n_steps: int = Field(default=10, ge=2)
     gae_lambda: float = Field(default=1.0, ge=0, le=1)
     ent_coef: float = Field(default=0.0, ge=0)
+
+
+class RolloutSettings(A2CSettings):
+    """Options of PPO and MaskablePPO: a rollout of about two episodes, used for ten epochs."""
+
+    learning_rate: float = Field(default=3e-4, gt=0)
+    n_steps: int = Field(default=40, ge=2)
+    n_epochs: int = Field(default=10, ge=1)
+    gae_lambda: float = Field(default=0.95, ge=0, le=1)
 
 
 class ReplaySettings(Sb3Settings):
@@ -332,13 +332,8 @@ class DQN(Sb3Agent):
 
 # Attributes of SB3 models that change later steps and are no parameters.
 _COUNTERS = (
-    "num_timesteps",
-    "_n_updates",
-    "_n_calls",
-    "_episode_num",
-    "exploration_rate",
-    "_current_progress_remaining",
-)
+    "num_timesteps", "_n_updates", "_n_calls", "_episode_num", "exploration_rate", "_current_progress_remaining",
+)  # fmt: skip
 
 
 def _replay_arrays(replay: Any) -> list[str]:

@@ -163,18 +163,7 @@ class DistillationEnv(gym.Env):
         self.cards = tuple(load_task(name, self.suite) for name in (tasks or [self.config.task]))
         self.render_mode = render_mode
 
-        size = len(self.suite)
-        self.action_space = spaces.Box(0.0, 1.0, (size,), np.float32)
-        self.observation_space = spaces.Dict(
-            {
-                "requirement": spaces.Box(0.0, 1.0, (size,), np.float32),
-                "profile": spaces.Box(0.0, 1.0, (size,), np.float32),
-                "budget": spaces.Box(0.0, 1.0, (1,), np.float32),
-                "last_allocation": spaces.Box(0.0, 1.0, (size,), np.float32),
-                "last_gain": spaces.Box(-1.0, 1.0, (size,), np.float32),
-            }
-        )
-
+        self.action_space, self.observation_space = spaces_of(len(self.suite))
         self._trace: list[Point] = []
         self._ended = False
         self.distillation: Distillation | None = None
@@ -391,20 +380,28 @@ class DistillationEnv(gym.Env):
         }
 
     def _step_info(self, report: ChunkReport, reward: Reward) -> dict[str, Any]:
+        counts = ("completion_tokens", "prompt_tokens", "trained_tokens", "updates")
         return {
-            "gain": reward.gain,
-            "spillover": reward.spillover,
-            "cost": reward.cost,
-            "forgetting": reward.forgetting,
+            **{part: getattr(reward, part) for part in ("gain", "spillover", "cost", "forgetting")},
             "profile_gain": self.last_gain,
             "allocation": self.last_allocation,
             "tokens_by_capability": np.array(report.tokens_by_capability, dtype=np.int64),
-            "completion_tokens": int(report.completion_tokens),
-            "prompt_tokens": int(report.prompt_tokens),
-            "trained_tokens": int(report.trained_tokens),
-            "updates": int(report.updates),
+            **{name: int(getattr(report, name)) for name in counts},
             "loss": float(report.loss),
         }
+
+
+def spaces_of(size: int) -> tuple[spaces.Box, spaces.Dict]:
+    """Action and observation space for |C| = ``size`` capabilities."""
+    shares = spaces.Box(0.0, 1.0, (size,), np.float32)
+    observations = {
+        "requirement": shares,
+        "profile": shares,
+        "budget": spaces.Box(0.0, 1.0, (1,), np.float32),
+        "last_allocation": shares,
+        "last_gain": spaces.Box(-1.0, 1.0, (size,), np.float32),
+    }
+    return shares, spaces.Dict(observations)
 
 
 def _plain(value: Any) -> Any:
