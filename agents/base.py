@@ -123,9 +123,19 @@ class Agent(ABC):
             total_steps: environment steps; the last episode may stay unfinished.
             callback: called after every step; returning False ends learning.
             seed: seed of the first reset. None: the environment's own generator.
+
+        Raises:
+            ReadEnvError: a negative number of steps.
         """
-        interact(self, env, total_steps, callback, seed)
+        if total_steps < 0:
+            raise ReadEnvError(f"total_steps must not be negative: {total_steps}")
+        if total_steps:
+            self._learn(env, total_steps, callback or (lambda transition: None), seed)
         return self
+
+    def _learn(self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback, seed: int | None) -> None:
+        """Loop of :meth:`learn` for at least one step; agents that learn otherwise override it."""
+        interact(self, env, total_steps, callback, seed)
 
     def scalars(self) -> dict[str, float]:
         """Metrics for TensorBoard. A name with a slash is the whole tag; others appear under ``bandit/``."""
@@ -180,17 +190,3 @@ class Agent(ABC):
                 "state": self.state_dict(),
             },
         )
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Self:
-        """Load an agent of this class from a file.
-
-        Raises:
-            ReadEnvError: missing or damaged file, or an agent of another class.
-        """
-        from read_env.agents.registry import load_agent  # which imports this module
-
-        agent = load_agent(path, options)
-        if not isinstance(agent, cls):
-            raise ReadEnvError(f"{path} holds agent {agent.name!r}, a {type(agent).__name__}, not a {cls.__name__}")
-        return agent

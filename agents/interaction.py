@@ -14,7 +14,6 @@ import gymnasium as gym
 import numpy as np
 
 from read_env.agents.observation import Observation
-from read_env.errors import ReadEnvError
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def transitions(
 
 def interact(
     agent: Any, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback | None = None, seed: int | None = None
-) -> int:
+) -> None:
     """Run the loop for exactly ``total_steps`` environment steps.
 
     Args:
@@ -108,16 +107,7 @@ def interact(
         total_steps: environment steps; the last episode may stay unfinished.
         callback: called after every step; returning False ends the loop.
         seed: seed of the first reset. None: the environment's own generator.
-
-    Returns:
-        Steps made: ``total_steps``, or fewer if the callback ended the loop.
-
-    Raises:
-        ReadEnvError: negative number of steps.
     """
-    if total_steps < 0:
-        raise ReadEnvError(f"total_steps must not be negative: {total_steps}")
     for transition in islice(transitions(agent, env, seed=seed), total_steps):
         if callback is not None and callback(transition) is False:
-            return transition.step
-    return total_steps
+            break

@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -25,9 +25,6 @@ from read_env.agents.observation import Array, Observation, View, parse
 from read_env.agents.sb3_bridge import BlankEnv, PrivateGenerators, StepCap, VectorObservation
 from read_env.envs.wrappers import CandidateAllocation, SoftmaxAllocation
 from read_env.errors import ReadEnvError
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 class Sb3Settings(AgentSettings):
@@ -156,29 +153,11 @@ class Sb3Agent(Agent):
         catalogue = self._wrapped.catalogue
         return np.stack([catalogue.allocation(i, *parts) for i, parts in zip(indices, situations, strict=True)])
 
-    def learn(
-        self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback | None = None, seed: int | None = None
-    ) -> Self:
-        """Let SB3 learn on ``env`` for exactly ``total_steps`` environment steps.
-
-        SB3 rounds up to whole rollouts. Here the steps are split evenly into rollouts of at most ``n_steps``, so that all of
-        them are learned from. The callback gets allocations, not the wrapped actions.
-
-        Raises:
-            ReadEnvError: a negative number of steps.
-        """
-        if total_steps < 0:
-            raise ReadEnvError(f"total_steps must not be negative: {total_steps}")
-        if total_steps == 0:
-            return self
-        from stable_baselines3.common.callbacks import BaseCallback
-
+    def _learn(self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback, seed: int | None) -> None:
+        # SB3 rounds up to whole rollouts. Here the steps are split evenly into rollouts of at most ``n_steps``, so that all
+        # of them are learned from. The callback gets allocations, not the wrapped actions.
         capped = StepCap(env, total_steps, callback)
-
-        class Stop(BaseCallback):
-            def _on_step(self) -> bool:
-                return not capped.stopped
-
+        not_stopped = lambda *_: not capped.stopped  # noqa: E731
         with self.randomness.applied():
             self.model.set_env(VectorObservation(self._allocation(capped)))
             if seed is not None:
@@ -186,9 +165,8 @@ class Sb3Agent(Agent):
             for part in self._parts(total_steps):
                 if not capped.stopped:
                     self._prepare(part)
-                    self.model.learn(part, callback=Stop(), log_interval=1, reset_num_timesteps=False)
+                    self.model.learn(part, callback=not_stopped, log_interval=1, reset_num_timesteps=False)
             self.model.set_env(VectorObservation(self._wrapped))  # lets go of the environment
-        return self
 
     def _parts(self, total_steps: int) -> list[int]:
         """Steps of each of SB3's ``learn`` calls."""
@@ -344,20 +322,16 @@ def _replay_arrays(replay: Any) -> list[str]:
 
 def _attach_logger(model: Any) -> dict[str, float]:
     """Set a logger that keeps the latest values in a dict, and return that dict."""
-    from stable_baselines3.common.logger import KVWriter, Logger
+    from stable_baselines3.common.logger import Logger
 
-    class Latest(KVWriter):
-        def __init__(self) -> None:
-            self.values: dict[str, float] = {}
+    latest: dict[str, float] = {}
 
-        def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-            numbers = {key: value for key, value in key_values.items() if isinstance(value, (int, float, np.number))}
+    class Latest(Logger):
+        def dump(self, step: int = 0) -> None:
+            numbers = {key: v for key, v in self.name_to_value.items() if isinstance(v, (int, float, np.number))}
             # Times must not enter an agent's state; the command line writes its own time/ curves.
-            self.values.update({key: float(value) for key, value in numbers.items() if not key.startswith("time/")})
+            latest.update({key: float(value) for key, value in numbers.items() if not key.startswith("time/")})
+            super().dump(step)
 
-        def close(self) -> None:
-            pass
-
-    latest = Latest()
-    model.set_logger(Logger(None, [latest]))
-    return latest.values
+    model.set_logger(Latest(None, []))
+    return latest

@@ -47,7 +47,7 @@ class StepCap(gym.Wrapper[Any, Any, Any, Any]):
         callback: callback of ``Agent.learn``.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], cap: int, callback: StepCallback | None) -> None:
+    def __init__(self, env: gym.Env[Any, Any], cap: int, callback: StepCallback) -> None:
         super().__init__(env)
         self.cap = cap
         self.callback = callback
@@ -68,10 +68,9 @@ class StepCap(gym.Wrapper[Any, Any, Any, Any]):
             raise RuntimeError(f"Stable-Baselines3 asked for more than {self.cap} environment steps")
         following, reward, terminated, truncated, info = self.env.step(action)
         self.steps += 1
-        if self.callback is not None:
-            weights, ends = np.asarray(action, dtype=np.float32), (bool(terminated), bool(truncated))
-            step = Transition(self.steps, self._observation, weights, float(reward), following, *ends, info)
-            self.stopped = self.callback(step) is False
+        weights, ends = np.asarray(action, dtype=np.float32), (bool(terminated), bool(truncated))
+        step = Transition(self.steps, self._observation, weights, float(reward), following, *ends, info)
+        self.stopped = self.callback(step) is False
         self._observation = following
         return following, reward, terminated, truncated, info
 

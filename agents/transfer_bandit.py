@@ -10,7 +10,7 @@ task, so ``learn`` on other tasks and seeds is a warm start.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -24,9 +24,6 @@ from read_env.agents.observation import Array, View, to_simplex
 from read_env.agents.planning import PlanningState, UtilityForm, infer_form, planned_return
 from read_env.agents.transfer_model import TransferModel, TransferPrior
 from read_env.envs.catalogue import water_filling
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 # Steps after which planning changes nothing: the expected profile has converged by then.
 _HORIZON = 40
@@ -126,17 +123,12 @@ class ReadBandit(Bandit):
         turn[sources] = 1.0
         return 0.5 * to_simplex(np.sqrt(view.requirement)) + 0.5 * to_simplex(turn)
 
-    def learn(
-        self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback | None = None, seed: int | None = None
-    ) -> Self:
-        """Learn from ``total_steps`` steps, with more exploration than in a run.
-
-        A share ``training_probes`` of the steps goes to random probes, since the effects of sources can't be told apart if
-        allocations always use the same few.
-        """
+    def _learn(self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback, seed: int | None) -> None:
+        # A share of the steps goes to random probes: the effects of sources can't be told apart if allocations always use
+        # the same few.
         self._training = True
         try:
-            return super().learn(env, total_steps, callback, seed)
+            super()._learn(env, total_steps, callback, seed)
         finally:
             self._training = False
 

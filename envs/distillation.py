@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -270,7 +271,7 @@ class DistillationEnv(gym.Env):
         return {
             "suite": list(self.suite.names),
             "card": self.card.model_dump(mode="json"),
-            "trace": [point.to_state() for point in self._trace],
+            "trace": [asdict(point) for point in self._trace],
             "ended": self._ended,
             "np_random": _plain(self.np_random.bit_generator.state),
             "np_random_seed": self._np_random_seed,
@@ -294,7 +295,7 @@ class DistillationEnv(gym.Env):
         """
         try:
             suite, card = list(state["suite"]), TaskCard.model_validate(state["card"])
-            trace = [Point.from_state(point) for point in state["trace"]]
+            trace = [Point(**point) for point in state["trace"]]
             ended, generator, seed = bool(state["ended"]), state["np_random"], state["np_random_seed"]
             distillation = state["distillation"]
         except (KeyError, TypeError, ValueError) as error:

@@ -276,4 +276,4 @@ class _Training:
 
 def _has_own_loop(agent: Agent) -> bool:
     """True if ``learn`` is more than the loop of predict and observe."""
-    return hasattr(agent.inner, "learn") if isinstance(agent, CustomAgent) else type(agent).learn is not Agent.learn
+    return hasattr(agent.inner, "learn") if isinstance(agent, CustomAgent) else type(agent)._learn is not Agent._learn
