@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_runs import contents, fake_env
+from fake_runs import contents, fake_env, watched_env
 
 from read_env.config import Config
 from read_env.running.pool import EndEvent, Event, Schedule, StepEvent, _WorkerProcess, run_all
@@ -56,18 +56,13 @@ class Failing:
         self.fatal = fatal
 
     def __call__(self, config: Config) -> Any:
-        env = fake_env(config)
-        original = env.reset
-
-        def reset(*, seed: int | None = None, options: Any = None) -> Any:
+        def reset(*, seed: int | None = None, options: Any = None) -> None:
             if seed == 1 and self.fatal:
                 os.kill(os.getpid(), signal.SIGKILL)
             if seed == 1:
                 raise RuntimeError("seed 1 is broken")
-            return original(seed=seed, options=options)
 
-        env.reset = reset  # type: ignore[method-assign]
-        return env
+        return watched_env(config, reset, "reset")
 
 
 def ended(events: list[Event]) -> dict[str, EndEvent]:

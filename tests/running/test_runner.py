@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_runs import EVERY_STEP, contents, fake_env, kill_on_call, killed, stopping_env
+from fake_runs import contents, fake_env, kill_on_call, killed, play
 
 from read_env import files
 from read_env.config import BudgetConfig, CacheConfig, load_preset
@@ -20,10 +20,6 @@ from read_env.errors import ReadEnvError
 from read_env.running.callbacks import Callback
 from read_env.running.requests import RunRequest
 from read_env.running.runner import run
-
-
-def play(request: RunRequest, **kwargs: Any) -> Any:
-    return run(request, env=fake_env(request.config), checkpoint_share=EVERY_STEP, **kwargs)
 
 
 def test_a_run_spends_its_budget_and_leaves_records_and_a_student(request_for: Callable[..., RunRequest]) -> None:
@@ -50,13 +46,7 @@ def test_the_exam_reaches_no_agent(request_for: Callable[..., RunRequest]) -> No
     env = fake_env(request.config)
     exams: list[int] = []
     original = env.step
-
-    def step(action: Any) -> Any:
-        outcome = original(action)
-        seen.append(outcome[4])
-        return outcome
-
-    env.step = step  # type: ignore[method-assign]
+    env.step = lambda action: seen.append((made := original(action))[4]) or made  # type: ignore[method-assign]
     env.reset(seed=0)
     exam = env.distillation.exam
     env.distillation.exam = lambda: exams.append(len(seen)) or exam()  # type: ignore[union-attr]
@@ -66,9 +56,8 @@ def test_the_exam_reaches_no_agent(request_for: Callable[..., RunRequest]) -> No
 
 
 def test_a_finished_run_is_not_run_again(request_for: Callable[..., RunRequest]) -> None:
-    play(request_for("uniform"))
-    again = play(request_for("uniform"))
-    assert again.already_finished
+    assert not play(request_for("uniform")).already_finished
+    assert play(request_for("uniform")).already_finished
     assert not play(request_for("uniform", overwrite=True)).already_finished
 
 
@@ -183,15 +172,9 @@ def test_a_run_killed_inside_a_chunk_or_a_write_ends_with_the_same_bits(
     assert contents(result.directory) == expected
 
 
-def stop_after(request: RunRequest, steps: int, **kwargs: Any) -> None:
-    """Runs ``steps`` steps and then fails."""
-    with pytest.raises(RuntimeError, match="enough"):
-        run(request, env=stopping_env(request.config, steps), **kwargs)
-
-
 def test_a_failed_run_keeps_its_steps_and_says_why(request_for: Callable[..., RunRequest]) -> None:
     request = request_for("uniform")
-    stop_after(request, 3, checkpoint_share=EVERY_STEP)
+    play(request, stop_after=3)
     assert "RuntimeError: enough" in (request.directory / "error.txt").read_text()
     result = play(request)
     assert result.resumed_after == 3
@@ -203,7 +186,7 @@ def test_steps_after_a_rare_checkpoint_are_made_again_with_the_same_bits(
 ) -> None:
     expected = contents(play(request_for("random-candidate", "whole")).directory)
     request = request_for("random-candidate")
-    stop_after(request, 4, checkpoint_share=1e-9)  # none after the first
+    play(request, stop_after=4, checkpoint_share=1e-9)  # none after the first
     assert len(files.read_lines(request.directory / "steps.jsonl")) == 4
     result = play(request)
     assert result.resumed_after == 0
@@ -213,7 +196,7 @@ def test_steps_after_a_rare_checkpoint_are_made_again_with_the_same_bits(
 @pytest.mark.parametrize("damage", ["missing", "cut", "text", "other"])
 def test_a_damaged_checkpoint_is_named_and_nothing_is_lost(request_for: Callable[..., RunRequest], damage: str) -> None:
     request = request_for("uniform")
-    stop_after(request, 3, checkpoint_share=EVERY_STEP)
+    play(request, stop_after=3)
     checkpoint = request.directory / "checkpoint" / "state.pt"
     if damage == "missing":
         checkpoint.unlink()
@@ -233,7 +216,7 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_lost(request_for: Callable
 
 def test_records_shorter_than_the_checkpoint_are_refused(request_for: Callable[..., RunRequest]) -> None:
     request = request_for("uniform")
-    stop_after(request, 3, checkpoint_share=EVERY_STEP)
+    play(request, stop_after=3)
     lines = (request.directory / "steps.jsonl").read_text().splitlines(keepends=True)
     (request.directory / "steps.jsonl").write_text(lines[0])
     with pytest.raises(ReadEnvError, match="holds 1 steps but the checkpoint was made after step 3"):
