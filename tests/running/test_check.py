@@ -20,8 +20,8 @@ LARGE = {"models": {"teacher": "Qwen/Qwen2.5-72B-Instruct", "student": "Qwen/Qwe
 
 
 def rows(**changes):
-    found = check(load_preset("micro", changes))
-    return dict(found.rows), found.ready
+    found, ready = check(load_preset("micro", changes))
+    return dict(found), ready
 
 
 def gib(text):
