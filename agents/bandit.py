@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,7 +59,6 @@ class Bandit(Agent):
     def note(self, view: View, after: View, terminated: bool, info: Mapping[str, Any]) -> None:
         """Read from a step what is no part of the model: the observations before and after it, and its info."""
 
-    @abstractmethod
     def update(self, view: View, allocation: Array, reward: float, after: View, info: Mapping[str, Any]) -> None:
         """Update the model with a step: the observation before it, its allocation and reward, and what followed."""
 

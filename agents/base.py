@@ -9,7 +9,6 @@ which adds batches, checked options, seeding and the file format. A custom agent
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,7 +33,7 @@ class AgentSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Agent(ABC):
+class Agent:
     """Allocation agent over a fixed, ordered set of capabilities.
 
     Args:
@@ -77,9 +76,13 @@ class Agent(ABC):
         """Settings as JSON values, as ``make_agent`` takes them."""
         return self.settings.model_dump(mode="json")
 
-    @abstractmethod
     def allocate(self, view: View, deterministic: bool) -> Array:
         """Allocation for one observation, (|C|,) on the simplex."""
+        raise NotImplementedError(f"{type(self).__name__} has neither allocate nor allocate_all")
+
+    def allocate_all(self, views: list[View], deterministic: bool) -> Array:
+        """Allocations for a batch, (b, |C|)."""
+        return np.stack([self.allocate(view, deterministic) for view in views])
 
     def predict(
         self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = False
@@ -98,19 +101,13 @@ class Agent(ABC):
             float32 weights on the simplex, (|C|,) or (b, |C|), and ``state``.
         """
         views, batched = parse(observation, self.size)
-        actions = np.stack([self.allocate(view, deterministic) for view in views]).astype(np.float32)
+        actions = self.allocate_all(views, deterministic).astype(np.float32)
         return (actions if batched else actions[0]), state
 
-    def observe(  # noqa: B027  (not abstract: most controls have nothing to learn)
-        self,
-        observation: Observation,
-        action: npt.ArrayLike,
-        reward: float,
-        next_observation: Observation,
-        terminated: bool,
-        truncated: bool,
-        info: Mapping[str, Any],
-    ) -> None:
+    def observe(
+        self, observation: Observation, action: npt.ArrayLike, reward: float, next_observation: Observation,
+        terminated: bool, truncated: bool, info: Mapping[str, Any],
+    ) -> None:  # fmt: skip
         """Learn from one finished step. Does nothing unless overridden."""
 
     def learn(
@@ -156,14 +153,14 @@ class Agent(ABC):
         except (KeyError, TypeError, ValueError) as error:
             raise ReadEnvError(f"this is no state of agent {self.name!r}: {type(error).__name__} {error}") from error
 
-    def check_saving(self) -> None:  # noqa: B027  (most agents can always be saved)
+    def check_saving(self) -> None:
         """Check that the agent can be saved.
 
         Raises:
             ReadEnvError: something that it learned would be lost.
         """
 
-    def check_task(self, requirement: Array) -> None:  # noqa: B027
+    def check_task(self, requirement: Array) -> None:
         """Check that the agent can act on a task; called before a run starts.
 
         Args:
@@ -180,13 +177,5 @@ class Agent(ABC):
             ReadEnvError: something that it learned would be lost.
         """
         self.check_saving()
-        storage.write(
-            path,
-            {
-                "agent": self.name,
-                "capabilities": list(self.capabilities),
-                "options": self.options,
-                "seed": self.seed,
-                "state": self.state_dict(),
-            },
-        )
+        made_from = {"agent": self.name, "capabilities": list(self.capabilities), "options": self.options}
+        storage.write(path, {**made_from, "seed": self.seed, "state": self.state_dict()})

@@ -21,7 +21,7 @@ import numpy as np
 
 from read_env.agents.base import Agent
 from read_env.agents.interaction import StepCallback
-from read_env.agents.observation import Array, Observation, View
+from read_env.agents.observation import Observation
 from read_env.agents.options import check_names
 from read_env.errors import ReadEnvError
 
@@ -74,9 +74,6 @@ class CustomAgent(Agent):
     @property
     def options(self) -> dict[str, Any]:
         return dict(self._options)
-
-    def allocate(self, view: View, deterministic: bool) -> Array:
-        raise TypeError("a custom agent is asked through predict")  # pragma: no cover - predict is overridden
 
     def predict(
         self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = False

@@ -87,12 +87,8 @@ class PublishedBandit(Bandit):
         self._model = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            **super().state_dict(),
-            "inputs": self._inputs,
-            "rewards": self._rewards,
-            "observed": self._observed,
-        }
+        own = {"inputs": self._inputs, "rewards": self._rewards, "observed": self._observed}
+        return {**super().state_dict(), **own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)

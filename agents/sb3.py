@@ -21,7 +21,7 @@ from pydantic import Field
 
 from read_env.agents.base import Agent, AgentSettings
 from read_env.agents.interaction import StepCallback
-from read_env.agents.observation import Array, Observation, View, parse
+from read_env.agents.observation import Array, View
 from read_env.agents.sb3_bridge import BlankEnv, PrivateGenerators, StepCap, VectorObservation
 from read_env.envs.wrappers import CandidateAllocation, SoftmaxAllocation
 from read_env.errors import ReadEnvError
@@ -127,19 +127,8 @@ class Sb3Agent(Agent):
         k = min(3, self.size)  # a suite may have fewer capabilities than the top three needs
         return CandidateAllocation(env, k=k, mask_free=self.actions == "mask-free")
 
-    def allocate(self, view: View, deterministic: bool) -> Array:
-        return self._decide([view], deterministic)[0]
-
-    def predict(
-        self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = False
-    ) -> tuple[np.ndarray, Any]:
-        """Allocations for one observation or a batch, which goes through the policy at once."""
-        views, batched = parse(observation, self.size)
-        weights = self._decide(views, deterministic).astype(np.float32)
-        return (weights if batched else weights[0]), state
-
-    def _decide(self, views: list[View], deterministic: bool) -> Array:
-        """Weights for the bare environment, (n, |C|)."""
+    def allocate_all(self, views: list[View], deterministic: bool) -> Array:
+        """Allocations for a batch, which goes through the policy at once."""
         vectors = np.stack([view.vector() for view in views]).astype(np.float32)
         situations = [(view.requirement, view.profile, view.last_allocation) for view in views]
         more = {}

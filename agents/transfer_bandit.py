@@ -10,6 +10,7 @@ task, so ``learn`` on other tasks and seeds is a warm start.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import gymnasium as gym
@@ -65,15 +66,7 @@ class ReadBandit(Bandit):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         s = self.settings
-        prior = TransferPrior(
-            learning=s.prior_learning,
-            learning_sd=s.prior_learning_sd,
-            transfer_sd=s.prior_transfer_sd,
-            neglect=s.prior_neglect,
-            neglect_sd=s.prior_neglect_sd,
-            interference_sd=s.prior_interference_sd,
-            noise=s.prior_noise,
-        )
+        prior = TransferPrior(**{part.name: getattr(s, f"prior_{part.name}") for part in fields(TransferPrior)})
         self.model = TransferModel(self.size, prior)
         self._form: UtilityForm = "weighted_mean"
         self._share = 1.0 / s.steps  # of the budget that a step takes
@@ -162,13 +155,8 @@ class ReadBandit(Bandit):
         return {**super().scalars(), "noise": float(self.model.posterior().noise.mean())}
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            **super().state_dict(),
-            "model": self.model.state_dict(),
-            "form": self._form,
-            "share": self._share,
-            "chunks": self._chunks,
-        }
+        own = {"form": self._form, "share": self._share, "chunks": self._chunks}
+        return {**super().state_dict(), "model": self.model.state_dict(), **own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)

@@ -273,7 +273,7 @@ class DistillationEnv(gym.Env):
             "card": self.card.model_dump(mode="json"),
             "trace": [asdict(point) for point in self._trace],
             "ended": self._ended,
-            "np_random": _plain(self.np_random.bit_generator.state),
+            "np_random": self.np_random.bit_generator.state,
             "np_random_seed": self._np_random_seed,
             "distillation": self._process().snapshot(),
         }
@@ -403,10 +403,3 @@ def spaces_of(size: int) -> tuple[spaces.Box, spaces.Dict]:
         "last_gain": spaces.Box(-1.0, 1.0, (size,), np.float32),
     }
     return shares, spaces.Dict(observations)
-
-
-def _plain(value: Any) -> Any:
-    """State of a generator with numpy scalars converted to Python numbers."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value.item() if isinstance(value, np.generic) else value

@@ -76,18 +76,11 @@ def _capabilities(suite_name: str) -> list[tuple[str, str]]:
     rows = []
     for capability in suite:
         report = diversity(capability, _DRAWN)
-        easy, medium, hard = (
-            sum(t.tertiles[k] * t.drawn for t in report.templates.values())
-            / sum(t.drawn for t in report.templates.values())
-            for k in range(3)
-        )
+        drawn = sum(t.drawn for t in report.templates.values())
+        easy, medium, hard = (sum(t.tertiles[k] * t.drawn for t in report.templates.values()) / drawn for k in range(3))
         templates = ", ".join(f"{name} {t.distinct_share:.0%}" for name, t in report.templates.items())
-        rows.append(
-            (
-                capability.name,
-                f"easy {easy:.0%}, medium {medium:.0%}, hard {hard:.0%}; distinct of each template: {templates}",
-            )
-        )
+        shares = f"easy {easy:.0%}, medium {medium:.0%}, hard {hard:.0%}"
+        rows.append((capability.name, f"{shares}; distinct of each template: {templates}"))
     return [
         *rows,
         ("NAME=FILE.jsonl", "prompts of a file, after the name of a suite and a comma"),

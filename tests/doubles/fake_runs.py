@@ -23,6 +23,9 @@ SMALL = {
     "task": "bookkeeper",
 }
 
+#: Makes requests: the fixture ``request_for``.
+Make = Callable[..., RunRequest]
+
 #: A checkpoint after every step, however short the step.
 EVERY_STEP = 1e9
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fake_runs import contents, play, watched_env
+from fake_runs import Make, contents, play, watched_env
 
 from read_env.errors import ReadEnvError
 from read_env.running.agents import AgentSpec
-from read_env.running.requests import RunRequest
 from read_env.running.runner import run
 
 MODULE = """
@@ -63,9 +61,7 @@ def test_what_is_no_agent_is_explained(text: str, message: str) -> None:
         AgentSpec.parse(text)
 
 
-def test_somebodys_learning_agent_is_resumed_by_showing_it_again_what_it_saw(
-    request_for: Callable[..., RunRequest], module: str
-) -> None:
+def test_somebodys_learning_agent_is_resumed_by_showing_it_again_what_it_saw(request_for: Make, module: str) -> None:
     whole, parts = (request_for(f"{module}:Drifting", folder) for folder in ("whole", "parts"))
     play(whole)
     play(parts, stop_after=4)
@@ -74,7 +70,7 @@ def test_somebodys_learning_agent_is_resumed_by_showing_it_again_what_it_saw(
 
 
 def test_an_agent_that_decides_otherwise_when_asked_again_is_not_resumed_silently(
-    request_for: Callable[..., RunRequest], module: str
+    request_for: Make, module: str
 ) -> None:
     request = request_for(f"{module}:Unsteady")
     play(request, stop_after=2)
@@ -82,7 +78,7 @@ def test_an_agent_that_decides_otherwise_when_asked_again_is_not_resumed_silentl
         play(request)
 
 
-def test_state_of_a_policy_is_carried_from_step_to_step(request_for: Callable[..., RunRequest], module: str) -> None:
+def test_state_of_a_policy_is_carried_from_step_to_step(request_for: Make, module: str) -> None:
     seen: list[Any] = []
     request = request_for(f"{module}:Drifting")
     run(request, env=watched_env(request.config, lambda action: seen.append(np.array(action))))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_runs import contents, fake_env, watched_env
+from fake_runs import Make, contents, fake_env, watched_env
 from fake_runs import play as made_alone
 from rich.console import Console
 
@@ -151,9 +151,7 @@ def test_what_of_the_task_an_agent_looks_at(agent: str, keys: list[str | None]) 
         ("one-hot", "polyglot-cashier"),
     ],
 )
-def test_a_derived_run_has_the_records_of_one_that_was_made(
-    request_for: Callable[..., RunRequest], agent: str, task: str
-) -> None:
+def test_a_derived_run_has_the_records_of_one_that_was_made(request_for: Make, agent: str, task: str) -> None:
     source, made, derived = (
         request_for(agent, folder, task=name) for folder, name in [("a", "math"), ("b", task), ("c", task)]
     )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_runs import EVERY_STEP, curves, play
+from fake_runs import EVERY_STEP, Make, curves, play
 from rich.console import Console
 
 from read_env.running.display import ManyRunsDisplay, RunDisplay
@@ -19,7 +18,7 @@ def watched(request: RunRequest, stop_after: int | None = None, **kwargs: Any) -
     play(request, stop_after, callbacks=[TensorBoardCallback(request.directory / "tensorboard", 600)], **kwargs)
 
 
-def test_curves_have_the_documented_tags(request_for: Callable[..., RunRequest]) -> None:
+def test_curves_have_the_documented_tags(request_for: Make) -> None:
     request = request_for("read-bandit-published")
     watched(request)
     tags = curves(request.directory)
@@ -36,7 +35,7 @@ def test_curves_have_the_documented_tags(request_for: Callable[..., RunRequest])
 @pytest.mark.parametrize("checkpoint_share", [EVERY_STEP, 1e-9])
 @pytest.mark.parametrize("stop_after", [1, 4])
 def test_curves_go_on_after_an_interruption_without_gap_or_double(
-    request_for: Callable[..., RunRequest], stop_after: int, checkpoint_share: float
+    request_for: Make, stop_after: int, checkpoint_share: float
 ) -> None:
     whole, parts = (request_for("random-candidate", folder) for folder in ("whole", "parts"))
     watched(whole)
@@ -52,7 +51,7 @@ def shown(request: RunRequest, terminal: bool) -> str:
     return text.getvalue()
 
 
-def test_outside_a_terminal_a_run_is_shown_as_plain_lines(request_for: Callable[..., RunRequest]) -> None:
+def test_outside_a_terminal_a_run_is_shown_as_plain_lines(request_for: Make) -> None:
     text = shown(request_for("task-static"), terminal=False)
     lines = text.splitlines()
     assert len(lines) == 7 and "\x1b" not in text
@@ -60,7 +59,7 @@ def test_outside_a_terminal_a_run_is_shown_as_plain_lines(request_for: Callable[
     assert "step   6        600 of 600 tokens" in lines[6] and "tool_use 50%, code 30%, math 20%" in lines[6]
 
 
-def test_a_terminal_shows_budget_utility_allocation_and_time_left(request_for: Callable[..., RunRequest]) -> None:
+def test_a_terminal_shows_budget_utility_allocation_and_time_left(request_for: Make) -> None:
     text = shown(request_for("task-static"), terminal=True)
     for part in ("a title", "600 of 600 completion tokens (100%)", "utility", "time left", "tool_use", "allocation"):
         assert part in text
