@@ -395,7 +395,7 @@ class DistillationEnv(gym.Env):
 def spaces_of(size: int) -> tuple[spaces.Box, spaces.Dict]:
     """Action and observation space for |C| = ``size`` capabilities."""
     shares = spaces.Box(0.0, 1.0, (size,), np.float32)
-    observations = {
+    observations: dict[str, spaces.Space[Any]] = {
         "requirement": shares,
         "profile": shares,
         "budget": spaces.Box(0.0, 1.0, (1,), np.float32),
