@@ -159,11 +159,12 @@ def error_message(body: Any) -> str:
 
 
 def decoded(content: bytes) -> Any:
-    """JSON value of a body; its text if it is no JSON."""
+    """JSON value of a body, the first of a list (errors of Google's servers); its text if it is no JSON."""
     try:
-        return json.loads(content)
+        body = json.loads(content)
     except ValueError:
         return content.decode("utf-8", "replace")
+    return body[0] if isinstance(body, list) and body else body
 
 
 def _text(content: Any) -> str | None:
