@@ -87,9 +87,10 @@ class ExampleStream:
                 )
             self.skipped.append(example)
             self._cursors[capability][tertile] += 1
+        last = self.skipped[-1]
         raise ReadEnvError(
-            f"models.teacher gives no answer to {_MAX_SKIPPED_IN_A_ROW} prompts of {example['capability']} in a row; the last is "
-            f"{example['prompt'][:60]!r}: {example['reason']}"
+            f"models.teacher gives no answer to {_MAX_SKIPPED_IN_A_ROW} prompts of {last['capability']} in a row; the last is "
+            f"{last['prompt'][:60]!r}: {last['reason']}"
         )
 
     def take(self, capability: int) -> Example:

@@ -186,5 +186,5 @@ def redacted(text: str, models: ModelConfig) -> str:
             before = "" if len(form) >= _LONG_KEY else r"(?<![\w-])" if len(form) >= _SHORT_KEY else _HEADER
             after = "" if len(form) >= _LONG_KEY else r"(?![\w-])"
             pattern = rf"({before}){re.escape(form)}{after}"
-            text = re.sub(pattern, lambda match, name=name: f"{match[1]}${name}", text, flags=re.IGNORECASE)
+            text = re.sub(pattern, rf"\g<1>${name}", text, flags=re.IGNORECASE)
     return text
