@@ -58,6 +58,7 @@ class ChunkReport:
         metrics: token-weighted means over the updates, as in ``UpdateStats``.
         profile_before, profile: (|C|,) capability profile before and after, each in [0, 1].
         exhausted: True in the last step of the budget.
+        skipped: prompts to which the teacher gave no answer: capability, prompt and reason of each.
         seconds: wall-clock seconds by stage: prompts, teacher, cache (answers read from disk), student, probes, other.
         cache: use of the teacher's cache. Like the seconds it is no part of the result: it depends on what earlier
             runs asked.
@@ -77,6 +78,7 @@ class ChunkReport:
     exhausted: bool
     seconds: dict[str, float]
     cache: CacheUse
+    skipped: tuple[dict[str, str], ...] = ()
 
     @property
     def trained_tokens(self) -> int:
@@ -173,6 +175,7 @@ class Distillation:
         except BaseException:  # also an interrupt
             self.restore(before)
             raise
+        skipped, self._stream.skipped = tuple(self._stream.skipped), []
         measured = time.perf_counter()
         cache = self.cache.use - used
         stages = {**self._stream.seconds, "cache": cache.read_seconds}
@@ -181,7 +184,7 @@ class Distillation:
             **stages, "student": training_ended - training_started, "probes": measured - training_ended,
             "other": training_started - started - sum(stages.values()),
         }  # fmt: skip
-        return self._report(allocation, chunk, profile_before, seconds, cache)
+        return self._report(allocation, chunk, profile_before, seconds, cache, skipped)
 
     def dev_profile(self) -> np.ndarray:
         """(|C|,) probe score on the dev split, each in [0, 1]: for calibration at coarse checkpoints."""
@@ -303,7 +306,7 @@ class Distillation:
 
     def _report(
         self, allocation: np.ndarray, chunk: TrainedChunk, profile_before: np.ndarray, seconds: dict[str, float],
-        cache: CacheUse,
+        cache: CacheUse, skipped: tuple[dict[str, str], ...],
     ) -> ChunkReport:  # fmt: skip
         updates, size = chunk.updates, len(self.suite)
         lengths = np.array([len(e) for e in chunk.examples], dtype=np.int64)
@@ -327,6 +330,7 @@ class Distillation:
             exhausted=self.exhausted,
             seconds=seconds,
             cache=cache,
+            skipped=skipped,
         )
 
     # --- evaluation ----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from read_env.reporting import markdown, style
 from read_env.reporting.frames import scores_frame, steps_frame
-from read_env.reporting.markdown import ABSENT, count, markdown_table, number
+from read_env.reporting.markdown import ABSENT, count, markdown_table, number, plural
 from read_env.reporting.runs import Run, load_run
 from read_env.reporting.style import AFTER, HARM, INK, MUTED, NEED, figure, look, save, token_axis
 
@@ -27,6 +27,9 @@ _METRICS = {
     "reward": "share of sampled tokens whose answer the verifier accepts",
     "grad_norm": "of the gradient, before it is clipped",
 }
+
+#: Skipped prompts that a report names.
+_SHOWN = 20
 
 
 def run_report(directory: str | Path) -> Path:
@@ -65,6 +68,7 @@ def run_report(directory: str | Path) -> Path:
             _tokens(run, steps),
             _seconds(steps),
             _cache(steps),
+            _skipped(run),
         ]
     for name, drawn in pictures.items():
         save(drawn, run.path / f"{name}.png")
@@ -170,6 +174,20 @@ def _cache(steps: pd.DataFrame) -> str:
     rows.append(["seconds reading from disk", number(_sums(steps, "seconds").get("cache", 0.0), 2)])
     rows.append(["blocks evicted from disk", count(sums["evictions"])])
     return markdown_table(["teacher's cache, in the steps", ""], rows)
+
+
+def _skipped(run: Run) -> str:
+    """Prompts to which the teacher gave no answer; empty for none."""
+    rows = [
+        [count(step.step), one["capability"], one["prompt"], one["reason"]]
+        for step in run.steps
+        for one in step.skipped or ()
+    ]
+    if not rows:
+        return ""
+    more = f", the first {_SHOWN} of them here and all in `steps.jsonl`" if len(rows) > _SHOWN else ""
+    table = markdown_table(["step", "capability", "prompt", "reason"], rows[:_SHOWN], text_columns=4)
+    return f"The teacher gave no answer to {plural(len(rows), 'prompt')}, skipped without cost{more}:\n\n{table}"
 
 
 @look()

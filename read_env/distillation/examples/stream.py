@@ -6,6 +6,7 @@ on the progress through B and on the capability's own count, never on the other 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,12 @@ from read_env.distillation.teachers.base import TeacherCache
 from read_env.distillation.text.alignment import Alignment
 from read_env.distillation.text.completion import Example
 from read_env.distillation.text.encoding import Encoder
+from read_env.errors import ReadEnvError
+
+_LOG = logging.getLogger(__name__)
+
+#: Consecutive prompts of a capability without an answer after which the teacher counts as unable to answer.
+_MAX_SKIPPED_IN_A_ROW = 32
 
 
 class ExampleStream:
@@ -36,6 +43,7 @@ class ExampleStream:
     Attributes:
         shares: (3,) shares of easy, medium and hard prompts.
         seconds: wall-clock seconds spent on prompts and on the teacher.
+        skipped: prompts without an answer since the last report: their capability, prompt and reason.
     """
 
     def __init__(
@@ -48,20 +56,42 @@ class ExampleStream:
         self.block_size = block_size
         self.shares = np.full(3, 1 / 3)
         self.seconds = {"prompts": 0.0, "teacher": 0.0}
+        self.skipped: list[dict[str, str]] = []
         self._streams = [PromptStream(capability, seed, excluded_hashes) for capability in suite]
         self._taken = [0] * len(suite)
         self._cursors = [[0, 0, 0] for _ in suite]
         self._prompts: dict[tuple[int, int, int], tuple[tuple[Prompt, ...], list[list[int]]]] = {}
-        self._blocks: dict[tuple[int, int], tuple[int, tuple[Example, ...]]] = {}
+        self._blocks: dict[tuple[int, int], tuple[int, tuple[Example | dict[str, str], ...]]] = {}
 
     def peek(self, capability: int) -> Example:
-        """Next example of a capability; the teacher answers its block if it hasn't yet."""
-        tertile, block, offset = self._position(capability)
-        held = self._blocks.get((capability, tertile))
-        if held is None or held[0] != block:
-            held = (block, self._answer_block(capability, tertile, block))
-            self._blocks[capability, tertile] = held
-        return held[1][offset]
+        """Next example of a capability; the teacher answers its block if it hasn't yet.
+
+        Prompts without an answer are skipped. The order of difficulty stays, since a skipped prompt is not taken.
+
+        Raises:
+            ReadEnvError: the teacher gives no answer to many prompts in a row.
+        """
+        for _ in range(_MAX_SKIPPED_IN_A_ROW):
+            tertile, block, offset = self._position(capability)
+            held = self._blocks.get((capability, tertile))
+            if held is None or held[0] != block:
+                held = (block, self._answer_block(capability, tertile, block))
+                self._blocks[capability, tertile] = held
+            example = held[1][offset]
+            if isinstance(example, Example):
+                return example
+            if not self.skipped:
+                _LOG.warning(
+                    "the teacher gives no answer to a prompt of %s, which is skipped: %r (%s)",
+                    *(example["capability"], example["prompt"][:60], example["reason"]),
+                )
+            self.skipped.append(example)
+            self._cursors[capability][tertile] += 1
+        last = self.skipped[-1]
+        raise ReadEnvError(
+            f"models.teacher gives no answer to {_MAX_SKIPPED_IN_A_ROW} prompts of {last['capability']} in a row; the last is "
+            f"{last['prompt'][:60]!r}: {last['reason']}"
+        )
 
     def take(self, capability: int) -> Example:
         """Next example of a capability; advances the stream."""
@@ -81,13 +111,15 @@ class ExampleStream:
         return prompt
 
     def state_dict(self) -> dict[str, Any]:
-        """Positions in all streams."""
-        return {"taken": list(self._taken), "cursors": [list(c) for c in self._cursors]}
+        """Positions in all streams, and prompts that were skipped since the last report."""
+        state = {"taken": list(self._taken), "cursors": [list(c) for c in self._cursors]}
+        return state | ({"skipped": [dict(one) for one in self.skipped]} if self.skipped else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the positions of a ``state_dict``."""
         self._taken = list(state["taken"])
         self._cursors = [list(c) for c in state["cursors"]]
+        self.skipped = [dict(one) for one in state.get("skipped", ())]
 
     def _position(self, capability: int) -> tuple[int, int, int]:
         """Tertile of the next prompt, block in the tertile, offset in the block."""
@@ -99,12 +131,18 @@ class ExampleStream:
         self._taken[capability] += 1
         self._cursors[capability][tertile] += 1
 
-    def _answer_block(self, capability: int, tertile: int, block: int) -> tuple[Example, ...]:
+    def _answer_block(self, capability: int, tertile: int, block: int) -> tuple[Example | dict[str, str], ...]:
+        """Examples of a block; capability, prompt and reason in place of one without an answer."""
         prompts, prompt_ids = self._prompt_block(capability, tertile, block)
         started = time.perf_counter()
         answers = self.cache.complete([p.text for p in prompts])
         self.seconds["teacher"] += time.perf_counter() - started
-        return tuple(map(self.alignment, prompts, prompt_ids, answers))
+        return tuple(
+            {"capability": prompt.capability, "prompt": prompt.text, "reason": answer.skipped}
+            if answer.skipped
+            else self.alignment(prompt, ids, answer)
+            for prompt, ids, answer in zip(prompts, prompt_ids, answers, strict=True)
+        )
 
     def _prompt_block(self, capability: int, tertile: int, block: int) -> tuple[tuple[Prompt, ...], list[list[int]]]:
         """Prompts of a block and their token ids."""
