@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from read_env.records import RecordError
 from read_env.reporting import markdown, style
-from read_env.reporting.markdown import ABSENT, count, markdown_table, number, p_value, plus_minus
+from read_env.reporting.markdown import ABSENT, count, markdown_table, number, p_value, plural, plus_minus
 from read_env.reporting.runs import Run, load_run, load_runs, load_scores, load_steps, load_training
 from read_env.reporting.statistics import mean_interval, spearman
 from read_env.reporting.style import look, panels, save, token_axis
@@ -30,6 +30,9 @@ _METRICS = {
     "reward": "share of sampled tokens whose answer the verifier accepts",
     "grad_norm": "of the gradient, before it is clipped",
 }
+
+#: Skipped prompts that a report names.
+_SHOWN = 20
 
 
 #: Episodes in the running mean.
@@ -73,6 +76,7 @@ def run_report(directory: str | Path) -> Path:
             _tokens(run, steps),
             _seconds(steps),
             _cache(steps),
+            _skipped(run),
         ]
     return markdown.write_page(page, [*blocks, *origin])
 
@@ -163,6 +167,20 @@ def _cache(steps: pd.DataFrame) -> str:
         ["blocks evicted from disk", count(sums["evictions"])],
     ]
     return markdown_table(["teacher's cache, in the steps", ""], rows)
+
+
+def _skipped(run: Run) -> str:
+    """Prompts to which the teacher gave no answer; empty for none."""
+    rows = [
+        [count(step.step), one["capability"], one["prompt"], one["reason"]]
+        for step in run.steps
+        for one in step.skipped or ()
+    ]
+    if not rows:
+        return ""
+    more = f", the first {_SHOWN} of them here and all in `steps.jsonl`" if len(rows) > _SHOWN else ""
+    table = markdown_table(["step", "capability", "prompt", "reason"], rows[:_SHOWN], text_columns=4)
+    return f"The teacher gave no answer to {plural(len(rows), 'prompt')}, skipped without cost{more}:\n\n{table}"
 
 
 def profile_picture(scores: pd.DataFrame, splits: Sequence[str]) -> Figure:

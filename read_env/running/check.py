@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from read_env.capabilities import get_suite
 from read_env.config import Config, ModelConfig
 from read_env.distillation.loading import shares_base
 from read_env.distillation.models.placement import Placement, place
@@ -20,7 +21,7 @@ from read_env.distillation.models.sources import ModelSource, architecture_of, f
 from read_env.distillation.models.weights import count_parameters, empty_model, load_encoder, prune_layers
 from read_env.distillation.teachers.remote import REMOTE
 from read_env.distillation.teachers.vllm import VLLM
-from read_env.distillation.text.lengths import Lengths, measure_lengths
+from read_env.distillation.text.lengths import Lengths, Reader, measure_lengths
 from read_env.running.check_remote import Rows, check_remote
 from read_env.running.check_speed import step_seconds
 
@@ -117,7 +118,7 @@ def _side(config: Config, role: str) -> Side:
 
 def _lengths(config: Config, side: Side) -> Lengths:
     encoder = load_encoder(side.source, side.model.config, trust_remote_code=config.models.trust_remote_code)
-    return measure_lengths(config, encoder, side.model)
+    return measure_lengths(get_suite(config.suite), Reader.of(side.role, encoder, side.model), config)
 
 
 def memory(config: Config, teacher: Side | None, student: Side) -> list[Part]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from read_env.config import Config
-from read_env.distillation.teachers.remote import KEY_VARIABLES, REMOTE, key_variable, look
+from read_env.distillation.teachers.remote import REMOTE
+from read_env.distillation.teachers.remote_endpoint import KEY_VARIABLES, key_variable, look
 from read_env.losses import get_objective
 
 Rows = list[tuple[str, str]]

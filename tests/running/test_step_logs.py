@@ -89,6 +89,7 @@ def test_a_teacher_of_text_has_no_divergences_to_report(tmp_path: Path) -> None:
     loaded = load("embedded:micro/teacher")
     tokenizer = loaded.encoder.tokenizer
     tokenizer.add_tokens(["a token of the teacher's own"])
+    loaded.model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     loaded.model.save_pretrained(tmp_path / "teacher")
     tokenizer.save_pretrained(tmp_path / "teacher")
     steps = played(tmp_path / "run", models={"teacher": str(tmp_path / "teacher")}, distill={**DISTILL, "loss": "sft"})
