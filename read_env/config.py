@@ -6,21 +6,19 @@ beside every run. The text below a field is its help on the command line.
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import sys
 import warnings
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar, Literal
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from read_env.deprecated import rename_fields
 from read_env.errors import ReadEnvError, unknown
+from read_env.remote_settings import base_url, request_body, without_secrets
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,8 +26,13 @@ else:
     import tomli as tomllib
 
 
-#: Names of headers and of query parameters that hold secrets.
-_SECRET = re.compile(r"auth|key|token|secret|passw|cookie|signature|^sig$", re.IGNORECASE)
+#: Default of the fields that depend on the models; ``read_env.distillation.defaults.resolve`` replaces it by a value.
+AUTO: Any = "auto"
+if TYPE_CHECKING:  # whatever reads a configuration gets a resolved one
+    AutoInt, AutoFloat = int, float
+else:
+    AutoInt = Annotated[int, Field(gt=0)] | Literal["auto"]
+    AutoFloat = Annotated[float, Field(gt=0)] | Literal["auto"]
 
 
 class _Settings(BaseModel):
@@ -85,7 +88,7 @@ class ModelConfig(_Settings):
     """Share of each GPU's memory that vLLM reserves for a teacher ``vllm:NAME``. The default leaves half to the student."""
     vllm_tensor_parallel_size: int = Field(1, gt=0)
     """Number of GPUs over which vLLM shards the teacher."""
-    remote_base_url: str = ""
+    remote_base_url: Annotated[str, AfterValidator(base_url)] = ""
     """Base URL of the OpenAI-compatible server of a teacher ``remote:NAME``, such as http://localhost:8000/v1. The key is
     read from $READ_ENV_API_KEY: the URL is written beside every run, so one with a user, a password or a query is
     refused."""
@@ -106,61 +109,14 @@ class ModelConfig(_Settings):
     remote_reasoning: Literal["drop", "keep"] = "drop"
     """Reasoning of the remote teacher, in a field of its own or in <think> tags. ``drop``: the student learns the answer
     alone. ``keep``: it learns <think>reasoning</think> before the answer, and these tokens count against B as well."""
-    remote_extra_body: str = ""
+    remote_extra_body: Annotated[str, BeforeValidator(request_body)] = ""
     """Further parameters of each request: a JSON object, or a table in TOML, such as {"top_p": 0.9}. null removes a parameter
     that is sent otherwise, such as {"max_tokens": null, "max_completion_tokens": 4096}."""
-    remote_extra_headers: dict[str, str] = {}
+    remote_extra_headers: Annotated[dict[str, str], AfterValidator(without_secrets)] = {}
     """Further HTTP headers, such as api-key $READ_ENV_API_KEY. A value $NAME is read from the environment: the settings are
     written beside every run."""
-    remote_extra_query: dict[str, str] = {}
+    remote_extra_query: Annotated[dict[str, str], AfterValidator(without_secrets)] = {}
     """Query of every request, such as api-version 2024-10-21. A value $NAME is read from the environment."""
-
-    @field_validator("remote_base_url")
-    @classmethod
-    def _holds_no_secret(cls, url: str) -> str:
-        if "@" in url or "?" in url:
-            raise ValueError(
-                "has a user, a password or a query in it ('@' or '?'), which would be written into every run's directory; "
-                "right would be http(s)://HOST/v1, with the key in $READ_ENV_API_KEY and a query in models.remote_extra_query"
-            )
-        try:
-            parts = urlsplit(url)
-            fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:  # malformed brackets or port
-            fits = False
-        if url and not fits:
-            raise ValueError(f"is {url!r}; right would be http(s)://HOST/v1")
-        base = url.rstrip("/").removesuffix("/completions").removesuffix("/chat")
-        if base != url.rstrip("/"):
-            raise ValueError(f"is {url!r}, the address of one request; right would be {base}")
-        return url
-
-    @field_validator("remote_extra_body", mode="before")
-    @classmethod
-    def _is_an_object(cls, value: Any) -> str:
-        try:
-            found = json.loads(value or "{}") if isinstance(value, str) else value
-            fits = isinstance(found, Mapping)
-            text = json.dumps(found, sort_keys=True, allow_nan=False) if fits else ""
-        except (TypeError, ValueError):  # malformed JSON, or a date of TOML
-            fits = False
-        if not fits:
-            raise ValueError('is no JSON object; right would be, for example, {"top_p": 0.9}')
-        taken = sorted({"messages", "model", "stream", "n"} & set(found))
-        if taken:
-            raise ValueError(f"sets {', '.join(taken)}, which read-env itself decides; right would be other parameters")
-        return text if found else ""
-
-    @field_validator("remote_extra_headers", "remote_extra_query")
-    @classmethod
-    def _names_secrets_only(cls, values: dict[str, str]) -> dict[str, str]:
-        for name, value in values.items():
-            if _SECRET.search(name) and not value.startswith("$"):
-                raise ValueError(
-                    f"has a value of {name!r} that looks like a secret and would be written into every run's directory; right "
-                    "would be the name of a variable that holds it, such as $READ_ENV_API_KEY"
-                )
-        return values
 
 
 class BudgetConfig(_Settings):
@@ -170,8 +126,8 @@ class BudgetConfig(_Settings):
 
     total_tokens: int = Field(120_000, gt=0)
     """B: completion tokens of a run."""
-    step_tokens: int = Field(6_000, gt=0)
-    """Completion tokens per decision step. The default keeps the probes below a fifth of a step's time."""
+    step_tokens: AutoInt = AUTO
+    """Completion tokens per decision step. ``auto``: a twentieth of B, and at least 16 completions."""
 
     @property
     def steps(self) -> int:
@@ -180,7 +136,7 @@ class BudgetConfig(_Settings):
         >>> BudgetConfig(total_tokens=120_000, step_tokens=6_000).steps
         20
         """
-        return max(1, round(self.total_tokens / self.step_tokens))
+        return max(1, round(self.total_tokens / self.step_tokens)) if self.step_tokens != AUTO else 20
 
 
 class DistillConfig(_Settings):
@@ -190,15 +146,18 @@ class DistillConfig(_Settings):
 
     loss: str = "fkl"
     """Objective; ``read-env list losses`` describes each."""
-    learning_rate: float = Field(3e-4, gt=0)
-    """Learning rate of AdamW, constant over the run. The default suits the micro models; large ones need less."""
+    learning_rate: AutoFloat = AUTO
+    """Learning rate of AdamW, constant over the run. ``auto``: by the student's size, from 3e-4 below 50 M parameters to 2e-5
+    from 2 B on (the default of TRL's SFT and GKD trainers); for LoRA ten times as much (Schulman, "LoRA Without Regret",
+    2025) up to 1e-3; for grpo and rlad a tenth."""
     weight_decay: float = Field(0.0, ge=0)
     """Weight decay of AdamW."""
-    tokens_per_update: int = Field(400, gt=0)
-    """Completion tokens per optimizer step. Counted in tokens, so that every capability gets as many updates per token."""
-    micro_batch_tokens: int = Field(16_384, gt=0)
+    tokens_per_update: AutoInt = AUTO
+    """Completion tokens per optimizer step. Counted in tokens, so that every capability gets as many updates per token.
+    ``auto``: 32 completions as long as the mean reference, and at most a quarter of a step."""
+    micro_batch_tokens: AutoInt = AUTO
     """Padded tokens per forward pass of the student; larger optimizer steps are accumulated. On out-of-memory it is
-    halved."""
+    halved. ``auto``: as many as need about 4 GiB, by the student's shape, in [512, 16384]."""
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradient clipping: maximum norm."""
     teacher_top_k: int = Field(8, gt=0)
@@ -231,8 +190,9 @@ class DistillConfig(_Settings):
     """Loss mixed-kl: share of forward KL at the start."""
     mixed_kl_end: float = Field(0.5, ge=0, le=1)
     """Loss mixed-kl: share of forward KL at the end of a linear schedule."""
-    max_completion_tokens: int = Field(40, gt=0)
-    """Maximum length of a completion in tokens; longer ones are cut."""
+    max_completion_tokens: AutoInt = AUTO
+    """Maximum length of a completion in tokens; longer ones are cut. ``auto``: 1.5 times the longest reference, at least 256
+    for students from 50 M parameters on (TRL's GRPO trainer has 256), within the student's context."""
     overlong_prompts: Literal["skip", "error"] = "skip"
     """Lines of a file whose prompt leaves no room for a completion in the context of a model. ``skip``: they are left out
     and counted in the record. ``error``: the run is refused before it starts."""
@@ -366,16 +326,27 @@ def preset_names() -> tuple[str, ...]:
 def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Config:
     """Configuration of a preset, with nested overrides merged in before validation.
 
+    A preset may name another one that it changes: ``extends = "smollm2"``, or a path relative to its own file.
+
     Args:
         name: a shipped preset or the path of a ``.toml`` file.
         overrides: nested field values.
 
     Raises:
-        ReadEnvError: unknown preset, malformed file, or a field that is unknown or out of range.
+        ReadEnvError: unknown preset, malformed file, presets that extend each other, or a field that is unknown or out of
+            range.
 
     >>> load_preset("micro", {"budget": {"total_tokens": 80_000}}).budget.total_tokens
     80000
     """
+    merged = _merge(_preset_values(name), rename_fields(overrides or {}))
+    return make_config({**merged, "preset": name}, f"preset {name!r}")
+
+
+def _preset_values(name: str, extended_by: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Values of a preset, over those of the preset that it extends."""
+    if name in extended_by:
+        raise ReadEnvError(f"presets extend each other: {' -> '.join([*extended_by, name])}")
     if name.endswith(".toml"):
         path = Path(name).expanduser()
         if not path.is_file():
@@ -385,15 +356,21 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Config
         except (OSError, UnicodeDecodeError) as error:
             raise ReadEnvError(f"preset {name!r} can't be read as UTF-8 text: {error}") from None
     elif name in preset_names():
-        text = (resources.files("read_env") / "presets" / f"{name}.toml").read_text()
+        text = (resources.files("read_env") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
     else:
         raise unknown("preset", name, preset_names())
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ReadEnvError(f"preset {name!r} is not valid TOML: {error}") from None
-    merged = _merge(rename_fields(values), rename_fields(overrides or {}))
-    return make_config({**merged, "preset": name}, f"preset {name!r}")
+    base = values.pop("extends", None)
+    if base is None:
+        return rename_fields(values)
+    if not isinstance(base, str):
+        raise ReadEnvError(f"preset {name!r}: extends is {base!r}; right would be the name of a preset or a .toml file")
+    if base.endswith(".toml"):
+        base = str(Path(name).expanduser().parent / Path(base).expanduser())
+    return _merge(_preset_values(base, (*extended_by, name)), rename_fields(values))
 
 
 def make_config(values: Mapping[str, Any], source: str) -> Config:
@@ -404,11 +381,17 @@ def make_config(values: Mapping[str, Any], source: str) -> Config:
         raise ReadEnvError(describe(error, source)) from None
 
 
+#: Names that pydantic gives to the branches of an ``auto`` field.
+_BRANCHES = ("constrained-int", "constrained-float", "literal['auto']")
+
+
 def describe(error: ValidationError, source: str) -> str:
     """Text of a pydantic error: field, problem and given value, one entry per field."""
     lines = []
     for item in error.errors():
-        field = ".".join(str(part) for part in item["loc"])
+        field = ".".join(str(part) for part in item["loc"] if part not in _BRANCHES)
+        if item["loc"][-1:] == ("literal['auto']",):  # the other branch says more
+            continue
         given = "" if item["type"] in ("missing", "extra_forbidden", "value_error") else f", got {item['input']!r}"
         lines.append(f"{field}: {item['msg'].removeprefix('Value error, ')}{given}")
     return f"{source}: " + "; ".join(lines)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from read_env.capabilities.base import Prompt, Split, Suite
+from read_env.capabilities.base import Capability, Prompt, Split, Suite
 from read_env.capabilities.from_jsonl import FileCapability
 from read_env.capabilities.stream import held_out
 from read_env.config import Config
@@ -108,7 +108,7 @@ def fitting_suite(suite: Suite, limit: LengthLimit, config: Config) -> tuple[Sui
                 skipped[capability.name] = len(excess) - len(prompts)
                 capability = replace(capability, prompts=prompts)
         else:
-            held = [p for split, count in _held_out_sizes(config).items() for p in held_out(capability, split, count)]
+            held = held_out_prompts([capability], config)
             for prompt, too_long in zip(held, limit.excess(held), strict=True):
                 if too_long:
                     raise ReadEnvError(f"{capability.name}, {prompt.text[:60]!r}: {too_long}. {_REMEDY}")
@@ -117,6 +117,11 @@ def fitting_suite(suite: Suite, limit: LengthLimit, config: Config) -> tuple[Sui
 
 
 _REMEDY = "Right would be shorter prompts, a lower distill.max_completion_tokens or a model with a longer context"
+
+
+def held_out_prompts(suite: Iterable[Capability], config: Config) -> list[Prompt]:
+    """Prompts of all held-out sets that a run uses, in the suite's order."""
+    return [p for c in suite for split, count in _held_out_sizes(config).items() for p in held_out(c, split, count)]
 
 
 def _held_out_sizes(config: Config) -> Mapping[Split, int]:
@@ -158,7 +163,7 @@ class Lengths:
 
 def measure_lengths(suite: Suite, reader: Reader, config: Config) -> Lengths:
     """Encode the held-out prompts of a suite and find the longest ones; warn if references exceed the maximum."""
-    prompts = [p for c in suite for split, count in _held_out_sizes(config).items() for p in held_out(c, split, count)]
+    prompts = held_out_prompts(suite, config)
     pairs = reader.encoder.pairs([p.text for p in prompts], [p.reference for p in prompts])
     texts, references = [len(prompt) for prompt, _ in pairs], [len(completion) for _, completion in pairs]
     maximum = config.distill.max_completion_tokens
