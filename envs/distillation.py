@@ -325,7 +325,9 @@ class DistillationEnv(gym.Env):
         """Load the models and return the distillation process. Override it to run on something else."""
         from read_env.distillation.process import Distillation
 
-        return Distillation.load(self.config)
+        distillation = Distillation.load(self.config)
+        self.config = distillation.config  # without ``auto``
+        return distillation
 
     def _process(self) -> Distillation:
         if self.distillation is None:

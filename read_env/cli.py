@@ -35,6 +35,7 @@ from read_env.running.requests import (
     TrainingRequest,
     TransferRequest,
     check_agents,
+    resolved,
 )  # fmt: skip
 
 Rows = list[tuple[str, Any]]
@@ -106,7 +107,7 @@ def _run(request: RunRequest, typed: str) -> int:
     from read_env.running.tensorboard import TensorBoardCallback
 
     agent = request.agent
-    request = replace(request, config=agent.configure(request.config))
+    request = _resolved(replace(request, config=agent.configure(request.config)))
     config, directory, budget = request.config, request.directory, request.config.budget.total_tokens
     _check(config, [agent], [config.task])
     title = f"{agent.label} on {request.task_name}, seed {config.seed}"
@@ -132,7 +133,7 @@ def _train(request: TrainingRequest, typed: str) -> int:
 
     agent, tasks = request.agent, request.tasks or (request.config.task,)
     config = agent.configure(_plain(request.config)).model_copy(update={"task": tasks[0]})
-    request = replace(request, config=config, tasks=tasks)
+    request = _resolved(replace(request, config=config, tasks=tasks))
     directory = request.directory
     _check(config, [], tasks)
     result = train(request, Console(stderr=True))
@@ -151,7 +152,7 @@ def _train(request: TrainingRequest, typed: str) -> int:
 def _compare(request: ComparisonRequest, typed: str) -> int:
     from read_env.running.comparison import compare
 
-    request = replace(request, config=_plain(request.config))
+    request = _resolved(replace(request, config=_plain(request.config)))
     directory = request.directory
     _check(request.config, request.specs, request.tasks or (request.config.task,))
     result = compare(request)
@@ -166,7 +167,7 @@ def _transfer(request: TransferRequest, typed: str) -> int:
     from read_env.running.tensorboard import write_pictures
     from read_env.running.transfer import transfer
 
-    request = replace(request, config=_plain(request.config))
+    request = _resolved(replace(request, config=_plain(request.config)))
     directory = request.directory
     _check(request.config, [], [request.config.task])
     failures = transfer(request)
@@ -295,6 +296,14 @@ def _preset(arguments: Sequence[str]) -> str:
 def _plain(config: Config) -> Config:
     """Configuration without the classes of the command line."""
     return make_config(config.model_dump(), "configuration")
+
+
+def _resolved(request: Any) -> Any:
+    """The request with a value for every ``auto``, which is shown with its reason."""
+    request = resolved(request)
+    for field, value in request.config.reasons.items():
+        print(f"read-env: {field}: auto is {value}", file=sys.stderr)
+    return request
 
 
 def _check(config: Config, agents: Sequence[AgentSpec], tasks: Sequence[str]) -> None:

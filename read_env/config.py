@@ -14,7 +14,16 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from read_env.deprecated import rename_fields
 from read_env.errors import ReadEnvError, unknown
@@ -315,6 +324,19 @@ class Config(_Settings):
     cache: CacheConfig = CacheConfig()
     eval: EvalConfig = EvalConfig()
     reward: RewardConfig = RewardConfig()
+
+    _reasons: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Value and reason of the fields that were ``auto``, once they are resolved: field -> text."""
+        return dict(self._reasons)
+
+    def with_reasons(self, reasons: Mapping[str, str]) -> Config:
+        """Copy of the configuration with these ``reasons``."""
+        copy = self.model_copy()
+        copy._reasons = dict(reasons)
+        return copy
 
 
 def preset_names() -> tuple[str, ...]:

@@ -96,7 +96,13 @@ class Record(BaseModel):
 
 
 class RunStart(Record):
-    """The student before a run. ``requirement`` is the task's requirement vector; ``exam`` is exact match."""
+    """The student before a run. ``requirement`` is the task's requirement vector; ``exam`` is exact match.
+
+    ``score`` names the score of probes and dev (``eval.score``). ``auto`` is value and reason of each setting that was
+    chosen by size and kind of the model.
+    """
+
+    optional = ("score", "auto")
 
     suite: Names = Field(min_length=1)
     task: str
@@ -107,6 +113,8 @@ class RunStart(Record):
     exam: Vector | None = None
     dev_profile: Vector | None = None
     dev_utility: Number | None = None
+    score: str | None = None
+    auto: dict[str, str] | None = None
 
 
 class StepRecord(Record):

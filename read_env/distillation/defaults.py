@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from read_env.capabilities import get_suite
 from read_env.config import AUTO, Config, make_config
 from read_env.distillation.models.sources import find_model
 from read_env.distillation.models.weights import count_parameters, empty_model, load_encoder, prune_layers
 from read_env.distillation.text.encoding import Encoder
-from read_env.distillation.text.lengths import Reader, held_out_prompts
+from read_env.distillation.text.lengths import held_out_prompts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,13 +30,14 @@ _LARGE_COMPLETION = 256
 _MICRO_BATCH = 4 * 2**30
 
 
-def resolve(config: Config, model: torch.nn.Module | None = None, encoder: Encoder | None = None) -> Config:
+def resolve(config: Config, model: PreTrainedModel | None = None, encoder: Encoder | None = None) -> Config:
     """Replace every ``auto`` of a configuration by a value; ``config.reasons`` says why. The values depend on files alone.
 
     Args:
         config: the configuration; one without ``auto`` is returned as it is.
         model: the student, on any device. None: its shapes are read from its files.
-        encoder: encoder of the student's tokenizer. None: it is read from the files.
+        encoder: encoder of the student's tokenizer. None: it is read from the files; with a ``model``, a token is taken for
+            three characters.
 
     Raises:
         ReadEnvError: the student's files are not on this machine, or a split has too few prompts.
@@ -54,12 +57,68 @@ def resolve(config: Config, model: torch.nn.Module | None = None, encoder: Encod
         encoder = load_encoder(source, model.config, trust_remote_code=trust)
         if models.student_layers:
             prune_layers(model, models.student_layers)
-    assert encoder is not None, "a model comes with its encoder"
     reasons: dict[str, str] = {}
-    chosen = _values(sections, model, _lengths(config, encoder), Reader.of("student", encoder, model).context)
+    chosen = _values(sections, model, _lengths(config, encoder))
     for section, field in asked:
         value, reason = chosen[field]
         sections[section][field] = value
         reasons[f"{section}.{field}"] = f"{value:,} ({reason})" if isinstance(value, int) else f"{value:g} ({reason})"
         _LOG.info("%s.%s: auto is %s", section, field, reasons[f"{section}.{field}"])
     return make_config(sections, "configuration").with_reasons(reasons)
+
+
+def _lengths(config: Config, encoder: Encoder | None) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths of the held-out prompts and of their references, tokens."""
+    prompts = held_out_prompts(get_suite(config.suite), config)
+    texts, references = [p.text for p in prompts], [p.reference for p in prompts]
+    pairs = (
+        encoder.pairs(texts, references)
+        if encoder
+        else [(p[::3], r[::3]) for p, r in zip(texts, references, strict=True)]
+    )
+    return np.array([len(prompt) for prompt, _ in pairs]), np.array([len(reference) for _, reference in pairs])
+
+
+def _values(
+    sections: dict[str, Any], model: PreTrainedModel, lengths: tuple[np.ndarray, np.ndarray]
+) -> dict[str, tuple[float, str]]:
+    """Value and reason of every field that can be ``auto``."""
+    size, shape, models = count_parameters(model), model.config.get_text_config(), sections["models"]
+    prompts, references = lengths
+    longest, mean, parameters = int(references.max()), float(references.mean()), f"{size / 1e6:,.1f} M parameters"
+    found: dict[str, tuple[float, str]] = {}
+
+    cut, reason = _rounded_up(1.5 * longest), f"1.5 times the longest reference, {longest} tokens"
+    if size >= _SMALL and cut < _LARGE_COMPLETION:
+        cut, reason = _LARGE_COMPLETION, f"the longest reference has {longest} tokens, answers of models may be longer"
+    context = getattr(shape, "max_position_embeddings", None)
+    room = cut if context is None else max(context - int(prompts.max()), context // 4)
+    if room < cut:
+        cut, reason = room, f"left of the student's context of {context:,} tokens"
+    found["max_completion_tokens"] = cut, reason
+
+    total = sections["budget"]["total_tokens"]
+    step = min(total, max(total // 20, _rounded_up(16 * mean)))
+    found["step_tokens"] = step, f"a twentieth of B, at least 16 completions of {mean:.1f} tokens"
+
+    step = sections["budget"]["step_tokens"] if sections["budget"]["step_tokens"] != AUTO else step
+    update = max(1, min(_rounded_up(32 * mean), step // 4))
+    found["tokens_per_update"] = update, f"32 completions of {mean:.1f} tokens, at most a quarter of a step"
+
+    rate, kind = next(rate for below, rate in _RATES if size < below), f"all of {parameters} are trained"
+    if models["lora_r"]:
+        rate, kind = min(10 * rate, 1e-3), f"LoRA on {parameters}: ten times the rate of all weights"
+    if (loss := sections["distill"]["loss"]) in ("grpo", "rlad"):
+        rate, kind = rate / 10, f"{kind}; a tenth for the policy gradient of {loss}"
+    found["learning_rate"] = float(f"{rate:.1g}"), kind
+
+    # As for ``read-env check``: 34 times the hidden size a layer (Korthikanti et al., 2022), and three copies of the logits.
+    kept = 34 + shape.num_hidden_layers if models["gradient_checkpointing"] else 34 * shape.num_hidden_layers
+    each = 4 * (shape.hidden_size * kept + 3 * shape.vocab_size)
+    fitting = 2 ** int(math.log2(min(max(_MICRO_BATCH / each, 512), 16_384)))
+    found["micro_batch_tokens"] = fitting, f"about {fitting * each / 2**30:.1f} GiB of activations and logits"
+    return found
+
+
+def _rounded_up(tokens: float) -> int:
+    return 8 * math.ceil(tokens / 8)

@@ -22,6 +22,7 @@ from read_env.capabilities.contamination import evaluation_hashes
 from read_env.capabilities.stream import held_out
 from read_env.config import Config
 from read_env.distillation.budget import TokenBudget
+from read_env.distillation.defaults import resolve
 from read_env.distillation.examples.allocation import Quotas, normalise_allocation
 from read_env.distillation.examples.batching import update_groups
 from read_env.distillation.examples.curriculum import tertile_shares
@@ -131,6 +132,7 @@ class Distillation:
                 probabilities and the vocabularies differ.
         """
         torch.set_num_threads(config.models.threads)
+        config = resolve(config)
         student = load_student(config)
         teacher = load_teacher(config, student)
         alignment = align(teacher.encoder, student.encoder, config.distill.loss)

@@ -15,12 +15,14 @@ import torch
 
 from read_env.capabilities import get_suite
 from read_env.config import Config, ModelConfig
+from read_env.distillation.defaults import resolve
 from read_env.distillation.loading import shares_base
 from read_env.distillation.models.placement import Placement, place
 from read_env.distillation.models.sources import ModelSource, architecture_of, find_model, missing, not_installed
 from read_env.distillation.models.weights import count_parameters, empty_model, load_encoder, prune_layers
 from read_env.distillation.teachers.remote import REMOTE
 from read_env.distillation.teachers.vllm import VLLM
+from read_env.distillation.text.encoding import Encoder
 from read_env.distillation.text.lengths import Lengths, Reader, measure_lengths
 from read_env.running.check_remote import Rows, check_remote
 from read_env.running.check_speed import step_seconds
@@ -75,6 +77,8 @@ def check(config: Config) -> tuple[Rows, bool]:
     rows, lacking = check_remote(config) if remote else ([], [])
     teacher, student = None if remote else _side(config, "teacher"), _side(config, "student")
     sides = [student] if teacher is None else [teacher, student]
+    config = resolve(config, student.model, None if student.missing else _encoder(config, student))
+    rows += [(field, f"auto is {value}") for field, value in config.reasons.items()]
     for side in sides:
         where, models = str(side.placement), config.models
         if side is teacher and models.teacher.startswith(VLLM):
@@ -117,8 +121,11 @@ def _side(config: Config, role: str) -> Side:
 
 
 def _lengths(config: Config, side: Side) -> Lengths:
-    encoder = load_encoder(side.source, side.model.config, trust_remote_code=config.models.trust_remote_code)
-    return measure_lengths(get_suite(config.suite), Reader.of(side.role, encoder, side.model), config)
+    return measure_lengths(get_suite(config.suite), Reader.of(side.role, _encoder(config, side), side.model), config)
+
+
+def _encoder(config: Config, side: Side) -> Encoder:
+    return load_encoder(side.source, side.model.config, trust_remote_code=config.models.trust_remote_code)
 
 
 def memory(config: Config, teacher: Side | None, student: Side) -> list[Part]:

@@ -16,7 +16,7 @@ from read_env.running.directory import RecordDirectory, RunDirectory
 from read_env.running.display import ManyRunsDisplay
 from read_env.running.identity import RunIdentity
 from read_env.running.pool import EnvFactory, Event, StepEvent, run_all
-from read_env.running.requests import ComparisonRequest, RunRequest
+from read_env.running.requests import ComparisonRequest, RunRequest, resolved
 from read_env.running.reuse import derive, shared_key
 from read_env.running.runner import make_env
 
@@ -55,6 +55,7 @@ def compare(
         ReadEnvError: the directory holds something else, or the request is invalid. Errors of single runs are in the
             result.
     """
+    request = resolved(request)
     runs = request.runs()
     directory = RecordDirectory(request.directory)
     identity = RunIdentity.of_many("comparison", request.config)

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import tyro
 
-from read_env.config import Config
+from read_env.config import AUTO, Config
 from read_env.digests import content_digest
 from read_env.errors import ReadEnvError, unknown
 from read_env.running.agents import AgentSpec, build_agent
 from read_env.running.identity import RunIdentity, card_fingerprint, settings_of
+
+_Request = TypeVar("_Request", "RunRequest", "TrainingRequest", "ComparisonRequest", "TransferRequest")
 
 #: The configuration's fields are options without a prefix: ``--task``, ``--budget.total-tokens``.
 FlatConfig = Annotated[Config, tyro.conf.arg(name="")]
@@ -211,6 +213,19 @@ class TransferRequest:
                 name = f"{label}__seed{seed}"
                 runs[name] = RunRequest(config, self.directory / "runs" / name, exam_at=budgets, label=label)
         return runs
+
+
+def resolved(request: _Request) -> _Request:
+    """The request with a value for every ``auto`` of its configuration.
+
+    Raises:
+        ReadEnvError: the student's files are not on this machine, or a split has too few prompts.
+    """
+    if AUTO not in (*request.config.budget.model_dump().values(), *request.config.distill.model_dump().values()):
+        return request  # torch need not be imported
+    from read_env.distillation.defaults import resolve
+
+    return replace(request, config=resolve(request.config))
 
 
 def step_tokens(budgets: Sequence[int], wanted: int) -> int:

@@ -24,7 +24,7 @@ from read_env.running.callbacks import Callback
 from read_env.running.directory import RunDirectory
 from read_env.running.identity import RunIdentity
 from read_env.running.records import start_record, step_record, summary_record
-from read_env.running.requests import RunRequest
+from read_env.running.requests import RunRequest, resolved
 from read_env.running.tensors import from_tensors, to_tensors
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def run(
     Raises:
         ReadEnvError: the directory can't be used, a checkpoint is damaged, or a step fails.
     """
+    request = resolved(request)
     directory = RunDirectory(request.directory)
     config = request.config.model_dump(mode="json")
     with directory.claim(request.identity, config, overwrite=request.overwrite):
@@ -111,7 +112,9 @@ def _run(
 
     if saved is None:
         profile = info["profile"]
-        start = start_record(env.card, env.suite, profile, _start_exam(env, profile), distillation.dev_profile())
+        start = start_record(
+            config, env.card, env.suite, profile, _start_exam(env, profile), distillation.dev_profile()
+        )
         files.write_json(directory.start, start)
         # From here on there is always a checkpoint: recorded steps without one are an error.
         directory.save_checkpoint(state)

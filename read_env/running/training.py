@@ -25,7 +25,7 @@ from read_env.records import Episode, TrainingSummary
 from read_env.running.agents import TRAINING_RECORD, AgentDriver, build_agent
 from read_env.running.directory import RecordDirectory
 from read_env.running.display import Pace
-from read_env.running.requests import TrainingRequest
+from read_env.running.requests import TrainingRequest, resolved
 from read_env.running.runner import CHECKPOINT_SHARE, make_env
 from read_env.running.tensorboard import agent_scalars, open_writer, profile_scalars, reward_scalars, write_scalars
 from read_env.running.tensors import from_tensors, to_tensors
@@ -77,6 +77,7 @@ def train(
         raise ReadEnvError(f"steps must be above 0, got {request.steps}")
     if not request.tasks:
         raise ReadEnvError("tasks: name at least one")
+    request = resolved(request)
     directory = RecordDirectory(request.directory)
     settings = {**request.config.model_dump(mode="json"), "tasks": list(request.tasks), "steps": request.steps}
     with directory.claim(request.identity, settings, overwrite=request.overwrite):

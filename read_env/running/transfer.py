@@ -14,7 +14,7 @@ from read_env.running.comparison import run_many
 from read_env.running.directory import RecordDirectory, RunDirectory
 from read_env.running.identity import RunIdentity
 from read_env.running.pool import EnvFactory
-from read_env.running.requests import TransferRequest
+from read_env.running.requests import TransferRequest, resolved
 from read_env.running.runner import make_env
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def transfer(
     Raises:
         ReadEnvError: the directory holds something else, or the request is invalid.
     """
+    request = resolved(request)
     runs = request.runs()
     first = next(iter(runs.values()))
     budgets = list(first.exam_at)
