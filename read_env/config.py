@@ -284,6 +284,9 @@ class EvalConfig(_Settings):
     verifier accepts, where a reference is one of many right answers."""
     eval_batch_size: int = Field(256, gt=0)
     """Prompts decoded per batch. On out-of-memory a batch is halved."""
+    score_teacher: Literal["auto", "always", "never"] = "auto"
+    """Evaluation of the teacher on probes and exam, as the ceiling of the student's scores; its tokens don't count against B.
+    ``auto``: unless it is remote, where the answers cost money."""
 
 
 class RewardConfig(_Settings):

@@ -99,10 +99,12 @@ class RunStart(Record):
     """The student before a run. ``requirement`` is the task's requirement vector; ``exam`` is exact match.
 
     ``score`` names the score of probes and dev (``eval.score``). ``auto`` is value and reason of each setting that was
-    chosen by size and kind of the model.
+    chosen by size and kind of the model. ``teacher_exam`` and ``teacher_profile`` are the teacher's exact match on the exam
+    and its score on the probes, for which it generated ``teacher_tokens``, outside B. ``samples`` are the first exam prompts
+    of each capability, with the answers of teacher and student.
     """
 
-    optional = ("score", "auto")
+    optional = ("score", "auto", "teacher_exam", "teacher_profile", "teacher_tokens", "samples")
 
     suite: Names = Field(min_length=1)
     task: str
@@ -115,6 +117,10 @@ class RunStart(Record):
     dev_utility: Number | None = None
     score: str | None = None
     auto: dict[str, str] | None = None
+    teacher_exam: Vector | None = None
+    teacher_profile: Vector | None = None
+    teacher_tokens: Count | None = None
+    samples: tuple[dict[str, str], ...] | None = None
 
 
 class StepRecord(Record):
@@ -122,10 +128,11 @@ class StepRecord(Record):
 
     ``metrics`` is what the objective reported, ``agent`` what the agent did, ``seconds`` the time by stage
     and ``cache`` what was asked of the teacher's cache. The last two tell two runs of the same bits apart.
-    ``skipped`` is ``capability``, ``prompt`` and ``reason`` of each prompt to which the teacher gave no answer.
+    ``skipped`` is ``capability``, ``prompt`` and ``reason`` of each prompt to which the teacher gave no answer. Of the
+    completions (``examples_by_capability``), those in ``cut_by_capability`` were cut at the maximum length.
     """
 
-    optional = ("dev_profile", "dev_utility", "exam", "skipped")
+    optional = ("dev_profile", "dev_utility", "exam", "skipped", "examples_by_capability", "cut_by_capability")
 
     step: Count
     reward: Number
@@ -150,6 +157,8 @@ class StepRecord(Record):
     seconds: Numbers = Field(default_factory=dict)
     cache: Numbers = Field(default_factory=dict)
     skipped: Skipped | None = None
+    examples_by_capability: Vector | None = None
+    cut_by_capability: Vector | None = None
 
 
 class Judgement(Record):
@@ -167,9 +176,13 @@ class Judgement(Record):
 
 
 class RunSummary(Judgement):
-    """The end of a finished run. ``agent`` is the label that reports use; ``derived_from`` names the run it was copied from."""
+    """The end of a finished run.
 
-    optional = ("generated_tokens", "derived_from")
+    ``agent`` is the label that reports use; ``derived_from`` names the run it was copied from. ``samples`` are the distilled
+    student's answers to the samples of the start.
+    """
+
+    optional = ("generated_tokens", "derived_from", "samples")
 
     agent: str
     task: str
@@ -186,6 +199,7 @@ class RunSummary(Judgement):
     profile_start: Vector
     profile: Vector
     derived_from: str | None = None
+    samples: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object: the run, then its judgement, then ``derived_from``."""

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 
 from read_env.capabilities import get_suite
-from read_env.capabilities.base import Split
+from read_env.capabilities.base import Prompt, Split
 from read_env.capabilities.contamination import evaluation_hashes
 from read_env.capabilities.stream import held_out
 from read_env.config import Config
@@ -28,17 +29,21 @@ from read_env.distillation.examples.batching import update_groups
 from read_env.distillation.examples.curriculum import tertile_shares
 from read_env.distillation.examples.stream import ExampleStream
 from read_env.distillation.loading import cached, load_student, load_teacher
-from read_env.distillation.student.evaluation import ProbeSet, exam, probe_profile
+from read_env.distillation.student.evaluation import ProbeSet, answer, exam, probe_profile
 from read_env.distillation.student.on_policy import TrainedChunk, train_on_policy
 from read_env.distillation.student.student import Student
 from read_env.distillation.teachers.base import ScoringTeacher, TeacherCache
 from read_env.distillation.teachers.cache_use import CacheUse
+from read_env.distillation.teachers.evaluation import TeacherScores, evaluate_teacher
+from read_env.distillation.teachers.remote import REMOTE
 from read_env.distillation.text.alignment import Alignment, align
 from read_env.distillation.text.completion import Example
 from read_env.distillation.text.encoding import Encoder
 from read_env.distillation.text.lengths import LengthLimit, Reader, fitting_suite, measure_lengths
 from read_env.errors import DivergedError, ReadEnvError
 
+#: Exam prompts per capability whose answers are recorded.
+_SAMPLES = 2
 #: Dev prompts per capability for objectives that validate.
 _VALIDATION_PROMPTS = 4
 
@@ -52,6 +57,7 @@ class ChunkReport:
         allocation: (|C|,) requested shares of completion tokens; they sum to 1.
         tokens_by_capability: (|C|,) completion tokens trained on.
         examples_by_capability: (|C|,) examples trained on.
+        cut_by_capability: (|C|,) of these, completions cut at the maximum length.
         completion_tokens: completion tokens charged to B.
         prompt_tokens: prompt tokens of the same examples.
         updates: number of optimizer steps.
@@ -69,6 +75,7 @@ class ChunkReport:
     allocation: np.ndarray
     tokens_by_capability: np.ndarray
     examples_by_capability: np.ndarray
+    cut_by_capability: np.ndarray
     completion_tokens: int
     prompt_tokens: int
     updates: int
@@ -213,6 +220,23 @@ class Distillation:
         self.budget = self.budget.count(generated_tokens=generated)
         return profile
 
+    @cached_property
+    def teacher_scores(self) -> TeacherScores | None:
+        """Scores of the teacher on probes and exam; None where ``eval.score_teacher`` says so."""
+        asked = self.config.eval.score_teacher
+        if asked == "never" or (asked == "auto" and self.config.models.teacher.startswith(REMOTE)):
+            return None
+        return evaluate_teacher(self.cache, self.suite, self.config.eval)
+
+    def samples(self) -> list[tuple[Prompt, str]]:
+        """The first exam prompts of every capability with the student's greedily decoded answers."""
+        split, count = self.config.eval.exam_split, self.config.eval.exam
+        prompts = [prompt for c in self.suite for prompt in held_out(c, split, count)[:_SAMPLES]]
+        encoder, texts = self.student.encoder, [prompt.text for prompt in prompts]
+        with self.student.placement.autocast():
+            ids = answer(self.student.model, encoder, texts, self.config.distill.max_completion_tokens)
+        return list(zip(prompts, map(encoder.text, ids), strict=True))
+
     def snapshot(self) -> dict[str, Any]:
         """Whole state of the run as tensors, numbers, strings and lists."""
         version, internal, gauss = self._rng.getstate()
@@ -327,11 +351,14 @@ class Distillation:
         lengths = np.array([len(e) for e in chunk.examples], dtype=np.int64)
         tokens = np.bincount(chunk.capability_ids, weights=lengths, minlength=size).astype(np.int64)
         weights = [u.tokens for u in updates]
+        ends = self.student.encoder.stop_ids
+        cut = [example.token_ids[-1] not in ends for example in chunk.examples]
         return ChunkReport(
             step=self.step_index,
             allocation=allocation,
             tokens_by_capability=tokens,
             examples_by_capability=np.bincount(chunk.capability_ids, minlength=size),
+            cut_by_capability=np.bincount(chunk.capability_ids, weights=cut, minlength=size).astype(np.int64),
             completion_tokens=int(tokens.sum()),
             prompt_tokens=sum(len(e.prompt_ids) for e in chunk.examples),
             updates=len(updates),

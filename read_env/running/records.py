@@ -11,10 +11,11 @@ from read_env.records import Judgement, RunStart, RunSummary, StepRecord
 from read_env.tasks import essential
 
 if TYPE_CHECKING:
-    from read_env.capabilities.base import Suite
+    from read_env.capabilities.base import Prompt, Suite
     from read_env.config import Config
     from read_env.distillation.budget import TokenBudget
     from read_env.distillation.process import ChunkReport
+    from read_env.distillation.teachers.evaluation import TeacherScores
     from read_env.tasks import TaskCard
 
 #: Fields that a step's record takes from ``info`` as they are.
@@ -22,6 +23,7 @@ _FROM_INFO = tuple(
     name
     for name in StepRecord.model_fields
     if name not in ("reward", "exam", "metrics", "agent", "seconds", "cache", "skipped")
+    and not name.startswith(("examples_", "cut_"))
 )
 
 
@@ -32,6 +34,8 @@ def start_record(
     profile: np.ndarray,
     exam: np.ndarray | None,
     dev_profile: np.ndarray | None,
+    teacher: TeacherScores | None,
+    samples: Sequence[tuple[Prompt, str]],
 ) -> dict[str, Any]:
     """``start.json``: the student before the run."""
     return RunStart(
@@ -46,6 +50,14 @@ def start_record(
         dev_utility=None if dev_profile is None else card.utility(dev_profile, suite),
         score=config.eval.score,
         auto=config.reasons or None,
+        teacher_exam=teacher and teacher.exam,
+        teacher_profile=teacher and teacher.profile,
+        teacher_tokens=teacher and teacher.tokens,
+        samples=tuple(
+            {"capability": prompt.capability, "prompt": prompt.text, "reference": prompt.reference, "student": answer}
+            | ({"teacher": teacher.answers[prompt.text]} if teacher else {})
+            for prompt, answer in samples
+        ),
     ).to_json()
 
 
@@ -62,12 +74,15 @@ def step_record(
         seconds=report.seconds,
         cache=report.cache.counts(),
         skipped=report.skipped or None,
+        examples_by_capability=report.examples_by_capability,
+        cut_by_capability=report.cut_by_capability,
     ).to_json()
 
 
 def summary_record(
     config: Config, card: TaskCard, suite: Suite, *, label: str, tokens_before_run: int, budget: TokenBudget,
     start: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], exam: np.ndarray | None,
+    samples: Sequence[tuple[Prompt, str]],
 ) -> dict[str, Any]:  # fmt: skip
     """``summary.json``: the end of a finished run.
 
@@ -81,6 +96,7 @@ def summary_record(
         start: the start record.
         steps: the step records.
         exam: (|C|,) exact match at the end, or None if no exam was held.
+        samples: exam prompts with the distilled student's answers.
     """
     return RunSummary(
         agent=label,
@@ -97,6 +113,7 @@ def summary_record(
         steps=len(steps),
         profile_start=start["profile"],
         profile=steps[-1]["profile"] if steps else start["profile"],
+        samples=tuple(answer for _, answer in samples),
         **judgement(card, suite, config.reward.essential_k, start, steps, exam),
     ).to_json()
 

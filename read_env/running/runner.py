@@ -112,9 +112,11 @@ def _run(
 
     if saved is None:
         profile = info["profile"]
+        exam = _start_exam(env, profile)
         start = start_record(
-            config, env.card, env.suite, profile, _start_exam(env, profile), distillation.dev_profile()
-        )
+            config, env.card, env.suite, profile, exam, distillation.dev_profile(), distillation.teacher_scores,
+            distillation.samples(),
+        )  # fmt: skip
         files.write_json(directory.start, start)
         # From here on there is always a checkpoint: recorded steps without one are an error.
         directory.save_checkpoint(state)
@@ -152,7 +154,7 @@ def _run(
         distillation.save_student(folder)
     summary = summary_record(
         config, env.card, env.suite, label=agent.label, tokens_before_run=agent.tokens_before_run,
-        budget=distillation.budget, start=start, steps=steps, exam=exam,
+        budget=distillation.budget, start=start, steps=steps, exam=exam, samples=distillation.samples(),
     )  # fmt: skip
     files.write_json(directory.summary, summary)
     # Student and optimizer state are large, and a finished run is not resumed.

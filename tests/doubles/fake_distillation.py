@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from read_env.capabilities import get_suite
+from read_env.capabilities.base import Prompt
 from read_env.config import Config
 from read_env.distillation.budget import TokenBudget
 from read_env.distillation.examples.allocation import normalise_allocation
 from read_env.distillation.process import ChunkReport
 from read_env.distillation.teachers.cache_use import CacheUse
+from read_env.distillation.teachers.evaluation import TeacherScores
 from read_env.envs.distillation import DistillationEnv
 from read_env.errors import ReadEnvError
 
@@ -68,6 +70,7 @@ class FakeDistillation:
             allocation=allocation,
             tokens_by_capability=examples * COMPLETION,
             examples_by_capability=examples,
+            cut_by_capability=0 * examples,
             completion_tokens=tokens,
             prompt_tokens=3 * tokens,
             updates=tokens // self.config.distill.tokens_per_update,
@@ -86,6 +89,14 @@ class FakeDistillation:
 
     def exam(self) -> np.ndarray:
         return self.profile**2
+
+    @property
+    def teacher_scores(self) -> TeacherScores:
+        scores = np.full(len(self.suite), 0.9)
+        return TeacherScores(scores, scores, 10 * COMPLETION, {"1+1": "2"})
+
+    def samples(self) -> list[tuple[Prompt, str]]:
+        return [(Prompt("math", "math/0", "1+1", "2", 0.5), f"{self.profile[0]:.2f}")]
 
     def snapshot(self) -> dict[str, Any]:
         version, internal, gauss = self._rng.getstate()

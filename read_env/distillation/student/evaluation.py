@@ -7,6 +7,7 @@ unlike exact match. *Exam*: greedy decoding; the capability's verifier checks th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -114,15 +115,20 @@ def exam(
     prompts.sort(key=lambda p: len(p.text))
     correct = dict.fromkeys(suite.names, 0)
     generated = 0
+    for start in range(0, len(prompts), batch_size):
+        group = prompts[start : start + batch_size]
+        completions = answer(model, encoder, [p.text for p in group], max_new_tokens)
+        for prompt, ids in zip(group, completions, strict=True):
+            correct[prompt.capability] += suite[prompt.capability].verify(prompt, encoder.text(ids))
+            generated += len(ids)
+    return {name: count / per_capability for name, count in correct.items()}, generated
+
+
+def answer(model: PreTrainedModel, encoder: Encoder, texts: Sequence[str], max_new_tokens: int) -> list[list[int]]:
+    """Token ids of the greedily decoded answers to a batch of prompts, which is halved on out-of-memory."""
     decode = partial(
         greedy, model, max_new_tokens=max_new_tokens, stop_ids=encoder.stop_ids, pad_id=encoder.pad_id,
         vocabulary=encoder.vocabulary,
     )  # fmt: skip
     remedy = "a smaller distill.max_completion_tokens"
-    for start in range(0, len(prompts), batch_size):
-        group = prompts[start : start + batch_size]
-        completions = run_with_halving(decode, encoder.prompts([p.text for p in group]), "decoding an exam", remedy)
-        for prompt, ids in zip(group, completions, strict=True):
-            correct[prompt.capability] += suite[prompt.capability].verify(prompt, encoder.text(ids))
-            generated += len(ids)
-    return {name: count / per_capability for name, count in correct.items()}, generated
+    return run_with_halving(decode, encoder.prompts(texts), "decoding an exam", remedy)

@@ -1,0 +1,65 @@
+"""Evaluation of a teacher on the splits that its student is judged on: the ceiling beside the student's scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from read_env.capabilities.base import Split, Suite
+from read_env.capabilities.stream import held_out
+from read_env.config import EvalConfig
+from read_env.distillation.teachers.base import ScoringTeacher, TeacherCache
+
+
+@dataclass(frozen=True)
+class TeacherScores:
+    """Scores of a teacher.
+
+    Attributes:
+        exam: (|C|,) exact match on the exam, in [0, 1].
+        profile: (|C|,) score of the probes, measured as the student's, in [0, 1]; None where the teacher gives no
+            probabilities of references.
+        tokens: completion tokens of its answers. They are not part of B.
+        answers: answers to the exam: prompt -> text.
+    """
+
+    exam: np.ndarray
+    profile: np.ndarray | None
+    tokens: int
+    answers: dict[str, str]
+
+
+def evaluate_teacher(cache: TeacherCache, suite: Suite, config: EvalConfig) -> TeacherScores:
+    """Scores of a cache's teacher; the cache keeps its answers, so that further runs don't ask again."""
+    exam, tokens, answers = _exact_match(cache, suite, config.exam_split, config.exam, config.eval_batch_size)
+    profile = None
+    if config.score == "exact-match":
+        profile, more, _ = _exact_match(cache, suite, "probes", config.probes, config.eval_batch_size)
+        tokens += more
+    elif isinstance(cache.teacher, ScoringTeacher):
+        profile = _likelihood(cache.teacher, suite, config.probes, per_token=config.score == "token-likelihood")
+    return TeacherScores(exam, profile, tokens, answers)
+
+
+def _exact_match(
+    cache: TeacherCache, suite: Suite, split: Split, per_capability: int, block: int
+) -> tuple[np.ndarray, int, dict[str, str]]:
+    """(|C|,) share of right answers on a split, tokens of all answers, and prompt -> answer."""
+    prompts = [prompt for capability in suite for prompt in held_out(capability, split, per_capability)]
+    texts = [prompt.text for prompt in prompts]
+    found = [answer for i in range(0, len(texts), block) for answer in cache.complete(texts[i : i + block])]
+    answers = [cache.teacher.encoder.text(answer.token_ids) for answer in found]
+    right = [suite[p.capability].verify(p, answer) for p, answer in zip(prompts, answers, strict=True)]
+    scores = np.array(right, dtype=float).reshape(len(suite), per_capability).mean(1)
+    return scores, sum(map(len, found)), dict(zip(texts, answers, strict=True))
+
+
+def _likelihood(teacher: ScoringTeacher, suite: Suite, per_capability: int, *, per_token: bool) -> np.ndarray:
+    """(|C|,) mean likelihood of the references of the probes."""
+    prompts = [prompt for capability in suite for prompt in held_out(capability, "probes", per_capability)]
+    texts, references = [prompt.text for prompt in prompts], [prompt.reference for prompt in prompts]
+    scored = teacher.score(texts, [ids for _, ids in teacher.encoder.pairs(texts, references)])
+    log_probs = [one.teacher_log_probs.double() for one in scored if one.teacher_log_probs is not None]
+    means = [(one.mean() if per_token else one.sum()).exp().item() for one in log_probs]
+    return np.array(means).reshape(len(suite), per_capability).mean(1)
