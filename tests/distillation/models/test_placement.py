@@ -81,23 +81,19 @@ def test_what_was_asked_for_is_done(machine):
     assert (str(found.device), found.compute, found.attention) == ("cuda:1", torch.float32, "eager")
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
-def test_a_gpu_that_is_not_there_is_named(machine, device):
-    machine(gpus=0)
-    with pytest.raises(ReadEnvError, match=f"models.device is '{device}', but this process sees 0 CUDA devices"):
+@pytest.mark.parametrize(
+    ("gpus", "device", "message"),
+    [
+        (0, "cuda", ", but this process sees 0 CUDA devices"),
+        (0, "cuda:0", ", but this process sees 0 CUDA devices"),
+        (2, "cuda:2", ", but this process sees 2 CUDA devices"),
+        (0, "gpu", "; right would be auto, cpu, cuda"),
+    ],
+)
+def test_a_device_that_is_not_there_is_named(machine, gpus, device, message):
+    machine(gpus=gpus)
+    with pytest.raises(ReadEnvError, match=f"models.device is '{device}'{message}"):
         place(ModelConfig(device=device), MICRO, trained=False)
-
-
-def test_a_gpu_beyond_those_there_is_named(machine):
-    machine(gpus=2)
-    with pytest.raises(ReadEnvError, match="models.device is 'cuda:2', but this process sees 2 CUDA devices"):
-        place(ModelConfig(device="cuda:2"), MICRO, trained=False)
-
-
-def test_a_device_that_is_none(machine):
-    machine()
-    with pytest.raises(ReadEnvError, match="models.device is 'gpu'; right would be auto, cpu, cuda"):
-        place(ModelConfig(device="gpu"), MICRO, trained=False)
 
 
 def test_autocast_where_weights_and_products_differ(machine):

