@@ -146,24 +146,16 @@ def _random_observation(rng, size: int, budget: float, action=None) -> dict[str,
 def measure_import() -> float:
     """Median seconds of ``import read_env`` in a fresh interpreter, beyond an empty one."""
     code = "import time; t = time.perf_counter(); import read_env; print(time.perf_counter() - t)"
-    runs = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-        for _ in range(5)
-    ]
-    return statistics.median(runs)
+    command = [sys.executable, "-c", code]
+    return statistics.median(float(subprocess.check_output(command, text=True)) for _ in range(5))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="micro")
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument(
-        "--step-tokens",
-        type=int,
-        nargs="*",
-        default=[4_000, 6_000, 10_000],
-        help="completion tokens per step; three sizes at least give a projection",
-    )
+    sizes = "completion tokens per step; three sizes at least give a projection"
+    parser.add_argument("--step-tokens", type=int, nargs="*", default=[4_000, 6_000, 10_000], help=sizes)
     parser.add_argument("--out", type=Path, help="also write the tables here")
     args = parser.parse_args()
 
