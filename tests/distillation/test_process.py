@@ -195,15 +195,6 @@ def test_the_curriculum_goes_from_easy_to_hard_and_uniform_does_not():
     assert np.abs(even.mean(axis=0) - 1 / 3).max() < 0.12
 
 
-@pytest.mark.parametrize("weights", [[-1] + [1] * 7, [0] * 8, [1] * 7, [float("nan")] * 8])
-def test_a_bad_allocation_changes_nothing(distillation, weights):
-    _play(distillation, [UNIFORM])
-    spent = distillation.budget.spent
-    with pytest.raises(ReadEnvError, match="allocation"):
-        distillation.step(weights)
-    assert distillation.budget.spent == spent and distillation.step_index == 1
-
-
 def test_the_saved_student_is_the_student(distillation, tmp_path):
     _play(distillation, [UNIFORM])
     distillation.save_student(tmp_path)
