@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import spaces
 
-from read_env.agents.observation import KEYS
-from read_env.agents.sb3_bridge import BlankEnv
+from read_env.agents.sb3_bridge import BlankSuite
 
 NAMES = ("general", "steer", "reason", "math", "code", "tool", "context", "lingual")
 
 
-class ToyEnv(BlankEnv):
+class ToyEnv(gym.Env):
     """Δs = w·Γ, scaled by 1 − s where it gains and by s where it loses, plus probe noise.
 
     ``steps`` decisions an episode. By default the task needs math and code, which learn slowly
@@ -29,13 +30,25 @@ class ToyEnv(BlankEnv):
         noise: float = 0.005,
         dev_every: int = 5,
     ) -> None:
-        super().__init__(NAMES)
+        size = len(NAMES)
+        self.suite = BlankSuite(NAMES)
+        box = lambda low, width: spaces.Box(low, 1.0, (width,), np.float32)  # noqa: E731
+        self.observation_space = spaces.Dict(
+            {
+                "requirement": box(0.0, size),
+                "profile": box(0.0, size),
+                "budget": box(0.0, 1),
+                "last_allocation": box(0.0, size),
+                "last_gain": box(-1.0, size),
+            }
+        )
+        self.action_space = box(0.0, size)
         self.requirement = np.array(requirement, dtype=np.float64)
         self.transfer = helper_world() if transfer is None else transfer
         self.steps, self.noise, self.dev_every = steps, noise, dev_every
         self.resets = self.taken = 0
         self.actions: list[np.ndarray] = []
-        self._start(np.zeros(len(NAMES)))
+        self._start(np.zeros(size))
 
     def _start(self, profile: np.ndarray) -> None:
         self.profile = profile
@@ -47,9 +60,14 @@ class ToyEnv(BlankEnv):
         return float(self.profile @ self.requirement)
 
     def _observation(self) -> dict[str, np.ndarray]:
-        budget = [1 - self.step_index / self.steps]
-        values = (self.requirement, self.profile, budget, self.last_allocation, self.last_gain)
-        return {key: np.asarray(value, dtype=np.float32) for key, value in zip(KEYS, values, strict=True)}
+        values = {
+            "requirement": self.requirement,
+            "profile": self.profile,
+            "budget": [1 - self.step_index / self.steps],
+            "last_allocation": self.last_allocation,
+            "last_gain": self.last_gain,
+        }
+        return {key: np.asarray(value, dtype=np.float32) for key, value in values.items()}
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         super().reset(seed=seed)
