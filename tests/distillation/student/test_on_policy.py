@@ -65,7 +65,7 @@ def test_samples_are_drawn_from_the_distribution_itself(pair):
     student, _, prompts = pair
     encoder = student.encoder
     ids = encoder.prompts([prompts[0].text])
-    said = sample(student.model, ids * 600, max_new_tokens=1, eos_id=encoder.eos_id, pad_id=encoder.pad_id, seed=3)
+    said = sample(student.model, ids * 600, max_new_tokens=1, stop_ids=encoder.stop_ids, pad_id=encoder.pad_id, seed=3)
     with torch.inference_mode():
         expected = torch.softmax(student.model(input_ids=torch.tensor(ids)).logits[0, -1], -1)
     counts = np.bincount([tokens[0] for tokens in said], minlength=len(expected)) / 600
