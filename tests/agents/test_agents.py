@@ -100,9 +100,8 @@ def test_a_loaded_sb3_policy_learns_on_as_the_saved_one(name: str, toy: Any, tmp
     agent = make(name, seed=1)
     agent.learn(toy(), 45, seed=2)
     agent.save(tmp_path / "agent.zip")
-    loaded = load_agent(tmp_path / "agent.zip")
-    observation = observation_of(np.random.default_rng(0))
-    ends = [one.learn(toy(), 15, seed=3).predict(observation, deterministic=True)[0] for one in (agent, loaded)]
+    observation, both = observation_of(np.random.default_rng(0)), (agent, load_agent(tmp_path / "agent.zip"))
+    ends = [one.learn(toy(), 15, seed=3).predict(observation, deterministic=True)[0] for one in both]
     assert (ends[0] == ends[1]).all()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
+import torch
 
 from read_env.agents.ensemble import EnsembleConfig, Workspace, fit, gradient, initial_parameters
 
@@ -13,7 +13,6 @@ def test_published_values() -> None:
 
 
 def test_gradient_is_that_of_autograd() -> None:
-    torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     config = EnsembleConfig(members=3, hidden=7)
     parameters = initial_parameters(5, config, rng)
@@ -33,7 +32,6 @@ def test_gradient_is_that_of_autograd() -> None:
 
 
 def test_training_is_that_of_separate_torch_networks_on_explicit_resamples() -> None:
-    torch = pytest.importorskip("torch")
     rng = np.random.default_rng(1)
     inputs, targets = rng.normal(size=(20, 9)), rng.normal(size=20) * 0.01 + 0.3
     inputs[:, 4] = 0.7  # constant: ours leaves it out, torch's weights for it must not matter

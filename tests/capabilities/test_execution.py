@@ -218,14 +218,7 @@ def test_odd_source_is_only_an_error(code: str) -> None:
     "value", ["'x' * 10**6", "list(range(30_000))", "twice([], 10**3)", "twice([1, 2], 30)", "loop"]
 )
 def test_an_enormous_or_deep_value_is_refused(value: str) -> None:
-    code = """
-        def twice(x, n):
-            for _ in range(n):
-                x = [x, x]
-            return x
-        loop = []
-        loop.append(loop)
-    """
+    code = "def twice(x, n):\n    for _ in range(n):\n        x = [x, x]\n    return x\nloop = []\nloop.append(loop)"
     result = run(code, (value, "1"), ("1", "1"))
     assert result.results == (False, True) and result.error.startswith("unsupported")
 

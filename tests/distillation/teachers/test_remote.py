@@ -86,7 +86,10 @@ def test_a_server_that_says_how_long_to_wait_is_believed(pauses):
 @pytest.mark.parametrize(
     ("trouble", "message"),
     [
-        ((401, {"error": {"message": f"wrong {SECRET}"}}), r"teacher 'm' at http://127.* refused a prompt: HTTP 401"),
+        (
+            (401, {"error": {"message": f"wrong key {SECRET}"}}),
+            r"teacher 'm' at http://127.* refused a prompt: HTTP 401",
+        ),
         ((404, {"error": {"message": "no such model"}}), "HTTP 404 .*no such model"),
         ((429, {"error": {"message": "slow down"}}), "HTTP 429"),
         ("drop", "can't be reached .* run the same command again"),
@@ -96,7 +99,10 @@ def test_a_server_that_says_how_long_to_wait_is_believed(pauses):
         ((200, answer(None)), "without text in choices"),
         ((200, b"<html>"), "sent an invalid answer|sent an answer without text"),
         ("cut", "can't be reached"),
-        ((200, f"key {SECRET}".encode(), {"Content-Type": "text/plain"}), "without text in choices.*key "),
+        (
+            (200, f"your key is {SECRET}".encode(), {"Content-Type": "text/plain"}),
+            "without text in choices.*your key is",
+        ),
         ((404, {"error": {"message": "x" * 168 + SECRET}}), "HTTP 404"),
         ((200, answer("half", "content_filter")), "finish_reason 'content_filter'; right would be 'stop'"),
         ((200, answer("half", "tool_calls")), "finish_reason 'tool_calls'"),
