@@ -134,13 +134,11 @@ def measure_bandits(steps: int) -> tuple[list[str], float]:
 
 
 def _random_observation(rng, size: int, budget: float, action=None) -> dict[str, np.ndarray]:
-    return {
-        "requirement": rng.dirichlet(np.ones(size)).astype(np.float32),
-        "profile": rng.uniform(0.1, 0.9, size).astype(np.float32),
-        "budget": np.array([budget], dtype=np.float32),
-        "last_allocation": np.zeros(size, np.float32) if action is None else np.asarray(action, np.float32),
-        "last_gain": rng.normal(0, 0.02, size).astype(np.float32),
-    }
+    from read_env.agents.observation import KEYS
+
+    last, gain = np.zeros(size) if action is None else action, rng.normal(0, 0.02, size)
+    values = (rng.dirichlet(np.ones(size)), rng.uniform(0.1, 0.9, size), [budget], last, gain)
+    return {key: np.asarray(value, np.float32) for key, value in zip(KEYS, values, strict=True)}
 
 
 def measure_import() -> float:

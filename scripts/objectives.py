@@ -66,6 +66,9 @@ FROM_HALFWAY = {name: FROM_START[name] for name in ("sft", "fkl", "gkd", "grpo",
 HALFWAY_TOKENS = 300_000
 HALFWAY_SEED = 7001
 
+#: Label -> its runs, and label -> its learning rate with what each of ``RATES`` reached.
+Runs = Mapping[str, list[Run]]
+Rates = Mapping[str, tuple[float, list[float]]]
 #: (first, second) pairs of each family, Holm-adjusted together.
 ARKD_FAMILY = [
     ("arkd", name) for name in ("arkd-published", *(name for name in FROM_START if name.startswith("mixed")))
@@ -95,7 +98,7 @@ class Setting:
         return load_preset("micro", {"budget": BUDGET, **own})
 
 
-def chosen_rates(setting: Setting, out: Path, processes: int) -> dict[str, tuple[float, list[float]]]:
+def chosen_rates(setting: Setting, out: Path, processes: int) -> Rates:
     """Label -> the learning rate of the best exact match on dev, and what each of ``RATES`` reached.
 
     An objective that diverges at a learning rate reached 0.
@@ -113,7 +116,7 @@ def chosen_rates(setting: Setting, out: Path, processes: int) -> dict[str, tuple
     return found
 
 
-def measured(setting: Setting, rates: Mapping[str, float], out: Path, processes: int) -> dict[str, list[Run]]:
+def measured(setting: Setting, rates: Mapping[str, float], out: Path, processes: int) -> Runs:
     """Label -> its runs, one for each of ``SEEDS``; fewer where it diverged."""
     requests = {}
     for seed, label in itertools.product(SEEDS, setting.variants):
@@ -136,9 +139,7 @@ def halfway_student(out: Path) -> Path:
     return directory / "student"
 
 
-def scores_table(
-    runs: Mapping[str, list[Run]], rates: Mapping[str, tuple[float, list[float]]], names: tuple[str, ...]
-) -> str:
+def scores_table(runs: Runs, rates: Rates, names: tuple[str, ...]) -> str:
     """A row for each objective: exams on average, difference to fkl, and by capability."""
     reference = np.array([exam_of(run).mean() for run in runs["fkl"]])
     rows = []
@@ -159,7 +160,7 @@ def scores_table(
     return markdown_table(header, rows)
 
 
-def contrast_table(families: Mapping[str, Mapping[str, list[Run]]], pairs: list[tuple[str, str]]) -> str:
+def contrast_table(families: Mapping[str, Runs], pairs: list[tuple[str, str]]) -> str:
     """Differences of mean exams, paired by seed; all rows are one family for Holm's adjustment."""
     rows, p_values, left_out = [], [], []
     for (where, runs), (first, second) in itertools.product(families.items(), pairs):
@@ -177,7 +178,7 @@ def contrast_table(families: Mapping[str, Mapping[str, list[Run]]], pairs: list[
     return "\n\n".join([markdown_table(header, body), *left_out])
 
 
-def courses(runs: Mapping[str, list[Run]]) -> str:
+def courses(runs: Runs) -> str:
     """Training metrics of the objectives in the first and last step, means over seeds."""
     columns = ("fkl", "rkl", "overlap", "topk_mass", "alpha", "clip_fraction", "reward")
     rows = []
@@ -213,10 +214,7 @@ def main() -> None:
     write_page("objectives", page(runs, rates, suite.names))
 
 
-def page(
-    runs: Mapping[str, Mapping[str, list[Run]]], rates: Mapping[str, Mapping[str, tuple[float, list[float]]]],
-    names: tuple[str, ...],
-) -> str:  # fmt: skip
+def page(runs: Mapping[str, Runs], rates: Mapping[str, Rates], names: tuple[str, ...]) -> str:
     """Content of docs/objectives.md."""
     start, halfway = runs["from-start"], runs["from-halfway"]
     before = {name: np.asarray(entries["fkl"][0].begun.exam).mean() for name, entries in runs.items()}

@@ -17,15 +17,17 @@ from read_env.errors import ReadEnvError
 from read_env.reporting import load_run
 from read_env.tasks import load_task, task_names
 
+Script = Callable[[str], ModuleType]
+
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
     return importlib.import_module
 
 
 @pytest.fixture
-def fixed_allocations(script: Callable[[str], ModuleType]) -> ModuleType:
+def fixed_allocations(script: Script) -> ModuleType:
     return script("fixed_allocations")
 
 
@@ -86,7 +88,7 @@ def test_a_new_card_changes_no_other_cards_draws(fixed_allocations: ModuleType) 
     assert all(np.array_equal(whole[name], part[name]) for name in common)
 
 
-def test_projection_finds_the_fixed_and_the_growing_part(script: Callable[[str], ModuleType]) -> None:
+def test_projection_finds_the_fixed_and_the_growing_part(script: Script) -> None:
     def steps(tokens: int) -> list[dict[str, float]]:
         row = {
             "teacher": 4e-4 * tokens,
@@ -105,7 +107,7 @@ def test_projection_finds_the_fixed_and_the_growing_part(script: Callable[[str],
     assert rows["everything else"][:3] == ["0.1400", "0.00200", "2.14"]
 
 
-def test_a_section_replaces_the_one_of_its_pair_and_hardware(script: Callable[[str], ModuleType]) -> None:
+def test_a_section_replaces_the_one_of_its_pair_and_hardware(script: Script) -> None:
     merge = script("throughput_page").merge
     page = merge("", "## micro on a CPU\n\n1,000 tokens\n")
     page = merge(page, "## micro on a GPU\n\nother\n")
@@ -117,9 +119,7 @@ def test_a_section_replaces_the_one_of_its_pair_and_hardware(script: Callable[[s
 
 
 @pytest.mark.parametrize(("theirs", "judged"), [(1.0, True), (1.2, False)])
-def test_no_bar_is_met_by_students_that_learned_something_else(
-    script: Callable[[str], ModuleType], theirs: float, judged: bool
-) -> None:
+def test_no_bar_is_met_by_students_that_learned_something_else(script: Script, theirs: float, judged: bool) -> None:
     page, variants = script("throughput_page"), script("throughput_variants")
     losses = dict.fromkeys(variants.VARIANTS, 1.0) | {variants.SHUFFLED: theirs}
     runs = {v: [variants.Run(1.0 if v == variants.WARM else 9.0, 100, 5)] for v in variants.VARIANTS}
@@ -131,9 +131,7 @@ def test_no_bar_is_met_by_students_that_learned_something_else(
     assert ("NOT the same" in text and "not judged" in text) == (not judged)
 
 
-def test_memory_is_that_of_the_device_of_the_work(
-    script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_is_that_of_the_device_of_the_work(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with a GPU may measure on its CPU."""
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("Linux only")
@@ -144,7 +142,7 @@ def test_memory_is_that_of_the_device_of_the_work(
 
 
 def test_several_gpus_are_refused_unless_the_work_is_on_the_cpu(
-    script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+    script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs = script("throughput_pairs")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -153,7 +151,7 @@ def test_several_gpus_are_refused_unless_the_work_is_on_the_cpu(
     assert pairs.load_pair("random-tiny", 1, "cpu").name == "random-tiny"
 
 
-def test_gaps_by_hand(script: Callable[[str], ModuleType]) -> None:
+def test_gaps_by_hand(script: Script) -> None:
     gap = script("allocation_gap")
     profiles = {"static": np.array([[0.5, 0.1], [0.6, 0.1], [0.4, 0.1]]), "mix": np.array([[0.7, 0.0]] * 3)}
     tasks = {"first": lambda profile: profile[0], "second": lambda profile: profile[1]}
@@ -167,7 +165,7 @@ def test_gaps_by_hand(script: Callable[[str], ModuleType]) -> None:
     assert gap.gap_table(profiles, tasks, dict.fromkeys(tasks, "mix"), dict.fromkeys(tasks, "static"))[1] == 1
 
 
-def test_a_run_without_exam_has_no_scores(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
+def test_a_run_without_exam_has_no_scores(script: Script, tmp_path: Path) -> None:
     end = write_run(tmp_path / "run", "uniform", steps=2) / "summary.json"
     assert script("common").exam_of(load_run(tmp_path / "run")).shape == (8,)
     end.write_text(json.dumps({**json.loads(end.read_text()), "exam": None}))
@@ -179,7 +177,7 @@ def test_a_run_without_exam_has_no_scores(script: Callable[[str], ModuleType], t
     ("tolerated", "kept"), [("", None), ("the student update diverged", ["fine"]), ("another error", None)]
 )
 def test_only_failures_that_are_tolerated_let_a_script_go_on(
-    script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tolerated: str, kept: Any
+    script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tolerated: str, kept: Any
 ) -> None:
     common = script("common")
     requests = {name: SimpleNamespace(directory=tmp_path / name) for name in ("fine", "bad")}
@@ -193,7 +191,7 @@ def test_only_failures_that_are_tolerated_let_a_script_go_on(
     assert not (tmp_path / "fine" / "student").exists()
 
 
-def test_correlations_by_capability(script: Callable[[str], ModuleType]) -> None:
+def test_correlations_by_capability(script: Script) -> None:
     correlation_table = script("probe_validity").correlation_table
     profiles = np.random.default_rng(0).random((12, 2))
     table = correlation_table(("math", "code"), profiles, np.column_stack([profiles[:, 0] ** 2, np.full(12, 0.25)]))

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from read_env.agents import Agent, agent_names, interact, load_agent, make_agent
+from read_env.agents.observation import KEYS
 from read_env.errors import ReadEnvError
 
 FAST = ["uniform", "task-static", "sqrt-task", "water-filling", "one-hot", "round-robin", "random-candidate"]
@@ -28,14 +29,9 @@ def make(name: str, seed: int = 0) -> Agent:
 
 
 def observation_of(rng: np.random.Generator, first: bool = False) -> dict[str, np.ndarray]:
-    values = {
-        "requirement": rng.dirichlet(np.ones(8)),
-        "profile": rng.uniform(0, 1, 8),
-        "budget": rng.uniform(0, 1, 1),
-        "last_allocation": np.zeros(8) if first else rng.dirichlet(np.ones(8)),
-        "last_gain": np.zeros(8) if first else rng.uniform(-0.1, 0.1, 8),
-    }
-    return {key: value.astype(np.float32) for key, value in values.items()}
+    before = [rng.dirichlet(np.ones(8)), rng.uniform(0, 1, 8), rng.uniform(0, 1, 1)]
+    last = [np.zeros(8)] * 2 if first else [rng.dirichlet(np.ones(8)), rng.uniform(-0.1, 0.1, 8)]
+    return {key: value.astype(np.float32) for key, value in zip(KEYS, [*before, *last], strict=True)}
 
 
 def simplex(weights: np.ndarray) -> bool:
