@@ -28,7 +28,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 import trl
-from throughput_engines import batching, held_out_loss, run, scored, train_theirs_in_order
+from throughput_engines import batching, held_out_loss, run, scored, train_theirs
 from throughput_page import Measured, merge, section
 from throughput_pairs import PRESETS, SHAPES, TOKENS, Pair, Work, load_pair, prepare
 from throughput_variants import COLD, SHUFFLED, VARIANTS, Run, added_memory
@@ -79,7 +79,8 @@ def same_batches(pair: Pair, work: Work) -> Check:
     ours = [student.update(batch).loss for batch in batches]
     pair.teacher.top_k = top_k
     mine = _weights(student.model)
-    pieces = train_theirs_in_order(pair, work, CHECKED_UPDATES).losses
+    student.reset()
+    pieces = train_theirs(pair, work, "sequential", CHECKED_UPDATES).losses
     theirs = [sum(pieces[i * size.passes : (i + 1) * size.passes]) for i in range(CHECKED_UPDATES)]
     losses = list(zip(ours, theirs, strict=True))
     dense = vocabulary <= CHECKED_K

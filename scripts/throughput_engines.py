@@ -33,7 +33,7 @@ def run(variant: str, pair: Pair, work: Work) -> Run:
     pair.student.reset()
     if variant in (COLD, WARM):
         return _train_ours(pair, work, warm=variant == WARM)
-    return _train_theirs(pair, work, _SAMPLING[variant])
+    return train_theirs(pair, work, _SAMPLING[variant])
 
 
 def now() -> float:
@@ -155,13 +155,8 @@ class _Given(DistillationTrainer):
         return *ids, None, None, []
 
 
-def train_theirs_in_order(pair: Pair, work: Work, updates: int) -> Run:
-    """The first updates with the examples in their order, and the losses."""
-    pair.student.reset()
-    return _train_theirs(pair, work, "sequential", updates)
-
-
-def _train_theirs(pair: Pair, work: Work, sampling: str, updates: int = -1) -> Run:
+def train_theirs(pair: Pair, work: Work, sampling: str, updates: int = -1) -> Run:
+    """Train by TRL's strategy ``sampling``; ``sequential`` keeps the examples' order and records the losses."""
     size, settings, placement = batching(pair, work), pair.config.distill, pair.student.placement
     common: dict[str, Any] = {
         "output_dir": str(work.store.parent / "trl"),

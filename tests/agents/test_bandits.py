@@ -58,9 +58,7 @@ def test_published_bandit_draws_five_candidates_and_then_maximises_its_bound(toy
     assert {"kappa", "calibration_slope", "calibration_offset"} <= set(bandit.scalars())
 
 
-def test_kappa_shrinks_when_the_dev_utility_stagnates_and_returns_with_the_next_episode(
-    toy: Any, names: tuple[str, ...]
-) -> None:
+def test_kappa_shrinks_when_dev_stagnates_and_returns_with_the_next_episode(toy: Any, names: tuple[str, ...]) -> None:
     frozen = np.zeros((8, 8))  # nothing can be learned: every checkpoint after the first stagnates
     env = toy(transfer=frozen, noise=0.0, steps=12, dev_every=3)
     for name, kappa in [("read-bandit-published", 1.0), ("read-bandit", 0.5)]:

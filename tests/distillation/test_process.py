@@ -84,9 +84,7 @@ def test_the_cache_never_changes_a_result(distillation, monkeypatch):
 
 
 @pytest.mark.parametrize(("settings", "asked_again"), [({}, False), ({"max_completion_tokens": 500}, True)])
-def test_the_teacher_is_asked_once_per_prompt_unless_a_small_cache_forgot(
-    distillation, monkeypatch, settings, asked_again
-):
+def test_the_teacher_is_asked_once_per_prompt_unless_a_cache_forgot(distillation, monkeypatch, settings, asked_again):
     cache = TeacherCache(distillation.cache.teacher, **settings)
     monkeypatch.setattr(distillation, "cache", cache)
     first = _play(distillation, [UNIFORM] * 4)

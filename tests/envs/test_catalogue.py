@@ -98,9 +98,7 @@ def test_a_shift_takes_all_when_there_is_less() -> None:
 
 
 @given(LAST.filter(np.any), st.permutations(range(SIZE)), st.sampled_from([0.1, 0.25]))
-def test_a_shift_moves_at_most_its_amount_between_two_capabilities(
-    last: np.ndarray, order: list[int], amount: float
-) -> None:
+def test_a_shift_moves_at_most_its_amount_between_two(last: np.ndarray, order: list[int], amount: float) -> None:
     start = starting_point(last, last)
     i, j, *others = order
     if start[i] > 1e-6:

@@ -122,9 +122,7 @@ def test_another_seed_another_episode(env_id: str) -> None:
 
 
 @env_ids
-def test_snapshot_restore_is_exact_here_and_in_another_process_and_returns_the_moment(
-    env_id: str, tmp_path: Any
-) -> None:
+def test_restore_is_exact_here_and_in_another_process_to_be_and_returns_the_moment(env_id: str, tmp_path: Any) -> None:
     env = make(env_id, task="agent")
     observation, *_, info = play(env, allocations(1), seed=5, options={"task": "tutor"})[-1]
     torch.save(env.unwrapped.snapshot(), tmp_path / "state.pt")

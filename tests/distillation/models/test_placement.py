@@ -42,11 +42,6 @@ def machine(monkeypatch):
     return pretend
 
 
-def described(config, parameters, trained=False):
-    found = place(config, parameters, trained=trained)
-    return found.device.type, found.weights, found.compute, found.attention
-
-
 @pytest.mark.parametrize(
     ("there", "parameters", "trained", "expected"),
     [
@@ -64,8 +59,9 @@ def described(config, parameters, trained=False):
 )
 def test_the_machine_decides(machine, there, parameters, trained, expected):
     machine(**there)
-    assert described(ModelConfig(), parameters, trained) == expected
-    assert f"{parameters / 1e6:,.1f} M parameters" in place(ModelConfig(), parameters, trained=trained).reason
+    found = place(ModelConfig(), parameters, trained=trained)
+    assert (found.device.type, found.weights, found.compute, found.attention) == expected
+    assert f"{parameters / 1e6:,.1f} M parameters" in found.reason
 
 
 @pytest.mark.parametrize(("device", "compute"), [("cuda:0", torch.bfloat16), ("cuda:1", torch.float32)])

@@ -1,6 +1,7 @@
 """Updates of the student: in pieces, when memory runs out, with adapters, and with layers taken out."""
 
 import sys
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from read_env.capabilities.stream import PromptStream
 from read_env.config import ModelConfig
 from read_env.distillation.loading import load, load_student, load_teacher
 from read_env.distillation.process import Distillation
+from read_env.distillation.student import student as student_module
 from read_env.distillation.student.evaluation import ProbeSet, probe_profile
 from read_env.distillation.student.student import Student
 from read_env.distillation.text.alignment import same_vocabulary
@@ -61,10 +63,8 @@ def test_out_of_memory_halves_the_pieces_and_keeps_the_gradient(monkeypatch):
             raise torch.OutOfMemoryError("injected")
         return original(model, part, vocabulary)
 
-    from read_env.distillation.student import student as module
-
-    original = module.completion_logits
-    monkeypatch.setattr(module, "completion_logits", limited)
+    original = student_module.completion_logits
+    monkeypatch.setattr(student_module, "completion_logits", limited)
     student.update(batch)
     torch.testing.assert_close(gradients(student), expected, rtol=1e-3, atol=1e-6)
     assert student.micro_batch_tokens <= 200 < asked[0]
@@ -81,9 +81,7 @@ def test_out_of_memory_halves_the_pieces_and_keeps_the_gradient(monkeypatch):
 def test_out_of_memory_with_a_single_example_says_what_may_help(monkeypatch):
     student, batch = examples(3)
 
-    def never(model, part, vocabulary):
-        raise torch.OutOfMemoryError("injected")
-
+    never = Mock(side_effect=torch.OutOfMemoryError("injected"))
     monkeypatch.setattr("read_env.distillation.student.student.completion_logits", never)
     message = r"out of memory with a single example of \d+ tokens.*gradient_checkpointing"
     with pytest.raises(ReadEnvError, match=message):
