@@ -183,7 +183,7 @@ def _check_configuration(request: CheckRequest, typed: str) -> int:
 
     rows, ready = check(_plain(request.config))
     _table(rows)
-    return 0 if ready else 1
+    return 2 if any(name == "refused" for name, _ in rows) else 0 if ready else 1
 
 
 def _check_contamination(request: ContaminationRequest, typed: str) -> int:

@@ -70,7 +70,18 @@ def find_model(reference: str) -> ModelSource:
         if not path.is_file() and len(path.parts) != 3:
             raise ReadEnvError(f"model {reference!r}: no such file; right would be a GGUF file or HUB/ID/FILE.gguf")
         return ModelSource(reference, str(path.parent), path.name)
-    return ModelSource(reference, str(path) if path.is_dir() else reference)
+    if path.is_dir():
+        return ModelSource(reference, str(path))
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(reference)
+    except HFValidationError:
+        raise ReadEnvError(
+            f"model {reference!r}: no such folder; right would be a folder with config.json and *.safetensors, a GGUF file, "
+            "or a hub id ORGANISATION/NAME"
+        ) from None
+    return ModelSource(reference, reference)
 
 
 def not_installed(reference: str) -> str:
