@@ -99,9 +99,9 @@ def read_reply(body: Mapping[str, Any], max_tokens: int | None, *, keep_reasonin
         return Reply("", skipped=f"no content, finish_reason {reason or None!r}")
     text, note = text or "", ""
     if not reasoning and (thought := _THOUGHT.match(text)):
-        reasoning, text = thought[1] or thought[2] or "", text[thought.end() :]
-    elif not reasoning and _OPEN_THOUGHT.match(text):
-        reasoning, text = text, ""
+        reasoning, text = (thought[1] or thought[2] or "").strip(), text[thought.end() :]
+    elif not reasoning and (opened := _OPEN_THOUGHT.match(text)):
+        reasoning, text = text[opened.end() :].strip(), ""
     elif reasoning:
         text = text.lstrip("\n")
     ended = reason in _ENDED or (reason not in _CUT and not _reaches(body.get("usage"), max_tokens))
@@ -109,14 +109,13 @@ def read_reply(body: Mapping[str, Any], max_tokens: int | None, *, keep_reasonin
         note = (
             f"finish_reason {reason!r} is none that read-env knows: taken for {'complete' if ended else 'cut'} by usage"
         )
-    if not text and (reasoning or not ended):
-        return Reply(
-            "", skipped=f"{'ended' if ended else 'cut'} before any text{', while reasoning' if reasoning else ''}"
-        )
-    if reasoning and keep_reasoning:
-        text = f"<think>\n{reasoning.strip()}\n</think>\n\n{text}"
+    if reasoning and keep_reasoning and (text or not ended):
+        text = f"<think>\n{reasoning}" + (f"\n</think>\n\n{text}" if text else "")
     elif reasoning:
         note = note or "it reasons before it answers: the student learns the answers alone (models.remote_reasoning)"
+    if not text and (reasoning or not ended):
+        where = ", while reasoning (models.remote_max_tokens)" if reasoning else ""
+        return Reply("", skipped=f"{'ended' if ended else 'cut'} before any text{where}")
     return Reply(text, ended, note=note)
 
 
@@ -153,8 +152,9 @@ def error_message(body: Any) -> str:
             (text for name in ("error", "message", "detail", "msg") if (text := error_message(body.get(name)))), ""
         )
     if isinstance(body, list) and body:
-        where = body[0].get("loc", ()) if isinstance(body[0], Mapping) else ()
-        return ": ".join([*map(str, where[-1:]), error_message(body[0])])
+        where = body[0].get("loc") if isinstance(body[0], Mapping) else None
+        field = f"{where[-1]}: " if isinstance(where, list) and where else ""
+        return field + error_message(body[0])
     return ""
 
 
@@ -162,7 +162,7 @@ def decoded(content: bytes) -> Any:
     """JSON value of a body, the first of a list (errors of Google's servers); its text if it is no JSON."""
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return content.decode("utf-8", "replace")
     return body[0] if isinstance(body, list) and body else body
 
@@ -182,7 +182,7 @@ def _text(content: Any) -> str | None:
 def _reasoning(message: Mapping[str, Any]) -> str:
     """Reasoning that a server gives in a field of its own."""
     found = (message.get(name) for name in ("reasoning_content", "reasoning", "thinking"))
-    return next((text for text in found if isinstance(text, str) and text.strip()), "")
+    return next((text.strip() for text in found if isinstance(text, str) and text.strip()), "")
 
 
 def _reaches(usage: Any, max_tokens: int | None) -> bool:

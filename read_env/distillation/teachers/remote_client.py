@@ -230,7 +230,7 @@ class ChatClient:
 
     def _address(self) -> str:
         """Remark on the address, or on the models that the server has."""
-        return f"; for its models the server answers: {look(self._models).text(self.name)}"
+        return f"; are its models there? {look(self._models).text(self.name)}"
 
 
 def _refused_parameter(sent: Mapping[str, Any], status: int, body: Any) -> tuple[str, str]:

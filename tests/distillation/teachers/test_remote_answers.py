@@ -1,9 +1,20 @@
 """Replies of servers in the forms of public bug reports: the text, the end of an answer, refusals, errors."""
 
+import json
+
 import pytest
 from chat_server import answer
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from read_env.distillation.teachers.remote_answers import BrokenReply, error_message, read_reply, refusal
+from read_env.distillation.teachers.remote_answers import (
+    BrokenReply,
+    Reply,
+    decoded,
+    error_message,
+    read_reply,
+    refusal,
+)
 
 THOUGHT = "Let me see: 2+2.\nYes."
 
@@ -45,8 +56,14 @@ def test_without_a_known_reason_the_usage_tells(used, ended):
         ({"content": None, "refusal": "I can't help with that"}, "refusal: I can't help with that"),
         ({"content": None}, "no content, finish_reason 'stop'"),
         ({"content": "", "finish": "length"}, "cut before any text"),
-        ({"content": None, "finish": "length", "reasoning_content": THOUGHT}, "cut before any text, while reasoning"),
-        ({"content": f"<think>\n{THOUGHT}", "finish": "length"}, "cut before any text, while reasoning"),
+        (
+            {"content": None, "finish": "length", "reasoning_content": THOUGHT},
+            "cut before any text, while reasoning (models.remote_max_tokens)",
+        ),
+        (
+            {"content": f"<think>\n{THOUGHT}", "finish": "length"},
+            "cut before any text, while reasoning (models.remote_max_tokens)",
+        ),
     ],
 )
 def test_prompts_without_an_answer_are_skipped(changes, reason):
@@ -74,6 +91,17 @@ def test_reasoning_is_dropped_or_kept_whatever_its_form(content, message):
     assert found.text == "so 4" and "the student learns the answers alone" in found.note
     kept = reply(content, keep=True, **message)
     assert kept.text == f"<think>\n{THOUGHT}\n</think>\n\nso 4" and not kept.note
+
+
+def test_an_answer_cut_while_reasoning_is_kept_open():
+    for message in ({"content": None, "reasoning": THOUGHT}, {"content": f"<think>{THOUGHT}"}):
+        found = reply(finish="length", keep=True, **message)
+        assert (found.text, found.ended, found.skipped) == (f"<think>\n{THOUGHT}", False, "")
+
+
+def test_empty_reasoning_is_none():
+    found = reply("<think>\n\n</think>\n\nso 4", keep=True)
+    assert (found.text, found.note) == ("so 4", "")
 
 
 @pytest.mark.parametrize("text", ["a tag </think> in a text", "say <think> and </think>", "  so 4\n", "<think"])
@@ -133,3 +161,37 @@ def test_refusals_of_one_prompt(status, body, reason):
 def test_messages_of_errors(body, message):
     found = error_message(body)
     assert found.startswith(message) and bool(found) == bool(message)
+
+
+NAMES = "choices message content finish_reason error code innererror usage completion_tokens reasoning refusal detail loc msg text type"
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["stop", "length", "safety", "<think>a", "", "429"])
+)
+VALUES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES.split()), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+CHOICE = st.fixed_dictionaries(
+    {"message": VALUES | st.fixed_dictionaries({"content": VALUES}), "finish_reason": VALUES}
+)
+BODIES = VALUES | st.fixed_dictionaries(
+    {"choices": st.lists(CHOICE | VALUES, max_size=2)}, optional={"usage": VALUES, "error": VALUES}
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(BODIES, st.sampled_from([200, 400, 403, 404, 422, 500]))
+def test_any_json_is_an_answer_or_a_broken_reply(body, status):
+    body = decoded(json.dumps(body).encode())
+    assert isinstance(refusal(status, body), str) and "\n" not in error_message(body)
+    if not isinstance(body, dict):
+        return
+    try:
+        found = read_reply(body, 5, keep_reasoning=True)
+    except BrokenReply:
+        return
+    assert isinstance(found, Reply) and isinstance(found.text, str) and bool(found.text) <= (not found.skipped)

@@ -12,7 +12,7 @@ from chat_server import answer, serving
 from read_env.config import ModelConfig, make_config
 from read_env.distillation.teachers.remote import RemoteTeacher, Utf8
 from read_env.distillation.teachers.remote_client import ChatClient
-from read_env.distillation.teachers.remote_endpoint import redacted
+from read_env.distillation.teachers.remote_endpoint import look, redacted
 from read_env.errors import ReadEnvError
 
 pytest.importorskip("openai")
@@ -242,6 +242,13 @@ def test_addresses_without_that_model(path, listing, trouble, message):
     assert len(server.requests) == 1 and "\n" not in str(raised.value)
 
 
+def test_the_check_finds_an_address_without_its_version():
+    with serving(lambda n, prompt: (200, answer("fine")), (200, {"data": [{"id": "m"}]})) as server:
+        found = look(ModelConfig(remote_base_url=server.url.removesuffix("/v1"), remote_timeout=1))
+        assert not found.reached and f"right would be {server.url}, which lists models" in found.text("m")
+        assert look(ModelConfig(remote_base_url=server.url)).text("m") == "yes, and has 'm'"
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirections_are_followed_or_named(status):
     with serving(lambda n, prompt: (200, answer("fine"))) as target:
@@ -263,9 +270,10 @@ def test_a_server_on_this_machine_is_not_asked_through_a_proxy(monkeypatch):
         )
 
 
-def test_a_proxy_that_cannot_be_used_is_named(monkeypatch):
-    monkeypatch.setenv("ALL_PROXY", "nonsense://127.0.0.1:9")
-    with pytest.raises(ReadEnvError, match=r"can't be set up, see \$HTTP_PROXY and \$ALL_PROXY"):
+@pytest.mark.parametrize("variable", ["ALL_PROXY", "SSL_CERT_FILE"])
+def test_an_environment_that_cannot_be_used_is_named(variable, monkeypatch):
+    monkeypatch.setenv(variable, "nonsense://127.0.0.1:9")
+    with pytest.raises(ReadEnvError, match=rf"can't be set up .* it reads .*\${variable}"):
         teacher_at("http://example.invalid/v1")
 
 
