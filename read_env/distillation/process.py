@@ -120,7 +120,9 @@ class Distillation:
         check_lengths("student", measure_lengths(config, student.encoder, student.model))
         if isinstance(teacher, LocalTeacher):  # a server doesn't report the context of its model
             check_lengths("teacher", measure_lengths(config, teacher.encoder, teacher.model))
-        alignment = align(teacher.encoder, student.encoder, config.distill.loss)
+        # The lengths were checked for completions of at most that many tokens of the student.
+        cut = config.distill.max_completion_tokens
+        alignment = align(teacher.encoder, student.encoder, config.distill.loss, cut)
         return cls(config, student, cached(teacher, config.cache), alignment)
 
     def reset(self, seed: int) -> np.ndarray:
@@ -294,8 +296,6 @@ class Distillation:
             if lengths[choice] > left:
                 eligible[choice] = False
                 continue
-            if not lengths[choice]:  # no quota would ever be met
-                raise ReadEnvError(f"an answer to a prompt of {self.suite.names[choice]} has no tokens for the student")
             example = self._stream.take(choice)
             self._quotas.take(choice, len(example))
             examples.append(example)

@@ -18,7 +18,7 @@ from read_env.capabilities.stream import PromptStream
 from read_env.distillation.examples.curriculum import tertile_of
 from read_env.distillation.teachers.base import TeacherCache
 from read_env.distillation.text.alignment import Alignment
-from read_env.distillation.text.completion import Example
+from read_env.distillation.text.completion import Answer, Example
 from read_env.distillation.text.encoding import Encoder
 from read_env.errors import ReadEnvError
 
@@ -137,12 +137,17 @@ class ExampleStream:
         started = time.perf_counter()
         answers = self.cache.complete([p.text for p in prompts])
         self.seconds["teacher"] += time.perf_counter() - started
-        return tuple(
-            {"capability": prompt.capability, "prompt": prompt.text, "reason": answer.skipped}
-            if answer.skipped
-            else self.alignment(prompt, ids, answer)
-            for prompt, ids, answer in zip(prompts, prompt_ids, answers, strict=True)
+        return tuple(map(self._example, prompts, prompt_ids, answers))
+
+    def _example(self, prompt: Prompt, prompt_ids: list[int], answer: Answer) -> Example | dict[str, str]:
+        example = None if answer.skipped else self.alignment(prompt, prompt_ids, answer)
+        if example:
+            return example
+        # An example without tokens costs nothing: the budget would never be spent on such ones.
+        reason = (
+            answer.skipped or "cut before any text that the student's tokenizer knows (distill.max_completion_tokens)"
         )
+        return {"capability": prompt.capability, "prompt": prompt.text, "reason": reason}
 
     def _prompt_block(self, capability: int, tertile: int, block: int) -> tuple[tuple[Prompt, ...], list[list[int]]]:
         """Prompts of a block and their token ids."""

@@ -93,11 +93,10 @@ class VllmTeacher:
     def complete(
         self, texts: Sequence[str], on_answer: Callable[[int, Answer], None] | None = None
     ) -> tuple[Answer, ...]:
-        eos = self.encoder.eos_id
-        # Only the tokenizer's end-of-sequence token ends an answer, as with a teacher in transformers.
+        # The same tokens end an answer as with a teacher in transformers; the one that did is the last of its ids.
         greedy = self._parameters(
             temperature=0.0, max_tokens=self.max_completion_tokens, logprobs=self.top_k, detokenize=False,
-            ignore_eos=True, stop_token_ids=[eos],
+            ignore_eos=True, stop_token_ids=list(self.encoder.stop_ids),
         )  # fmt: skip
         found = self._generate(self.encoder.prompts(texts), greedy)
         return tuple(self._answer(output.outputs[0]) for output in found)
