@@ -25,7 +25,7 @@ _FAILED = frozenset(
     "malformed_function_call".split()
 )
 #: Statuses that refuse one prompt, with these codes or messages: by a filter, or as too long for the model.
-_REFUSING = (200, 400, 403, 413, 422, 451)
+_REFUSING = (200, 400, 403, 422, 451)
 _CODES = frozenset(
     "content_filter content_policy_violation content_policy responsibleaipolicyviolation data_inspection_failed "
     "datainspectionfailed invalid_prompt moderation_blocked sensitive context_length_exceeded string_above_max_length "
@@ -34,12 +34,16 @@ _CODES = frozenset(
 _MESSAGES = re.compile(
     r"content[ _-](management|filter|policy|moderation)|safety (system|filter|settings)|usage polic|flagged|"
     r"(inappropriate|prohibited|sensitive) content|(maximum|available|model's) context|context (length|window)|"
-    r"prompt is too long",
+    r"(input|prompt|request) (is |was )?too (long|large)|(input|prompt) tokens? count.{1,40}exceed",
     re.IGNORECASE,
 )
 #: Reasoning in front of an answer. Templates that open the tag themselves leave its end alone, in a line of its own.
 _THOUGHT = re.compile(
     r"\A\s*<think(?:ing)?>(.*?)</think(?:ing)?>\s*|\A(.*?)(?:\A|\n)</think>[ \t]*(?:\n\s*|\Z)", re.DOTALL
+)
+#: Ends of turns that a server leaves in the text; </s> is also a tag of HTML.
+_LEFT_END = re.compile(
+    r"(\s*(<\|(im_end|eot_id|eom_id|end|endoftext|end_of_text|return)\|>|<end_of_turn>|<turn\|>|<eos>|<｜end▁of▁sentence｜>|</s>))+\s*\Z"
 )
 _OPEN_THOUGHT = re.compile(r"\A\s*<think(?:ing)?>")
 
@@ -109,6 +113,12 @@ def read_reply(body: Mapping[str, Any], max_tokens: int | None, *, keep_reasonin
         note = (
             f"finish_reason {reason!r} is none that read-env knows: taken for {'complete' if ended else 'cut'} by usage"
         )
+    if (left := _LEFT_END.search(text)) and ("</s>" not in left[0] or "<s>" not in text):
+        text, ended, note = (
+            text[: left.start()],
+            True,
+            f"its answers end with the text {left[0].strip()!r}, which is left out",
+        )
     if reasoning and keep_reasoning and (text or not ended):
         text = f"<think>\n{reasoning}" + (f"\n</think>\n\n{text}" if text else "")
     elif reasoning:
@@ -121,6 +131,8 @@ def read_reply(body: Mapping[str, Any], max_tokens: int | None, *, keep_reasonin
 
 def refusal(status: int, body: Any) -> str:
     """Reason why a server refused this prompt and would take others; empty if the refusal is about something else."""
+    if status == 413:
+        return error_message(body)[:120] or "HTTP 413"
     if status not in _REFUSING or not isinstance(body, Mapping):
         return ""
     choices = body.get("choices")

@@ -41,11 +41,15 @@ _LONGEST_PAUSE, _LONGEST_RETRY_AFTER = 30.0, 600.0
 _OPTIONAL = frozenset(
     "temperature top_p top_k min_p seed stop logprobs top_logprobs frequency_penalty presence_penalty".split()
 )
+#: Parameter that limits an answer, and its other name.
 _OTHER_NAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 _UNSUPPORTED = re.compile(
     r"unsupported|not support|n't support|unrecognized|unknown|unexpected|extra (inputs|fields)|not (permitted|allowed)|"
-    r"deprecated|no longer|use '?max_",
+    r"deprecated|no longer|only\b.{1,20}\b(allowed|supported|permitted)|use '?max_",
     re.IGNORECASE,
+)
+_NO_MODEL = re.compile(
+    r"\bmodel\b.*\b(not (found|exist|available|a valid)|n't exist|unknown|invalid|no such)", re.IGNORECASE
 )
 
 
@@ -215,7 +219,7 @@ class ChatClient:
         if status in (401, 403):
             held = key_variable()
             head += f"; the key is read from {f'${held}' if held else ' or '.join(f'${one}' for one in KEY_VARIABLES)}"
-        elif status in (404, 405):
+        elif status in (404, 405) or _NO_MODEL.search(message):
             head += self._address()
         else:
             head += f"; the prompt was {text[:60]!r}, right would be another one or other parameters in models.remote_extra_body"
@@ -244,8 +248,10 @@ def _refused_parameter(sent: Mapping[str, Any], status: int, body: Any) -> tuple
     name = param if param in sent else min(found, key=found.__getitem__, default="")
     code = str(error.get("code") or "") if isinstance(error, Mapping) else ""
     unsupported = bool(_UNSUPPORTED.search(f"{message} {code.replace('_', ' ')}"))
-    if name in _OTHER_NAME and unsupported and _OTHER_NAME[name] not in sent:
-        return name, _OTHER_NAME[name]
+    wanted = re.search(r"\buse ['\"`]?(\w+)['\"`]? instead", message, re.IGNORECASE)
+    other = wanted[1] if wanted else _OTHER_NAME.get(name, "")
+    if name in _OTHER_NAME and unsupported and other not in sent:
+        return name, other
     # Some servers take greedy decoding for a temperature out of range.
     fits = name in _OPTIONAL and (unsupported or (name == "temperature" and sent[name] == 0))
     return (name, "") if fits else ("", "")

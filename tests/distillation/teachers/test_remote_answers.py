@@ -99,12 +99,28 @@ def test_an_answer_cut_while_reasoning_is_kept_open():
         assert (found.text, found.ended, found.skipped) == (f"<think>\n{THOUGHT}", False, "")
 
 
+@pytest.mark.parametrize("end", ["<|im_end|>", "\n<|eot_id|>\n", "<end_of_turn>", "</s>", "<|im_end|><|endoftext|>"])
+def test_an_end_of_turn_that_a_server_leaves_in_the_text_is_no_text(end):
+    found = reply(f"so 4{end}", finish="length")
+    assert (found.text, found.ended) == ("so 4", True) and "is left out" in found.note
+
+
 def test_empty_reasoning_is_none():
     found = reply("<think>\n\n</think>\n\nso 4", keep=True)
     assert (found.text, found.note) == ("so 4", "")
 
 
-@pytest.mark.parametrize("text", ["a tag </think> in a text", "say <think> and </think>", "  so 4\n", "<think"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<s>so 4</s>",
+        "<|im_end|> ends a turn",
+        "a tag </think> in a text",
+        "say <think> and </think>",
+        "  so 4\n",
+        "<think",
+    ],
+)
 def test_an_answer_about_tags_is_left_as_it_is(text):
     assert reply(text).text == text
 
@@ -134,6 +150,8 @@ AZURE = "The response was filtered due to the prompt triggering Azure OpenAI's c
         (400, answer("", "content_filter"), "content_filter"),
         (400, {"object": "error", "message": "This model's maximum context length is 40 tokens"}, "This model's maximum"),
         (400, {"error": {"message": "temperature is unknown"}}, ""),
+        (400, {"message": "Input is too long for requested model."}, "Input is too long"),
+        (413, "<html><title>413 Request Entity Too Large</title>", "an HTML page, '413"),
         (401, {"error": {"message": "content_filter"}}, ""),
         (500, {"error": {"code": "content_filter"}}, ""),
         (200, answer("fine"), ""),

@@ -82,6 +82,21 @@ def test_many_requests_at_once_find_out_together(caplog):
 
 
 @pytest.mark.parametrize(
+    ("body", "sent"),
+    [
+        (b"max_tokens is not supported, use max_output_tokens instead", {"temperature": 0, "max_output_tokens": 24}),
+        ({"error": "litellm.UnsupportedParamsError: does not support {'temperature': 0}"}, {"max_tokens": 24}),
+        ({"error": {"message": "invalid temperature: only 1 is allowed for this model"}}, {"max_tokens": 24}),
+        ({"message": "`temperature` must be strictly positive"}, {"max_tokens": 24}),
+    ],
+)
+def test_refusals_in_other_forms(body, sent):
+    with serving(lambda n, prompt: (400, body) if n == 1 else (200, answer("fine"))) as server:
+        assert said(teacher_at(server.url)) == ["fine"]
+    assert {name: value for name, value in server.requests[1].items() if name not in ("messages", "model")} == sent
+
+
+@pytest.mark.parametrize(
     ("error", "changes", "message"),
     [
         ({"message": "max_tokens is too large: 24. This model supports at most 16"}, {}, "HTTP 400 max_tokens is too large"),
@@ -229,6 +244,7 @@ def test_an_error_does_not_wait_for_the_pauses_of_other_requests(monkeypatch):
     ("path", "listing", "trouble", "message"),
     [
         ("/v1", {"data": [{"id": "other"}]}, (404, LIMITED), r"HTTP 404 .*'m' is not among the 1 models that it lists \(other\)"),
+        ("/v1", {"data": [{"id": "o"}]}, (400, {"message": "Model m does not exist"}), "HTTP 400 .*models that it lists"),
         ("", {"data": [{"id": "m"}]}, (404, b"Not Found"), r"right would be http://127.0.0.1:\d+/v1, which lists models"),
         ("/v2", None, (404, b"Not Found"), "without a list of its models"),
         ("", None, (200, b"<!doctype html><title>Chat</title>"), r"HTML page, 'Chat'.*most likely http://127.*/v1"),
@@ -285,6 +301,8 @@ def test_https_to_a_server_without_it():
 
 def test_the_address_in_the_environment_is_not_taken(monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:1/v1")
+    with pytest.raises(ReadEnvError, match="models.teacher is 'remote:'; right would be remote:NAME"):
+        RemoteTeacher("", ModelConfig(remote_base_url="http://localhost:1/v1"), max_completion_tokens=8)
     with pytest.raises(ReadEnvError, match=r"remote_base_url is empty \(\$OPENAI_BASE_URL is not read"):
         teacher_at("")
 
