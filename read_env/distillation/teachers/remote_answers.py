@@ -157,7 +157,8 @@ def error_message(body: Any) -> str:
     if isinstance(body, str):
         title = re.search(r"<title[^>]*>(.*?)</title>", body, re.DOTALL | re.IGNORECASE)
         page = re.match(r"\s*<(!doctype|html|head|body)\b", body, re.IGNORECASE)
-        shown = body.strip().partition("\n")[0]
+        # Bytes that are no text may hold control sequences of terminals.
+        shown = "".join(c if c.isprintable() else "\ufffd" for c in body.strip().partition("\n")[0].rstrip())
         return f"an HTML page, {' '.join(title[1].split()) if title else 'without a title'!r}" if page else shown
     if isinstance(body, Mapping):
         return next(

@@ -171,6 +171,7 @@ def test_refusals_of_one_prompt(status, body, reason):
         ({"detail": [{"loc": ["body", "max_tokens"], "msg": "Extra inputs are not permitted"}]}, "max_tokens: Extra inputs"),
         ({"object": "error", "message": "bad"}, "bad"),
         ("<!DOCTYPE html><html><head><title>502\n Bad Gateway</title>", "an HTML page, '502 Bad Gateway'"),
+        ("\x1b[31mbad\x07", "\ufffd[31mbad\ufffd"),
         ("", ""),
         ([], ""),
         (None, ""),
