@@ -37,6 +37,8 @@ _LOG = logging.getLogger(__name__)
 
 #: Longest pause before a retry without, and with a request of the server, seconds.
 _LONGEST_PAUSE, _LONGEST_RETRY_AFTER = 30.0, 600.0
+#: Apart from the generators that results depend on.
+_JITTER = random.SystemRandom()
 #: Parameters that a request does without; others are errors if the server refuses them.
 _OPTIONAL = frozenset(
     "temperature top_p top_k min_p seed stop logprobs top_logprobs frequency_penalty presence_penalty".split()
@@ -48,6 +50,13 @@ _UNSUPPORTED = re.compile(
     r"deprecated|no longer|only\b.{1,20}\b(allowed|supported|permitted)|use '?max_",
     re.IGNORECASE,
 )
+#: Lasting errors of TLS by a part of their message; others pass.
+_TLS = {
+    "WRONG_VERSION": "an address that begins with http://",
+    "record layer": "an address that begins with http://",
+    "CERTIFICATE_VERIFY": "its certificate's issuer in the file that $SSL_CERT_FILE names",
+}
+#: Messages about a model that a server doesn't have.
 _NO_MODEL = re.compile(
     r"\bmodel\b.*\b(not (found|exist|available|a valid)|n't exist|unknown|invalid|no such)", re.IGNORECASE
 )
@@ -101,7 +110,7 @@ class ChatClient:
             try:
                 return self._ask_once(text)
             except _PassingTrouble as trouble:
-                pause = min(0.5 * 2.0 ** min(attempt, 20), _LONGEST_PAUSE) * (1 - 0.25 * random.random())
+                pause = min(0.5 * 2.0 ** min(attempt, 20), _LONGEST_PAUSE) * (1 - 0.25 * _JITTER.random())
                 pause = trouble.retry_after if trouble.retry_after is not None else pause
                 last = attempt >= self._models.remote_max_retries or pause > _LONGEST_RETRY_AFTER
                 if last or self.stopped.is_set():
@@ -159,11 +168,7 @@ class ChatClient:
             ) from None
         except openai.APIConnectionError as error:
             reason = first_line(error.__cause__ or error, self._models)
-            if "SSL" in reason:
-                right = (
-                    "an address that begins with http://" if "WRONG_VERSION" in reason or "record layer" in reason
-                    else "its certificate's issuer in the file that $SSL_CERT_FILE names"
-                )  # fmt: skip
+            if right := next((right for part, right in _TLS.items() if part in reason), ""):
                 raise ReadEnvError(f"{self.where} can't be reached ({reason}); right would be {right}") from None
             raise _PassingTrouble(f"{self.where} can't be reached ({reason})") from None
         except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""The end of answers in vLLM: at the same tokens, and with the same ids, as the same model in transformers."""
+"""Answers in vLLM end at the same tokens, and with the same ids, as those of the model in transformers; failures."""
 
 import json
 import shutil
@@ -11,6 +11,7 @@ from micro import micro_config
 
 import read_env
 from read_env.distillation.loading import load_student, load_teacher
+from read_env.errors import ReadEnvError
 
 FOLDER = Path(read_env.__file__).parent / "assets" / "micro" / "teacher"
 PROMPTS = ["2+3", "say big fish in spanish", "spell box with /"]
@@ -45,3 +46,16 @@ def test_all_stop_tokens_end_an_answer(complete):
     # generation_config "vllm" reads no file of the model's, and ignore_eos leaves the given tokens alone.
     assert stopping._model.settings["generation_config"] == "vllm"
     assert (asked.ignore_eos, sorted(asked.stop_token_ids)) == (True, sorted((2, other)))
+
+
+def test_a_failure_of_vllm_names_the_longest_prompt(complete, monkeypatch):
+    teacher, *_ = complete(2)
+
+    def generate(*_, **__):
+        raise ValueError("The decoder prompt (length 9) is longer than the maximum model length of 8\n  at …")
+
+    monkeypatch.setattr(teacher._model, "generate", generate)
+    with pytest.raises(
+        ReadEnvError, match=r"maximum model length of 8\); the longest of 2 prompts has \d+ tokens and begins"
+    ):
+        teacher.complete(PROMPTS[:2])
