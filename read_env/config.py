@@ -233,6 +233,9 @@ class DistillConfig(_Settings):
     """Loss mixed-kl: share of forward KL at the end of a linear schedule."""
     max_completion_tokens: int = Field(40, gt=0)
     """Maximum length of a completion in tokens; longer ones are cut."""
+    overlong_prompts: Literal["skip", "error"] = "skip"
+    """Lines of a file whose prompt leaves no room for a completion in the context of a model. ``skip``: they are left out
+    and counted in the record. ``error``: the run is refused before it starts."""
     teacher_batch_size: int = Field(32, gt=0)
     """Prompts per batch of the teacher. A batch is a fixed block of the prompt stream, so that an answer does not depend on
     the policy."""

@@ -18,14 +18,17 @@ from read_env.capabilities.stream import PromptStream
 from read_env.distillation.examples.curriculum import tertile_of
 from read_env.distillation.teachers.base import TeacherCache
 from read_env.distillation.text.alignment import Alignment
-from read_env.distillation.text.completion import Answer, Example
+from read_env.distillation.text.completion import Example
 from read_env.distillation.text.encoding import Encoder
+from read_env.distillation.text.lengths import LengthLimit
 from read_env.errors import ReadEnvError
 
 _LOG = logging.getLogger(__name__)
 
 #: Consecutive prompts of a capability without an answer after which the teacher counts as unable to answer.
 _MAX_SKIPPED_IN_A_ROW = 32
+
+_NO_TOKENS = "cut before any text that the student's tokenizer knows (distill.max_completion_tokens)"
 
 
 class ExampleStream:
@@ -39,6 +42,7 @@ class ExampleStream:
         seed: seed of the prompt streams.
         block_size: prompts per block.
         excluded_hashes: normalised hashes of prompts that are left out.
+        limit: longest sequence of both models; longer prompts are skipped.
 
     Attributes:
         shares: (3,) shares of easy, medium and hard prompts.
@@ -48,19 +52,20 @@ class ExampleStream:
 
     def __init__(
         self, suite: Suite, encoder: Encoder, cache: TeacherCache, alignment: Alignment, seed: int, block_size: int,
-        excluded_hashes: frozenset[int] = frozenset(),
+        excluded_hashes: frozenset[int] = frozenset(), limit: LengthLimit | None = None,
     ) -> None:  # fmt: skip
         self.encoder = encoder
         self.cache = cache
         self.alignment = alignment
         self.block_size = block_size
+        self._limit = limit
         self.shares = np.full(3, 1 / 3)
         self.seconds = {"prompts": 0.0, "teacher": 0.0}
         self.skipped: list[dict[str, str]] = []
         self._streams = [PromptStream(capability, seed, excluded_hashes) for capability in suite]
         self._taken = [0] * len(suite)
         self._cursors = [[0, 0, 0] for _ in suite]
-        self._prompts: dict[tuple[int, int, int], tuple[tuple[Prompt, ...], list[list[int]]]] = {}
+        self._prompts: dict[tuple[int, int, int], tuple[tuple[Prompt, ...], list[list[int]], list[str]]] = {}
         self._blocks: dict[tuple[int, int], tuple[int, tuple[Example | dict[str, str], ...]]] = {}
 
     def peek(self, capability: int) -> Example:
@@ -69,7 +74,7 @@ class ExampleStream:
         Prompts without an answer are skipped. The order of difficulty stays, since a skipped prompt is not taken.
 
         Raises:
-            ReadEnvError: the teacher gives no answer to many prompts in a row.
+            ReadEnvError: many prompts in a row have no answer.
         """
         for _ in range(_MAX_SKIPPED_IN_A_ROW):
             tertile, block, offset = self._position(capability)
@@ -80,18 +85,8 @@ class ExampleStream:
             example = held[1][offset]
             if isinstance(example, Example):
                 return example
-            if not self.skipped:
-                _LOG.warning(
-                    "the teacher gives no answer to a prompt of %s, which is skipped: %r (%s)",
-                    *(example["capability"], example["prompt"][:60], example["reason"]),
-                )
-            self.skipped.append(example)
-            self._cursors[capability][tertile] += 1
-        last = self.skipped[-1]
-        raise ReadEnvError(
-            f"models.teacher gives no answer to {_MAX_SKIPPED_IN_A_ROW} prompts of {last['capability']} in a row; the last is "
-            f"{last['prompt'][:60]!r}: {last['reason']}"
-        )
+            self._skip(capability, tertile, example)
+        raise self._only_skipped()
 
     def take(self, capability: int) -> Example:
         """Next example of a capability; advances the stream."""
@@ -100,9 +95,14 @@ class ExampleStream:
         return example
 
     def peek_prompt(self, capability: int) -> Prompt:
-        """Next prompt of a capability, without an answer of the teacher."""
-        tertile, block, offset = self._position(capability)
-        return self._prompt_block(capability, tertile, block)[0][offset]
+        """Next prompt of a capability that is not too long, without an answer of the teacher."""
+        for _ in range(_MAX_SKIPPED_IN_A_ROW):
+            tertile, block, offset = self._position(capability)
+            prompts, _, reasons = self._prompt_block(capability, tertile, block)
+            if not reasons[offset]:
+                return prompts[offset]
+            self._skip(capability, tertile, _skipped(prompts[offset], reasons[offset]))
+        raise self._only_skipped()
 
     def take_prompt(self, capability: int) -> Prompt:
         """Next prompt of a capability; advances the stream."""
@@ -131,31 +131,52 @@ class ExampleStream:
         self._taken[capability] += 1
         self._cursors[capability][tertile] += 1
 
+    def _skip(self, capability: int, tertile: int, skipped: dict[str, str]) -> None:
+        if not self.skipped:
+            _LOG.warning("skipped a prompt of %s: %r (%s)", *_shortened(skipped))
+        self.skipped.append(skipped)
+        self._cursors[capability][tertile] += 1
+
+    def _only_skipped(self) -> ReadEnvError:
+        capability, prompt, reason = _shortened(self.skipped[-1])
+        return ReadEnvError(
+            f"{_MAX_SKIPPED_IN_A_ROW} prompts of {capability} in a row had to be skipped; the last is {prompt!r}: {reason}"
+        )
+
     def _answer_block(self, capability: int, tertile: int, block: int) -> tuple[Example | dict[str, str], ...]:
         """Examples of a block; capability, prompt and reason in place of one without an answer."""
-        prompts, prompt_ids = self._prompt_block(capability, tertile, block)
+        prompts, prompt_ids, reasons = self._prompt_block(capability, tertile, block)
         started = time.perf_counter()
-        answers = self.cache.complete([p.text for p in prompts])
+        asked = [prompt.text for prompt, reason in zip(prompts, reasons, strict=True) if not reason]
+        answers = iter(self.cache.complete(asked) if asked else ())
         self.seconds["teacher"] += time.perf_counter() - started
-        return tuple(map(self._example, prompts, prompt_ids, answers))
+        examples: list[Example | dict[str, str]] = []
+        for prompt, ids, reason in zip(prompts, prompt_ids, reasons, strict=True):
+            answer = None if reason else next(answers)
+            reason = reason if answer is None else answer.skipped
+            example = None if answer is None or reason else self.alignment(prompt, ids, answer)
+            # An example without tokens costs nothing: the budget would never be spent on such ones.
+            examples.append(example or _skipped(prompt, reason or _NO_TOKENS))
+        return tuple(examples)
 
-    def _example(self, prompt: Prompt, prompt_ids: list[int], answer: Answer) -> Example | dict[str, str]:
-        example = None if answer.skipped else self.alignment(prompt, prompt_ids, answer)
-        if example:
-            return example
-        # An example without tokens costs nothing: the budget would never be spent on such ones.
-        reason = (
-            answer.skipped or "cut before any text that the student's tokenizer knows (distill.max_completion_tokens)"
-        )
-        return {"capability": prompt.capability, "prompt": prompt.text, "reason": reason}
-
-    def _prompt_block(self, capability: int, tertile: int, block: int) -> tuple[tuple[Prompt, ...], list[list[int]]]:
-        """Prompts of a block and their token ids."""
+    def _prompt_block(
+        self, capability: int, tertile: int, block: int
+    ) -> tuple[tuple[Prompt, ...], list[list[int]], list[str]]:
+        """Prompts of a block, their token ids, and per prompt what is too long, or an empty text."""
         key = (capability, tertile, block)
         if key not in self._prompts:
             started = time.perf_counter()
             first = block * self.block_size
             prompts = self._streams[capability].slice(tertile, first, first + self.block_size)
-            self._prompts[key] = prompts, self.encoder.prompts([p.text for p in prompts])
+            reasons = self._limit.excess(prompts) if self._limit else [""] * len(prompts)
+            self._prompts[key] = prompts, self.encoder.prompts([p.text for p in prompts]), reasons
             self.seconds["prompts"] += time.perf_counter() - started
         return self._prompts[key]
+
+
+def _skipped(prompt: Prompt, reason: str) -> dict[str, str]:
+    return {"capability": prompt.capability, "prompt": prompt.text, "reason": reason}
+
+
+def _shortened(skipped: dict[str, str]) -> tuple[str, str, str]:
+    return skipped["capability"], skipped["prompt"][:60], skipped["reason"]

@@ -42,6 +42,7 @@ class VllmTeacher:
         weights: digest of the weights.
         max_completion_tokens: maximum length of an answer, tokens.
         top_k: K, log-probabilities kept per token.
+        context: maximum length of a sequence, tokens; None if it is not known.
 
     Raises:
         ReadEnvError: vLLM isn't installed, can't load the model, or fails on a prompt.
@@ -51,10 +52,11 @@ class VllmTeacher:
 
     def __init__(
         self, location: str, models: ModelConfig, encoder: Encoder, weights: str, *, max_completion_tokens: int,
-        top_k: int,
+        top_k: int, context: int | None = None,
     ) -> None:  # fmt: skip
         vllm = import_vllm()
         self.encoder = encoder
+        self.context = context
         self.max_completion_tokens = max_completion_tokens
         self.top_k = min(top_k, encoder.vocabulary)
         # Computed once: the fingerprint hashes the whole vocabulary, and every cache key contains the identity.
