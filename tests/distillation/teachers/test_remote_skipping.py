@@ -5,6 +5,7 @@ import json
 import pytest
 from chat_server import answer, serving
 
+from read_env import load_steps
 from read_env.cli import main
 from read_env.config import load_preset
 from read_env.distillation.process import Distillation
@@ -143,6 +144,7 @@ def test_record_and_report_name_what_was_skipped(sums, tmp_path, monkeypatch):
     skipped = [one for step in steps for one in step.skipped or ()]
     assert skipped and all("7" in one["prompt"] for one in skipped)
     page = (run / "report.md").read_text()
-    assert f"gave no answer to {len(skipped)} prompts, skipped without cost" in page
+    assert f"{len(skipped)} prompts without an example for the student, skipped without cost" in page
+    assert load_steps(run)["skipped"].sum() == len(skipped)
     assert all(f"| {one['prompt']} " in page and "content_filter" in page for one in skipped[:20])
     assert sum(step.completion_tokens for step in steps) <= 300
