@@ -133,7 +133,7 @@ def test_the_reason_is_kept_on_disk(tmp_path):
 
 
 def test_record_and_report_name_what_was_skipped(sums, tmp_path, monkeypatch):
-    monkeypatch.setattr("read_env.reporting.run_page.save", lambda picture, path, alt="": alt)
+    monkeypatch.setattr("read_env.reporting.run_page.save", lambda picture, path, alt: alt)
     run = tmp_path / "run"
     arguments = ["run", "--suite", sums, "--task", "sums", "--agent", "task-static", "--out", str(run)]
     arguments += "--budget.total-tokens 300 --budget.step-tokens 150 --eval.probes 2 --eval.dev 2 --eval.exam 2".split()
