@@ -133,7 +133,9 @@ class Distillation:
         torch.set_num_threads(config.models.threads)
         student = load_student(config)
         teacher = load_teacher(config, student)
-        alignment = align(teacher.encoder, student.encoder, config.distill.loss)
+        # The context is checked for completions of at most that many tokens.
+        cut = config.distill.max_completion_tokens
+        alignment = align(teacher.encoder, student.encoder, config.distill.loss, cut)
         return cls(config, student, cached(teacher, config.cache), alignment)
 
     def reset(self, seed: int) -> np.ndarray:
@@ -307,8 +309,6 @@ class Distillation:
             if lengths[choice] > left:
                 eligible[choice] = False
                 continue
-            if not lengths[choice]:  # no quota would ever be met
-                raise ReadEnvError(f"an answer to a prompt of {self.suite.names[choice]} has no tokens for the student")
             example = self._stream.take(choice)
             self._quotas.take(choice, len(example))
             examples.append(example)

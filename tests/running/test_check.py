@@ -12,7 +12,7 @@ from read_env.cli import main
 from read_env.config import load_preset, preset_names
 from read_env.distillation.loading import load, load_student
 from read_env.distillation.models import sources
-from read_env.distillation.teachers import remote
+from read_env.distillation.teachers import remote_endpoint
 from read_env.errors import ReadEnvError
 from read_env.running import check_remote
 from read_env.running.check import _side, check, memory
@@ -229,7 +229,7 @@ def test_a_remote_teacher_that_is_there(key):
     ],
 )
 def test_what_a_server_says_of_itself_is_shown(key, listing, line, ready, monkeypatch):
-    monkeypatch.setattr(remote, "_CHECK_TIMEOUT", 0.2 if listing == "hang" else 5.0)
+    monkeypatch.setattr(remote_endpoint, "_CHECK_TIMEOUT", 0.2 if listing == "hang" else 5.0)
     with serving(lambda n, prompt: (200, answer("4")), listing) as server:
         found, missing = check_remote.check_remote(load_preset("micro", {
             "models": {"teacher": "remote:m", "remote_base_url": server.url}, "distill": {"loss": "sft"},
