@@ -42,7 +42,7 @@ def test_everything_that_a_run_would_refuse_is_said_at_once(tmp_path):
         "suite": f"own={own}", "task": "nothing", "agent": "task-static", "agent_options": {"x": 1},
         "decontamination_files": [str(tmp_path / "absent.txt")],
         "models": {"student": str(tmp_path / "absent")},
-        "budget": {"total_tokens": 100}, "distill": {"loss": "gkd"}, "eval": {"exam": 50, "dev": 40},
+        "budget": {"total_tokens": 100}, "distill": {"loss": "gkd"}, "eval": {"exam": 50, "dev": 40, "probes": 2},
     }))  # fmt: skip
     refused = [text for name, text in found if name == "refused"]
     assert not ready and len(refused) == 6
