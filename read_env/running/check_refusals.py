@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from read_env.capabilities import get_suite
+from read_env.capabilities.base import Suite
 from read_env.capabilities.contamination import evaluation_hashes
 from read_env.capabilities.stream import held_out
 from read_env.config import Config
@@ -64,7 +65,7 @@ class Refusals:
             check_group_of_samples(config)
         with self.noted():
             evaluation_hashes(config.decontamination_files)
-        suite = None
+        suite: Suite | None = None
         with self.noted():
             suite = get_suite(config.suite)
         if len(readers) == 2:

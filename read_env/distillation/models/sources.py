@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib import metadata, resources
 from importlib.util import find_spec
@@ -72,15 +73,11 @@ def find_model(reference: str) -> ModelSource:
         return ModelSource(reference, str(path.parent), path.name)
     if path.is_dir():
         return ModelSource(reference, str(path))
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
-
-    try:
-        validate_repo_id(reference)
-    except HFValidationError:
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", reference):
         raise ReadEnvError(
             f"model {reference!r}: no such folder; right would be a folder with config.json and *.safetensors, a GGUF file, "
             "or a hub id ORGANISATION/NAME"
-        ) from None
+        )
     return ModelSource(reference, reference)
 
 
