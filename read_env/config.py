@@ -331,6 +331,11 @@ class Config(_Settings):
     _reasons: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @property
+    def resolved(self) -> bool:
+        """False while a field is ``auto``, apart from those of ``models``."""
+        return AUTO not in [*self.budget.model_dump().values(), *self.distill.model_dump().values()]
+
+    @property
     def reasons(self) -> dict[str, str]:
         """Value and reason of the fields that were ``auto``, once they are resolved: field -> text."""
         return dict(self._reasons)

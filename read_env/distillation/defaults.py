@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import random
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +15,6 @@ from read_env.config import AUTO, Config, make_config
 from read_env.distillation.models.sources import find_model
 from read_env.distillation.models.weights import count_parameters, empty_model, load_encoder, prune_layers
 from read_env.distillation.text.encoding import Encoder
-from read_env.distillation.text.lengths import held_out_prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,6 +27,8 @@ _RATES = ((50e6, 3e-4), (500e6, 1e-4), (2e9, 5e-5), (math.inf, 2e-5))
 #: Students below this size are taken for models whose references show how long answers get.
 _SMALL = 50e6
 _LARGE_COMPLETION = 256
+#: Prompts per capability whose lengths are measured.
+_DRAWS = 256
 #: Memory for the activations and logits of a micro-batch, bytes.
 _MICRO_BATCH = 4 * 2**30
 
@@ -40,16 +43,16 @@ def resolve(config: Config, model: PreTrainedModel | None = None, encoder: Encod
             three characters.
 
     Raises:
-        ReadEnvError: the student's files are not on this machine, or a split has too few prompts.
+        ReadEnvError: the student's files can't be read, or an unknown suite.
 
     >>> from read_env.config import load_preset
     >>> resolve(load_preset("micro", {"distill": {"learning_rate": "auto"}})).distill.learning_rate
     0.0003
     """
+    if config.resolved:
+        return config
     sections = config.model_dump()
     asked = [(s, f) for s in ("budget", "distill") for f, value in sections[s].items() if value == AUTO]
-    if not asked:
-        return config
     models, trust = config.models, config.models.trust_remote_code
     if model is None:
         source = find_model(models.student)
@@ -68,8 +71,9 @@ def resolve(config: Config, model: PreTrainedModel | None = None, encoder: Encod
 
 
 def _lengths(config: Config, encoder: Encoder | None) -> tuple[np.ndarray, np.ndarray]:
-    """Lengths of the held-out prompts and of their references, tokens."""
-    prompts = held_out_prompts(get_suite(config.suite), config)
+    """Lengths of prompts and of their references, tokens."""
+    draws = [capability.draws(random.Random(f"lengths/{capability.name}")) for capability in get_suite(config.suite)]
+    prompts = [prompt for drawn in draws for prompt in islice(drawn, _DRAWS)]
     texts, references = [p.text for p in prompts], [p.reference for p in prompts]
     pairs = (
         encoder.pairs(texts, references)

@@ -14,7 +14,7 @@ from typing import Annotated, TypeVar
 
 import tyro
 
-from read_env.config import AUTO, Config
+from read_env.config import Config
 from read_env.digests import content_digest
 from read_env.errors import ReadEnvError, unknown
 from read_env.running.agents import AgentSpec, build_agent
@@ -219,9 +219,9 @@ def resolved(request: _Request) -> _Request:
     """The request with a value for every ``auto`` of its configuration.
 
     Raises:
-        ReadEnvError: the student's files are not on this machine, or a split has too few prompts.
+        ReadEnvError: the student's files can't be read, or an unknown suite.
     """
-    if AUTO not in (*request.config.budget.model_dump().values(), *request.config.distill.model_dump().values()):
+    if request.config.resolved:
         return request  # torch need not be imported
     from read_env.distillation.defaults import resolve
 

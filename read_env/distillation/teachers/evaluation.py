@@ -47,11 +47,14 @@ def _exact_match(
 ) -> tuple[np.ndarray, int, dict[str, str]]:
     """(|C|,) share of right answers on a split, tokens of all answers, and prompt -> answer."""
     prompts = [prompt for capability in suite for prompt in held_out(capability, split, per_capability)]
+    prompts.sort(key=lambda prompt: len(prompt.text))  # less padding
     texts = [prompt.text for prompt in prompts]
     found = [answer for i in range(0, len(texts), block) for answer in cache.complete(texts[i : i + block])]
     answers = [cache.teacher.encoder.text(answer.token_ids) for answer in found]
-    right = [suite[p.capability].verify(p, answer) for p, answer in zip(prompts, answers, strict=True)]
-    scores = np.array(right, dtype=float).reshape(len(suite), per_capability).mean(1)
+    right = dict.fromkeys(suite.names, 0)
+    for prompt, answer in zip(prompts, answers, strict=True):
+        right[prompt.capability] += suite[prompt.capability].verify(prompt, answer)
+    scores = np.array([right[name] / per_capability for name in suite.names])
     return scores, sum(map(len, found)), dict(zip(texts, answers, strict=True))
 
 
