@@ -102,7 +102,8 @@ class ListRequest:
 
 
 def _run(request: RunRequest, typed: str) -> int:
-    from read_env.running.display import RunDisplay
+    from read_env import files
+    from read_env.running.display import RunDisplay, result_rows
     from read_env.running.runner import run
     from read_env.running.tensorboard import TensorBoardCallback
 
@@ -117,11 +118,13 @@ def _run(request: RunRequest, typed: str) -> int:
     if result.already_finished:
         print(f"{directory} was finished already; --overwrite runs it again")
     summary = result.summary
-    probes = f"{summary['utility_start']:.4f} -> {summary['utility']:.4f} (probes)"
-    exam = f"{summary['exam_utility_start']:.4f} -> {summary['exam_utility']:.4f} (exact match, held out)"
     spent = f"{summary['spent']:,} of {summary['budget']:,} completion tokens in {summary['steps']} steps"
     before = f"{summary['tokens_before_run']:,} completion tokens spent on training the agent"
-    rows: Rows = [("utility", probes), ("exam", exam), ("spent", spent), ("before", before)]
+    rows: Rows = [
+        *result_rows(files.read_json(directory / "start.json"), summary),
+        ("spent", spent),
+        ("before", before),
+    ]
     _table([*rows, ("student", directory / "student"), ("report", report), _curves(directory)])
     return 0
 

@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from read_env.running.callbacks import Callback
+from read_env.tasks import utility_name
 
 
 class Pace:
@@ -59,12 +60,16 @@ class RunDisplay(Callback):
 
     def on_run_start(self, start: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> None:
         self._start = start
+        self._utility = utility_name(start["utility_form"], start.get("score") or "likelihood")
         spent = steps[-1]["budget_spent"] if steps else 0
         self._pace = Pace(self._budget, spent, "budget", self._console)
         if steps:
             self._console.print(f"{self._title}: resumes after step {steps[-1]['step']}", highlight=False)
         elif not self._console.is_terminal:
-            self._console.print(f"{self._title}: utility {start['utility']:.4f} at the start", highlight=False)
+            self._console.print(
+                f"{self._title}: utility {start['utility']:.4f} at the start; utility is the {self._utility}, on the probes",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
         if self._console.is_terminal:
             self._live = Live(console=self._console, auto_refresh=False, transient=False)
             self._live.start()
@@ -79,7 +84,8 @@ class RunDisplay(Callback):
         self._console.print(
             f"step {record['step']:>3}  {spent:>9,} of {self._budget:,} tokens  utility {utility:.4f} "
             f"({utility - self._start['utility']:+.4f})  left {self._pace.left(spent)}  "
-            f"{largest_shares(self._start['suite'], record['allocation'])}",
+            f"tokens: {largest_shares(self._start['suite'], record['allocation'])}  "
+            f"probes: {needed_scores(self._start, record['profile'])}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
 
@@ -93,15 +99,18 @@ class RunDisplay(Callback):
         note = f"{spent:,} of {self._budget:,} completion tokens ({min(1.0, spent / self._budget):.0%})"
         self._pace.progress.update(self._pace.task, completed=spent, note=note)
         gain = utility - self._start["utility"]
-        head = f"step {record['step']}, utility {utility:.4f} ({gain:+.4f} since the start)"
-        table = Table("capability", "needed", "allocation", "", "profile", "since the start", box=None, padding=(0, 2))
-        for name, needed, given, score, before in zip(
+        head = f"step {record['step']}, utility {utility:.4f} ({gain:+.4f} since the start), {self._utility}"
+        teacher = self._start.get("teacher_profile") or [math.nan] * len(record["profile"])
+        columns = ("capability", "needed", "allocation", "", "probe score", "since the start", "teacher")
+        table = Table(*columns, box=None, padding=(0, 2))
+        for name, needed, given, score, before, ceiling in zip(
             self._start["suite"], self._start["requirement"], record["allocation"], record["profile"],
-            self._start["profile"], strict=True,
+            self._start["profile"], teacher, strict=True,
         ):  # fmt: skip
             shares = (f"{share:.2f}" if share > 0 else "·" for share in (needed, given))
             bar = ProgressBar(total=1.0, completed=given, width=24)
-            table.add_row(name, *shares, bar, f"{score:.3f}", f"{score - before:+.3f}")
+            beside = "" if math.isnan(ceiling) else f"{ceiling:.3f}"
+            table.add_row(name, *shares, bar, f"{score:.3f}", f"{score - before:+.3f}", beside)
         return Group(f"[bold]{self._title}[/bold]: {head}", self._pace.progress.get_renderable(), table)
 
 
@@ -138,7 +147,7 @@ class ManyRunsDisplay:
         if not progress.disable:
             if name not in self._bars:
                 self._bars[name] = progress.add_task(f"  {name}", total=self._budgets[name], note="")
-            progress.update(self._bars[name], completed=spent, note=f"utility {utility:.4f}  {shares}")
+            progress.update(self._bars[name], completed=spent, note=f"utility (probes) {utility:.4f}  {shares}")
         self._refresh()
 
     def finish(self, name: str, note: str) -> None:
@@ -161,6 +170,42 @@ class ManyRunsDisplay:
         left = self._pace.left(sum(self._spent.values()))
         self._pace.progress.refresh()
         return left
+
+
+def result_rows(start: Mapping[str, Any], summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Utility on probes and exam before and after a run, each with its definition, and the scores of the needed capabilities.
+
+    Args:
+        start: content of ``start.json``.
+        summary: content of ``summary.json``.
+    """
+    rows = []
+    splits = (("probes", "", "profile", start.get("score") or "likelihood"), ("exam", "exam_", "exam", "exact-match"))
+    for split, prefix, scores, score in splits:
+        if summary[scores] is None or summary[f"{scores}_start"] is None:
+            continue
+        before, after = summary[f"{prefix}utility_start"], summary[f"{prefix}utility"]
+        rows.append((split, f"utility {before:.4f} -> {after:.4f} ({utility_name(start['utility_form'], score)})"))
+        teacher = start.get(f"teacher_{scores}") or [None] * len(start["suite"])
+        vectors = (start["suite"], start["requirement"], summary[f"{scores}_start"], summary[scores], teacher)
+        needs = sorted((one for one in zip(*vectors, strict=True) if one[1] > 0), key=lambda one: -one[1])
+        for name, need, first, last, ceiling in needs:
+            beside = "" if ceiling is None else f", teacher {ceiling:.3f}"
+            rows.append(("", f"{name} {first:.3f} -> {last:.3f} ({_SCORES[score]}; need {need:.2f}{beside})"))
+    return rows
+
+
+_SCORES = {"likelihood": "likelihood", "token-likelihood": "likelihood per token", "exact-match": "exact match"}
+
+
+def needed_scores(start: Mapping[str, Any], profile: Sequence[float]) -> str:
+    """Text of the probe scores of the three most needed capabilities.
+
+    >>> needed_scores({"suite": ["math", "code"], "requirement": [1.0, 0.0]}, [0.25, 0.5])
+    'math 0.250'
+    """
+    needs = sorted(zip(start["requirement"], start["suite"], profile, strict=True), key=lambda one: -one[0])
+    return ", ".join(f"{name} {score:.3f}" for need, name, score in needs[:3] if need > 0)
 
 
 def largest_shares(names: Sequence[str], allocation: Sequence[float]) -> str:

@@ -21,6 +21,7 @@ from read_env.agents.interaction import transitions
 from read_env.errors import ReadEnvError
 from read_env.running.agents import AgentDriver, build_agent
 from read_env.running.callbacks import Callback
+from read_env.running.diagnosis import DiagnosisCallback
 from read_env.running.directory import RunDirectory
 from read_env.running.identity import RunIdentity
 from read_env.running.records import start_record, step_record, summary_record
@@ -83,6 +84,7 @@ def run(
             files.remove(directory.checkpoint.parent)  # a kill after the summary was written may have left it
             return RunResult(directory.path, files.read_json(directory.summary), already_finished=True)
         files.remove(directory.error)
+        callbacks = [DiagnosisCallback(directory.path.name, config), *callbacks]
         try:
             return _run(request, directory, env or make_env(request.config), callbacks, checkpoint_share)
         except Exception:

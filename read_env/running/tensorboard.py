@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from read_env import files
 from read_env.running.callbacks import Callback
+from read_env.tasks import utility_name
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -65,6 +66,20 @@ class TensorBoardCallback(Callback):
         self._names = start["suite"]
         self._reward = sum(record["reward"] for record in steps)
         self._writer = open_writer(self._folder, len(steps) + 1 if steps else 0)
+        if not steps:
+            score = start.get("score") or "likelihood"
+            figures = {
+                "utility/probes, utility/dev": utility_name(start["utility_form"], score),
+                "exam/utility": utility_name(start["utility_form"], "exact-match"),
+                "profile/*": f"score of the probes: {score}",
+                "exam/*": "exact match of greedily decoded answers",
+                "teacher/profile/*, teacher/exam/*": "the same scores of the teacher",
+            }
+            lines = (f"| `{tag}` | {text} |" for tag, text in figures.items())
+            self._writer.add_text("figures", "\n".join(["| tag | figure |", "|---|---|", *lines]), 0)
+            for scores in ("profile", "exam"):
+                ceiling = zip(self._names, start.get(f"teacher_{scores}") or (), strict=False)
+                self._write({f"teacher/{scores}/{name}": value for name, value in ceiling}, 0)
         self._write({} if steps else profile_scalars(self._names, start["profile"], start["utility"]), 0)
 
     def on_step(self, record: Mapping[str, Any]) -> None:
@@ -152,6 +167,8 @@ def step_scalars(names: Sequence[str], record: Mapping[str, Any], budget: int) -
     }
     if seconds > 0:
         scalars["distill/tokens_per_second"] = record["trained_tokens"] / seconds
+    if sum(record.get("examples_by_capability") or ()):
+        scalars["distill/cut_share"] = sum(record["cut_by_capability"]) / sum(record["examples_by_capability"])
     if "dev_utility" in record:
         scalars["utility/dev"] = record["dev_utility"]
     return scalars

@@ -253,7 +253,7 @@ class _Training:
         step = self.statistics.total_steps
         self.console.print(
             f"step {step:>5} of {self.request.steps}  episode {record['episode']:>4}  {record['task']:<20} "
-            f"return {record['return']:+.4f}  utility {record['utility']:.4f}  left {self._pace.left(step)}",
+            f"return {record['return']:+.4f}  utility (probes) {record['utility']:.4f}  left {self._pace.left(step)}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
 

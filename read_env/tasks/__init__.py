@@ -1,5 +1,5 @@
 """Downstream tasks: task cards, requirement vectors, utility."""
 
-from read_env.tasks.card import Exemplar, TaskCard, essential, load_task, task_names
+from read_env.tasks.card import Exemplar, TaskCard, essential, load_task, task_names, utility_name
 
-__all__ = ["Exemplar", "TaskCard", "essential", "load_task", "task_names"]
+__all__ = ["Exemplar", "TaskCard", "essential", "load_task", "task_names", "utility_name"]

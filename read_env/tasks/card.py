@@ -129,6 +129,26 @@ class TaskCard(BaseModel):
         return float(requirement @ scores)
 
 
+def utility_name(form: str, score: str) -> str:
+    """Definition of a utility in words.
+
+    Args:
+        form: ``utility_form`` of the task.
+        score: score that is averaged, as in ``eval.score``.
+
+    >>> utility_name("geometric_mean", "exact-match")
+    'weighted geometric mean of exact match, floor 1e-6'
+    """
+    floor = f", floor {SCORE_FLOOR:.0e}".replace("e-0", "e-") if form == "geometric_mean" else ""
+    likelihood = {
+        "likelihood": "the likelihood of the reference",
+        "token-likelihood": "the likelihood of the reference's tokens",
+    }
+    return (
+        f"weighted {form.removeprefix('weighted_').replace('_', ' ')} of {likelihood.get(score, 'exact match')}{floor}"
+    )
+
+
 def task_names() -> tuple[str, ...]:
     """Names of the cards that ship with the package, sorted."""
     return tuple(sorted(path.stem for path in _CARDS.glob("*.toml")))
