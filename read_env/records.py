@@ -37,6 +37,20 @@ from read_env.errors import ReadEnvError
 
 Model = TypeVar("Model", bound="Record")
 
+#: Metrics of a step by their name in the records and in TensorBoard (``distill/NAME``).
+METRICS = {
+    "loss": "mean of the objective, nats a completion token",
+    "fkl": "KL(teacher ‖ student), nats a token",
+    "rkl": "KL(student ‖ teacher), nats a token",
+    "topk_mass": "teacher's probability on the tokens that are kept",
+    "overlap": "share of those among as many of the student's likeliest",
+    "alpha": "share of forward KL in the mixture",
+    "clip_fraction": "share of tokens without gradient, their ratio clipped",
+    "ratio": "mean of that ratio",
+    "reward": "share of sampled tokens whose answer the verifier accepts",
+    "grad_norm": "of the gradient, before it is clipped",
+}
+
 
 class RecordError(ReadEnvError):
     """A record on disk is missing or malformed."""

@@ -35,12 +35,12 @@ EXAM_UTILITY, EXAM_MATCH, PROBE_UTILITY, SPILLOVER, EXAM_FORGETTING, FORGETTING 
     Measure(key, title, explanation, signed=key.endswith("_gain"))
     for key, title, explanation in [
         ("exam_utility_gain", "Exam utility, gain",
-         "Utility of the task on the held-out exam (exact match), end minus start."),
+         "Utility of the task on the held-out exam, end minus start: a mean of exact match weighted by need, as said above."),
         ("exam_match_gain", "Exam exact match, gain",
          "Exact match on the held-out exam, weighted by the task's requirement vector, end minus start; "
          "equal to the utility gain where the utility is the weighted mean."),
         ("utility_gain", "Probe utility, gain",
-         "Utility of the task on the probe profile, end minus start: what the agents see."),
+         "Utility of the task on the probe profile, end minus start: what the agents see; the same mean of the probes' score."),
         ("spillover", "Spillover",
          "Drops on the essential capabilities, weighted by the requirement vector, summed over the steps (probes)."),
         ("exam_forgetting", "Forgetting, exam", f"{_UNNEEDED} exam."),

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from read_env.reporting import markdown, style
 from read_env.reporting.comparison import Comparison, Measure, contrast, contrasts, load_comparison
 from read_env.reporting.markdown import ABSENT, count, interval, markdown_table, number, p_value, plural, plus_minus
-from read_env.reporting.runs import ENDS
+from read_env.reporting.runs import ENDS, load_run
 from read_env.reporting.statistics import PairedTest, mean_interval, seed_bootstrap
 from read_env.reporting.style import WIDTH, look, panels, save
+from read_env.tasks import utility_name
 
 #: The agent of the primary contrasts and its references, named before any run was made.
 PRIMARY: Mapping[str, Sequence[str]] = {"read-bandit": ("task-static", "water-filling", "random-candidate")}
@@ -56,6 +57,8 @@ def comparison_report(
     wanted = [*primary.get(star, ()), reference, *agents]
     others = [name for name in dict.fromkeys(wanted) if name != star and name in agents]
     picture, alt = overview(comparison, shown, star, others), f"profile, utility over tokens and allocation on {shown}"
+    firsts = comparison.runs.groupby("task", sort=False)["path"].first().map(load_run)
+    utilities = [f"{task}, {utility_name(run.begun.utility_form, 'exact-match')}" for task, run in firsts.items()]
     blocks = [
         "# Comparison of allocation agents",
         f"{len(agents)} agents, {plural(len(tasks), 'task')}, {plural(len(seeds), 'seed')} ({', '.join(map(str, seeds))}), "
@@ -66,6 +69,7 @@ def comparison_report(
         f"Task {shown}. Left: probe profile before and after `{star}`, mean over seeds, with 95 % intervals. "
         "Middle: mean utility over seeds with a 95 % t band. "
         f"Right: how `{star}` spent its tokens over time, and the shares the others spent.",
+        f"Utilities of the exam: {'; '.join(utilities)}.",
         *_results(comparison),
         *_primary(comparison, pairs),
         *_exploratory(comparison, reference, pairs),

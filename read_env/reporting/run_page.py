@@ -10,26 +10,15 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from read_env.records import RecordError
+from read_env.diagnosis import diagnose
+from read_env.records import METRICS, RecordError
 from read_env.reporting import markdown, style
 from read_env.reporting.markdown import ABSENT, count, markdown_table, number, p_value, plural, plus_minus
 from read_env.reporting.runs import Run, load_run, load_runs, load_scores, load_steps, load_training
 from read_env.reporting.statistics import mean_interval, spearman
 from read_env.reporting.style import look, panels, save, token_axis
-
-#: Metrics of a step by their name in the records and in TensorBoard (``distill/NAME``).
-_METRICS = {
-    "loss": "mean of the objective, nats a completion token",
-    "fkl": "KL(teacher ‖ student), nats a token",
-    "rkl": "KL(student ‖ teacher), nats a token",
-    "topk_mass": "teacher's probability on the tokens that are kept",
-    "overlap": "share of those among as many of the student's likeliest",
-    "alpha": "share of forward KL in the mixture",
-    "clip_fraction": "share of tokens without gradient, their ratio clipped",
-    "ratio": "mean of that ratio",
-    "reward": "share of sampled tokens whose answer the verifier accepts",
-    "grad_norm": "of the gradient, before it is clipped",
-}
+from read_env.samples import HEADER, sample_rows
+from read_env.tasks import utility_name
 
 #: Skipped prompts that a report names.
 _SHOWN = 20
@@ -55,14 +44,20 @@ def run_report(directory: str | Path) -> Path:
     steps, scores = load_steps(run), load_scores(run)
     ends = scores[scores["step"].isin([0, len(run.steps)])]
     splits = ["probe", "exam"] if run.summary is not None and ends["exam"].notna().all() else ["probe"]
+    records = [step.to_json() for step in run.steps]
+    problems = diagnose(run.begun.to_json(), records, run.config, finished=run.summary is not None)
+    rows = sample_rows(run.begun, run.summary.samples if run.summary else None)
     blocks += [
         f"{status} One seed; {markdown.settings(run) or 'no configuration recorded'}.",
+        *(f"**Warning:** {text}." for text in problems.values()),
+        "\n".join(f"- `{field}`: auto is {value}" for field, value in (run.begun.auto or {}).items()),
         "## Result",
         _result(run, steps),
         "The distilled student is in [`student/`](student/)." if (run.path / "student").is_dir() else "",
         "## Capabilities",
         _capabilities(scores, splits),
         save(profile_picture(scores, splits), run.path / "profile.png", "profile before and after"),
+        f"Sample answers:\n\n{markdown_table(HEADER, rows, text_columns=len(HEADER))}" if rows else "",
     ]
     if run.steps:
         blocks += [
@@ -82,12 +77,14 @@ def run_report(directory: str | Path) -> Path:
 
 
 def _result(run: Run, steps: pd.DataFrame) -> str:
-    end, utility, dev = run.summary, steps["utility"], steps["dev_utility"]
-    rows = [["utility, probes", *_change(utility.iloc[0], utility.iloc[-1])]]
+    end, utility, dev, form = run.summary, steps["utility"], steps["dev_utility"], run.begun.utility_form
+    name = utility_name(form, run.begun.score or str(run.section("eval").get("score", "likelihood")))
+    rows = [[f"utility, probes ({name})", *_change(utility.iloc[0], utility.iloc[-1])]]
     if dev[1:].notna().any():
-        rows.append(["utility, dev (last measurement)", *_change(dev.iloc[0], dev.dropna().iloc[-1])])
+        rows.append([f"utility, dev, last measurement ({name})", *_change(dev.iloc[0], dev.dropna().iloc[-1])])
     if end and end.exam_utility is not None and end.exam_utility_start is not None:
-        rows.append(["utility, exam", *_change(end.exam_utility_start, end.exam_utility)])
+        name = utility_name(form, "exact-match")
+        rows.append([f"utility, exam ({name})", *_change(end.exam_utility_start, end.exam_utility)])
     harms = {"spillover, summed over steps": steps["spillover_sum"].iloc[-1]}
     if end:
         harms |= {"forgetting, probes": end.forgetting, "forgetting, exam": end.exam_forgetting}
@@ -101,25 +98,30 @@ def _change(before: float, after: float) -> list[str]:
 
 def _capabilities(scores: pd.DataFrame, splits: Sequence[str]) -> str:
     first, last = (scores[scores["step"] == step].set_index("capability") for step in (0, scores["step"].max()))
-    tokens = scores.groupby("capability", observed=True)["tokens"].sum()
+    sums = scores.groupby("capability", observed=True)[["tokens", "completions", "cut"]].sum()
     rows = [
-        [name, number(need, 2) if need > 0 else ABSENT, count(tokens[name])]
-        + [cell for split in splits for cell in _change(first[split][name], last[split][name])]
+        [name, number(need, 2) if need > 0 else ABSENT, *map(count, sums.loc[name])]
+        + [
+            cell
+            for s in splits
+            for cell in (*_change(first[s][name], last[s][name]), number(first[f"teacher_{s}"][name]))
+        ]
         for name, need in first["requirement"].items()
     ]
-    header = ["capability", "needed", "completion tokens", "probes before", "probes after", "change"]
-    return markdown_table(header + (["exam before", "exam after", "change"] if "exam" in splits else []), rows)
+    header = ["capability", "needed", "completion tokens", "completions", "of these cut"]
+    parts = ("before", "after", "change", "of the teacher")
+    return markdown_table(header + [f"{split} {part}" for split in splits for part in parts], rows)
 
 
 def _metrics(steps: pd.DataFrame) -> str:
-    """Reports of the objective: rows in the order of ``_METRICS``, then all others on record."""
+    """Reports of the objective: rows in the order of ``METRICS``, then all others on record."""
     values = steps.filter(regex="^(loss$|metrics/)")[1:].dropna(axis=1, how="all")
     values = values.rename(columns=lambda name: name.removeprefix("metrics/"))
     rows = []
-    for name in dict.fromkeys([*(name for name in _METRICS if name in values), *values]):
+    for name in dict.fromkeys([*(name for name in METRICS if name in values), *values]):
         column = values[name].dropna()  # a step too small for one completion has no updates, and so no metrics
         ends = (number(value, 4) for value in (column.iloc[0], column.mean(), column.iloc[-1]))
-        rows.append([f"`{name}`", _METRICS.get(name, ""), *ends])
+        rows.append([f"`{name}`", METRICS.get(name, ""), *ends])
     return markdown_table(["metric", "what", "first step", "mean", "last step"], rows, text_columns=2)
 
 
@@ -131,6 +133,7 @@ def _tokens(run: Run, steps: pd.DataFrame) -> str:
         "residue (shorter than an example)": end.residue if end else None,
         **{"prompt tokens": prompt, "trained tokens (prompt + completion)": trained},
     }
+    counts["tokens of the teacher's evaluation"] = run.begun.teacher_tokens
     if end:
         counts |= {"probe tokens": end.probe_tokens, "dev tokens": end.dev_tokens}
         counts["tokens that the agent spent before the run"] = end.tokens_before_run
@@ -163,7 +166,6 @@ def _cache(steps: pd.DataFrame) -> str:
         rows += [[name, count(asked)], ["of these from the cache", count(served) + share]]
     rows += [
         ["bytes a token on disk", number(sums["disk_bytes"] / sums["disk_tokens"] if sums["disk_tokens"] else None, 1)],
-        ["seconds reading from disk", number(_sums(steps, "seconds").get("cache", 0.0), 2)],
         ["blocks evicted from disk", count(sums["evictions"])],
     ]
     return markdown_table(["teacher's cache, in the steps", ""], rows)

@@ -34,7 +34,7 @@ ENDS = "utility_start utility exam_utility_start exam_utility spillover forgetti
 _GAINS = "exam_utility_gain exam_match_gain utility_gain".split()
 _STEP_COUNTS = "step spent completion_tokens prompt_tokens trained_tokens skipped".split()
 _STEP_NUMBERS = "utility dev_utility reward gain spillover cost forgetting loss spillover_sum forgetting_so_far".split()
-_SCORES = "step spent capability requirement allocation tokens probe dev exam".split()
+_SCORES = "step spent capability requirement allocation tokens completions cut probe dev exam teacher_probe teacher_exam".split()
 _NAMED = ("metrics", "agent", "seconds", "cache")
 
 
@@ -313,6 +313,10 @@ def _scores(run: Run) -> Iterator[dict[str, Any]]:
         "probe": [start.profile, *(step.profile for step in steps)],
         "dev": [start.dev_profile, *(step.dev_profile for step in steps)],
         "exam": exams,
+        "completions": [None, *(step.examples_by_capability for step in steps)],
+        "cut": [None, *(step.cut_by_capability for step in steps)],
+        "teacher_probe": [start.teacher_profile] * len(exams),
+        "teacher_exam": [start.teacher_exam] * len(exams),
     }
     for number, spent in enumerate([0, *(step.budget_spent for step in steps)]):
         for index, name in enumerate(start.suite):
