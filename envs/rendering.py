@@ -59,7 +59,7 @@ def render_episode(
     axes["allocation"].set(title="Allocation", ylabel="share of tokens")
     axes["allocation"].legend(handles=style.capability_handles(names), loc="upper left", bbox_to_anchor=(1, 1))
     axes["utility"].plot([point.spent for point in trace], [point.utility for point in trace], "o-", color=style.AFTER)
-    axes["utility"].set(title="Utility", ylabel="U")
+    axes["utility"].set(title="Utility", ylabel="utility (probes)")
     axes["utility"].grid(axis="y")
     style.token_axis(axes["utility"], total)
     canvas.draw()

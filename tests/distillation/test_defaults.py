@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from read_env.config import AUTO, load_preset, preset_names
 from read_env.distillation.defaults import resolve
 from read_env.distillation.process import Distillation
+from read_env.envs.distillation import DistillationEnv
 from read_env.errors import ReadEnvError
 from read_env.running.requests import ComparisonRequest, RunRequest, resolved
 from read_env.running.runner import run
@@ -90,6 +91,14 @@ def test_a_run_records_the_values_and_is_resumed_by_them(tmp_path):
     assert run(request).already_finished
     explicit = micro_config(400, 200, 2, agent="uniform", distill=config["distill"])
     assert run(dataclasses.replace(request, config=explicit)).already_finished
+
+
+def test_the_environment_resolves_at_its_first_reset():
+    small = micro_config(400, 200, 2).model_dump(include={"budget", "eval"})
+    env = DistillationEnv(overrides={**small, "distill": ALL})
+    assert not env.config.resolved
+    env.reset(seed=0)
+    assert env.config.resolved and env.config.distill.learning_rate == 3e-4
 
 
 def test_the_runs_of_a_comparison_share_the_values(tmp_path):

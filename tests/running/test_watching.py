@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 import pytest
 from fake_runs import EVERY_STEP, Make, curves, play
+from micro import SUITE
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from read_env.running.display import ManyRunsDisplay, RunDisplay
+from read_env.reporting import load_scores, run_report
+from read_env.running.display import ManyRunsDisplay, RunDisplay, result_rows
 from read_env.running.requests import RunRequest
 from read_env.running.tensorboard import TensorBoardCallback
 
@@ -44,6 +48,44 @@ def test_curves_go_on_after_an_interruption_without_gap_or_double(
     assert curves(parts.directory) == curves(whole.directory)
 
 
+def test_figures_are_explained_in_the_curves_and_stand_beside_the_teachers(request_for: Make) -> None:
+    request = request_for("uniform")
+    watched(request)
+    tags = curves(request.directory)
+    assert tags["teacher/exam/math"] == [(0, pytest.approx(0.9))]
+    assert [value for _, value in tags["distill/cut_share"]] == [0.0] * 6
+    events = EventAccumulator(str(request.directory / "tensorboard")).Reload()
+    text = events.Tensors("figures/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "| `exam/utility` | weighted mean of exact match |" in text
+
+
+def test_the_end_of_a_run_names_its_figures_and_the_needed_scores(request_for: Make) -> None:
+    request = request_for("uniform")
+    end = play(request).summary
+    start = json.loads((request.directory / "start.json").read_text())
+    rows = result_rows(start, end)
+    assert [name for name, _ in rows] == ["probes", "", "", "", "exam", "", "", ""]
+    assert rows[0][1].endswith("(weighted mean of the likelihood of the reference)")
+    tool_use = SUITE.names.index("tool_use")
+    before, after = (end[name][tool_use] for name in ("exam_start", "exam"))
+    assert rows[5][1] == f"tool_use {before:.3f} -> {after:.3f} (exact match; need 0.50, teacher 0.900)"
+    floor = result_rows({**start, "utility_form": "geometric_mean", "score": "exact-match"}, {**end, "exam": None})
+    assert len(floor) == 4 and floor[0][1].endswith("(weighted geometric mean of exact match, floor 1e-6)")
+
+
+def test_the_report_shows_warnings_cut_completions_and_samples(request_for: Make) -> None:
+    request = request_for("uniform")
+    end = play(request).summary
+    page = run_report(request.directory).read_text()
+    assert "Warning" not in page and f"| {end['samples'][0]}" in page.split("Sample answers")[1]
+    steps = [json.loads(line) for line in (request.directory / "steps.jsonl").read_text().splitlines()]
+    steps[2]["cut_by_capability"] = steps[2]["examples_by_capability"]
+    (request.directory / "steps.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
+    page = run_report(request.directory).read_text()
+    assert "**Warning:** 100% of the completions of step 3 were cut" in page
+    assert load_scores(request.directory)["cut"].sum() == sum(steps[2]["cut_by_capability"])
+
+
 def shown(request: RunRequest, terminal: bool) -> str:
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=120, color_system=None)
@@ -55,13 +97,22 @@ def test_outside_a_terminal_a_run_is_shown_as_plain_lines(request_for: Make) -> 
     text = shown(request_for("task-static"), terminal=False)
     lines = text.splitlines()
     assert len(lines) == 7 and "\x1b" not in text
-    assert lines[0].startswith("a title: utility 0.")
+    assert lines[0].startswith("a title: utility 0.") and "weighted mean of the likelihood" in lines[0]
+    assert "probes: tool_use 0." in lines[6]
     assert "step   6        600 of 600 tokens" in lines[6] and "tool_use 50%, code 30%, math 20%" in lines[6]
 
 
 def test_a_terminal_shows_budget_utility_allocation_and_time_left(request_for: Make) -> None:
     text = shown(request_for("task-static"), terminal=True)
-    for part in ("a title", "600 of 600 completion tokens (100%)", "utility", "time left", "tool_use", "allocation"):
+    for part in (
+        "a title",
+        "600 of 600 completion tokens (100%)",
+        "utility",
+        "time left",
+        "tool_use",
+        "allocation",
+        "teacher",
+    ):
         assert part in text
 
 
