@@ -269,7 +269,7 @@ def owner(code: str) -> subprocess.CompletedProcess[str]:
         def passes():
             return run_python("", [("1", "1")]).passed
         assert passes()
-        children = [int(child) for task in Path(f"/proc/self/task").glob("*/children") for child in task.read_text().split()]
+        children = [int(child) for task in Path("/proc/self/task").glob("*/children") for child in task.read_text().split()]
     """
     code = textwrap.dedent(begun) + textwrap.dedent(code)
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
