@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple
 
+from read_env.capabilities.normal_form import normal_form
+
 Split = Literal["stream", "probes", "dev", "exam"]
 SPLITS: tuple[Split, ...] = ("stream", "probes", "dev", "exam")
 
@@ -29,13 +31,12 @@ _CALIBRATION_DRAWS = 1200
 
 
 def normalised_hash(text: str) -> int:
-    """64-bit hash of a prompt, with case and whitespace folded.
+    """64-bit hash of a prompt's normal form (:func:`read_env.capabilities.normal_form.normal_form`).
 
     >>> normalised_hash("What is  2+2?") == normalised_hash("what is 2+2?")
     True
     """
-    folded = " ".join(text.casefold().split())
-    return int.from_bytes(hashlib.blake2b(folded.encode(), digest_size=8).digest(), "big")
+    return int.from_bytes(hashlib.blake2b(normal_form(text).encode(), digest_size=8).digest(), "big")
 
 
 def is_writable(text: str) -> bool:

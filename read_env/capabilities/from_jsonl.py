@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import string
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,16 +26,7 @@ from read_env.capabilities.base import (
     split_of,
 )
 from read_env.capabilities.extension import extend
-from read_env.capabilities.instruct.answers import (
-    has_signs,
-    is_number,
-    is_text,
-    is_written,
-    marked,
-    mentions,
-    numbers,
-    words,
-)
+from read_env.capabilities.instruct.answers import is_answer, words
 from read_env.errors import ReadEnvError
 
 _FIELDS = ("prompt", "answer", "difficulty")
@@ -205,16 +195,4 @@ def _verify(prompt: Prompt, completion: str) -> bool:
 
 
 def _is_right(accepted: Sequence[str], completion: str) -> bool:
-    return any(_is_answer(text, completion) for text in accepted)
-
-
-def _is_answer(text: str, completion: str) -> bool:
-    if has_signs(text):
-        return is_written(completion, text)
-    found = numbers(text)
-    # "42" or "$1,250" is a number; "42nd Street" and "5½" are not.
-    if len(found) == 1 and not any(c.isalnum() and c not in string.digits for c in text):
-        return is_number(completion, found[0])
-    # After the marker the answer must stand alone; a short reply may contain it in a sentence, unless it is one letter.
-    alone = marked(completion) is not None or len("".join(words(text))) == 1
-    return is_text(completion, [text]) if alone else mentions(completion, [text])
+    return any(is_answer(completion, text) for text in accepted)
