@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +28,8 @@ _HELD_OUT_BUCKETS: Mapping[int, Split] = {
     **dict.fromkeys(range(4, 7), "exam"),
 }
 _BUCKETS = 32
+#: Buckets of each held-out split, of 32.
+SHARES = Counter(_HELD_OUT_BUCKETS.values())
 _CALIBRATION_DRAWS = 1200
 
 
@@ -150,6 +153,16 @@ class Capability:
 
     #: True for a fixed set of prompts, which cannot be balanced over templates and tertiles.
     finite: ClassVar[bool] = False
+
+    @property
+    def graded(self) -> bool:
+        """True if completions can be graded; else only the likelihood of a completion can be measured."""
+        return True
+
+    @property
+    def has_references(self) -> bool:
+        """True if the prompts come with a correct completion."""
+        return True
 
     def draws(self, rng: random.Random) -> Iterator[Prompt]:
         """Iterate over prompts in a seeded order: the templates in turn, endlessly."""
