@@ -136,10 +136,11 @@ def _exchange(value: object, where: str, field: str) -> tuple[str, str | None]:
 def _turns(value: object, where: str, field: str) -> list[tuple[str, str]]:
     turns = []
     for message in value if isinstance(value, list) else [value]:
-        role, content = (message.get("role", message.get("from")), message.get("content", message.get("value"))) if isinstance(message, dict) else (None, None)  # fmt: skip
+        fields = message if isinstance(message, dict) else {}
+        role, content = fields.get("role", fields.get("from")), fields.get("content", fields.get("value"))
         if isinstance(content, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in content):
             content = "".join(part["text"] for part in content)
-        if role not in _ROLES or not isinstance(content, str):
+        if not isinstance(role, str) or role not in _ROLES or not isinstance(content, str):
             raise ReadEnvError(
                 f'{where}: {field} has {short(message)}; right would be {{"role": "user", "content": TEXT}}, with the roles '
                 "system, user and assistant"

@@ -7,7 +7,7 @@ from collections import Counter
 from functools import lru_cache
 
 from read_env.capabilities import get_suite, own_files
-from read_env.capabilities.base import split_of
+from read_env.capabilities.base import Split, split_of
 from read_env.capabilities.from_jsonl import FileCapability
 from read_env.config import Config, EvalConfig, load_preset, preset_names
 
@@ -29,8 +29,8 @@ def fit_splits(config: Config) -> Config:
     files = [capability for capability in get_suite(config.suite) if isinstance(capability, FileCapability)]
     sizes = {capability.name: Counter(split_of(prompt.text) for prompt in capability.prompts) for capability in files}
     lowered = {}
-    for field in ("probes", "dev", "exam"):
-        split = config.eval.exam_split if field == "exam" else field
+    fields: tuple[tuple[str, Split], ...] = (("probes", "probes"), ("dev", "dev"), ("exam", config.eval.exam_split))
+    for field, split in fields:
         size = getattr(config.eval, field)
         least = min((counts[split] for counts in sizes.values()), default=size)
         if 0 < least < size == getattr(usual, field):
