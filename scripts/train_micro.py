@@ -81,7 +81,10 @@ def build_tokenizer(path: Path) -> None:
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>",
         clean_up_tokenization_spaces=False, model_max_length=160,
     )  # fmt: skip
-    fast.chat_template = "{{ bos_token }}{{ messages[-1]['content'] }}\n"
+    fast.chat_template = (
+        "{{ bos_token }}{{ messages[0]['content'] }}"
+        "{% if messages[1] %}{{ messages[1]['content'] }}{{ eos_token }}{% endif %}"
+    )
     fast.save_pretrained(path, save_jinja_files=False)
 
 

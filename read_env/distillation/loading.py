@@ -10,12 +10,11 @@ from read_env.config import CacheConfig, Config, ModelConfig
 from read_env.distillation.models.placement import Placement, place
 from read_env.distillation.models.sources import ModelSource, find_model
 from read_env.distillation.models.weights import (
-    check_logits,
     count_parameters,
     empty_model,
     files_identity,
+    load_encoder,
     load_model,
-    load_tokenizer,
     prune_layers,
     weights_identity,
 )
@@ -28,7 +27,6 @@ from read_env.distillation.teachers.vllm import VLLM, VllmTeacher, import_vllm
 from read_env.distillation.text.encoding import Encoder
 from read_env.distillation.text.lengths import check_lengths, measure_lengths
 from read_env.errors import ReadEnvError
-from read_env.losses import get_objective
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -70,9 +68,10 @@ def load(reference: str, models: ModelConfig | None = None, *, trained: bool = F
     """
     models = models or ModelConfig()
     source, trust = find_model(reference), models.trust_remote_code
-    placement = place(models, count_parameters(empty_model(source, trust_remote_code=trust)), trained=trained)
-    model = load_model(source, placement, trust_remote_code=trust)
-    return Loaded(source, model, Encoder(load_tokenizer(source, trust_remote_code=trust)), placement)
+    shape = empty_model(source, trust_remote_code=trust)
+    encoder = load_encoder(source, shape.config, trust_remote_code=trust)
+    placement = place(models, count_parameters(shape), trained=trained)
+    return Loaded(source, load_model(source, placement, trust_remote_code=trust), encoder, placement)
 
 
 def load_student(config: Config) -> Student:
@@ -86,8 +85,6 @@ def load_student(config: Config) -> Student:
     loaded = load(models.student, models, trained=not models.lora_r)
     if models.student_layers:
         prune_layers(loaded.model, models.student_layers)
-    with loaded.placement.autocast():
-        check_logits(loaded.model, loaded.encoder, "student")
     student = Student(loaded.model, loaded.encoder, config.distill, loaded.placement, models)
     _LOG.info("student %s: %s", models.student, student)
     return student
@@ -115,9 +112,6 @@ def load_teacher(config: Config, student: Student) -> LocalTeacher | RemoteTeach
     loaded = load(models.teacher, models)
     size = count_parameters(loaded.model) / 1e6
     _LOG.info("teacher %s: %.1f M parameters; %s", models.teacher, size, loaded.placement)
-    if get_objective(config.distill.loss).on_policy:  # decoding uses the whole model, scoring body and head alone
-        with loaded.placement.autocast():
-            check_logits(loaded.model, loaded.encoder, "teacher")
     weights = weights_identity(loaded.source, loaded.model, loaded.placement, memory)
     return LocalTeacher(loaded.model, loaded.encoder, weights, max_completion_tokens=cut, top_k=top_k)
 
@@ -141,7 +135,7 @@ def _in_vllm(config: Config) -> VllmTeacher:
             f"models.teacher is {models.teacher!r}; a teacher in vLLM is a folder or hub id with *.safetensors, not a GGUF file"
         )
     shape = empty_model(source, trust_remote_code=trust)
-    encoder = Encoder(load_tokenizer(source, trust_remote_code=trust))
+    encoder = load_encoder(source, shape.config, trust_remote_code=trust)
     # vLLM itself raises only at the first prompt that is too long, after minutes of loading.
     check_lengths("teacher", measure_lengths(config, encoder, shape))
     return VllmTeacher(

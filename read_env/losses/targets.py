@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -71,6 +71,21 @@ class TeacherTargets:
     def part(self, index: tuple[int | slice, ...]) -> TeacherTargets:
         """Copy of the selected targets on the CPU; a view would keep the whole block in memory."""
         return self._map(lambda values: values[index].cpu().clone())
+
+    def swap_ids(self, one: int, other: int) -> TeacherTargets:
+        """Copy in which two token ids change places, with their probabilities.
+
+        Example:
+            >>> TeacherTargets.from_tokens(torch.tensor([5, 2])).swap_ids(2, 3).tokens
+            tensor([5, 3])
+        """
+        if one == other:
+            return self
+
+        def swap(ids: torch.Tensor) -> torch.Tensor:
+            return torch.where(ids == one, other, torch.where(ids == other, one, ids))
+
+        return replace(self, tokens=swap(self.tokens), top_ids=swap(self.top_ids))
 
     @property
     def top_mass(self) -> torch.Tensor:

@@ -17,10 +17,9 @@ from read_env.config import Config, ModelConfig
 from read_env.distillation.loading import shares_base
 from read_env.distillation.models.placement import Placement, place
 from read_env.distillation.models.sources import ModelSource, architecture_of, find_model, missing, not_installed
-from read_env.distillation.models.weights import count_parameters, empty_model, load_tokenizer, prune_layers
+from read_env.distillation.models.weights import count_parameters, empty_model, load_encoder, prune_layers
 from read_env.distillation.teachers.remote import REMOTE
 from read_env.distillation.teachers.vllm import VLLM
-from read_env.distillation.text.encoding import Encoder
 from read_env.distillation.text.lengths import Lengths, measure_lengths
 from read_env.running.check_remote import check_remote
 from read_env.running.check_speed import step_seconds
@@ -129,8 +128,8 @@ def _side(config: Config, role: str) -> Side:
 
 
 def _lengths(config: Config, side: Side) -> Lengths:
-    tokenizer = load_tokenizer(side.source, trust_remote_code=config.models.trust_remote_code)
-    return measure_lengths(config, Encoder(tokenizer), side.model)
+    encoder = load_encoder(side.source, side.model.config, trust_remote_code=config.models.trust_remote_code)
+    return measure_lengths(config, encoder, side.model)
 
 
 def memory(config: Config, teacher: Side | None, student: Side) -> list[Part]:

@@ -71,7 +71,7 @@ def _examples(prompts: Sequence[Prompt], student: Student, teacher: Teacher | No
     texts = [prompt.text for prompt in prompts]
     prompt_ids = student.encoder.prompts(texts)
     if teacher is None:
-        references = student.encoder.completions([prompt.reference for prompt in prompts])
+        references = student.encoder.completions([prompt.reference for prompt in prompts], texts)
         examples = [
             Example(prompt, tuple(ids), tuple(tokens), TeacherTargets.from_tokens(torch.tensor(tokens)))
             for prompt, ids, tokens in zip(prompts, prompt_ids, references, strict=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def greedy(
-    model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], *, max_new_tokens: int, eos_id: int, pad_id: int,
+    model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], *, max_new_tokens: int, stop_ids: Sequence[int], pad_id: int,
     vocabulary: int | None = None, observe: Callable[[torch.Tensor], None] | None = None,
 ) -> list[list[int]]:  # fmt: skip
     """Greedy completions of a batch of prompts; the model's own generation settings are ignored.
@@ -22,23 +22,23 @@ def greedy(
         model: Hugging Face causal language model.
         prompt_ids: token ids of n prompts.
         max_new_tokens: maximum length of a completion, tokens.
-        eos_id: id of the end-of-sequence token.
+        stop_ids: ids of the tokens that end a completion.
         pad_id: id of the padding token, on the left of shorter prompts.
         vocabulary: V, if the model has more rows of logits than there are tokens.
         observe: called at every decoding step with the (n, V) logits from which the next tokens are chosen; rows of
             completions that have ended are undefined.
 
     Returns:
-        Token ids of n completions; each ends with ``eos_id`` unless it was cut at ``max_new_tokens``.
+        Token ids of n completions; each ends with one of ``stop_ids`` unless it was cut at ``max_new_tokens``.
     """
     return _generate(
-        model, prompt_ids, GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False), eos_id, pad_id,
+        model, prompt_ids, GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False), stop_ids, pad_id,
         vocabulary, observe,
     )  # fmt: skip
 
 
 def sample(
-    model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], *, max_new_tokens: int, eos_id: int, pad_id: int,
+    model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], *, max_new_tokens: int, stop_ids: Sequence[int], pad_id: int,
     seed: int, vocabulary: int | None = None,
 ) -> list[list[int]]:  # fmt: skip
     """One completion per prompt, drawn from the model's distribution (temperature 1, no truncation).
@@ -50,19 +50,20 @@ def sample(
     device = next(model.parameters()).device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        return _generate(model, prompt_ids, plain, eos_id, pad_id, vocabulary, None)
+        return _generate(model, prompt_ids, plain, stop_ids, pad_id, vocabulary, None)
 
 
 @torch.inference_mode()
 def _generate(
-    model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], plain: GenerationConfig, eos_id: int, pad_id: int,
+    model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], plain: GenerationConfig, stop_ids: Sequence[int],
+    pad_id: int,
     vocabulary: int | None, observe: Callable[[torch.Tensor], None] | None,
 ) -> list[list[int]]:  # fmt: skip
     device = next(model.parameters()).device
     length = max(len(ids) for ids in prompt_ids)
     ids = torch.tensor([[pad_id] * (length - len(p)) + list(p) for p in prompt_ids], device=device)
     mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompt_ids], device=device)
-    plain.eos_token_id, plain.pad_token_id = eos_id, pad_id
+    plain.eos_token_id, plain.pad_token_id = list(stop_ids), pad_id
     processors = LogitsProcessorList([_LogitsObserver(vocabulary, observe)])
     was_training, own = model.training, model.generation_config
     model.eval()
@@ -77,7 +78,8 @@ def _generate(
         model.train(was_training)
     completions = []
     for row in out[:, length:].tolist():
-        completions.append(row[: row.index(eos_id) + 1] if eos_id in row else row)
+        end = next((i for i, token in enumerate(row) if token in stop_ids), len(row))
+        completions.append(row[: end + 1])
     return completions
 
 

@@ -14,12 +14,11 @@ from read_env.digests import content_digest
 from read_env.distillation.models.placement import Placement
 from read_env.distillation.models.sources import ModelSource
 from read_env.distillation.models.suppress_output import suppress_progress_bars
+from read_env.distillation.text.encoding import Encoder, decoder_of
 from read_env.errors import ReadEnvError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-    from read_env.distillation.text.encoding import Encoder
 
 
 @contextmanager
@@ -84,6 +83,30 @@ def load_config(source: ModelSource, *, trust_remote_code: bool = False) -> Pret
     return config
 
 
+def load_encoder(source: ModelSource, config: PretrainedConfig, *, trust_remote_code: bool = False) -> Encoder:
+    """Load a model's tokenizer with all tokens that end its answers: the tokenizer's and the generation configuration's.
+
+    Args:
+        source: location of the files.
+        config: configuration of the model.
+        trust_remote_code: run Python code that comes with the model.
+
+    Raises:
+        ReadEnvError: no tokenizer, one without an end, or one with more tokens than the model has embeddings.
+    """
+    from transformers import GenerationConfig
+
+    tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code)
+    text = config.get_text_config()
+    try:
+        with suppress_progress_bars():
+            generation: Any = GenerationConfig.from_pretrained(source.location)
+    except OSError:  # no such file: as in ``generate``, the model's configuration says where an answer ends
+        generation = text
+    ends = generation.eos_token_id
+    return Encoder(tokenizer, [ends] if isinstance(ends, int) else ends or (), text.vocab_size)
+
+
 def count_parameters(model: torch.nn.Module) -> int:
     """Number of parameters; tied ones count once."""
     return sum(parameter.numel() for parameter in model.parameters())
@@ -118,6 +141,12 @@ def _dequantized() -> dict[str, Any]:
     return {} if kind is None else {"quantization_config": kind(dequantize=True)}
 
 
+#: Fields of configurations that list indices of layers.
+_LAYER_INDICES = ("mlp_only_layers", "moe_layers")
+#: Types of a module's settings.
+_SETTING = (bool, int, float, str, tuple, list, type(None))
+
+
 def prune_layers(model: PreTrainedModel, kept: Sequence[int]) -> None:
     """Keep some layers of a model, in place: a shallower student, to be healed by training.
 
@@ -126,9 +155,10 @@ def prune_layers(model: PreTrainedModel, kept: Sequence[int]) -> None:
         kept: indices of the layers to keep, in their new order.
 
     Raises:
-        ReadEnvError: unknown layers, or a model without ``base_model.layers``.
+        ReadEnvError: unknown layers, a model without ``base_model.layers``, or one whose configuration can't describe the
+            kept layers.
     """
-    body: Any = model.base_model
+    body = decoder_of(model)
     layers = getattr(body, "layers", None)
     if not isinstance(layers, torch.nn.ModuleList):
         raise ReadEnvError(f"models.student_layers: {type(model).__name__} has no module list base_model.layers")
@@ -141,9 +171,52 @@ def prune_layers(model: PreTrainedModel, kept: Sequence[int]) -> None:
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
                 module.layer_idx = position
-    model.config.num_hidden_layers = len(kept)
-    if getattr(model.config, "layer_types", None):
-        model.config.layer_types = [model.config.layer_types[index] for index in kept]
+    _keep_layers_in_config(model.config.get_text_config(), kept, len(layers))
+    _check_reload(model)
+
+
+def _keep_layers_in_config(config: PretrainedConfig, kept: Sequence[int], total: int) -> None:
+    """Reduce a configuration's lists to the kept layers: those with one entry per layer, and those of layer indices."""
+    config.num_hidden_layers = len(kept)
+    for name, value in list(vars(config).items()):
+        if not isinstance(value, (list, tuple)) or "token" in name or name == "architectures":
+            continue
+        if name in _LAYER_INDICES:
+            setattr(config, name, [new for new, old in enumerate(kept) if old in value])
+        elif len(value) == total:
+            setattr(config, name, [value[index] for index in kept])
+
+
+def _check_reload(model: PreTrainedModel) -> None:
+    """Check that a model's configuration alone builds the same layers, so that a saved copy computes the same logits."""
+    with torch.device("meta"):
+        try:
+            again: Any = type(model)(type(model.config).from_dict(model.config.to_dict()))
+        except Exception as error:
+            problem = f"its configuration can't describe them ({type(error).__name__}: {error})"
+            raise _pruning_error(model, problem) from error
+    layers: Any = (decoder_of(model).layers, decoder_of(again).layers)
+    for (name, module), (_, other) in zip(layers[0].named_modules(), layers[1].named_modules(), strict=False):
+        settings = [
+            {key: value for key, value in vars(m).items() if key[0] != "_" and isinstance(value, _SETTING)}
+            for m in (module, other)
+        ]
+        settings[0]["training"] = settings[1]["training"]
+        shapes = [
+            {key: tuple(value.shape) for key, value in m.named_parameters(recurse=False)} for m in (module, other)
+        ]
+        if type(module) is not type(other) or shapes[0] != shapes[1] or settings[0] != settings[1]:
+            changed = [key for key in settings[0] if settings[0][key] != settings[1].get(key)]
+            raise _pruning_error(
+                model, f"layers.{name} would be built differently ({', '.join(changed) or 'other parts'})"
+            )
+
+
+def _pruning_error(model: PreTrainedModel, problem: str) -> ReadEnvError:
+    return ReadEnvError(
+        f"models.student_layers: {type(model).__name__} sets up a layer by its position, and the kept layers can't be saved: "
+        f"{problem}; right would be layers that keep their positions' kinds, or all layers"
+    )
 
 
 def add_adapters(model: PreTrainedModel, config: ModelConfig) -> Any:
@@ -190,9 +263,21 @@ def save_student(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pat
         tokenizer: its tokenizer.
         path: folder to write.
     """
-    with suppress_progress_bars():
-        model.save_pretrained(path, state_dict=_merged_weights(model))
-        tokenizer.save_pretrained(path)
+    weights, config = _merged_weights(model), model.config.get_text_config()
+    tied = config.tie_word_embeddings
+    try:
+        if weights is not None and tied:  # an adapter on one of the two parts them
+            config.tie_word_embeddings = not _embeddings_adapted(model)
+        with suppress_progress_bars():
+            model.save_pretrained(path, state_dict=weights)
+            tokenizer.save_pretrained(path)
+    finally:
+        config.tie_word_embeddings = tied
+
+
+def _embeddings_adapted(model: PreTrainedModel) -> bool:
+    """True if the input embeddings or the output head have adapters."""
+    return any(hasattr(m, "get_delta_weight") for m in (model.get_input_embeddings(), model.get_output_embeddings()))
 
 
 @torch.no_grad()
@@ -217,30 +302,6 @@ def _merged_weights(model: PreTrainedModel) -> dict[str, torch.Tensor] | None:
         elif not any(name.startswith(f"{one}.") for one in adapted):
             weights[name] = value
     return weights
-
-
-@torch.inference_mode()
-def check_logits(model: PreTrainedModel, encoder: Encoder, role: str) -> None:
-    """Check that body and head alone give the model's logits: some architectures scale or cap them afterwards.
-
-    Args:
-        model: the model; call this in its placement's autocast context.
-        encoder: encoder of its tokenizer.
-        role: ``student`` or ``teacher``, for the message.
-
-    Raises:
-        ReadEnvError: the logits differ, so training would use wrong ones.
-    """
-    from read_env.distillation.text.encoding import collate, completion_logits
-
-    prompt = encoder.prompts(["1 2 3"])[0]
-    batch = collate([prompt], [[encoder.eos_id]], encoder.pad_id).to(next(model.parameters()).device)
-    used, full = completion_logits(model, batch)[0], model(input_ids=batch.input_ids).logits[0, len(prompt) - 1]
-    if not torch.allclose(used.float(), full.float(), rtol=1e-2 if used.dtype == torch.bfloat16 else 1e-3, atol=1e-3):
-        raise ReadEnvError(
-            f"models.{role}: {type(model).__name__} changes its logits after the head (by up to "
-            f"{(used - full).abs().max().item():.3g}), which this engine leaves out; choose a {role} of another architecture"
-        )
 
 
 def weights_identity(source: ModelSource, model: PreTrainedModel, placement: Placement, memory: Path | None) -> str:

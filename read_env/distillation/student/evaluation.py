@@ -50,9 +50,9 @@ class ProbeSet:
         """Encode ``per_capability`` prompts of every capability, in batches of about ``tokens_per_batch`` padded tokens."""
         prompts = [p for c in suite for p in held_out(c, split, per_capability, seed)]
         index = {name: i for i, name in enumerate(suite.names)}
-        prompt_ids = encoder.prompts([p.text for p in prompts])
-        completion_ids = encoder.completions([p.reference for p in prompts])
-        lengths = [len(p) + len(c) for p, c in zip(prompt_ids, completion_ids, strict=True)]
+        pairs = encoder.pairs([p.text for p in prompts], [p.reference for p in prompts])
+        prompt_ids, completion_ids = zip(*pairs, strict=True)
+        lengths = [len(p) + len(c) for p, c in pairs]
         batches, capability_ids = [], []
         for bucket in length_buckets(lengths, tokens_per_batch):
             batches.append(
@@ -115,7 +115,7 @@ def exam(
     correct = dict.fromkeys(suite.names, 0)
     generated = 0
     decode = partial(
-        greedy, model, max_new_tokens=max_new_tokens, eos_id=encoder.eos_id, pad_id=encoder.pad_id,
+        greedy, model, max_new_tokens=max_new_tokens, stop_ids=encoder.stop_ids, pad_id=encoder.pad_id,
         vocabulary=encoder.vocabulary,
     )  # fmt: skip
     remedy = "a smaller distill.max_completion_tokens"

@@ -91,8 +91,8 @@ def _choose_prompts(
     """Capability indices of the next prompts by quota, if every sample were as long as the prompt's reference."""
 
     def expected_tokens(capability: int) -> int:
-        reference = stream.peek_prompt(capability).reference
-        return num_generations * len(student.encoder.completions([reference])[0])
+        prompt = stream.peek_prompt(capability)
+        return num_generations * len(student.encoder.completions([prompt.reference], [prompt.text])[0])
 
     planned = Quotas(len(eligible))
     planned.load_state_dict(quotas.state_dict())

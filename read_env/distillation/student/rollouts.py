@@ -38,7 +38,7 @@ def sample_rollouts(
 
     def draw(rows: Sequence[int]) -> list[list[int]]:
         return sample(
-            student.model, [prompt_ids[row] for row in rows], max_new_tokens=max_new_tokens, eos_id=encoder.eos_id,
+            student.model, [prompt_ids[row] for row in rows], max_new_tokens=max_new_tokens, stop_ids=encoder.stop_ids,
             pad_id=encoder.pad_id, vocabulary=encoder.vocabulary, seed=seed + rows[0],
         )  # fmt: skip
 
@@ -51,7 +51,10 @@ def sample_rollouts(
         for prompt, ids in zip(repeated, completion_ids, strict=True)
     ])  # fmt: skip
     advantages = group_advantages(rewards.view(len(prompts), num_generations)).flatten()
-    scores = teacher.score(texts, completion_ids)
+    # The teacher scores its own end of a turn in place of the student's.
+    ends = encoder.eos_id, teacher.encoder.eos_id
+    scored = [[ends[1] if token == ends[0] else token for token in ids] for ids in completion_ids]
+    scores = [targets.swap_ids(*ends) for targets in teacher.score(texts, scored)]
     return [
         Example(
             prompt, tuple(prompt_ids[row]), tuple(ids),

@@ -61,6 +61,11 @@ class Teacher(Protocol):
 class ScoringTeacher(Teacher, Protocol):
     """Teacher that also gives probabilities of completions written by others; needed by on-policy objectives."""
 
+    @property
+    def encoder(self) -> Encoder:
+        """Encoder of its tokenizer."""
+        ...
+
     def score(self, texts: Sequence[str], completion_ids: Sequence[Sequence[int]]) -> list[TeacherTargets]:
         """Score completions in the teacher's vocabulary.
 

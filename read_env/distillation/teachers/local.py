@@ -76,7 +76,7 @@ class LocalTeacher:
                 self.model,
                 self.encoder.prompts(texts),
                 max_new_tokens=self.max_completion_tokens,
-                eos_id=self.encoder.eos_id,
+                stop_ids=self.encoder.stop_ids,
                 pad_id=self.encoder.pad_id,
                 vocabulary=self.encoder.vocabulary,
                 observe=lambda logits: steps.append(TeacherTargets.from_logits(logits, logits.argmax(-1), self.top_k)),

@@ -37,6 +37,7 @@ class Utf8:
     """
 
     eos_id = 256
+    stop_ids = (256,)
 
     def text(self, ids: Sequence[int]) -> str:
         """Text of an answer's token ids."""

@@ -26,8 +26,8 @@ class AnswerText(Protocol):
     """Vocabulary of a teacher's answers: decoding alone."""
 
     @property
-    def eos_id(self) -> int:
-        """Id of the end-of-sequence token."""
+    def stop_ids(self) -> Sequence[int]:
+        """Ids of the tokens that end an answer."""
         ...
 
     def text(self, ids: Sequence[int]) -> str:
@@ -44,18 +44,32 @@ def same_vocabulary(prompt: Prompt, prompt_ids: list[int], answer: Answer) -> Ex
     return Example(prompt, tuple(prompt_ids), answer.token_ids, answer.targets)
 
 
+def with_students_end(
+    teacher: AnswerText, student: Encoder, prompt: Prompt, prompt_ids: list[int], answer: Answer
+) -> Example:
+    """Example whose answer ends with the token that ends the student's turns; the two tokens' probabilities are swapped."""
+    last = answer.token_ids[-1:]
+    if not last or last[0] not in teacher.stop_ids or last[0] == student.eos_id:
+        return same_vocabulary(prompt, prompt_ids, answer)
+    token_ids = (*answer.token_ids[:-1], student.eos_id)
+    return Example(prompt, tuple(prompt_ids), token_ids, answer.targets.swap_ids(last[0], student.eos_id))
+
+
 def through_text(
     teacher: AnswerText, student: Encoder, prompt: Prompt, prompt_ids: list[int], answer: Answer
 ) -> Example:
     """Example with the answer's text in the student's tokens; the probabilities are dropped.
 
+    An answer that was cut, or whose bytes are not UTF-8, has no end: the student must not learn to stop there.
+
     Raises:
         ReadEnvError: a cut answer has no tokens in the student's vocabulary: such examples would cost nothing, so the
             budget would never be spent.
     """
-    ids = student.completions([teacher.text(answer.token_ids)])[0]
-    if answer.token_ids[-1:] != (teacher.eos_id,):
-        ids = ids[:-1]  # cut by the teacher: the student must not learn to end there
+    text, undecodable, _ = teacher.text(answer.token_ids).partition("\ufffd")
+    prompt_ids, ids = student.pairs([prompt.text], [text])[0]
+    if undecodable or answer.token_ids[-1:] == () or answer.token_ids[-1] not in teacher.stop_ids:
+        ids = ids[:-1]
         if not ids:
             raise ReadEnvError(
                 f"models.teacher: its answer to a prompt of {prompt.capability} was cut before any text that the "
@@ -80,10 +94,17 @@ def align(teacher: AnswerText, student: Encoder, loss: str) -> Alignment:
     """
     if isinstance(teacher, Encoder):
         difference = first_difference(teacher.tokenizer, student.tokenizer)
+        if teacher.eos_token != student.eos_token:
+            _LOG.warning(
+                "the teacher ends its answers with %r and the student with %r: answers are given the student's end",
+                teacher.eos_token, student.eos_token,
+            )  # fmt: skip
     else:
         difference = "a remote teacher gives text alone"
-    if not difference:
-        return same_vocabulary
+    if isinstance(teacher, Encoder) and not difference:
+        teacher.vocabulary = student.vocabulary = min(teacher.vocabulary, student.vocabulary)
+        same_end = set(teacher.stop_ids) <= {student.eos_id}
+        return same_vocabulary if same_end else partial(with_students_end, teacher, student)
     if get_objective(loss).needs_probabilities:
         raise ReadEnvError(
             f"models.student: its tokenizer differs from the teacher's ({difference}), and distill.loss {loss!r} compares "
@@ -98,9 +119,7 @@ def first_difference(teacher: PreTrainedTokenizerBase, student: PreTrainedTokeni
     """Description of the first difference between two vocabularies; empty if they are equal."""
     theirs, ours = teacher.get_vocab(), student.get_vocab()
     if ours == theirs:
-        if teacher.eos_token_id == student.eos_token_id:
-            return ""
-        return f"eos_token_id is {teacher.eos_token_id} there and {student.eos_token_id} here"
+        return ""
     # By id, so that the message names an ordinary token and not the last of the added ones.
     token = min(
         (token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token)),

@@ -1,93 +1,188 @@
 """Token ids of text, and padded batches of token ids.
 
-Prompts are wrapped in the tokenizer's chat template, or in ``bos + text + newline`` without one. Training batches are
-padded on the right: with causal attention no completion position attends to padding, so no attention mask is needed
-and the models use their fast path.
+Prompts and conversations are rendered by the tokenizer's chat template (``chat.py``). Training batches are padded on the
+right: with causal attention no completion position attends to padding, so no attention mask is needed and the models
+use their fast path.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from read_env.distillation.text.chat import ChatTemplate
 from read_env.errors import ReadEnvError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_SENTINEL = "\u241ecut here\u241e"
-#: Date given to chat templates that ask for the current one, so that cache keys don't change daily; the default of
-#: Llama's templates.
-_TODAY = datetime(2024, 7, 26)
-_DATE_CODES = "aAbBdHIjmMpSyY"
+#: First and last of the private characters that break up control tokens in a text.
+_BREAKS = range(0xE000, 0xF8FF)
 
 
 class Encoder:
-    """Token ids of prompts and completions for one tokenizer.
+    """Token ids of prompts and completions for one tokenizer: those that ``apply_chat_template`` gives.
+
+    A text that spells a control token, such as ``<|im_end|>``, is encoded as plain text.
 
     Args:
-        tokenizer: Hugging Face tokenizer with an end-of-sequence token.
+        tokenizer: Hugging Face tokenizer.
+        stop_ids: further ids that end a completion, such as those of the model's generation configuration.
+        rows: number of token embeddings of the model; without it every token of the tokenizer counts as known.
 
     Attributes:
         vocabulary: V; token ids are below it, and a model's rows of logits beyond it are padding.
+        eos_id: id of the token with which the chat template ends a turn; without one the tokenizer's eos_token.
+        stop_ids: all ids that end a completion, sorted; ``eos_id`` is one of them.
+        pad_id: id of the padding token, else of the eos_token.
 
     Raises:
-        ReadEnvError: the tokenizer has no end-of-sequence token.
+        ReadEnvError: no token ends a completion, the chat template can't be used, or the tokenizer has tokens that the
+            model doesn't know.
+
+    Example:
+        >>> from read_env.distillation.loading import load
+        >>> encoder = load("embedded:micro/student").encoder
+        >>> encoder.text(encoder.completions(["Answer: 5"])[0])
+        'Answer: 5'
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        if tokenizer.eos_token_id is None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, stop_ids: Iterable[int] = (), rows: int | None = None
+    ) -> None:
+        self.tokenizer = tokenizer
+        self._template = ChatTemplate(tokenizer)
+        self.vocabulary = _known_tokens(tokenizer, rows)
+        own, named = tokenizer.eos_token_id, [i for i in stop_ids if i < self.vocabulary]
+        added = {i: str(token) for i, token in tokenizer.added_tokens_decoder.items()}
+        tail = self._ids([self._template.tail])[0] if self._template.tail else []
+        ends = [i for i in tail if i in named or i == own or added.get(i, "").strip()]
+        if not ends and own is None and not named:
             raise ReadEnvError(
                 "models: the tokenizer has no eos_token, so completions could not be ended; set one and save it again"
             )
-        self.tokenizer = tokenizer
-        self.vocabulary = 1 + max(tokenizer.get_vocab().values())
-        self.eos_id: int = int(tokenizer.eos_token_id)
-        self.pad_id: int = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
-        if tokenizer.chat_template:
-            rendered = tokenizer.apply_chat_template(
-                [{"role": "user", "content": _SENTINEL}], tokenize=False, add_generation_prompt=True,
-                chat_template=_with_fixed_date(tokenizer.get_chat_template()),
-            )  # fmt: skip
-            self._before, _, self._after = str(rendered).partition(_SENTINEL)
-        else:
-            self._before, self._after = tokenizer.bos_token or "", "\n"
+        #: Text after an answer that no single token ends.
+        self._loose_tail = "" if ends else self._template.tail
+        self.eos_id = int(ends[0] if ends else named[0] if own is None else own)
+        self.stop_ids = tuple(sorted({self.eos_id, *named, *([] if own is None else [own])}))
+        pad = tokenizer.pad_token_id
+        self.pad_id = int(self.eos_id if pad is None or pad >= self.vocabulary else pad)
+        special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        around = {i for ids in self._ids(self._template.around) for i in ids if added.get(i, "").strip()}
+        self._control = special | around | {*self.stop_ids, *tokenizer.all_special_ids} - {None}
+        spelled = {str(token) for token in tokenizer.convert_ids_to_tokens(sorted(self._control))}
+        longest = sorted((re.escape(token) for token in spelled if len(token) > 1), key=len, reverse=True)
+        self._spelled = re.compile("|".join(longest) or "(?!)")
 
     @property
     def fingerprint(self) -> str:
         """Hex digest of the vocabulary, the special tokens and the prompt template."""
-        content = (sorted(self.tokenizer.get_vocab().items()), self.eos_id, self.pad_id, self._before, self._after)
+        template = (self._template.source, self._template.around, self._template.tail)
+        content = (sorted(self.tokenizer.get_vocab().items()), self.stop_ids, self.eos_id, self.pad_id, template)
         return hashlib.blake2b(repr(content).encode(), digest_size=16).hexdigest()
 
-    def prompts(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of the prompts, each wrapped in the chat template."""
-        return self._ids([self._before + text + self._after for text in texts])
+    @property
+    def eos_token(self) -> str:
+        """Token with id ``eos_id``."""
+        return str(self.tokenizer.convert_ids_to_tokens(self.eos_id))
 
-    def completions(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of the completions, each with the end-of-sequence token."""
-        return [[*ids, self.eos_id] for ids in self._ids(texts)]
+    def prompts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of the prompts, each in the chat template with its generation prompt."""
+        return self._ids(*self._rendered((text,) for text in texts))
+
+    def completions(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> list[list[int]]:
+        """Token ids of completions, each with ``eos_id`` at its end; see :meth:`pairs`.
+
+        Args:
+            texts: completions.
+            prompts: one prompt per completion; by default the same short one for all.
+        """
+        return [completion for _, completion in self.pairs(prompts or ["1"] * len(texts), texts)]
+
+    def pairs(self, prompts: Sequence[str], completions: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+        """Token ids of prompts and completions: the conversation's, cut in two where the prompt ends.
+
+        A tokenizer may merge the end of the prompt with the beginning of the completion; that token then belongs to the
+        completion.
+
+        Raises:
+            ReadEnvError: the chat template can't render the conversation.
+        """
+        whole, breaks = self._rendered(zip(prompts, completions, strict=True))
+        if self._loose_tail:
+            whole = [text.removesuffix(self._loose_tail) for text in whole]
+        pairs = []
+        for prompt, ids in zip(self.prompts(prompts), self._ids(whole, breaks), strict=True):
+            start = next((i for i, (a, b) in enumerate(zip(prompt, ids, strict=False)) if a != b), len(prompt))
+            completion = ids[start:]
+            end = completion.index(self.eos_id) if self.eos_id in completion else len(completion)
+            pairs.append((ids[:start], [*completion[:end], self.eos_id]))
+        return pairs
 
     def text(self, ids: Sequence[int]) -> str:
-        """Text of a completion's token ids, without special tokens."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+        """Text of a completion's token ids, without special tokens and without the token that ends it."""
+        kept = list(ids[:-1]) if len(ids) and ids[-1] in self.stop_ids else list(ids)
+        # Clean-up would remove spaces before punctuation.
+        return str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+    def _rendered(self, turns: Iterable[tuple[str, ...]]) -> tuple[list[str], str]:
+        """Prompts or conversations as text, with a character inside each control token that a turn spells; that character."""
+        turns = list(turns)
+        render = self._template.prompt if turns and len(turns[0]) == 1 else self._template.conversation
+        if not any(self._spelled.search(text) for texts in turns for text in texts):
+            return [render(*texts) for texts in turns], ""
+        used = {character for texts in turns for text in texts for character in text}
+        mark = next(chr(code) for code in _BREAKS if chr(code) not in used)
+        return [render(*(self._break_up(text, mark) for text in texts)) for texts in turns], mark
+
+    def _break_up(self, text: str, mark: str) -> str:
+        while found := self._spelled.search(text):
+            text = f"{text[: found.start() + 1]}{mark}{text[found.start() + 1 :]}"
+        return text
+
+    def _ids(self, texts: Sequence[str], mark: str = "") -> list[list[int]]:
+        """Token ids of rendered texts, without those of ``mark``."""
         if not texts:
             return []
-        return list(self.tokenizer(list(texts), add_special_tokens=False)["input_ids"])
+        if not mark:
+            return list(self.tokenizer(list(texts), add_special_tokens=False)["input_ids"])
+        if not self.tokenizer.is_fast:
+            raise ReadEnvError(
+                f"a prompt or a completion spells a control token of {self.tokenizer.name_or_path!r}, which this kind of "
+                f"tokenizer can't encode as text: {next(text for text in texts if mark in text).replace(mark, '')!r}"
+            )
+        encoded = self.tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
+        kept = []
+        for text, ids, offsets in zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+            pieces = [text[start:end] for start, end in offsets]
+            if any(mark in piece != mark for piece in pieces) or (mark in text) != (mark in pieces):
+                raise ReadEnvError(
+                    f"a prompt or a completion spells a control token of {self.tokenizer.name_or_path!r}, and the tokenizer "
+                    f"has no plain text for it: {text.replace(mark, '')!r}"
+                )
+            kept.append([i for i, piece in zip(ids, pieces, strict=True) if piece != mark])
+        return kept
 
 
-def _with_fixed_date(template: str) -> str:
-    """Chat template with a fixed date: a Jinja macro shadows the ``strftime_now`` of transformers."""
-    if "strftime_now" not in template:
-        return template
-    replaced = "".join(f"|replace('%{code}', '{_TODAY.strftime(f'%{code}')}')" for code in _DATE_CODES)
-    return f"{{%- macro strftime_now(format) -%}}{{{{ format{replaced} }}}}{{%- endmacro -%}}{template}"
+def _known_tokens(tokenizer: PreTrainedTokenizerBase, rows: int | None) -> int:
+    """V: number of token ids. A padding token alone may lie beyond the model's rows; it is then not used."""
+    vocabulary = tokenizer.get_vocab()
+    beyond = {} if rows is None else {token: i for token, i in vocabulary.items() if i >= rows}
+    beyond.pop(tokenizer.pad_token or "", None)
+    if beyond:
+        token = min(beyond, key=lambda token: beyond[token])
+        raise ReadEnvError(
+            f"models: the tokenizer of {tokenizer.name_or_path!r} has {1 + max(vocabulary.values()):,} tokens and the model "
+            f"{rows:,} embeddings; {token!r} has id {beyond[token]}. Call model.resize_token_embeddings(len(tokenizer)) and "
+            "save the model again, or remove the added tokens"
+        )
+    top = 1 + max(vocabulary.values())
+    return top if rows is None else min(top, rows)
 
 
 @dataclass(frozen=True)
@@ -132,17 +227,41 @@ def collate(prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequen
     return Batch(torch.tensor(input_ids), torch.tensor(rows), torch.tensor(columns), torch.tensor(targets))
 
 
+def decoder_of(model: PreTrainedModel) -> Any:
+    """Model without its head; ``base_model`` of some architectures in transformers 4 is the whole model."""
+    return getattr(model, "model", model) if model.base_model is model else model.base_model
+
+
 def completion_logits(model: PreTrainedModel, batch: Batch, vocabulary: int | None = None) -> torch.Tensor:
-    """(m, V) logits at the completion positions only; the head never sees prompt positions.
+    """(m, V) logits at the completion positions only, from the model's own forward pass.
+
+    The body's output is reduced to these positions before the head, so the head never sees a prompt; what the model does
+    to its logits after the head, such as scaling or soft-capping, is applied by the model itself.
 
     Args:
         model: causal language model.
         batch: batch on the model's device.
         vocabulary: V, if the model has more rows of logits than there are tokens.
+
+    Raises:
+        ReadEnvError: the model's head does not read the last hidden states of ``model.base_model``.
     """
-    hidden = model.base_model(input_ids=batch.input_ids, use_cache=False).last_hidden_state
-    logits: torch.Tensor = model.get_output_embeddings()(hidden[batch.rows, batch.columns])
-    return logits[:, :vocabulary]
+
+    def keep_positions(body: torch.nn.Module, args: Any, output: Any) -> Any:
+        output.last_hidden_state = output.last_hidden_state[batch.rows, batch.columns][None]
+        return output
+
+    hook = decoder_of(model).register_forward_hook(keep_positions)
+    try:
+        logits: torch.Tensor = model(input_ids=batch.input_ids, use_cache=False).logits
+    finally:
+        hook.remove()
+    if logits.shape[:2] != (1, len(batch.rows)):
+        raise ReadEnvError(
+            f"models: {type(model).__name__} computes its logits from something else than the last hidden states of its "
+            "base model, which this engine does not know; choose a model of another architecture"
+        )
+    return logits[0, :, :vocabulary]
 
 
 def length_buckets(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:

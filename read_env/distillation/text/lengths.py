@@ -59,7 +59,7 @@ def measure_lengths(config: Config, encoder: Encoder, model: PreTrainedModel) ->
     """Encode the probes and find the longest ones; of ``model`` only the configuration is used."""
     prompts = [p for c in get_suite(config.suite) for p in held_out(c, "probes", config.eval.probes)]
     texts = list(map(len, encoder.prompts([p.text for p in prompts])))
-    references = list(map(len, encoder.completions([p.reference for p in prompts])))
+    references = list(map(len, encoder.completions([p.reference for p in prompts], [p.text for p in prompts])))
     cut = config.distill.max_completion_tokens
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return Lengths(

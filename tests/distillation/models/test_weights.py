@@ -2,18 +2,18 @@
 
 import os
 
-import numpy as np
 import pytest
 import torch
+import transformers
 from tiny_gguf import write_gguf
+from transformers.modeling_outputs import CausalLMOutput
 
 from read_env.config import ModelConfig, load_preset
-from read_env.distillation import loading
-from read_env.distillation.loading import load, load_student, load_teacher, shares_base
-from read_env.distillation.models import placement
+from read_env.distillation.loading import load, load_student, shares_base
 from read_env.distillation.models.placement import place
 from read_env.distillation.models.sources import find_model
-from read_env.distillation.models.weights import add_adapters, load_model, save_student
+from read_env.distillation.models.weights import add_adapters, load_model, prune_layers, save_student
+from read_env.distillation.text.encoding import collate, completion_logits
 from read_env.errors import ReadEnvError
 
 IDS = torch.arange(3, 23)[None]
@@ -85,53 +85,96 @@ def test_adapters_in_bf16_are_added_in_fp32_and_rounded_once(tmp_path):
     torch.testing.assert_close(saved.weight, (one.base_layer.weight.float() + change).bfloat16(), atol=0, rtol=2**-7)
 
 
-# --- what a model's logits are -------------------------------------------------------------------------
+# --- logits after the head ------------------------------------------------------------------------------
+
+_TINY = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+         "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def capped(tmp_path_factory):
-    """A teacher that caps its logits after the head, as Gemma 2 does, with the micro vocabulary."""
-    from transformers import Gemma2Config, Gemma2ForCausalLM
-
-    folder, tokenizer = tmp_path_factory.mktemp("capped"), load("embedded:micro/teacher").encoder.tokenizer
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("Gemma2", {"head_dim": 8, "final_logit_softcapping": 1.0}),
+        ("Granite", {"logits_scaling": 8.0}),
+        ("Cohere", {"logit_scale": 0.25}),
+        ("Llama", {}),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_logits_are_those_of_the_models_own_forward(kind, settings, dtype):
     torch.manual_seed(0)
-    model = Gemma2ForCausalLM(Gemma2Config(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, head_dim=8, final_logit_softcapping=1.0,
-    ))  # fmt: skip
-    model.get_output_embeddings().weight.data *= 50
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+    model = getattr(transformers, f"{kind}ForCausalLM")(
+        getattr(transformers, f"{kind}Config")(vocab_size=96, **_TINY, **settings)
+    ).to(dtype)
+    model.get_output_embeddings().weight.data *= 50  # logits of a trained model's size
+    batch = collate([[5, 6, 7], [8]], [[9, 10, 2], [11, 12]], pad_id=0)
+    own = model(input_ids=batch.input_ids).logits[batch.rows, batch.columns]
+    assert own.float().std() > 0.3 and torch.equal(completion_logits(model, batch), own)
+    assert completion_logits(model, batch, 91).shape == (5, 91)
+    completion_logits(model, batch).float().logsumexp(-1).sum().backward()
+    assert model.get_input_embeddings().weight.grad[5].abs().sum() > 0
 
 
-def test_a_teacher_that_changes_its_logits_after_the_head_is_refused_where_it_scores(capped):
-    student = load_student(configured())
-    with pytest.raises(ReadEnvError, match=r"models.teacher: Gemma2ForCausalLM changes .*choose a teacher of another"):
-        load_teacher(configured("gkd", teacher=capped, attn_implementation="eager"), student)
-    # Of its own answers it says what the whole model says.
-    teacher = load_teacher(configured(teacher=capped, attn_implementation="eager"), student)
-    (answer,) = teacher.complete(["2+3"])
-    ids = torch.tensor([[*teacher.encoder.prompts(["2+3"])[0]]])
-    own = torch.log_softmax(teacher.model(input_ids=ids).logits[0, -1], -1).topk(teacher.top_k).values
-    np.testing.assert_allclose(answer.targets.top_log_probs[0], own.detach(), atol=1e-4)
+def test_a_head_that_reads_something_else_is_refused():
+    class Other(transformers.LlamaForCausalLM):
+        def forward(self, input_ids, **others):
+            states = self.model(input_ids=input_ids).last_hidden_state
+            return CausalLMOutput(logits=self.lm_head(states[:, :1]))
+
+    model = Other(transformers.LlamaConfig(vocab_size=96, **_TINY))
+    with pytest.raises(ReadEnvError, match="Other computes its logits from something else"):
+        completion_logits(model, collate([[5]], [[9, 2]], pad_id=0))
 
 
-def test_logits_are_checked_in_the_numbers_that_training_computes_in(monkeypatch):
-    """fp32 weights under autocast: some attention takes nothing else than bf16."""
-    monkeypatch.setattr(placement, "SMALL", 0)
-    monkeypatch.setattr(placement, "_cpu_has_bf16", lambda: True)
-    seen, check = [], loading.check_logits
+# --- fewer layers, adapters on the embeddings ------------------------------------------------------------
 
-    def watched(model, encoder, role):
-        seen.append((role, torch.is_autocast_enabled("cpu"), next(model.parameters()).dtype))
-        check(model, encoder, role)
+_MOE = {"mlp_only_layers": [1], "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "head_dim": 8}
+_ARCHITECTURES = {
+    "SmolLM3": {},
+    "Qwen3Moe": {**_MOE, "decoder_sparse_step": 1},
+    "Gemma3": {"sliding_window": 4, "sliding_window_pattern": 3, "head_dim": 8},
+    "Qwen2": {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 3},
+    "Llama": {},
+}
 
-    monkeypatch.setattr(loading, "check_logits", watched)
-    settings = configured("gkd")
-    load_teacher(settings, load_student(settings))
-    # A teacher's weights are bf16 themselves.
-    assert seen == [("student", True, torch.float32), ("teacher", False, torch.bfloat16)]
+
+def _built(kind, **settings):
+    config = getattr(transformers, f"{kind}TextConfig" if kind == "Gemma3" else f"{kind}Config")
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config(**{**_TINY, "vocab_size": 96, **settings}))
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.data.normal_(0, 0.2)
+    return model.eval()
+
+
+@pytest.mark.parametrize("kept", [(0, 1, 3), (1, 4, 5), (5, 3, 0)])
+@pytest.mark.parametrize("kind", _ARCHITECTURES)
+def test_a_pruned_student_is_reloaded_with_the_same_logits(kind, kept, tmp_path):
+    model = _built(kind, num_hidden_layers=6, **_ARCHITECTURES[kind])
+    whole = logits(model)
+    prune_layers(model, kept)
+    assert not torch.allclose(logits(model), whole)
+    save_student(model, load("embedded:micro/student").encoder.tokenizer, tmp_path)
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    torch.testing.assert_close(logits(again), logits(model), atol=1e-5, rtol=1e-5)
+
+
+def test_layers_that_the_configuration_cannot_describe_are_refused():
+    model = _built("Qwen3Moe", num_hidden_layers=6, **{**_MOE, "mlp_only_layers": []}, decoder_sparse_step=2)
+    with pytest.raises(
+        ReadEnvError, match=r"models.student_layers: Qwen3MoeForCausalLM .*layers.0.mlp would be built differently"
+    ):
+        prune_layers(model, (1, 3))
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_adapters_on_tied_embeddings_survive_saving(target, tmp_path):
+    model = adapted(_built("Llama", tie_word_embeddings=True), lora_target_modules=("q_proj", target))
+    save_student(model, load("embedded:micro/student").encoder.tokenizer, tmp_path)
+    assert model.config.tie_word_embeddings
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    torch.testing.assert_close(logits(again), logits(model), atol=1e-4, rtol=1e-4)
 
 
 # --- one model for both ----------------------------------------------------------------------------------

@@ -61,7 +61,12 @@ def test_samples_are_drawn_from_the_distribution_itself(pair):
     student, _, prompts = pair
     ids = student.encoder.prompts([prompts[0].text])
     said = sample(
-        student.model, ids * 600, max_new_tokens=1, eos_id=student.encoder.eos_id, pad_id=student.encoder.pad_id, seed=3
+        student.model,
+        ids * 600,
+        max_new_tokens=1,
+        stop_ids=student.encoder.stop_ids,
+        pad_id=student.encoder.pad_id,
+        seed=3,
     )
     with torch.inference_mode():
         expected = torch.softmax(student.model(input_ids=torch.tensor(ids)).logits[0, -1], -1)

@@ -1,7 +1,6 @@
 """What the teacher says of its own answers."""
 
 import copy
-from datetime import datetime
 
 import pytest
 import torch
@@ -12,8 +11,7 @@ from read_env.capabilities.stream import PromptStream
 from read_env.distillation.loading import load
 from read_env.distillation.teachers.base import TeacherCache
 from read_env.distillation.teachers.local import LocalTeacher
-from read_env.distillation.text import encoding
-from read_env.distillation.text.encoding import Encoder, collate, completion_logits
+from read_env.distillation.text.encoding import collate, completion_logits
 from read_env.losses.targets import TeacherTargets
 
 
@@ -61,21 +59,6 @@ def test_decoding_is_plain_whatever_the_model_asks_for(block):
     assert all(
         torch.equal(a.targets.top_log_probs, b.targets.top_log_probs) for a, b in zip(again, answers, strict=True)
     )
-
-
-def test_a_template_that_asks_for_the_day_gets_the_same_one_every_day(block, monkeypatch):
-    """Or the prompts, and with them the keys of all answers, would be others tomorrow."""
-    tokenizer = copy.deepcopy(block[0].encoder.tokenizer)
-    # As templates ask: with a way out where nobody tells them, and from within a macro.
-    tokenizer.chat_template = (
-        "{% macro day() %}{{ strftime_now('%d %b %Y') if strftime_now is defined else 'no day' }}{% endmacro %}"
-        "{{ day() }} {{ strftime_now('%A, %H') }} {{ messages[0]['content'] }}"
-    )
-    asked = Encoder(tokenizer)
-    assert (asked._before, asked._after) == ("26 Jul 2024 Friday, 00 ", "")
-    assert datetime.now().year > 2024
-    monkeypatch.setattr(encoding, "_TODAY", datetime(2024, 7, 27))
-    assert Encoder(tokenizer).fingerprint != asked.fingerprint, "the day is part of the prompt where it is asked for"
 
 
 def test_what_the_teacher_reads_is_part_of_the_key(block):

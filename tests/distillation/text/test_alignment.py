@@ -73,7 +73,7 @@ def test_text_crosses_and_a_cut_answer_stays_open(swapped):
     whole = tuple(teacher.completions(["abba so b"])[0])
     for ids in (whole, whole[:-1]):
         answer = Answer(ids, TeacherTargets.from_logits(torch.randn(len(ids), 91), torch.tensor(ids), 4))
-        example = crossing(None, [1, 2], answer)
+        example = crossing(SimpleNamespace(text="1"), [1, 2], answer)
         assert student.text(example.token_ids) == "abba so b" and example.token_ids != ids
         assert (example.token_ids[-1] == student.eos_id) == (ids is whole)
         assert example.targets.tokens.tolist() == list(example.token_ids)
@@ -84,7 +84,7 @@ def test_a_cut_answer_of_which_nothing_is_left_is_refused(swapped):
     teacher, student = encoders(swapped)
     cut = Answer((teacher.pad_id,), TeacherTargets.from_tokens(torch.tensor([teacher.pad_id])))
     with pytest.raises(ReadEnvError, match=r"to a prompt of math was cut before .* distill.max_completion_tokens"):
-        align(teacher, student, "sft")(SimpleNamespace(capability="math"), [1, 2], cut)
+        align(teacher, student, "sft")(SimpleNamespace(capability="math", text="1"), [1, 2], cut)
 
 
 def test_a_student_with_another_vocabulary_learns_from_text(swapped):
