@@ -15,7 +15,7 @@ from typing import Any
 
 from read_env.capabilities.base import Prompt
 from read_env.capabilities.instruct.mentions import MARKS, is_mentioned, script, without_ending
-from read_env.capabilities.instruct.numbers import UNSPACED, Number, as_number, read_numbers
+from read_env.capabilities.instruct.numbers import UNSPACED, Number, as_number, plain_powers, read_numbers
 from read_env.capabilities.normal_form import normal_form
 
 #: Maximum words of a reply without a marker; a longer one may be a list of guesses and is not graded.
@@ -98,7 +98,7 @@ def is_number(completion: str, value: object) -> bool:
     line, found = next((read for read in map(read_numbers, lines) if read[1]), ("", []))
     if not found or _SECOND.search(line) or _is_denied(line, found[-1]):
         return False
-    if any(found[0].end <= choice.start() < found[-1].start for choice in _CHOICE.finditer(line)):
+    if any(_divides(choice, line, found) for choice in _CHOICE.finditer(line)):
         return False
     if answer is not None:
         result = [number for number in found if number.start > line.rfind("=")]
@@ -111,8 +111,8 @@ def is_text(completion: str, accepted: Iterable[str], articles: Collection[str] 
     """True if the final answer is one of the accepted texts, word for word."""
     answer = marked(completion)
     given = _folded(completion if answer is None else answer)
-    found = [words(text, articles) for text in (given, without_ending(given))]
-    return bool(found[0]) and any(words(text, articles) in found for text in accepted)
+    found = [_joined(words(text, articles)) for text in (given, without_ending(given))]
+    return bool(found[0]) and any(_joined(words(text, articles)) in found for text in accepted)
 
 
 def has_signs(text: str) -> bool:
@@ -177,13 +177,28 @@ def verify(prompt: Prompt, completion: str) -> bool:
     return grade(prompt.check, completion)
 
 
+def _divides(choice: re.Match[str], line: str, found: list[Number]) -> bool:
+    """True for a choice between numbers, or beside the last one: 12 or thirteen."""
+    if found[0].end <= choice.start() < found[-1].start:
+        return True
+    last = found[-1]
+    beside = line[last.end : choice.start()] if choice.start() >= last.end else line[choice.end() : last.start]
+    return not re.search(r"\w", beside)
+
+
 def _is_denied(line: str, number: Number) -> bool:
     return bool(_DENIED.search(line[: number.start]) or _DENIED_AFTER.match(line[number.end :]))
 
 
+def _joined(found: list[str]) -> str:
+    """Words with one blank between; none between digits and a unit."""
+    return re.sub(r"(?<=[0-9]) (?=[^\W0-9_])", "", " ".join(found))
+
+
 def _close(text: str) -> str:
-    """Normal form without space beside signs."""
-    return re.sub(r" ?([^\w\s]) ?", r"\1", _folded(text, emphasis=True))
+    """Normal form without space beside signs, powers written with ``^``."""
+    text = re.sub(r"\\[()]", " ", re.sub(r"(?<=\w)\*\*(?=\w)", "^", _folded(text, emphasis=True)))
+    return re.sub(r" ?([^\w\s]) ?", r"\1", plain_powers(text)).strip()
 
 
 def _folded(text: str, emphasis: bool = False) -> str:

@@ -48,7 +48,10 @@ def is_mentioned(text: str, words: list[str]) -> bool:
     close a name: ``答案是北京`` mentions 北京, and ``東京都`` does not mention 京都. ``not Paris`` and ``Paris or Rome`` are no
     answers.
     """
-    pattern = r"[\W_]+".join(map(re.escape, words))
+    # 5 km and 5km are the same.
+    pattern = re.sub(
+        r"(?<=[0-9])(?:\[\\W_\]\+)?(?=[^\W0-9_])", lambda _: r"[\W_]*", r"[\W_]+".join(map(re.escape, words))
+    )
     return bool(words) and any(_stands(text, *match.span(1)) for match in re.finditer(f"(?=({pattern}))", text))
 
 

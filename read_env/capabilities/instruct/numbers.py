@@ -30,7 +30,7 @@ _NAMES = sorted((name for name in _CURRENCIES if name not in _SIGNS), key=len, r
 _CURRENCY = rf"(?:(?<![a-z])[a-z]{{0,2}}[{_SIGNS}]|(?<![a-z])(?:{'|'.join(map(re.escape, _NAMES))})(?![a-z]))"
 
 _BLOB = re.compile(
-    rf"(?<![^\W{UNSPACED}])(?P<number>\.?[0-9]+(?:[.,'_:/-]\.?[0-9]+| [0-9]{{3}}(?![0-9])| [0-9]+/[0-9]+)*)"
+    rf"(?<![^\W{UNSPACED}])(?<!\^)(?<!\^[-+])(?P<number>\.?[0-9]+(?:[.,'_:/-]\.?[0-9]+| [0-9]{{3}}(?![0-9])| [0-9]+/[0-9]+)*)"
     r"(?:e(?P<e>[+-]?[0-9]+)(?![a-z0-9])| ?[x×*·] ?10\^(?P<ten>[+-]?[0-9]+)|\^(?P<power>[+-]?[0-9]+))?\.?"
     rf"(?P<scale> ?(?:{'|'.join(_SCALES)})s?(?![a-z])|k(?![a-z0-9]))?"
     rf"(?P<unit> ?(?:%|‰|per ?cent(?![a-z])|pct(?![a-z])|{_CURRENCY}))?"
@@ -117,9 +117,18 @@ def plain_line(text: str) -> str:
     text = re.sub(r"\*\*(?=[-+]?[0-9])(?<=[0-9]\*\*)", "^", text)  # 2**10; other stars are emphasis
     text = re.sub(r"(?<![0-9)] )(?<![0-9)])\*|\*(?! ?[0-9])|[`]|(?<![^\W_])__?|__?(?![^\W_])", " ", text)
     text = re.sub(r"[¼-¾⅐-⅞↉]", lambda m: " " + unicodedata.normalize("NFKC", m[0]).replace("⁄", "/"), text)
-    text = re.sub(r"(?<=[0-9)])[⁻⁺]?[⁰¹²³⁴-⁹]+", lambda m: "^" + m[0].translate(_SUPERSCRIPTS), text)
-    text = re.sub(r"\^ ?\{ ?([^{}]*?) ?\}", r"^\1", text)
+    text = plain_powers(text)
     return " ".join(re.sub(r"(?<=[0-9]) ?/ ?(?=[0-9])", "/", text).split())
+
+
+def plain_powers(text: str) -> str:
+    """Text with superscripts and LaTeX's exponents after ``^``.
+
+    >>> plain_powers("10⁻³ and x^{2}")
+    '10^-3 and x^2'
+    """
+    text = re.sub(r"(?<=[^\W_⁰¹²³⁴-⁹]|\))[⁻⁺]?[⁰¹²³⁴-⁹]+", lambda m: "^" + m[0].translate(_SUPERSCRIPTS), text)
+    return re.sub(r"\^ ?\{ ?([^{}]*?) ?\}", r"^\1", text)
 
 
 def _number(line: str, number: str, start: int, blob: re.Match[str] | None) -> Number:
