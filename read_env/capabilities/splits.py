@@ -33,8 +33,8 @@ def fit_splits(config: Config) -> Config:
     for field, split in fields:
         size = getattr(config.eval, field)
         least = min((counts[split] for counts in sizes.values()), default=size)
-        if 0 < least < size == getattr(usual, field):
-            lowered[field] = least
+        if least < size == getattr(usual, field):
+            lowered[field] = max(least, 1)
     if not lowered:
         return config
     sizes_now = ", ".join(f"eval.{field} = {size} (not {getattr(usual, field)})" for field, size in lowered.items())

@@ -124,9 +124,10 @@ def held_out(capability: Capability, split: Split, count: int, seed: int = 0) ->
     field = "eval.dev (or eval.exam, where eval.exam_split is 'dev')" if split == "dev" else f"eval.{split}"
     if capability.finite:
         lines = sum(1 for _ in capability.draws(rng))
+        lower = f"set it to at most {len(prompts)}, or " if prompts else ""
         raise ReadEnvError(
             f"{field} is {count}, but of the {lines} prompts in the file of {capability.name}, {len(prompts)} fall into the {split} "
-            f"split ({SHARES[split]} of 32); set it to at most {len(prompts)}, or add lines (about {-(-count * 32 // SHARES[split])} are needed)"
+            f"split ({SHARES[split]} of 32); {lower}add lines (about {-(-count * 32 // SHARES[split])} are needed)"
         )
     raise ReadEnvError(
         f"{field} is {count}, but {capability.name} has only {len(prompts)} distinct prompts in its {split} split; "

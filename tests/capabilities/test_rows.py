@@ -294,3 +294,14 @@ def test_a_suite_of_one_or_two_has_tasks_of_its_own(three_hundred, names, capsys
 def test_the_log_is_silent_about_an_ordinary_file(load, caplog):
     with caplog.at_level(logging.DEBUG):
         assert load()[1] == ""
+
+
+def test_a_split_that_a_small_file_leaves_empty_is_named(tmp_path):
+    path = tmp_path / "own.jsonl"
+    rows = [f"Question {i}" for i in range(200) if split_of(f"Question {i}") != "dev"][:40]
+    path.write_text("\n".join(json.dumps({"prompt": text, "answer": 1}) for text in rows))
+    config = fit_splits(load_preset("micro", {"suite": f"own={path}"}))
+    with pytest.raises(
+        ReadEnvError, match=r"is 1, but of the 40 .* 0 fall into the dev split \(2 of 32\); add lines \(about 16 are"
+    ):
+        held_out(get_suite(config.suite)["own"], "dev", config.eval.dev)
