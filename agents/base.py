@@ -9,7 +9,6 @@ which adds batches, checked options, seeding and the file format. A custom agent
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,7 +33,7 @@ class AgentSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Agent(ABC):
+class Agent:
     """Allocation agent over a fixed, ordered set of capabilities.
 
     Args:
@@ -77,9 +76,13 @@ class Agent(ABC):
         """Settings as JSON values, as ``make_agent`` takes them."""
         return self.settings.model_dump(mode="json")
 
-    @abstractmethod
     def allocate(self, view: View, deterministic: bool) -> Array:
         """Allocation for one observation, (|C|,) on the simplex."""
+        raise NotImplementedError(f"{type(self).__name__} has neither allocate nor allocate_all")
+
+    def allocate_all(self, views: list[View], deterministic: bool) -> Array:
+        """Allocations for a batch, (b, |C|)."""
+        return np.stack([self.allocate(view, deterministic) for view in views])
 
     def predict(
         self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = False
@@ -98,19 +101,13 @@ class Agent(ABC):
             float32 weights on the simplex, (|C|,) or (b, |C|), and ``state``.
         """
         views, batched = parse(observation, self.size)
-        actions = np.stack([self.allocate(view, deterministic) for view in views]).astype(np.float32)
+        actions = self.allocate_all(views, deterministic).astype(np.float32)
         return (actions if batched else actions[0]), state
 
-    def observe(  # noqa: B027  (not abstract: most controls have nothing to learn)
-        self,
-        observation: Observation,
-        action: npt.ArrayLike,
-        reward: float,
-        next_observation: Observation,
-        terminated: bool,
-        truncated: bool,
-        info: Mapping[str, Any],
-    ) -> None:
+    def observe(
+        self, observation: Observation, action: npt.ArrayLike, reward: float, next_observation: Observation,
+        terminated: bool, truncated: bool, info: Mapping[str, Any],
+    ) -> None:  # fmt: skip
         """Learn from one finished step. Does nothing unless overridden."""
 
     def learn(
@@ -123,9 +120,19 @@ class Agent(ABC):
             total_steps: environment steps; the last episode may stay unfinished.
             callback: called after every step; returning False ends learning.
             seed: seed of the first reset. None: the environment's own generator.
+
+        Raises:
+            ReadEnvError: a negative number of steps.
         """
-        interact(self, env, total_steps, callback, seed)
+        if total_steps < 0:
+            raise ReadEnvError(f"total_steps must not be negative: {total_steps}")
+        if total_steps:
+            self._learn(env, total_steps, callback or (lambda transition: None), seed)
         return self
+
+    def _learn(self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback, seed: int | None) -> None:
+        """Loop of :meth:`learn` for at least one step; agents that learn otherwise override it."""
+        interact(self, env, total_steps, callback, seed)
 
     def scalars(self) -> dict[str, float]:
         """Metrics for TensorBoard. A name with a slash is the whole tag; others appear under ``bandit/``."""
@@ -146,14 +153,14 @@ class Agent(ABC):
         except (KeyError, TypeError, ValueError) as error:
             raise ReadEnvError(f"this is no state of agent {self.name!r}: {type(error).__name__} {error}") from error
 
-    def check_saving(self) -> None:  # noqa: B027  (most agents can always be saved)
+    def check_saving(self) -> None:
         """Check that the agent can be saved.
 
         Raises:
             ReadEnvError: something that it learned would be lost.
         """
 
-    def check_task(self, requirement: Array) -> None:  # noqa: B027
+    def check_task(self, requirement: Array) -> None:
         """Check that the agent can act on a task; called before a run starts.
 
         Args:
@@ -170,27 +177,5 @@ class Agent(ABC):
             ReadEnvError: something that it learned would be lost.
         """
         self.check_saving()
-        storage.write(
-            path,
-            {
-                "agent": self.name,
-                "capabilities": list(self.capabilities),
-                "options": self.options,
-                "seed": self.seed,
-                "state": self.state_dict(),
-            },
-        )
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Self:
-        """Load an agent of this class from a file.
-
-        Raises:
-            ReadEnvError: missing or damaged file, or an agent of another class.
-        """
-        from read_env.agents.registry import load_agent  # which imports this module
-
-        agent = load_agent(path, options)
-        if not isinstance(agent, cls):
-            raise ReadEnvError(f"{path} holds agent {agent.name!r}, a {type(agent).__name__}, not a {cls.__name__}")
-        return agent
+        made_from = {"agent": self.name, "capabilities": list(self.capabilities), "options": self.options}
+        storage.write(path, {**made_from, "seed": self.seed, "state": self.state_dict()})

@@ -1,17 +1,16 @@
 """A(τ), the candidate allocations of ReAD (arXiv 2605.11290), as one array.
 
-A(τ) holds sparse actions on the top-k needs, and local perturbations of the previous allocation. Perturbations can reach
-capabilities that the task doesn't need but that help others. The definitions are those of the environment's catalogue
-(``read_env.envs.catalogue``); here all candidates are computed at once, since a bandit scores all of them at every step.
+A(τ) holds sparse actions on the top-k needs, and local perturbations of the previous allocation, as the environment's
+catalogue (``read_env.envs.catalogue``) defines them. Perturbations can reach capabilities that the task doesn't need but that
+help others.
 """
 
 from collections.abc import Sequence
-from itertools import combinations, permutations
 
 import numpy as np
 
 from read_env.agents.observation import Array, View
-from read_env.envs.catalogue import ranked_needs, starting_point
+from read_env.envs.catalogue import ROUNDING, moves, ranked_needs, shifted, sparse, sparse_actions, starting_point
 
 #: The authors' release: support at most 2, these shares, the top 3 needs, at most 50 of them.
 TOP_K = 3
@@ -20,12 +19,9 @@ LIMIT = 50
 #: Weights that a perturbation moves. The paper gives no sizes.
 SHIFTS = (0.1, 0.25)
 
-# Observations are float32: smaller weights are rounding errors.
-_ROUNDING = 1e-6
-
 
 def candidates(view: View, k: int = TOP_K, grid: Sequence[float] = GRID, shifts: Sequence[float] = SHIFTS) -> Array:
-    """A(τ) for one observation: sparse actions, then perturbations.
+    """A(τ) for one observation: at most ``LIMIT`` sparse actions, then perturbations.
 
     Args:
         view: the observation. Before the first step, the requirement is used as the previous allocation.
@@ -36,21 +32,10 @@ def candidates(view: View, k: int = TOP_K, grid: Sequence[float] = GRID, shifts:
     Returns:
         (n, |C|), every row on the simplex; n = 124 for eight capabilities at most.
     """
-    sparse = sparse_actions(view.requirement, k, grid)
+    actions = sparse_actions(min(k, len(ranked_needs(view.requirement))), grid)[:LIMIT]
+    rows = [sparse(view.requirement, ranks, shares) for ranks, shares in actions]
     start = starting_point(view.requirement, view.last_allocation)
-    return np.concatenate([sparse, perturbations(start, shifts)])
-
-
-def sparse_actions(requirement: Array, k: int = TOP_K, grid: Sequence[float] = GRID, limit: int = LIMIT) -> Array:
-    """All weight on one of the top-k needs, or split over two of them: (n, |C|) with n ≤ ``limit``."""
-    needs = ranked_needs(requirement)[:k]
-    rows = [np.eye(len(requirement))[need] for need in needs]
-    for i, j in combinations(needs, 2):
-        for share in grid:
-            row = np.zeros(len(requirement))
-            row[i], row[j] = share, 1 - share
-            rows.append(row)
-    return np.array(rows[:limit])
+    return np.concatenate([rows, perturbations(start, shifts)])
 
 
 def perturbations(allocation: Array, shifts: Sequence[float] = SHIFTS) -> Array:
@@ -59,15 +44,5 @@ def perturbations(allocation: Array, shifts: Sequence[float] = SHIFTS) -> Array:
     Sources without weight are left out, so n ≤ len(shifts)·|C|·(|C| − 1).
     """
     size = len(allocation)
-    pairs = np.array([pair for pair in permutations(range(size), 2) if allocation[pair[0]] > _ROUNDING], dtype=int)
-    if not len(pairs):  # one capability: nothing to move it to
-        return np.empty((0, size))
-    source, target = np.tile(pairs, (len(shifts), 1)).T
-    amount = np.repeat(np.asarray(shifts, dtype=np.float64), len(pairs))
-    have = allocation[source]
-    moved = np.where(have - amount > _ROUNDING, amount, have)
-    rows = np.tile(allocation, (len(source), 1))
-    index = np.arange(len(source))
-    rows[index, source] -= moved
-    rows[index, target] += moved
-    return rows
+    rows = [shifted(allocation, i, j, amount) for amount, i, j in moves(size, shifts) if allocation[i] > ROUNDING]
+    return np.array(rows).reshape(-1, size)  # one capability: nothing to move it to

@@ -14,19 +14,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
 from read_env.agents.base import Agent
 from read_env.agents.interaction import StepCallback
-from read_env.agents.observation import Array, Observation, View
-from read_env.errors import ReadEnvError, unknown
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from read_env.agents.observation import Observation
+from read_env.agents.options import check_names
+from read_env.errors import ReadEnvError
 
 
 def adapt(factory: Any, name: str, capabilities: Sequence[str], options: Mapping[str, Any], seed: int) -> Agent:
@@ -54,18 +51,11 @@ def _arguments(
     """Keyword arguments for the constructor: those of capabilities, seed and options that it takes."""
     parameters = inspect.signature(factory).parameters
     anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    accepted = {
-        key
-        for key, parameter in parameters.items()
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    }
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    accepted = [key for key, parameter in parameters.items() if parameter.kind in kinds]
     offered = {"capabilities": tuple(capabilities), "seed": seed}
-    for key, value in options.items():
-        if key in offered or not (anything or key in accepted):
-            own = sorted(accepted - set(offered))
-            raise ReadEnvError(f"agent {name!r} with {key!r} = {value!r}: {unknown('option', key, own)}")
-    given = {key: value for key, value in offered.items() if anything or key in accepted}
-    return {**given, **options}
+    check_names(name, options, [key for key in (*accepted, *(options if anything else ())) if key not in offered])
+    return {**{key: value for key, value in offered.items() if anything or key in accepted}, **options}
 
 
 class CustomAgent(Agent):
@@ -85,9 +75,6 @@ class CustomAgent(Agent):
     def options(self) -> dict[str, Any]:
         return dict(self._options)
 
-    def allocate(self, view: View, deterministic: bool) -> Array:
-        raise TypeError("a custom agent is asked through predict")  # pragma: no cover - predict is overridden
-
     def predict(
         self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[np.ndarray, Any]:
@@ -96,30 +83,18 @@ class CustomAgent(Agent):
             raise ReadEnvError(f"agent {self.name!r}: predict must return (action, state), not {type(answer).__name__}")
         return np.asarray(answer[0], dtype=np.float32), answer[1]
 
-    def observe(
-        self,
-        observation: Observation,
-        action: npt.ArrayLike,
-        reward: float,
-        next_observation: Observation,
-        terminated: bool,
-        truncated: bool,
-        info: Mapping[str, Any],
-    ) -> None:
+    def observe(self, *args: Any, **kwargs: Any) -> None:
         if hasattr(self.inner, "observe"):
-            self.inner.observe(observation, action, reward, next_observation, terminated, truncated, info)
+            self.inner.observe(*args, **kwargs)
 
-    def learn(
-        self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback | None = None, seed: int | None = None
-    ) -> Self:
-        if hasattr(self.inner, "learn"):
-            parameters = inspect.signature(self.inner.learn).parameters.values()
-            takes_seed = any(p.name == "seed" or p.kind is p.VAR_KEYWORD for p in parameters)
-            if seed is not None and not takes_seed:
-                env.reset(seed=seed)  # its own resets then go on with this generator
-            self.inner.learn(env, total_steps, callback, **({"seed": seed} if takes_seed else {}))
-            return self
-        return super().learn(env, total_steps, callback, seed)
+    def _learn(self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback, seed: int | None) -> None:
+        if not hasattr(self.inner, "learn"):
+            return super()._learn(env, total_steps, callback, seed)
+        parameters = inspect.signature(self.inner.learn).parameters.values()
+        takes_seed = any(p.name == "seed" or p.kind is p.VAR_KEYWORD for p in parameters)
+        if seed is not None and not takes_seed:
+            env.reset(seed=seed)  # its own resets then go on with this generator
+        self.inner.learn(env, total_steps, callback, **({"seed": seed} if takes_seed else {}))
 
     def check_saving(self) -> None:
         learns = [method for method in ("observe", "learn") if hasattr(self.inner, method)]

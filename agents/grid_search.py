@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -14,9 +14,6 @@ from read_env.agents.candidates import candidates
 from read_env.agents.interaction import StepCallback, Transition
 from read_env.agents.observation import Array, View, parse, to_simplex
 from read_env.errors import ReadEnvError
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 # L1 distance below which two requirements are the same task: observations are float32.
 _SAME_TASK = 1e-3
@@ -93,34 +90,18 @@ class GridSearched(Agent):
         """
         rows = []
         for field, given in (("requirement", requirement), ("allocation", allocation)):
-            weights = np.asarray(given, dtype=np.float64)
-            if (
-                weights.shape != (self.size,)
-                or not np.isfinite(weights).all()
-                or (weights < 0).any()
-                or not weights.any()
-            ):
+            weights = to_simplex(given)
+            if len(weights) != self.size:
                 raise ReadEnvError(
-                    f"agent {self.name!r}, {field} is {weights.tolist()}; right would be {self.size} finite weights, "
-                    "none below 0 and one above it"
+                    f"agent {self.name!r}, {field} has {len(weights)} weights; right would be {self.size}"
                 )
-            rows.append(to_simplex(weights))
+            rows.append(weights)
         # Before round 0, so that these results count as a whole round of their own.
         self._results = np.vstack([self._results, np.concatenate([*rows, [_RECORDED, reward]])])
 
-    def learn(
-        self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback | None = None, seed: int | None = None
-    ) -> Self:
-        """Search for exactly ``total_steps`` steps; round n runs its episodes under ``seed`` + n.
-
-        Without a seed the agent's own is used. A second call continues under the first one's seed, with the episode that
-        was unfinished.
-
-        Raises:
-            ReadEnvError: a negative number of steps.
-        """
-        if total_steps < 0:
-            raise ReadEnvError(f"total_steps must not be negative: {total_steps}")
+    def _learn(self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback, seed: int | None) -> None:
+        # Round n runs its episodes under ``seed`` + n, the agent's own seed without one. A second call continues under the
+        # first one's seed, with the episode that was unfinished.
         if self._first_seed is None:
             self._first_seed = self.seed if seed is None else seed
         played = 0
@@ -137,14 +118,10 @@ class GridSearched(Agent):
                     row = np.concatenate([view.requirement, tries[self._next], [self._round, total]])
                     self._results = np.vstack([self._results, row])
                     self._round, self._next = divmod(self._round * len(tries) + self._next + 1, len(tries))
-                if callback is not None:
-                    transition = Transition(
-                        played, observation, action, float(reward), following, bool(terminated), bool(truncated), info
-                    )
-                    if callback(transition) is False:
-                        return self
+                ends = (bool(terminated), bool(truncated))
+                if callback(Transition(played, observation, action, float(reward), following, *ends, info)) is False:
+                    return
                 observation = following
-        return self
 
     def _tries(self, view: View) -> Array:
         """Allocations of a round, (n, |C|): task-static, which the others perturb, then A(τ), without duplicates."""

@@ -14,7 +14,6 @@ import gymnasium as gym
 import numpy as np
 
 from read_env.agents.observation import Observation
-from read_env.errors import ReadEnvError
 
 
 @dataclass(frozen=True)
@@ -52,14 +51,9 @@ StepCallback = Callable[[Transition], bool | None]
 
 
 def transitions(
-    agent: Any,
-    env: gym.Env[Any, Any],
-    *,
-    observation: Observation | None = None,
-    first: bool = True,
-    seed: int | None = None,
-    deterministic: bool = False,
-) -> Iterator[Transition]:
+    agent: Any, env: gym.Env[Any, Any], *, observation: Observation | None = None, first: bool = True,
+    seed: int | None = None, deterministic: bool = False,
+) -> Iterator[Transition]:  # fmt: skip
     """Endless loop of ``predict``, ``env.step`` and ``observe``, with a reset between episodes.
 
     A step is made when the iterator is asked for it, so no reset follows the last one: a reset of the real environment
@@ -99,25 +93,8 @@ def transitions(
 
 def interact(
     agent: Any, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback | None = None, seed: int | None = None
-) -> int:
-    """Run the loop for exactly ``total_steps`` environment steps.
-
-    Args:
-        agent: any object with ``predict``; ``observe`` is called where it exists.
-        env: environment whose actions are allocations.
-        total_steps: environment steps; the last episode may stay unfinished.
-        callback: called after every step; returning False ends the loop.
-        seed: seed of the first reset. None: the environment's own generator.
-
-    Returns:
-        Steps made: ``total_steps``, or fewer if the callback ended the loop.
-
-    Raises:
-        ReadEnvError: negative number of steps.
-    """
-    if total_steps < 0:
-        raise ReadEnvError(f"total_steps must not be negative: {total_steps}")
+) -> None:
+    """Run :func:`transitions` for exactly ``total_steps`` environment steps, or until ``callback`` returns False."""
     for transition in islice(transitions(agent, env, seed=seed), total_steps):
         if callback is not None and callback(transition) is False:
-            return transition.step
-    return total_steps
+            break

@@ -45,9 +45,7 @@ class View:
 
     def vector(self) -> Array:
         """All parts in the order of ``KEYS``, (4|C| + 1,)."""
-        return np.concatenate(
-            [self.requirement, self.profile, [self.budget], self.last_allocation, self.last_gain], dtype=np.float64
-        )
+        return np.concatenate([np.atleast_1d(getattr(self, key)) for key in KEYS], dtype=np.float64)
 
 
 def parse(observation: Observation, size: int) -> tuple[list[View], bool]:
@@ -86,17 +84,8 @@ def parse(observation: Observation, size: int) -> tuple[list[View], bool]:
         raise ReadEnvError(f"observation mixes batch sizes: {lengths}")
     batched = parts["budget"].ndim == 2
     rows = {key: np.atleast_2d(value) for key, value in parts.items()}
-    views = [
-        View(
-            requirement=rows["requirement"][i],
-            profile=rows["profile"][i],
-            budget=float(rows["budget"][i, 0]),
-            last_allocation=rows["last_allocation"][i],
-            last_gain=rows["last_gain"][i],
-        )
-        for i in range(len(rows["budget"]))
-    ]
-    return views, batched
+    rows["budget"] = rows["budget"][:, 0]
+    return [View(**dict(zip(KEYS, row, strict=True))) for row in zip(*rows.values(), strict=True)], batched
 
 
 def to_simplex(weights: npt.ArrayLike) -> Array:

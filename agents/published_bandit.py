@@ -21,33 +21,25 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
-from read_env.agents.base import Agent
-from read_env.agents.calibration import Calibration
-from read_env.agents.candidates import candidates
+from read_env.agents.bandit import Bandit, BanditSettings
 from read_env.agents.ensemble import EnsembleConfig, FittedEnsemble, fit
-from read_env.agents.observation import Array, Observation, View, parse, to_simplex
-from read_env.agents.static import CandidateSettings
+from read_env.agents.observation import Array, View
 
 
-class PublishedSettings(CandidateSettings):
+class PublishedSettings(BanditSettings):
     """Options with the published values as defaults; ``greedy`` has κ = 0."""
 
-    kappa: float = Field(default=1.0, ge=0)
-    kappa_decay: float = Field(default=0.7, gt=0, le=1)
-    stagnation: float = Field(default=0.0, ge=0, description="gain in dev utility that still counts as stagnation")
     members: int = Field(default=5, ge=2)
     hidden: int = Field(default=64, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     updates: int = Field(default=200, ge=1)
     warmup: int = Field(default=5, ge=1)
     memory: int = Field(default=200, ge=2, description="most recent observations that a refit uses")
-    update: bool = Field(default=True, description="False: predict without learning")
 
 
-class PublishedBandit(Agent):
+class PublishedBandit(Bandit):
     """Published contextual bandit: ensemble of small networks; UCB on the predicted reward of A(τ).
 
     In a run it learns from the steps of that run alone, as published. ``learn`` over several episodes keeps their last
@@ -62,16 +54,10 @@ class PublishedBandit(Agent):
         super().__init__(*args, **kwargs)
         s = self.settings
         self.ensemble = EnsembleConfig(s.members, s.hidden, s.learning_rate, s.updates)
-        self.calibration = Calibration(s.kappa, s.kappa_decay, s.stagnation)
         self._inputs = np.empty((0, 5 * self.size + 1))  # context and allocation
         self._rewards = np.empty(0)
         self._observed = 0
         self._model: FittedEnsemble | None = None
-        self._last: tuple[float, float] | None = None  # μ and σ of the latest choice
-
-    def candidates(self, view: View) -> Array:
-        """A(τ), (n, |C|)."""
-        return candidates(view, self.settings.k, self.settings.grid, self.settings.shifts)
 
     def score(self, view: View, rows: Array) -> tuple[Array, Array]:
         """Mean μ and spread σ of the next reward for each candidate, both (n,).
@@ -89,63 +75,24 @@ class PublishedBandit(Agent):
         if self._observed < self.settings.warmup:
             return rows[self.rng.integers(len(rows))]
         mean, uncertainty = self.score(view, rows)
-        kappa = self.settings.kappa if view.first else self.calibration.kappa
-        choice = int(np.argmax(mean + kappa * uncertainty))
+        choice = int(np.argmax(mean + self.kappa(view) * uncertainty))
         self._last = float(mean[choice]), float(uncertainty[choice])
         return rows[choice]
 
-    def observe(
-        self,
-        observation: Observation,
-        action: npt.ArrayLike,
-        reward: float,
-        next_observation: Observation,
-        terminated: bool,
-        truncated: bool,
-        info: Mapping[str, Any],
-    ) -> None:
-        """Add the step to the history, and to the calibration."""
-        view = parse(observation, self.size)[0][0]
-        if view.first:
-            self.calibration.start_episode()
-        self.calibration.record(float(reward), dev_utility(info))
-        if not self.settings.update:
-            return
-        row = np.concatenate([view.vector(), to_simplex(action)])
+    def update(self, view: View, allocation: Array, reward: float, after: View, info: Mapping[str, Any]) -> None:
+        row = np.concatenate([view.vector(), allocation])
         self._inputs = np.vstack([self._inputs, row])[-self.settings.memory :]
-        self._rewards = np.append(self._rewards, float(reward))[-self.settings.memory :]
+        self._rewards = np.append(self._rewards, reward)[-self.settings.memory :]
         self._observed += 1
         self._model = None
 
-    def scalars(self) -> dict[str, float]:
-        """Metrics: κ, the calibration, and mean and uncertainty of the latest choice after the warm-up."""
-        slope, offset = self.calibration.line()
-        shown = {"kappa": self.calibration.kappa, "calibration_slope": slope, "calibration_offset": offset}
-        if self._last is not None:
-            shown |= {"mean": self._last[0], "uncertainty": self._last[1]}
-        return shown
-
     def state_dict(self) -> dict[str, Any]:
-        return {
-            **super().state_dict(),
-            "inputs": self._inputs,
-            "rewards": self._rewards,
-            "observed": self._observed,
-            "calibration": self.calibration.state_dict(),
-            "last": self._last,
-        }
+        own = {"inputs": self._inputs, "rewards": self._rewards, "observed": self._observed}
+        return {**super().state_dict(), **own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._inputs = np.array(state["inputs"], dtype=np.float64)
         self._rewards = np.array(state["rewards"], dtype=np.float64)
         self._observed = int(state["observed"])
-        self.calibration.load_state_dict(state["calibration"])
-        self._last = None if state["last"] is None else (float(state["last"][0]), float(state["last"][1]))
         self._model = None
-
-
-def dev_utility(info: Mapping[str, Any]) -> float | None:
-    """Dev utility measured after a step; None if the step is no checkpoint."""
-    value = info.get("dev_utility")
-    return None if value is None else float(value)

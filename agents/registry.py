@@ -120,7 +120,7 @@ def load_agent(path: str | os.PathLike[str], options: Mapping[str, Any] | None =
 def _construct(name: str, capabilities: Sequence[str], options: Mapping[str, Any], seed: int) -> Agent:
     if name in BUILT_IN:
         where, preset = BUILT_IN[name]
-        return _import(where)(capabilities, seed=seed, options={**preset, **options}, name=name)
+        return import_name(where)(capabilities, seed=seed, options={**preset, **options}, name=name)
     plug_in = next((point for point in _plug_ins() if point.name == name), None)
     if plug_in is not None:
         try:
@@ -130,7 +130,7 @@ def _construct(name: str, capabilities: Sequence[str], options: Mapping[str, Any
     elif ":" in name:
         if name.startswith(("sb3:", "sb3-contrib:")):
             raise unknown("agent", name, agent_names())
-        found = _import(name)
+        found = import_name(name)
     else:
         raise unknown("agent", name, agent_names())
     from read_env.agents.custom import adapt
@@ -142,7 +142,7 @@ def _plug_ins() -> list[EntryPoint]:
     return sorted(entry_points(group=GROUP), key=lambda point: point.name)
 
 
-def _import(name: str) -> Any:
+def import_name(name: str) -> Any:
     """Import ``module:attribute``, also from the working directory.
 
     The directory is appended to ``sys.path``, where console scripts don't have it; at the end it hides no other module.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -21,13 +21,10 @@ from pydantic import Field
 
 from read_env.agents.base import Agent, AgentSettings
 from read_env.agents.interaction import StepCallback
-from read_env.agents.observation import Array, Observation, View, parse
+from read_env.agents.observation import Array, View
 from read_env.agents.sb3_bridge import BlankEnv, PrivateGenerators, StepCap, VectorObservation
 from read_env.envs.wrappers import CandidateAllocation, SoftmaxAllocation
 from read_env.errors import ReadEnvError
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 class Sb3Settings(AgentSettings):
@@ -39,15 +36,6 @@ class Sb3Settings(AgentSettings):
     scale: float = Field(default=3.0, gt=0)
 
 
-class RolloutSettings(Sb3Settings):
-    """Options of PPO and MaskablePPO: a rollout of about two episodes, used for ten epochs."""
-
-    n_steps: int = Field(default=40, ge=2)
-    n_epochs: int = Field(default=10, ge=1)
-    gae_lambda: float = Field(default=0.95, ge=0, le=1)
-    ent_coef: float = Field(default=0.0, ge=0)
-
-
 class A2CSettings(Sb3Settings):
     """Options of A2C: an update every ten steps."""
 
@@ -55,6 +43,15 @@ class A2CSettings(Sb3Settings):
     n_steps: int = Field(default=10, ge=2)
     gae_lambda: float = Field(default=1.0, ge=0, le=1)
     ent_coef: float = Field(default=0.0, ge=0)
+
+
+class RolloutSettings(A2CSettings):
+    """Options of PPO and MaskablePPO: a rollout of about two episodes, used for ten epochs."""
+
+    learning_rate: float = Field(default=3e-4, gt=0)
+    n_steps: int = Field(default=40, ge=2)
+    n_epochs: int = Field(default=10, ge=1)
+    gae_lambda: float = Field(default=0.95, ge=0, le=1)
 
 
 class ReplaySettings(Sb3Settings):
@@ -130,19 +127,8 @@ class Sb3Agent(Agent):
         k = min(3, self.size)  # a suite may have fewer capabilities than the top three needs
         return CandidateAllocation(env, k=k, mask_free=self.actions == "mask-free")
 
-    def allocate(self, view: View, deterministic: bool) -> Array:
-        return self._decide([view], deterministic)[0]
-
-    def predict(
-        self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = False
-    ) -> tuple[np.ndarray, Any]:
-        """Allocations for one observation or a batch, which goes through the policy at once."""
-        views, batched = parse(observation, self.size)
-        weights = self._decide(views, deterministic).astype(np.float32)
-        return (weights if batched else weights[0]), state
-
-    def _decide(self, views: list[View], deterministic: bool) -> Array:
-        """Weights for the bare environment, (n, |C|)."""
+    def allocate_all(self, views: list[View], deterministic: bool) -> Array:
+        """Allocations for a batch, which goes through the policy at once."""
         vectors = np.stack([view.vector() for view in views]).astype(np.float32)
         situations = [(view.requirement, view.profile, view.last_allocation) for view in views]
         more = {}
@@ -156,29 +142,11 @@ class Sb3Agent(Agent):
         catalogue = self._wrapped.catalogue
         return np.stack([catalogue.allocation(i, *parts) for i, parts in zip(indices, situations, strict=True)])
 
-    def learn(
-        self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback | None = None, seed: int | None = None
-    ) -> Self:
-        """Let SB3 learn on ``env`` for exactly ``total_steps`` environment steps.
-
-        SB3 rounds up to whole rollouts. Here the steps are split evenly into rollouts of at most ``n_steps``, so that all of
-        them are learned from. The callback gets allocations, not the wrapped actions.
-
-        Raises:
-            ReadEnvError: a negative number of steps.
-        """
-        if total_steps < 0:
-            raise ReadEnvError(f"total_steps must not be negative: {total_steps}")
-        if total_steps == 0:
-            return self
-        from stable_baselines3.common.callbacks import BaseCallback
-
+    def _learn(self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback, seed: int | None) -> None:
+        # SB3 rounds up to whole rollouts. Here the steps are split evenly into rollouts of at most ``n_steps``, so that all
+        # of them are learned from. The callback gets allocations, not the wrapped actions.
         capped = StepCap(env, total_steps, callback)
-
-        class Stop(BaseCallback):
-            def _on_step(self) -> bool:
-                return not capped.stopped
-
+        not_stopped = lambda *_: not capped.stopped  # noqa: E731
         with self.randomness.applied():
             self.model.set_env(VectorObservation(self._allocation(capped)))
             if seed is not None:
@@ -186,9 +154,8 @@ class Sb3Agent(Agent):
             for part in self._parts(total_steps):
                 if not capped.stopped:
                     self._prepare(part)
-                    self.model.learn(part, callback=Stop(), log_interval=1, reset_num_timesteps=False)
+                    self.model.learn(part, callback=not_stopped, log_interval=1, reset_num_timesteps=False)
             self.model.set_env(VectorObservation(self._wrapped))  # lets go of the environment
-        return self
 
     def _parts(self, total_steps: int) -> list[int]:
         """Steps of each of SB3's ``learn`` calls."""
@@ -332,13 +299,8 @@ class DQN(Sb3Agent):
 
 # Attributes of SB3 models that change later steps and are no parameters.
 _COUNTERS = (
-    "num_timesteps",
-    "_n_updates",
-    "_n_calls",
-    "_episode_num",
-    "exploration_rate",
-    "_current_progress_remaining",
-)
+    "num_timesteps", "_n_updates", "_n_calls", "_episode_num", "exploration_rate", "_current_progress_remaining",
+)  # fmt: skip
 
 
 def _replay_arrays(replay: Any) -> list[str]:
@@ -349,20 +311,16 @@ def _replay_arrays(replay: Any) -> list[str]:
 
 def _attach_logger(model: Any) -> dict[str, float]:
     """Set a logger that keeps the latest values in a dict, and return that dict."""
-    from stable_baselines3.common.logger import KVWriter, Logger
+    from stable_baselines3.common.logger import Logger
 
-    class Latest(KVWriter):
-        def __init__(self) -> None:
-            self.values: dict[str, float] = {}
+    latest: dict[str, float] = {}
 
-        def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-            numbers = {key: value for key, value in key_values.items() if isinstance(value, (int, float, np.number))}
+    class Latest(Logger):
+        def dump(self, step: int = 0) -> None:
+            numbers = {key: v for key, v in self.name_to_value.items() if isinstance(v, (int, float, np.number))}
             # Times must not enter an agent's state; the command line writes its own time/ curves.
-            self.values.update({key: float(value) for key, value in numbers.items() if not key.startswith("time/")})
+            latest.update({key: float(value) for key, value in numbers.items() if not key.startswith("time/")})
+            super().dump(step)
 
-        def close(self) -> None:
-            pass
-
-    latest = Latest()
-    model.set_logger(Logger(None, [latest]))
-    return latest.values
+    model.set_logger(Latest(None, []))
+    return latest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -14,31 +14,15 @@ from gymnasium import spaces
 
 from read_env.agents.interaction import StepCallback, Transition
 from read_env.agents.observation import KEYS
-
-
-@dataclass(frozen=True)
-class BlankSuite:
-    """Suite with the names and the length that the wrappers need."""
-
-    names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.names)
+from read_env.envs.distillation import spaces_of
 
 
 class BlankEnv(gym.Env[Any, Any]):
     """Environment with spaces alone, from which SB3 builds a policy before training."""
 
     def __init__(self, capabilities: Sequence[str]) -> None:
-        size = len(capabilities)
-        self.suite = BlankSuite(tuple(capabilities))
-        self.action_space = spaces.Box(0.0, 1.0, (size,), np.float32)
-        self.observation_space = spaces.Dict(
-            {
-                key: spaces.Box(-1.0 if key == "last_gain" else 0.0, 1.0, (1 if key == "budget" else size,), np.float32)
-                for key in KEYS
-            }
-        )
+        self.suite = SimpleNamespace(names=tuple(capabilities))
+        self.action_space, self.observation_space = spaces_of(len(capabilities))
 
 
 class VectorObservation(gym.ObservationWrapper[Any, Any, Any]):
@@ -63,7 +47,7 @@ class StepCap(gym.Wrapper[Any, Any, Any, Any]):
         callback: callback of ``Agent.learn``.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], cap: int, callback: StepCallback | None) -> None:
+    def __init__(self, env: gym.Env[Any, Any], cap: int, callback: StepCallback) -> None:
         super().__init__(env)
         self.cap = cap
         self.callback = callback
@@ -84,18 +68,9 @@ class StepCap(gym.Wrapper[Any, Any, Any, Any]):
             raise RuntimeError(f"Stable-Baselines3 asked for more than {self.cap} environment steps")
         following, reward, terminated, truncated, info = self.env.step(action)
         self.steps += 1
-        if self.callback is not None:
-            transition = Transition(
-                self.steps,
-                self._observation,
-                np.asarray(action, dtype=np.float32),
-                float(reward),
-                following,
-                bool(terminated),
-                bool(truncated),
-                info,
-            )
-            self.stopped = self.callback(transition) is False
+        weights, ends = np.asarray(action, dtype=np.float32), (bool(terminated), bool(truncated))
+        step = Transition(self.steps, self._observation, weights, float(reward), following, *ends, info)
+        self.stopped = self.callback(step) is False
         self._observation = following
         return following, reward, terminated, truncated, info
 
@@ -110,69 +85,53 @@ class PrivateGenerators:
     def __init__(self, seed: int) -> None:
         import torch
 
-        self._python: Any = None
-        self._numpy: Any = None
-        self._torch: Any = None
+        before = _generators()
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        self._states = _generators()
         self._in_use = False
-        with self._restored():
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-            torch.manual_seed(seed)
-            self._keep()
+        _set_generators(before)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        with self._restored():
-            self._apply()
-            self._in_use = True
-            try:
-                yield
-            finally:
-                self._in_use = False
-                self._keep()
+        before = _generators()
+        _set_generators(self._states)
+        self._in_use = True
+        try:
+            yield
+        finally:
+            self._in_use = False
+            self._states = _generators()
+            _set_generators(before)
 
     def state_dict(self) -> dict[str, Any]:
-        if self._in_use:
-            self._keep()  # SB3 is drawing from them at this moment
-        version, internal, gauss = self._python
-        name, keys, position, has_gauss, cached = self._numpy
+        # Inside ``applied()``, SB3 is drawing from them at this moment.
+        (version, internal, gauss), numpy_state, torch_state = _generators() if self._in_use else self._states
         return {
             "python": [version, list(internal), gauss],
-            "numpy": [name, np.array(keys), position, has_gauss, cached],
-            "torch": self._torch.numpy(),
+            "numpy": [np.array(part) if isinstance(part, np.ndarray) else part for part in numpy_state],
+            "torch": torch_state.numpy(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         import torch
 
         version, internal, gauss = state["python"]
-        self._python = (version, tuple(internal), gauss)
-        self._numpy = tuple(state["numpy"])
-        self._torch = torch.from_numpy(np.array(state["torch"], dtype=np.uint8))
+        generator = torch.from_numpy(np.array(state["torch"], dtype=np.uint8))
+        self._states = (version, tuple(internal), gauss), tuple(state["numpy"]), generator
 
-    @staticmethod
-    @contextmanager
-    def _restored() -> Iterator[None]:
-        import torch
 
-        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        try:
-            yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
-            torch.set_rng_state(before[2])
+def _generators() -> tuple[Any, Any, Any]:
+    """States of the global generators of Python, numpy and torch."""
+    import torch
 
-    def _keep(self) -> None:
-        import torch
+    return random.getstate(), np.random.get_state(legacy=True), torch.get_rng_state()
 
-        self._python = random.getstate()
-        self._numpy = np.random.get_state(legacy=True)
-        self._torch = torch.get_rng_state()
 
-    def _apply(self) -> None:
-        import torch
+def _set_generators(states: tuple[Any, Any, Any]) -> None:
+    import torch
 
-        random.setstate(self._python)
-        np.random.set_state(self._numpy)
-        torch.set_rng_state(self._torch)
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    torch.set_rng_state(states[2])

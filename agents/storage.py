@@ -54,21 +54,15 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(source) as archive:
             header = json.loads(archive.read(HEADER))
-            if not isinstance(header, dict) or header.get("format") != FORMAT:
-                found = header.get("format") if isinstance(header, dict) else header
-                raise ReadEnvError(f"{source} has agent format {found!r}; this version reads format {FORMAT}")
-
-            def load(index: int) -> np.ndarray:
-                return np.lib.format.read_array(io.BytesIO(archive.read(_member(index))), allow_pickle=False)
-
-            document = _lower(header, load)
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, TypeError) as error:
+            found = header.get("format") if isinstance(header, dict) else header
+            members = {name: archive.read(name) for name in archive.namelist()} if found == FORMAT else {}
+            arrays = lambda index: np.lib.format.read_array(io.BytesIO(members[_member(index)]), allow_pickle=False)  # noqa: E731
+            document: dict[str, Any] = _lower(header, arrays)
+    # ValueError: JSON, or an array that would need pickle.
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, TypeError, ValueError) as error:
         raise ReadEnvError(f"{source} is damaged or not a saved agent: {error}") from error
-    except ReadEnvError:
-        raise
-    except ValueError as error:  # JSON, or an array that would need pickle
-        raise ReadEnvError(f"{source} is damaged or not a saved agent: {error}") from error
-    assert isinstance(document, dict)
+    if found != FORMAT:
+        raise ReadEnvError(f"{source} has agent format {found!r}; this version reads format {FORMAT}")
     return document
 
 

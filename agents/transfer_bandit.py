@@ -10,32 +10,27 @@ task, so ``learn`` on other tasks and seeds is a warm start.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from read_env.agents.base import Agent
-from read_env.agents.calibration import Calibration
-from read_env.agents.candidates import candidates, perturbations
+from read_env.agents.bandit import Bandit, BanditSettings
+from read_env.agents.candidates import perturbations
 from read_env.agents.interaction import StepCallback
-from read_env.agents.observation import Array, Observation, View, parse, to_simplex
+from read_env.agents.observation import Array, View, to_simplex
 from read_env.agents.planning import PlanningState, UtilityForm, infer_form, planned_return
-from read_env.agents.published_bandit import dev_utility
-from read_env.agents.static import CandidateSettings
 from read_env.agents.transfer_model import TransferModel, TransferPrior
 from read_env.envs.catalogue import water_filling
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 # Steps after which planning changes nothing: the expected profile has converged by then.
 _HORIZON = 40
 
 
-class ReadBanditSettings(CandidateSettings):
+class ReadBanditSettings(BanditSettings):
     """Options; the candidates are those of the published bandit, the prior is in changes of score per ``chunk_tokens``.
 
     The prior comes from runs of fixed allocations on the micro world under one profiling seed, rounded
@@ -43,8 +38,6 @@ class ReadBanditSettings(CandidateSettings):
     """
 
     kappa: float = Field(default=0.5, ge=0, description="weight of the s.d. of the planned return")
-    kappa_decay: float = Field(default=0.7, gt=0, le=1)
-    stagnation: float = Field(default=0.0, ge=0, description="gain in dev utility that still counts as stagnation")
     mix: float = Field(default=0.15, ge=0, le=1, description="share that stays with the task's needs")
     mix_power: float = Field(default=0.75, ge=0, description="power of r that the mixed-in share is proportional to")
     refinements: int = Field(default=6, ge=0, description="rounds of further perturbations of the best candidate")
@@ -62,10 +55,9 @@ class ReadBanditSettings(CandidateSettings):
     prior_neglect_sd: float = Field(default=TransferPrior.neglect_sd, gt=0)
     prior_interference_sd: float = Field(default=TransferPrior.interference_sd, gt=0)
     prior_noise: float = Field(default=TransferPrior.noise, gt=0)
-    update: bool = Field(default=True, description="False: plan without learning")
 
 
-class ReadBandit(Agent):
+class ReadBandit(Bandit):
     """Contextual bandit with a Bayesian linear transfer model; UCB on the planned return."""
 
     name = "read-bandit"
@@ -74,21 +66,11 @@ class ReadBandit(Agent):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         s = self.settings
-        prior = TransferPrior(
-            learning=s.prior_learning,
-            learning_sd=s.prior_learning_sd,
-            transfer_sd=s.prior_transfer_sd,
-            neglect=s.prior_neglect,
-            neglect_sd=s.prior_neglect_sd,
-            interference_sd=s.prior_interference_sd,
-            noise=s.prior_noise,
-        )
+        prior = TransferPrior(**{part.name: getattr(s, f"prior_{part.name}") for part in fields(TransferPrior)})
         self.model = TransferModel(self.size, prior)
-        self.calibration = Calibration(s.kappa, s.kappa_decay, s.stagnation)
         self._form: UtilityForm = "weighted_mean"
         self._share = 1.0 / s.steps  # of the budget that a step takes
         self._chunks = 1.0
-        self._last: tuple[float, float] | None = None
         self._training = False
 
     def allocate(self, view: View, deterministic: bool) -> Array:
@@ -97,7 +79,7 @@ class ReadBandit(Agent):
             return self.probe(view, np.array_split(order, self.settings.warmup)[self.model.steps])
         if self._training and self.rng.random() < self.settings.training_probes:
             return self.probe(view, self.rng.permutation(self.size)[: self.rng.integers(1, min(3, self.size) + 1)])
-        kappa = self.settings.kappa if view.first else self.calibration.kappa
+        kappa = self.kappa(view)
         situation = PlanningState(
             requirement=view.requirement,
             profile=np.clip(view.profile, 0.0, 1.0),
@@ -134,17 +116,12 @@ class ReadBandit(Agent):
         turn[sources] = 1.0
         return 0.5 * to_simplex(np.sqrt(view.requirement)) + 0.5 * to_simplex(turn)
 
-    def learn(
-        self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback | None = None, seed: int | None = None
-    ) -> Self:
-        """Learn from ``total_steps`` steps, with more exploration than in a run.
-
-        A share ``training_probes`` of the steps goes to random probes, since the effects of sources can't be told apart if
-        allocations always use the same few.
-        """
+    def _learn(self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback, seed: int | None) -> None:
+        # A share of the steps goes to random probes: the effects of sources can't be told apart if allocations always use
+        # the same few.
         self._training = True
         try:
-            return super().learn(env, total_steps, callback, seed)
+            super()._learn(env, total_steps, callback, seed)
         finally:
             self._training = False
 
@@ -156,61 +133,33 @@ class ReadBandit(Agent):
             water_filling(view.requirement, view.profile),
             np.full(self.size, 1.0 / self.size),
         ]
-        return np.vstack([*rules, candidates(view, self.settings.k, self.settings.grid, self.settings.shifts)])
+        return np.vstack([*rules, super().candidates(view)])
 
-    def observe(
-        self,
-        observation: Observation,
-        action: npt.ArrayLike,
-        reward: float,
-        next_observation: Observation,
-        terminated: bool,
-        truncated: bool,
-        info: Mapping[str, Any],
-    ) -> None:
-        """Update the model, the calibration, the length of a step and the form of the utility."""
-        view, after = parse(observation, self.size)[0][0], parse(next_observation, self.size)[0][0]
-        tokens = float(info.get("completion_tokens", self.settings.chunk_tokens)) / self.settings.chunk_tokens
-        spent = view.budget - after.budget
+    def note(self, view: View, after: View, terminated: bool, info: Mapping[str, Any]) -> None:
+        """Read the length of a step and the form of the utility."""
         # The last step takes what is left and says nothing about the length of the others.
-        if spent > 0 and not terminated:
-            self._share, self._chunks = spent, tokens
+        if view.budget > after.budget and not terminated:
+            self._share, self._chunks = view.budget - after.budget, self._length(info)
         if "utility" in info:
             self._form = infer_form(view.requirement, after.profile, float(info["utility"]))
-        if view.first:
-            self.calibration.start_episode()
-        self.calibration.record(float(reward), dev_utility(info))
-        if self.settings.update:
-            self.model.update(to_simplex(action), view.profile, after.profile - view.profile, tokens)
+
+    def update(self, view: View, allocation: Array, reward: float, after: View, info: Mapping[str, Any]) -> None:
+        self.model.update(allocation, view.profile, after.profile - view.profile, self._length(info))
+
+    def _length(self, info: Mapping[str, Any]) -> float:
+        """Length of a step in chunks."""
+        return float(info.get("completion_tokens", self.settings.chunk_tokens)) / self.settings.chunk_tokens
 
     def scalars(self) -> dict[str, float]:
-        """Metrics: κ, the calibration, the estimated noise, and mean and uncertainty of the latest choice."""
-        slope, offset = self.calibration.line()
-        shown = {
-            "kappa": self.calibration.kappa,
-            "calibration_slope": slope,
-            "calibration_offset": offset,
-            "noise": float(self.model.posterior().noise.mean()),
-        }
-        if self._last is not None:
-            shown |= {"mean": self._last[0], "uncertainty": self._last[1]}
-        return shown
+        """Metrics of the bandit, and the estimated noise."""
+        return {**super().scalars(), "noise": float(self.model.posterior().noise.mean())}
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            **super().state_dict(),
-            "model": self.model.state_dict(),
-            "calibration": self.calibration.state_dict(),
-            "form": self._form,
-            "share": self._share,
-            "chunks": self._chunks,
-            "last": self._last,
-        }
+        own = {"form": self._form, "share": self._share, "chunks": self._chunks}
+        return {**super().state_dict(), "model": self.model.state_dict(), **own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self.model.load_state_dict(state["model"])
-        self.calibration.load_state_dict(state["calibration"])
         self._form = state["form"]
         self._share, self._chunks = float(state["share"]), float(state["chunks"])
-        self._last = None if state["last"] is None else (float(state["last"][0]), float(state["last"][1]))

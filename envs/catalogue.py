@@ -6,6 +6,7 @@ from code to math". Its weights are a pure function of the task's requirement, t
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, permutations
@@ -18,7 +19,7 @@ from read_env.errors import ReadEnvError
 Kind = Literal["needs", "task-static", "uniform", "water-filling", "keep", "shift"]
 
 #: Weights below this are rounding errors, since observations are float32.
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -87,19 +88,13 @@ class Catalogue:
     def candidates(self) -> tuple[Candidate, ...]:
         """All candidates, in index order."""
         label = self.labels or tuple(map(str, range(self.size)))
-        corners = [Candidate("needs", f"need {i + 1}", (i,), (1.0,)) for i in range(self.k)]
-        pairs = [
-            Candidate("needs", f"needs {i + 1}+{j + 1} at {share:g}/{1 - share:g}", (i, j), (share, 1 - share))
-            for i, j in combinations(range(self.k), 2)
-            for share in self.grid
-        ]
+        needs = [Candidate("needs", _needs_name(*parts), *parts) for parts in sparse_actions(self.k, self.grid)]
         rules = [Candidate(kind, kind) for kind in ("task-static", "uniform", "water-filling", "keep")]
         shifts = [
             Candidate("shift", f"shift {amount:g} {label[i]}>{label[j]}", source=i, target=j, amount=amount)
-            for amount in self.shifts
-            for i, j in permutations(range(self.size), 2)
+            for amount, i, j in moves(self.size, self.shifts)
         ]
-        return (*corners, *pairs, *rules, *shifts)
+        return (*needs, *rules, *shifts)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -125,7 +120,7 @@ class Catalogue:
             (n,) boolean array.
         """
         needs = len(ranked_needs(requirement))
-        movable = starting_point(requirement, last_allocation) > _ROUNDING
+        movable = starting_point(requirement, last_allocation) > ROUNDING
         return np.array(
             [bool(movable[c.source]) if c.kind == "shift" else max(c.ranks, default=0) < needs for c in self.candidates]
         )
@@ -166,6 +161,27 @@ class Catalogue:
                 return shifted(start, candidate.source, candidate.target, candidate.amount)
 
 
+def sparse_actions(k: int, grid: Sequence[float]) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
+    """Ranks and shares of the actions on one or two of the top-k needs.
+
+    >>> sparse_actions(2, [0.25])
+    [((0,), (1.0,)), ((1,), (1.0,)), ((0, 1), (0.25, 0.75))]
+    """
+    corners = [((rank,), (1.0,)) for rank in range(k)]
+    return [*corners, *(((i, j), (share, 1 - share)) for i, j in combinations(range(k), 2) for share in grid)]
+
+
+def moves(size: int, shifts: Sequence[float]) -> Iterator[tuple[float, int, int]]:
+    """Amount, source and target of all shifts between ``size`` capabilities."""
+    return ((amount, i, j) for amount in shifts for i, j in permutations(range(size), 2))
+
+
+def _needs_name(ranks: tuple[int, ...], shares: tuple[float, ...]) -> str:
+    if len(ranks) == 1:
+        return f"need {ranks[0] + 1}"
+    return f"needs {'+'.join(str(rank + 1) for rank in ranks)} at {'/'.join(f'{share:g}' for share in shares)}"
+
+
 def ranked_needs(requirement: np.ndarray) -> np.ndarray:
     """Indices of the capabilities with positive requirement, largest first, equal ones in suite order.
 
@@ -199,7 +215,7 @@ def water_filling(requirement: np.ndarray, profile: np.ndarray) -> np.ndarray:
     requirement = _on_simplex(requirement)
     missing = requirement * np.clip(1 - np.asarray(profile, dtype=np.float64), 0, 1)
     # Sums of rounding errors count as 0: dividing by a subnormal sum would leave the simplex.
-    return missing / missing.sum() if missing.sum() > _ROUNDING else requirement
+    return missing / missing.sum() if missing.sum() > ROUNDING else requirement
 
 
 def shifted(allocation: np.ndarray, source: int, target: int, amount: float) -> np.ndarray:
@@ -208,10 +224,10 @@ def shifted(allocation: np.ndarray, source: int, target: int, amount: float) -> 
     Raises:
         ReadEnvError: the source has no weight.
     """
-    if allocation[source] <= _ROUNDING:
+    if allocation[source] <= ROUNDING:
         raise ReadEnvError(f"capability {source} has no weight to shift, the allocation is {allocation}")
     # A rounding error left behind would count as weight, and the next shift would move nothing else.
-    moved = amount if allocation[source] - amount > _ROUNDING else allocation[source]
+    moved = amount if allocation[source] - amount > ROUNDING else allocation[source]
     weights = allocation.copy()
     weights[source] -= moved
     weights[target] += moved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -164,18 +165,7 @@ class DistillationEnv(gym.Env):
         self.cards = tuple(load_task(name, self.suite) for name in (tasks or [self.config.task]))
         self.render_mode = render_mode
 
-        size = len(self.suite)
-        self.action_space = spaces.Box(0.0, 1.0, (size,), np.float32)
-        self.observation_space = spaces.Dict(
-            {
-                "requirement": spaces.Box(0.0, 1.0, (size,), np.float32),
-                "profile": spaces.Box(0.0, 1.0, (size,), np.float32),
-                "budget": spaces.Box(0.0, 1.0, (1,), np.float32),
-                "last_allocation": spaces.Box(0.0, 1.0, (size,), np.float32),
-                "last_gain": spaces.Box(-1.0, 1.0, (size,), np.float32),
-            }
-        )
-
+        self.action_space, self.observation_space = spaces_of(len(self.suite))
         self._trace: list[Point] = []
         self._ended = False
         self.distillation: Distillation | None = None
@@ -282,9 +272,9 @@ class DistillationEnv(gym.Env):
         return {
             "suite": list(self.suite.names),
             "card": self.card.model_dump(mode="json"),
-            "trace": [point.to_state() for point in self._trace],
+            "trace": [asdict(point) for point in self._trace],
             "ended": self._ended,
-            "np_random": _plain(self.np_random.bit_generator.state),
+            "np_random": self.np_random.bit_generator.state,
             "np_random_seed": self._np_random_seed,
             "distillation": self._process().snapshot(),
         }
@@ -306,7 +296,7 @@ class DistillationEnv(gym.Env):
         """
         try:
             suite, card = list(state["suite"]), TaskCard.model_validate(state["card"])
-            trace = [Point.from_state(point) for point in state["trace"]]
+            trace = [Point(**point) for point in state["trace"]]
             ended, generator, seed = bool(state["ended"]), state["np_random"], state["np_random_seed"]
             distillation = state["distillation"]
         except (KeyError, TypeError, ValueError) as error:
@@ -392,24 +382,25 @@ class DistillationEnv(gym.Env):
         }
 
     def _step_info(self, report: ChunkReport, reward: Reward) -> dict[str, Any]:
+        counts = ("completion_tokens", "prompt_tokens", "trained_tokens", "updates")
         return {
-            "gain": reward.gain,
-            "spillover": reward.spillover,
-            "cost": reward.cost,
-            "forgetting": reward.forgetting,
+            **{part: getattr(reward, part) for part in ("gain", "spillover", "cost", "forgetting")},
             "profile_gain": self.last_gain,
             "allocation": self.last_allocation,
             "tokens_by_capability": np.array(report.tokens_by_capability, dtype=np.int64),
-            "completion_tokens": int(report.completion_tokens),
-            "prompt_tokens": int(report.prompt_tokens),
-            "trained_tokens": int(report.trained_tokens),
-            "updates": int(report.updates),
+            **{name: int(getattr(report, name)) for name in counts},
             "loss": float(report.loss),
         }
 
 
-def _plain(value: Any) -> Any:
-    """State of a generator with numpy scalars converted to Python numbers."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value.item() if isinstance(value, np.generic) else value
+def spaces_of(size: int) -> tuple[spaces.Box, spaces.Dict]:
+    """Action and observation space for |C| = ``size`` capabilities."""
+    shares = spaces.Box(0.0, 1.0, (size,), np.float32)
+    observations: dict[str, spaces.Space[Any]] = {
+        "requirement": shares,
+        "profile": shares,
+        "budget": spaces.Box(0.0, 1.0, (1,), np.float32),
+        "last_allocation": shares,
+        "last_gain": spaces.Box(-1.0, 1.0, (size,), np.float32),
+    }
+    return shares, spaces.Dict(observations)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -21,12 +20,3 @@ class Point:
     allocation: tuple[float, ...]
     profile: tuple[float, ...]
     utility: float
-
-    def to_state(self) -> dict[str, Any]:
-        """Plain lists and numbers of the point."""
-        return {**asdict(self), "allocation": list(self.allocation), "profile": list(self.profile)}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Point:
-        """Point from the result of :meth:`to_state`."""
-        return cls(state["spent"], tuple(state["allocation"]), tuple(state["profile"]), state["utility"])

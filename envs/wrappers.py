@@ -33,7 +33,7 @@ class SoftmaxAllocation(gym.ActionWrapper, gym.utils.RecordConstructorArgs):
         gym.utils.RecordConstructorArgs.__init__(self, scale=scale)
         gym.ActionWrapper.__init__(self, env)
         self.scale = float(scale)
-        self.action_space = spaces.Box(-1.0, 1.0, (len(self.unwrapped.suite),), np.float32)  # type: ignore[attr-defined]
+        self.action_space = spaces.Box(-1.0, 1.0, (len(self.unwrapped.suite.names),), np.float32)  # type: ignore[attr-defined]
 
     def action(self, action: np.ndarray) -> np.ndarray:
         """Allocation of these logits, (|C|,) float64 on the simplex."""

@@ -14,7 +14,7 @@ Importing it registers the environments and loads gymnasium and numpy; torch and
 transformers are loaded when something needs them.
 
 ``load_runs``, ``load_steps`` and ``load_scores`` read records into pandas DataFrames
-(:mod:`read_env.reporting.frames`); pandas is imported when one of them is used.
+(columns: ``docs/records.md``); pandas is imported when one of them is used.
 """
 
 from typing import Any

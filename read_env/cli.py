@@ -10,6 +10,7 @@ torch is imported after a command has been parsed, so that help and errors come 
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import functools
 import io
@@ -181,9 +182,9 @@ def _transfer(request: TransferRequest, typed: str) -> int:
 def _check_configuration(request: CheckRequest, typed: str) -> int:
     from read_env.running.check import check
 
-    found = check(_plain(request.config))
-    _table(found.rows)
-    return 0 if found.ready else 1
+    rows, ready = check(_plain(request.config))
+    _table(rows)
+    return 0 if ready else 1
 
 
 def _check_contamination(request: ContaminationRequest, typed: str) -> int:
@@ -282,21 +283,16 @@ def _plain_field_names() -> Iterator[None]:
     finally:
         for line in printed.getvalue().splitlines():
             shown = line.replace("__tyro-dummy-inner__.config.", "")
-            if "errors.pydantic.dev" in line or "For further information visit" in line:
-                continue
-            # The box keeps its right edge.
-            print(shown[:-1] + " " * (len(line) - len(shown)) + shown[-1:], file=sys.stderr)
+            if "errors.pydantic.dev" not in line and "For further information visit" not in line:
+                # The box keeps its right edge.
+                print(shown[:-1] + " " * (len(line) - len(shown)) + shown[-1:], file=sys.stderr)
 
 
 def _preset(arguments: Sequence[str]) -> str:
     """Name of the preset: the defaults of the other options come from it."""
-    name = "micro"
-    for position, argument in enumerate(arguments):
-        if argument == "--preset" and position + 1 < len(arguments):
-            name = arguments[position + 1]
-        elif argument.startswith("--preset="):
-            name = argument.removeprefix("--preset=")
-    return name
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--preset", nargs="?", default="micro", const="micro")
+    return str(parser.parse_known_args(arguments)[0].preset)
 
 
 def _plain(config: Config) -> Config:
@@ -334,7 +330,7 @@ def _write_report(directory: Path, typed: str, reference: str = "task-static") -
     return reports.get(kind, reporting.run_report)(directory)
 
 
-def _pictures(directory: Path) -> list[tuple[str, Path]]:
+def _pictures(directory: Path) -> Rows:
     return [("picture", picture) for picture in sorted(directory.glob("*.png"))]
 
 

@@ -6,7 +6,9 @@ beside every run. The text below a field is its help on the command line.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
 import warnings
 from collections.abc import Mapping
@@ -24,6 +26,10 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+#: Names of headers and of query parameters that hold secrets.
+_SECRET = re.compile(r"auth|key|token|secret|passw|cookie|signature|^sig$", re.IGNORECASE)
 
 
 class _Settings(BaseModel):
@@ -89,9 +95,25 @@ class ModelConfig(_Settings):
     remote_timeout: float = Field(120.0, gt=0)
     """Seconds without data after which a request to the server counts as failed."""
     remote_max_retries: int = Field(6, ge=0)
-    """Retries of a failed request, with exponentially growing pauses."""
+    """Retries of a failed request, with exponentially growing pauses, or those that the server asks for."""
     remote_concurrency: int = Field(8, gt=0)
     """Requests in flight at the same time."""
+    remote_max_tokens: int = Field(0, ge=0)
+    """Tokens that the server may generate per answer, reasoning included; models that reason need more than the answer's
+    own. Sent as max_tokens, or as max_completion_tokens where the server asks for it. 0: distill.max_completion_tokens."""
+    remote_temperature: float = Field(0.0, ge=0)
+    """Sampling temperature of the remote teacher; 0 is greedy. A server that refuses it decides itself, with a warning."""
+    remote_reasoning: Literal["drop", "keep"] = "drop"
+    """Reasoning of the remote teacher, in a field of its own or in <think> tags. ``drop``: the student learns the answer
+    alone. ``keep``: it learns <think>reasoning</think> before the answer, and these tokens count against B as well."""
+    remote_extra_body: str = ""
+    """Further parameters of each request: a JSON object, or a table in TOML, such as {"top_p": 0.9}. null removes a parameter
+    that is sent otherwise, such as {"max_tokens": null, "max_completion_tokens": 4096}."""
+    remote_extra_headers: dict[str, str] = {}
+    """Further HTTP headers, such as api-key $READ_ENV_API_KEY. A value $NAME is read from the environment: the settings are
+    written beside every run."""
+    remote_extra_query: dict[str, str] = {}
+    """Query of every request, such as api-version 2024-10-21. A value $NAME is read from the environment."""
 
     @field_validator("remote_base_url")
     @classmethod
@@ -99,7 +121,7 @@ class ModelConfig(_Settings):
         if "@" in url or "?" in url:
             raise ValueError(
                 "has a user, a password or a query in it ('@' or '?'), which would be written into every run's directory; "
-                "right would be http(s)://HOST/v1, with the key in $READ_ENV_API_KEY"
+                "right would be http(s)://HOST/v1, with the key in $READ_ENV_API_KEY and a query in models.remote_extra_query"
             )
         try:
             parts = urlsplit(url)
@@ -108,7 +130,37 @@ class ModelConfig(_Settings):
             fits = False
         if url and not fits:
             raise ValueError(f"is {url!r}; right would be http(s)://HOST/v1")
+        base = url.rstrip("/").removesuffix("/completions").removesuffix("/chat")
+        if base != url.rstrip("/"):
+            raise ValueError(f"is {url!r}, the address of one request; right would be {base}")
         return url
+
+    @field_validator("remote_extra_body", mode="before")
+    @classmethod
+    def _is_an_object(cls, value: Any) -> str:
+        try:
+            found = json.loads(value or "{}") if isinstance(value, str) else value
+            fits = isinstance(found, Mapping)
+            text = json.dumps(found, sort_keys=True, allow_nan=False) if fits else ""
+        except (TypeError, ValueError):  # malformed JSON, or a date of TOML
+            fits = False
+        if not fits:
+            raise ValueError('is no JSON object; right would be, for example, {"top_p": 0.9}')
+        taken = sorted({"messages", "model", "stream", "n"} & set(found))
+        if taken:
+            raise ValueError(f"sets {', '.join(taken)}, which read-env itself decides; right would be other parameters")
+        return text if found else ""
+
+    @field_validator("remote_extra_headers", "remote_extra_query")
+    @classmethod
+    def _names_secrets_only(cls, values: dict[str, str]) -> dict[str, str]:
+        for name, value in values.items():
+            if _SECRET.search(name) and not value.startswith("$"):
+                raise ValueError(
+                    f"has a value of {name!r} that looks like a secret and would be written into every run's directory; right "
+                    "would be the name of a variable that holds it, such as $READ_ENV_API_KEY"
+                )
+        return values
 
 
 class BudgetConfig(_Settings):
@@ -181,6 +233,9 @@ class DistillConfig(_Settings):
     """Loss mixed-kl: share of forward KL at the end of a linear schedule."""
     max_completion_tokens: int = Field(40, gt=0)
     """Maximum length of a completion in tokens; longer ones are cut."""
+    overlong_prompts: Literal["skip", "error"] = "skip"
+    """Lines of a file whose prompt leaves no room for a completion in the context of a model. ``skip``: they are left out
+    and counted in the record. ``error``: the run is refused before it starts."""
     teacher_batch_size: int = Field(32, gt=0)
     """Prompts per batch of the teacher. A batch is a fixed block of the prompt stream, so that an answer does not depend on
     the policy."""

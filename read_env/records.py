@@ -76,6 +76,7 @@ def _numbers(value: Any) -> dict[str, float]:
 Names = Annotated[tuple[str, ...], PlainSerializer(list)]
 Vector = Annotated[np.ndarray, PlainValidator(_vector), PlainSerializer(plain)]
 Numbers = Annotated[dict[str, float], PlainValidator(_numbers)]
+Skipped = tuple[dict[str, str], ...]
 Count = Annotated[int, BeforeValidator(plain), Field(strict=True, ge=0)]
 Number = Annotated[float, BeforeValidator(plain), Field(strict=True, allow_inf_nan=False)]
 
@@ -113,9 +114,10 @@ class StepRecord(Record):
 
     ``metrics`` is what the objective reported, ``agent`` what the agent did, ``seconds`` the time by stage
     and ``cache`` what was asked of the teacher's cache. The last two tell two runs of the same bits apart.
+    ``skipped`` is ``capability``, ``prompt`` and ``reason`` of each prompt to which the teacher gave no answer.
     """
 
-    optional = ("dev_profile", "dev_utility", "exam")
+    optional = ("dev_profile", "dev_utility", "exam", "skipped")
 
     step: Count
     reward: Number
@@ -139,6 +141,7 @@ class StepRecord(Record):
     agent: Numbers = Field(default_factory=dict)
     seconds: Numbers = Field(default_factory=dict)
     cache: Numbers = Field(default_factory=dict)
+    skipped: Skipped | None = None
 
 
 class Judgement(Record):

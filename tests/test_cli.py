@@ -93,7 +93,7 @@ def test_a_preset_gives_the_defaults_that_help_shows(capsys: pytest.CaptureFixtu
         (["run", "--distill.loss", "fk"], "unknown loss 'fk': did you mean 'fkl'?"),
         (["run", "--suite", "mcro"], "unknown suite 'mcro': did you mean 'micro'?"),
         (["run", "--agent", "one-hot,capability=mth"], "unknown capability 'mth': did you mean 'math'?"),
-        (["run", "--agent", "uniform,kappa=1"], "has no options"),
+        (["run", "--agent", "uniform,kappa=1"], "unknown option 'kappa': known: none"),
         (["run", "--agent", "nowhere.at_all:Agent"], "nowhere"),
         (["run", "--models.teacher", "no/such/model"], "no/such/model"),
         (["compare", "--agents", "uniform", "--tasks", "math", "mth"], "did you mean 'math'"),

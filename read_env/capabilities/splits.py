@@ -7,18 +7,22 @@ from collections import Counter
 from functools import lru_cache
 
 from read_env.capabilities import get_suite, own_files
-from read_env.capabilities.base import Split, split_of
+from read_env.capabilities.base import Split, Suite, split_of
 from read_env.capabilities.from_jsonl import FileCapability
 from read_env.config import Config, EvalConfig, load_preset, preset_names
 
 _LOG = logging.getLogger(__name__)
 
 
-def fit_splits(config: Config) -> Config:
+def fit_splits(config: Config, suite: Suite | None = None) -> Config:
     """Configuration whose ``eval.probes``, ``eval.dev`` and ``eval.exam`` fit the user's files, unless they were set.
 
     A size that differs from the preset's own is the user's and is kept: :func:`read_env.capabilities.stream.held_out` refuses
     it if the file is too small. A line of the log names the sizes that were lowered.
+
+    Args:
+        config: the configuration; returned as it is if its suite has no files.
+        suite: its suite without the lines that can't be used. None: all lines.
 
     Raises:
         ReadEnvError: a file of the suite can't be used.
@@ -26,21 +30,29 @@ def fit_splits(config: Config) -> Config:
     if not own_files(config.suite):
         return config
     usual = load_preset(config.preset).eval if config.preset in preset_names() else EvalConfig()
-    files = [capability for capability in get_suite(config.suite) if isinstance(capability, FileCapability)]
-    sizes = {capability.name: Counter(split_of(prompt.text) for prompt in capability.prompts) for capability in files}
+    every = get_suite(config.suite)
+    given, sizes = _split_sizes(every), _split_sizes(suite or every)
     lowered = {}
     fields: tuple[tuple[str, Split], ...] = (("probes", "probes"), ("dev", "dev"), ("exam", config.eval.exam_split))
     for field, split in fields:
         size = getattr(config.eval, field)
-        least = min((counts[split] for counts in sizes.values()), default=size)
-        if least < size == getattr(usual, field):
+        before, least = (min((counts[split] for counts in c.values()), default=size) for c in (given, sizes))
+        # A size that all lines gave was not set either.
+        if least < size and size in (getattr(usual, field), before):
             lowered[field] = max(least, 1)
-    if not lowered:
+    if not lowered or lowered == {field: getattr(config.eval, field) for field in lowered}:
         return config
-    sizes_now = ", ".join(f"eval.{field} = {size} (not {getattr(usual, field)})" for field, size in lowered.items())
+    sizes_now = ", ".join(
+        f"eval.{field} = {size} (not {getattr(config.eval, field)})" for field, size in lowered.items()
+    )
     have = ", ".join(f"{counts.total()} of {name}" for name, counts in sizes.items())
     _say(f"{sizes_now}: as many as the prompts of your files give ({have})")
     return config.model_copy(update={"eval": config.eval.model_copy(update=lowered)})
+
+
+def _split_sizes(suite: Suite) -> dict[str, Counter[Split]]:
+    files = (capability for capability in suite if isinstance(capability, FileCapability))
+    return {file.name: Counter(split_of(prompt.text) for prompt in file.prompts) for file in files}
 
 
 @lru_cache(maxsize=64)

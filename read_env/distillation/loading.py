@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from read_env.capabilities import get_suite
 from read_env.config import CacheConfig, Config, ModelConfig
 from read_env.distillation.models.placement import Placement, place
 from read_env.distillation.models.sources import ModelSource, find_model
@@ -25,7 +26,7 @@ from read_env.distillation.teachers.remote import REMOTE, RemoteTeacher
 from read_env.distillation.teachers.store import BlockStore
 from read_env.distillation.teachers.vllm import VLLM, VllmTeacher, import_vllm
 from read_env.distillation.text.encoding import Encoder
-from read_env.distillation.text.lengths import check_lengths, measure_lengths
+from read_env.distillation.text.lengths import LengthLimit, Reader, fitting_suite
 from read_env.errors import ReadEnvError
 
 if TYPE_CHECKING:
@@ -136,11 +137,12 @@ def _in_vllm(config: Config) -> VllmTeacher:
         )
     shape = empty_model(source, trust_remote_code=trust)
     encoder = load_encoder(source, shape.config, trust_remote_code=trust)
+    reader, maximum = Reader.of("teacher", encoder, shape), config.distill.max_completion_tokens
     # vLLM itself raises only at the first prompt that is too long, after minutes of loading.
-    check_lengths("teacher", measure_lengths(config, encoder, shape))
+    fitting_suite(get_suite(config.suite), LengthLimit([reader], maximum), config)
     return VllmTeacher(
         source.location, models, encoder, files_identity(source, shape.config, config.cache.digests),
-        max_completion_tokens=config.distill.max_completion_tokens, top_k=config.distill.teacher_top_k,
+        max_completion_tokens=maximum, top_k=config.distill.teacher_top_k, context=reader.context,
     )  # fmt: skip
 
 

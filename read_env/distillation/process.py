@@ -34,10 +34,10 @@ from read_env.distillation.student.on_policy import TrainedChunk, train_on_polic
 from read_env.distillation.student.student import Student
 from read_env.distillation.teachers.base import ScoringTeacher, TeacherCache
 from read_env.distillation.teachers.cache_use import CacheUse
-from read_env.distillation.teachers.local import LocalTeacher
 from read_env.distillation.text.alignment import Alignment, align
 from read_env.distillation.text.completion import Example
-from read_env.distillation.text.lengths import check_lengths, measure_lengths
+from read_env.distillation.text.encoding import Encoder
+from read_env.distillation.text.lengths import LengthLimit, Reader, fitting_suite, measure_lengths
 from read_env.errors import DivergedError, ReadEnvError
 
 #: Dev prompts per capability for objectives that validate.
@@ -60,6 +60,7 @@ class ChunkReport:
         metrics: token-weighted means over the updates, as in ``UpdateStats``.
         profile_before, profile: (|C|,) capability profile before and after, each in [0, 1].
         exhausted: True in the last step of the budget.
+        skipped: prompts to which the teacher gave no answer: capability, prompt and reason of each.
         seconds: wall-clock seconds by stage: prompts, teacher, cache (answers read from disk), student, probes, other.
         cache: use of the teacher's cache. Like the seconds it is no part of the result: it depends on what earlier
             runs asked.
@@ -79,6 +80,7 @@ class ChunkReport:
     exhausted: bool
     seconds: dict[str, float]
     cache: CacheUse
+    skipped: tuple[dict[str, str], ...] = ()
 
     @property
     def trained_tokens(self) -> int:
@@ -94,14 +96,31 @@ class Distillation:
         student: the student, at S_0.
         cache: cache of the teacher; may be shared between runs.
         alignment: converts the teacher's answers into the student's vocabulary.
+
+    Attributes:
+        suite: capabilities, without lines of files that are too long.
+        overlong: number of such lines by capability, where there are any.
+        budget: ledger of the tokens.
+        profile: (|C|,) probe scores, each in [0, 1].
+
+    Raises:
+        ReadEnvError: prompts that are too long for one of the models.
     """
 
     def __init__(self, config: Config, student: Student, cache: TeacherCache, alignment: Alignment) -> None:
-        self.config = config
         self.alignment = alignment
         self.student = student
         self.cache = cache
-        self.suite = with_references(get_suite(config.suite), cache, config)
+        teacher = cache.teacher
+        readers = [Reader.of("student", student.encoder, student.model)]
+        if isinstance(teacher.encoder, Encoder):  # a server doesn't report the context of its model
+            readers.append(Reader("teacher", teacher.encoder, getattr(teacher, "context", None)))
+        self._limit = LengthLimit(readers, config.distill.max_completion_tokens)
+        suite, self.overlong = fitting_suite(get_suite(config.suite), self._limit, config)
+        self.config = config = fit_splits(config, suite)
+        self.suite = with_references(suite, cache, config)
+        for reader in readers:
+            measure_lengths(self.suite, reader, config)
         self._excluded_hashes = evaluation_hashes(config.decontamination_files)
         self._probe_sets: dict[Split, ProbeSet] = {}
         self.reset(config.seed)
@@ -118,9 +137,6 @@ class Distillation:
         torch.set_num_threads(config.models.threads)
         student = load_student(config)
         teacher = load_teacher(config, student)
-        check_lengths("student", measure_lengths(config, student.encoder, student.model))
-        if isinstance(teacher, LocalTeacher):  # a server doesn't report the context of its model
-            check_lengths("teacher", measure_lengths(config, teacher.encoder, teacher.model))
         alignment = align(teacher.encoder, student.encoder, config.distill.loss)
         return cls(config, student, cached(teacher, config.cache), alignment)
 
@@ -176,6 +192,7 @@ class Distillation:
         except BaseException:  # also an interrupt
             self.restore(before)
             raise
+        skipped, self._stream.skipped = tuple(self._stream.skipped), []
         measured = time.perf_counter()
         cache = self.cache.use - used
         stages = {**self._stream.seconds, "cache": cache.read_seconds}
@@ -184,7 +201,7 @@ class Distillation:
             **stages, "student": training_ended - training_started, "probes": measured - training_ended,
             "other": training_started - started - sum(stages.values()),
         }  # fmt: skip
-        return self._report(allocation, chunk, profile_before, seconds, cache)
+        return self._report(allocation, chunk, profile_before, seconds, cache, skipped)
 
     def dev_profile(self) -> np.ndarray:
         """(|C|,) probe score on the dev split, each in [0, 1]: for calibration at coarse checkpoints."""
@@ -306,7 +323,7 @@ class Distillation:
 
     def _report(
         self, allocation: np.ndarray, chunk: TrainedChunk, profile_before: np.ndarray, seconds: dict[str, float],
-        cache: CacheUse,
+        cache: CacheUse, skipped: tuple[dict[str, str], ...],
     ) -> ChunkReport:  # fmt: skip
         updates, size = chunk.updates, len(self.suite)
         lengths = np.array([len(e) for e in chunk.examples], dtype=np.int64)
@@ -330,6 +347,7 @@ class Distillation:
             exhausted=self.exhausted,
             seconds=seconds,
             cache=cache,
+            skipped=skipped,
         )
 
     # --- evaluation ----------------------------------------------------------------------------
@@ -339,12 +357,16 @@ class Distillation:
         prompts = [p for c in self.suite for p in held_out(c, "dev", _VALIDATION_PROMPTS)]
         prompt_ids = self.student.encoder.prompts([p.text for p in prompts])
         answers = self.cache.complete([p.text for p in prompts])
-        return list(map(self.alignment, prompts, prompt_ids, answers))
+        return [
+            self.alignment(prompt, ids, answer)
+            for prompt, ids, answer in zip(prompts, prompt_ids, answers, strict=True)
+            if not answer.skipped
+        ]
 
     def _new_stream(self) -> ExampleStream:
         return ExampleStream(
             self.suite, self.student.encoder, self.cache, self.alignment, self.seed,
-            self.config.distill.teacher_batch_size, self._excluded_hashes,
+            self.config.distill.teacher_batch_size, self._excluded_hashes, self._limit,
         )  # fmt: skip
 
     def _measure(self) -> np.ndarray:

@@ -9,20 +9,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-#: Name -> its module.
 _HOME = {
     "RecordError": "read_env.records",
-    "comparison_report": "read_env.reporting.comparison_page",
+    **dict.fromkeys(["load_run", "load_training", "load_runs", "load_steps", "load_scores"], "read_env.reporting.runs"),
+    **dict.fromkeys(["load_transfer", "transfer_report"], "read_env.reporting.transfer"),
     "load_comparison": "read_env.reporting.comparison",
-    "load_run": "read_env.reporting.runs",
-    "load_runs": "read_env.reporting.frames",
-    "load_scores": "read_env.reporting.frames",
-    "load_steps": "read_env.reporting.frames",
-    "load_training": "read_env.reporting.runs",
-    "load_transfer": "read_env.reporting.transfer",
-    "run_report": "read_env.reporting.run_page",
-    "training_report": "read_env.reporting.training_page",
-    "transfer_report": "read_env.reporting.transfer_page",
+    "comparison_report": "read_env.reporting.comparison_page",
+    **dict.fromkeys(["run_report", "training_report"], "read_env.reporting.run_page"),
 }
 
 __all__ = list(_HOME)

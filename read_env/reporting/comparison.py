@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from read_env.records import RecordError
-from read_env.reporting.frames import runs_frame, scores_frame, steps_frame
-from read_env.reporting.runs import Run, load_many, read_config, unfinished
+from read_env.reporting.runs import Run, load_many, load_runs, load_scores, load_steps, read_config, unfinished
 from read_env.reporting.statistics import PairedTest, holm, paired
 
 
@@ -28,36 +27,26 @@ class Measure(NamedTuple):
     key: str  # the column
     title: str  # heading in reports and axis label in pictures
     explanation: str
-    signed: bool = True  # a change, printed with its sign, more is better; otherwise a harm, less is better
+    signed: bool  # a change, printed with its sign, more is better; otherwise a harm, less is better
 
 
 _UNNEEDED = "Mean drop on the capabilities that are not essential (gains count as zero), start to end, on the"
-EXAM_UTILITY, EXAM_MATCH, PROBE_UTILITY, SPILLOVER, EXAM_FORGETTING, FORGETTING = _MEASURES = (
-    Measure(
-        "exam_utility_gain",
-        "Exam utility, gain",
-        "Utility of the task on the held-out exam (exact match), end minus start.",
-    ),
-    Measure(
-        "exam_match_gain",
-        "Exam exact match, gain",
-        "Exact match on the held-out exam, weighted by the task's requirement vector, end minus start; "
-        "equal to the utility gain where the utility is the weighted mean.",
-    ),
-    Measure(
-        "utility_gain",
-        "Probe utility, gain",
-        "Utility of the task on the probe profile, end minus start: what the agents see.",
-    ),
-    Measure(
-        "spillover",
-        "Spillover",
-        "Drops on the essential capabilities, weighted by the requirement vector, summed over the steps (probes).",
-        signed=False,
-    ),
-    Measure("exam_forgetting", "Forgetting, exam", f"{_UNNEEDED} exam.", signed=False),
-    Measure("forgetting", "Forgetting, probes", f"{_UNNEEDED} probe profile.", signed=False),
-)
+EXAM_UTILITY, EXAM_MATCH, PROBE_UTILITY, SPILLOVER, EXAM_FORGETTING, FORGETTING = _MEASURES = tuple(
+    Measure(key, title, explanation, signed=key.endswith("_gain"))
+    for key, title, explanation in [
+        ("exam_utility_gain", "Exam utility, gain",
+         "Utility of the task on the held-out exam (exact match), end minus start."),
+        ("exam_match_gain", "Exam exact match, gain",
+         "Exact match on the held-out exam, weighted by the task's requirement vector, end minus start; "
+         "equal to the utility gain where the utility is the weighted mean."),
+        ("utility_gain", "Probe utility, gain",
+         "Utility of the task on the probe profile, end minus start: what the agents see."),
+        ("spillover", "Spillover",
+         "Drops on the essential capabilities, weighted by the requirement vector, summed over the steps (probes)."),
+        ("exam_forgetting", "Forgetting, exam", f"{_UNNEEDED} exam."),
+        ("forgetting", "Forgetting, probes", f"{_UNNEEDED} probe profile."),
+    ]
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,14 +81,12 @@ class Comparison:
 def load_comparison(directory: str | Path) -> Comparison:
     """Read a comparison directory, whose runs must share one suite and one budget.
 
-    Combinations of the ``agents``, ``tasks`` and ``seeds`` in ``config.json`` without a run are reported as not started.
-
     Raises:
         RecordError: no finished run, runs that can't be compared, or a record that is missing or malformed.
     """
     path, config, every = Path(directory), read_config(Path(directory)), load_many(directory)
     finished = [run for run in every if run.summary is not None]
-    table = runs_frame(every)
+    table = load_runs(*every)
     runs = table[table["finished"]].reset_index(drop=True)
     if len(budgets := sorted(map(int, set(runs["budget"])))) > 1:
         raise RecordError(f"{path}: runs with different budgets ({budgets}) cannot be compared")
@@ -110,61 +97,35 @@ def load_comparison(directory: str | Path) -> Comparison:
         found = set(runs[column])
         return tuple(dict.fromkeys([*(name for name in wanted[column] if name in found), *sorted(found)]))
 
-    return Comparison(
-        path=path,
-        config=config,
-        first=finished[0],
-        table=table,
-        runs=runs,
-        steps=steps_frame(finished),
-        scores=scores_frame(finished),
-        unfinished=unfinished(every, [f"{agent}__{task}__seed{seed}" for agent, task, seed in asked]),
-        agents=ordered("agent"),
-        tasks=ordered("task"),
-        seeds=tuple(sorted(map(int, set(runs["seed"])))),
-    )
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """agent − reference on one measure."""
-
-    agent: str
-    reference: str
-    by_seed: PairedTest  # over seeds, each the mean over its tasks
-    by_pair: PairedTest  # over all (task, seed) pairs
-    note: str  # runs that were left out and degenerate samples
-    p_holm: float = math.nan  # p of the t test over seeds, adjusted within its family
-
-    @property
-    def name(self) -> str:
-        """Both agents, as Markdown."""
-        return f"`{self.agent}` − `{self.reference}`"
+    absent = [f"{agent}__{task}__seed{seed}" for agent, task, seed in asked]
+    names = ordered("agent"), ordered("task"), tuple(sorted(map(int, set(runs["seed"]))))
+    steps, scores, lines = load_steps(*finished), load_scores(*finished), unfinished(every, absent)
+    return Comparison(path, config, finished[0], table, runs, steps, scores, lines, *names)
 
 
 def contrast(
     comparison: Comparison, measure: Measure, agent: str, reference: str, tasks: Sequence[str] | None = None
-) -> Contrast | None:
+) -> PairedTest | None:
     """Compare agent − reference over the seeds that both finished on every task (of ``tasks``); None without such a seed."""
     chosen = list(tasks or comparison.tasks)
-    a, b = (comparison.by_seed(measure, name)[chosen] for name in (agent, reference))
-    both = a.notna() & b.notna()
-    complete = both.all(axis=1)
-    if not complete.any():
+    every = [comparison.by_seed(measure, name)[chosen] for name in (agent, reference)]
+    both = every[0].notna() & every[1].notna()
+    a, b = (table[both.all(axis=1)] for table in every)
+    if a.empty:
         return None
-    a, b = a[complete], b[complete]
-    left_out = int(both.to_numpy().sum()) - a.size
-    by_seed, by_pair = paired(a.mean(axis=1), b.mean(axis=1)), paired(a.to_numpy().ravel(), b.to_numpy().ravel())
-    notes = [by_seed.note, f"{left_out} pairs of seeds that lack a task are left out" if left_out else ""]
-    return Contrast(agent, reference, by_seed, by_pair, "; ".join(filter(None, notes)))
+    found, left_out = paired(a, b), int(both.to_numpy().sum()) - a.size
+    notes = [found.note, f"{left_out} pairs of seeds that lack a task are left out" if left_out else ""]
+    return replace(found, note="; ".join(filter(None, notes)))
 
 
-def contrasts(comparison: Comparison, measure: Measure, pairs: Sequence[tuple[str, str]]) -> tuple[Contrast, ...]:
+def contrasts(
+    comparison: Comparison, measure: Measure, pairs: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], PairedTest]:
     """Contrasts of (agent, reference) pairs, Holm-adjusted together as one family.
 
-    Pairs without a common seed are absent from the result; the adjustment still counts them,
-    so that an unfinished comparison is never easier to pass than the finished one.
+    Pairs without a common seed are absent; the adjustment counts them, so that an unfinished comparison is never easier
+    to pass than the finished one.
     """
     found = [contrast(comparison, measure, *pair) for pair in pairs]
-    adjusted = holm([entry.by_seed.p_t if entry else math.nan for entry in found])
-    return tuple(replace(entry, p_holm=float(p)) for entry, p in zip(found, adjusted, strict=True) if entry)
+    adjusted = holm([test.p_t if test else math.nan for test in found])
+    return {pair: replace(t, p_holm=float(p)) for pair, t, p in zip(pairs, found, adjusted, strict=True) if t}

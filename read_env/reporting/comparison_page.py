@@ -1,52 +1,53 @@
-"""The report of a comparison: agents × tasks × seeds at one budget."""
+"""The report of a comparison, agents × tasks × seeds at one budget: a page and its pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from read_env.reporting import comparison_pictures as pictures
-from read_env.reporting import markdown
-from read_env.reporting.comparison import Comparison, Contrast, Measure, contrast, contrasts, load_comparison
-from read_env.reporting.frames import ENDS
+from read_env.reporting import markdown, style
+from read_env.reporting.comparison import Comparison, Measure, contrast, contrasts, load_comparison
 from read_env.reporting.markdown import ABSENT, count, interval, markdown_table, number, p_value, plural, plus_minus
-from read_env.reporting.statistics import mean_interval, seed_bootstrap
-from read_env.reporting.style import save
+from read_env.reporting.runs import ENDS
+from read_env.reporting.statistics import PairedTest, mean_interval, seed_bootstrap
+from read_env.reporting.style import WIDTH, look, panels, save
 
 #: The agent of the primary contrasts and its references, named before any run was made.
 PRIMARY: Mapping[str, Sequence[str]] = {"read-bandit": ("task-static", "water-filling", "random-candidate")}
 
 _COLUMNS = "agent task seed status budget spent residue prompt_tokens probe_tokens dev_tokens tokens_before_run steps"
 
+Contrasts = Mapping[tuple[str, str], PairedTest]
 
+#: More agents than this make a picture of bands or columns unreadable; the tables have all of them.
+MOST_CURVES, MOST_COLUMNS = 6, 4
+
+
+@look()
 def comparison_report(
-    directory: str | Path,
-    *,
-    reference: str = "task-static",
-    primary: Mapping[str, Sequence[str]] = PRIMARY,
-    task: str | None = None,
+    directory: str | Path, *, reference: str = "task-static", primary: Mapping[str, Sequence[str]] = PRIMARY
 ) -> Path:
-    """Write ``report.md``, ``runs.csv`` and the pictures into a comparison directory.
+    """Write ``report.md``, ``runs.csv`` and the pictures into a comparison directory, and return the page's path.
 
     Args:
         directory: a comparison directory; unfinished runs are named and left out.
         reference: the agent that all others are compared with in the exploratory part.
         primary: agent → references: the contrasts named beforehand, Holm-adjusted over all of them together;
             those with an agent that the comparison was not asked for are left out.
-        task: the task of the overview picture; the first one if None.
-
-    Returns:
-        The page's path.
 
     Raises:
         RecordError: records that are missing or malformed, or not one finished run.
     """
     comparison = load_comparison(directory)
     path, agents, tasks, seeds = comparison.path, comparison.agents, comparison.tasks, comparison.seeds
+    shown, *_ = tasks
     write_csv(comparison, path / "runs.csv")
-    shown = task if task in tasks else tasks[0]
     asked = set(comparison.config.get("agents") or agents)
     primary = {name: [r for r in names if r in asked] for name, names in primary.items() if name in asked}
     pairs = [(agent, name) for agent, names in primary.items() for name in names]
@@ -54,13 +55,13 @@ def comparison_report(
     star = next(name for name in [*primary, *agents] if name in present)
     wanted = [*primary.get(star, ()), reference, *agents]
     others = [name for name in dict.fromkeys(wanted) if name != star and name in agents]
-    save(pictures.overview(comparison, shown, star, others), path / "comparison.png")
+    picture, alt = overview(comparison, shown, star, others), f"profile, utility over tokens and allocation on {shown}"
     blocks = [
         "# Comparison of allocation agents",
         f"{len(agents)} agents, {plural(len(tasks), 'task')}, {plural(len(seeds), 'seed')} ({', '.join(map(str, seeds))}), "
         f"{plural(len(comparison.runs), 'finished run')}; {markdown.settings(comparison.first)}.",
         markdown.missing(comparison.unfinished),
-        markdown.picture("comparison.png", f"profile, utility over tokens and allocation on {shown}"),
+        save(picture, path / "comparison.png", alt),
         f"Task {shown}. Left: probe profile before and after `{star}`, mean over seeds, with 95 % intervals. "
         "Middle: mean utility over seeds with a 95 % t band. "
         f"Right: how `{star}` spent its tokens over time, and the shares the others spent.",
@@ -87,11 +88,7 @@ def write_csv(comparison: Comparison, path: Path) -> None:
 
 
 def measure_table(comparison: Comparison, measure: Measure) -> str:
-    """Means over seeds ± half a 95 % t interval, agents × tasks, and the mean over tasks.
-
-    The mean over tasks is taken within a seed first, since runs of one seed share their prompts, and only over
-    the seeds with a finished run on every task.
-    """
+    """Means over seeds ± half a 95 % t interval, agents × tasks, and over tasks of the seeds that finished them all."""
     rows = []
     for agent in comparison.agents:
         table = comparison.by_seed(measure, agent)
@@ -101,35 +98,15 @@ def measure_table(comparison: Comparison, measure: Measure) -> str:
     return markdown_table(["agent", *comparison.tasks, "mean over tasks", "runs"], rows)
 
 
-def aggregate_table(comparison: Comparison, measure: Measure) -> str:
-    """Mean and interquartile mean over all tasks and the seeds that finished every task; seeds are resampled."""
-    rows = []
-    for agent in comparison.agents:
-        values = comparison.by_seed(measure, agent).dropna().to_numpy().T
-        found = [seed_bootstrap(values, "mean"), seed_bootstrap(values, "iqm")] if values.size else []
-        cells = [cell for e in found for cell in (number(e.mean, signed=measure.signed), interval(e))]
-        rows.append([f"`{agent}`", *(cells or [ABSENT] * 4)])
-    return markdown_table(["agent", "mean", "95 %", "interquartile mean", "95 %"], rows)
-
-
-def token_table(comparison: Comparison) -> str:
-    """Tokens of every agent, in the run and before it: means over its runs."""
-    columns = "tokens_before_run spent residue prompt_tokens probe_tokens dev_tokens".split()
-    means = comparison.runs.groupby("agent")[columns].mean()
-    rows = [[f"`{agent}`", *map(count, means.loc[agent])] for agent in comparison.agents]
-    return markdown_table(["agent", "before the run", "completion (B)", "residue", "prompt", "probe", "dev"], rows)
-
-
-def contrast_table(found: Sequence[Contrast], adjusted: bool) -> str:
+def contrast_table(found: Contrasts, adjusted: bool) -> str:
     """One contrast per row; with the Holm column only where the p-values were adjusted as a family."""
     header = "contrast|mean difference|95 % (t)|95 % (bootstrap)|p (t)|p (Holm)|p (Wilcoxon)|above / below / equal|seeds|pairs"
     rows = [header.split("|")]
-    for entry in found:
-        seeds, pairs = entry.by_seed, entry.by_pair
-        row = [entry.name, number(seeds.difference.mean, signed=True)]
-        row += [interval(seeds.difference), interval(seeds.bootstrap), p_value(seeds.p_t), p_value(entry.p_holm)]
-        row += [p_value(pairs.p_wilcoxon), f"{pairs.wins} / {pairs.losses} / {pairs.ties}"]
-        rows.append([*row, str(seeds.difference.n), str(pairs.difference.n)])
+    for pair, test in found.items():
+        row = [_name(pair), number(test.difference.mean, signed=True), interval(test.difference)]
+        row += [interval(test.bootstrap), *map(p_value, (test.p_t, test.p_holm, test.p_wilcoxon))]
+        row += [f"{test.wins} / {test.losses} / {test.ties}", str(test.difference.n)]
+        rows.append([*row, str(test.wins + test.losses + test.ties)])
     head, *body = rows if adjusted else [row[:5] + row[6:] for row in rows]
     return markdown_table(head, body)
 
@@ -139,12 +116,21 @@ def _results(comparison: Comparison) -> list[str]:
     for measure in comparison.measures:
         blocks += [f"### {measure.title}", measure.explanation, measure_table(comparison, measure)]
         if measure.key in ("utility_gain", "exam_utility_gain"):
-            save(pictures.dots(comparison, measure), comparison.path / f"{measure.key}.png")
-            blocks.append(markdown.picture(f"{measure.key}.png", f"{measure.title} by agent"))
+            file = comparison.path / f"{measure.key}.png"
+            blocks.append(save(dots(comparison, measure), file, f"{measure.title} by agent"))
     if len(comparison.tasks) > 1:
         measure = comparison.measures[0]
+        rows = []
+        for agent in comparison.agents:
+            values = comparison.by_seed(measure, agent).dropna().to_numpy().T
+            found = [seed_bootstrap(values, "mean"), seed_bootstrap(values, "iqm")] if values.size else []
+            cells = [cell for e in found for cell in (number(e.mean, signed=measure.signed), interval(e))]
+            rows.append([f"`{agent}`", *(cells or [ABSENT] * 4)])
         blocks += [f"### Aggregates: {measure.title}", "Over all tasks and seeds; 95 % bootstrap over seeds."]
-        blocks.append(aggregate_table(comparison, measure))
+        blocks.append(markdown_table(["agent", "mean", "95 %", "interquartile mean", "95 %"], rows))
+    columns = "tokens_before_run spent residue prompt_tokens probe_tokens dev_tokens".split()
+    means = comparison.runs.groupby("agent")[columns].mean()
+    titles = ["agent", "before the run", "completion (B)", "residue", "prompt", "probe", "dev"]
     return [
         *blocks,
         "Cells are means over seeds ± half a 95 % t interval; the mean over tasks is taken within a seed first. "
@@ -152,7 +138,7 @@ def _results(comparison: Comparison) -> list[str]:
         "### Tokens",
         "Means over runs. Only completion tokens count against B; what an agent's search or training "
         "had spent before the run stands in its own column.",
-        token_table(comparison),
+        markdown_table(titles, [[f"`{agent}`", *map(count, means.loc[agent])] for agent in comparison.agents]),
     ]
 
 
@@ -161,11 +147,10 @@ def _primary(comparison: Comparison, pairs: Sequence[tuple[str, str]]) -> list[s
         return []
     measure = comparison.measures[0]
     found = contrasts(comparison, measure, pairs)
-    named = [f"`{agent}` − `{reference}`" for agent, reference in pairs]
-    absent = ", ".join(name for name in named if name not in {entry.name for entry in found})
+    absent = ", ".join(_name(pair) for pair in pairs if pair not in found)
     return [
         "## Primary contrasts",
-        f"Named beforehand: {', '.join(named)}, on {measure.title.lower()}; "
+        f"Named beforehand: {', '.join(map(_name, pairs))}, on {measure.title.lower()}; "
         f"p-values Holm-adjusted over these {len(pairs)}.",
         contrast_table(found, adjusted=True) if found else "",
         "Differences are paired by task and seed. Runs of one seed share their prompts across tasks, so the "
@@ -191,26 +176,19 @@ def _exploratory(comparison: Comparison, reference: str, primary: Sequence[tuple
         _notes(found),
     ]
     for harm in comparison.measures:
-        if rows := () if harm.signed else contrasts(comparison, harm, pairs):
-            blocks.append(f"### {harm.title}, against `{reference}` (less is better)")
-            blocks.append(contrast_table(rows, adjusted=False))
+        if rows := {} if harm.signed else contrasts(comparison, harm, pairs):
+            blocks += [
+                f"### {harm.title}, against `{reference}` (less is better)",
+                contrast_table(rows, adjusted=False),
+            ]
     if len(comparison.tasks) > 1:
+        table = []
+        for task in comparison.tasks:
+            tests = [contrast(comparison, measure, *pair, [task]) for pair in sorted(primary)]
+            table.append([task, *(_difference(test) if test else ABSENT for test in tests)])
         blocks += ["### By task", f"{measure.title}: mean paired difference, 95 % t interval, p."]
-        blocks.append(_by_task(comparison, measure, sorted(primary)))
+        blocks.append(markdown_table(["task", *map(_name, sorted(primary))], table))
     return blocks
-
-
-def _by_task(comparison: Comparison, measure: Measure, pairs: Sequence[tuple[str, str]]) -> str:
-    def cell(found: Contrast | None) -> str:
-        if found is None:
-            return ABSENT
-        mean, p = found.by_seed.difference, found.by_seed.p_t
-        return f"{number(mean.mean, signed=True)} {interval(mean)}, {p_value(p)}"
-
-    rows = [
-        [task, *(cell(contrast(comparison, measure, *pair, [task])) for pair in pairs)] for task in comparison.tasks
-    ]
-    return markdown_table(["task", *(f"`{agent}` − `{name}`" for agent, name in pairs)], rows)
 
 
 def _curves(comparison: Comparison, agents: Sequence[str]) -> list[str]:
@@ -218,16 +196,120 @@ def _curves(comparison: Comparison, agents: Sequence[str]) -> list[str]:
     labels = {"utility": "utility (probes)", "spillover_sum": "spillover, summed", "forgetting_so_far": "forgetting"}
     for column, label in labels.items():
         name = column.partition("_")[0]
-        save(pictures.curves(comparison, agents, column, label), comparison.path / f"{name}.png")
-        blocks.append(markdown.picture(f"{name}.png", f"{name} over tokens by agent"))
-    most = pictures.MOST_CURVES
-    drawn = f" Drawn: {', '.join(agents[:most])}." if len(agents) > most else ""
+        picture, file = curves(comparison, agents, column, label), comparison.path / f"{name}.png"
+        blocks.append(save(picture, file, f"{name} over tokens by agent"))
+    drawn = f" Drawn: {', '.join(agents[:MOST_CURVES])}." if len(agents) > MOST_CURVES else ""
     blocks.append(f"Bands are 95 % t intervals over seeds.{drawn}")
     for task in comparison.tasks:
-        save(pictures.profile_changes(comparison, task), comparison.path / f"profile_{task}.png")
-        blocks.append(markdown.picture(f"profile_{task}.png", f"change of the profile on {task}"))
+        picture, file = profile_changes(comparison, task), comparison.path / f"profile_{task}.png"
+        blocks.append(save(picture, file, f"change of the profile on {task}"))
     return blocks
 
 
-def _notes(found: Sequence[Contrast]) -> str:
-    return "\n".join(f"- {entry.name}: {entry.note}." for entry in found if entry.note)
+def _notes(found: Contrasts) -> str:
+    return "\n".join(f"- {_name(pair)}: {test.note}." for pair, test in found.items() if test.note)
+
+
+def _difference(test: PairedTest) -> str:
+    return f"{number(test.difference.mean, signed=True)} {interval(test.difference)}, {p_value(test.p_t)}"
+
+
+def _name(pair: tuple[str, str]) -> str:
+    return f"`{pair[0]}` − `{pair[1]}`"
+
+
+def overview(comparison: Comparison, task: str, agent: str, others: Sequence[str]) -> Figure:
+    """The picture of the README: profile, utility over tokens, and allocations, for one task.
+
+    Profile and allocation are those of ``agent``; of the ``others`` beside it, as many as fit are drawn.
+    """
+    steps, scores = (frame[frame["task"] == task] for frame in (comparison.steps, comparison.scores))
+    shown = [name for name in (agent, *others) if (steps["agent"] == name).any()][:MOST_CURVES]
+    own, own_scores = (style.shared_steps(frame[frame["agent"] == agent]) for frame in (steps, scores))
+    runs = own["path"].nunique()
+    over = f"mean of {runs} seeds" if runs > 1 else "one seed"
+    picture, grid = panels(range(4), 4, WIDTH * 1.25, 4.3, width_ratios=[1.05, 1.3, 1.0, 0.62])
+    left, middle, over_time, columns = (axes for axes, _ in grid)
+    colour = style.agent_colours([agent])[agent]
+    _below(left, style.before_after(left, scores[scores["agent"] == agent], "probe", colour), 1)
+    left.set(title="What the task needs", xlabel=f"probe score under {agent}")
+    style.bands(middle, steps, "utility", shown)
+    middle.set(title=f"Utility of {task}", ylabel=f"utility (probes), {over}")
+    _below(middle, middle.get_legend_handles_labels()[0], 2)
+    allocations, shares = (
+        table.pivot_table(index=index, columns="capability", values="tokens", aggfunc="sum", observed=True)
+        for table, index in ((own_scores[own_scores["step"] > 0], "step"), (scores, "agent"))
+    )
+    allocations, shares = (table.div(table.sum(axis=1), axis=0) for table in (allocations, shares))
+    edges = own.groupby("step")["spent"].mean().to_numpy(float)
+    style.stacked_allocation(over_time, edges, allocations, float(own["budget"].max()))
+    over_time.set(title=f"Allocation: {agent}", ylabel=f"share of tokens, {over}")
+    handles = style.capability_handles(allocations.columns)
+    _below(over_time, handles[::-1], 2)
+    colours = [handle.get_facecolor() for handle in handles]
+    if compared := shown[1 : MOST_COLUMNS + 1]:
+        shares.loc[compared].plot.bar(stacked=True, width=0.72, color=colours, legend=False, ax=columns)
+        columns.set_xticks(range(len(compared)), compared, rotation=45, ha="right", rotation_mode="anchor")
+    columns.set(ylim=(0, 1), yticks=[], title="The others", xlabel="")
+    return picture
+
+
+def curves(comparison: Comparison, agents: Sequence[str], column: str, label: str) -> Figure:
+    """A column of ``load_steps`` over tokens with 95 % bands, one panel per task; panels of harms share an axis from 0."""
+    harm = column != "utility"
+    picture, grid = panels(comparison.tasks, 3, height=2.9, sharey=harm)
+    handles: dict[str, Any] = {}
+    for axes, task in grid:
+        style.bands(axes, comparison.steps[comparison.steps["task"] == task], column, agents[:MOST_CURVES])
+        axes.set(title=task, ylabel=label if axes is grid[0][0] else "")
+        if harm:
+            axes.set_ylim(bottom=0)
+        handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    picture.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(6, len(handles)))
+    return picture
+
+
+def dots(comparison: Comparison, measure: Measure) -> Figure:
+    """One measure by agent: the mean over tasks (left) and every task, with 95 % intervals and single runs.
+
+    Agents are sorted by their mean over tasks, the best on top; agents that lack a task come last and
+    have no entry in the left panel.
+    """
+    runs, tasks, key = comparison.runs, comparison.tasks, measure.key
+    means = runs.groupby(["agent", "task"])[key].mean().groupby("agent").agg(["size", "mean"])
+    order = list(means.sort_values(["size", "mean"], ascending=False).index)
+    seeds = runs.groupby(["agent", "seed"])[key].agg(["size", "mean"]).reset_index().rename(columns={"mean": key})
+    data = {"mean over tasks": seeds[seeds["size"] == len(tasks)]} if len(tasks) > 1 else {}
+    data |= {task: runs[runs["task"] == task] for task in tasks}
+    picture, grid = panels(data, 4, height=0.27 * len(order) + 0.9, sharey=True)
+    options: Any = {"x": key, "y": "agent", "hue": "agent", "order": order, "hue_order": order, "legend": False}
+    options |= {"palette": {agent: style.agent_colours(order)[agent] for agent in order}}
+    for axes, title in grid:
+        sns.stripplot(data[title], **options, size=3.5, alpha=0.5, jitter=False, linewidth=0.5, zorder=3, ax=axes)
+        sns.pointplot(data[title], **options, errorbar=style.t_interval, linestyle="none", markersize=5, ax=axes)
+        axes.set(title=title, xlabel="", ylabel="")
+        axes.axvline(0, color=style.FAINT, linewidth=0.8, zorder=0)
+        axes.locator_params(axis="x", nbins=4)
+    picture.supxlabel(f"{measure.title.lower()} (mean, 95 % interval; small: single seeds)", fontsize=9)
+    return picture
+
+
+def profile_changes(comparison: Comparison, task: str) -> Figure:
+    """Change of every capability by agent on one task, as a heatmap."""
+    scores = comparison.scores[comparison.scores["task"] == task]
+    ends = scores.groupby(["agent", "path", "capability"], observed=True)["probe"].agg(["first", "last"])
+    changes = (ends["last"] - ends["first"]).groupby(["agent", "capability"], observed=True).mean().unstack()
+    changes = changes.reindex(comparison.agents).dropna(how="all").rename(columns=style.readable)
+    limit = max(0.05, float(changes.abs().max(axis=None)))
+    picture, [(axes, _)] = panels([task], 1, WIDTH * 0.8, 0.3 * len(changes) + 1.7)
+    texts = (changes.round(2) + 0.0).map("{:+.2f}".format)
+    style.heatmap(axes, changes, texts, vmin=-limit, vmax=limit, cbar_kws={"label": "change of score"})
+    axes.set(title=f"Change of the probe profile on {task} (needed in bold)")
+    needs = scores.groupby("capability", observed=True)["requirement"].first()
+    for label, need in zip(axes.get_xticklabels(), needs, strict=True):
+        label.set(rotation=35, ha="right", rotation_mode="anchor", fontweight="bold" if need > 0 else "normal")
+    return picture
+
+
+def _below(axes: Axes, handles: list[Any], columns: int) -> None:
+    axes.legend(handles=handles, ncols=columns, loc="upper left", bbox_to_anchor=(-0.02, -0.17), borderaxespad=0)

@@ -70,26 +70,20 @@ def plural(amount: int, noun: str) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
-    """An aligned Markdown table; pipes in cells are escaped.
+    """An aligned Markdown table of one cell per column; pipes in cells are escaped.
 
-    Args:
-        header: one title per column.
-        rows: one cell per column.
-        text_columns: number of columns from the left that are text (left aligned); the others are numbers.
+    The first ``text_columns`` are text, left aligned; the others are numbers.
 
     Raises:
         ValueError: a row with another number of cells than the header.
     """
     cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in [header, *rows]]
-    for row in cells:
-        if len(row) != len(header):
-            raise ValueError(f"a row has {len(row)} cells, the header {len(header)}: {row}")
+    if wrong := next((row for row in cells if len(row) != len(header)), None):
+        raise ValueError(f"a row has {len(wrong)} cells, the header {len(header)}: {wrong}")
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
-    left = [True] * text_columns + [False] * (len(header) - text_columns)
-    rule = [f":{'-' * (w + 1)}" if text else f"{'-' * (w + 1)}:" for w, text in zip(widths, left, strict=True)]
-    head, *body = (
-        [c.ljust(w) if text else c.rjust(w) for c, w, text in zip(row, widths, left, strict=True)] for row in cells
-    )
+    pads = [str.ljust] * text_columns + [str.rjust] * (len(header) - text_columns)
+    head, *body = ([pad(c, w) for pad, c, w in zip(pads, row, widths, strict=True)] for row in cells)
+    rule = [pad(":", w + 2, "-") for pad, w in zip(pads, widths, strict=True)]
     return "\n".join([f"| {' | '.join(head)} |", f"|{'|'.join(rule)}|", *(f"| {' | '.join(row)} |" for row in body)])
 
 
@@ -99,40 +93,37 @@ def write_page(path: Path, blocks: Sequence[str]) -> Path:
     return path
 
 
-def picture(name: str, alt: str) -> str:
-    """A picture that lies beside the page."""
-    return f"![{alt}]({name})"
-
-
 def provenance(directory: Path, config: Mapping[str, Any], first: Run | None = None) -> list[str]:
     """The commands (``commands.txt``) and the configuration that a page came from, under their heading.
 
     ``first`` is a run to take the configuration from where the directory has none of its own.
     """
-    blocks, where = ["## Where this comes from"], "config.json"
+    heading, commands, where = "## Where this comes from", directory / "commands.txt", "config.json"
     if not config and first is not None:
         config, where = first.config, f"runs/{first.path.name}/config.json"
     if not config:
-        return [*blocks, "No `config.json` was recorded."]
-    if (commands := directory / "commands.txt").exists():
-        blocks.append("Made by\n\n```\n" + commands.read_text(encoding="utf-8").strip() + "\n```")
+        return [heading, "No `config.json` was recorded."]
+    made = f"Made by\n\n```\n{commands.read_text(encoding='utf-8').strip()}\n```" if commands.exists() else ""
     content = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
-    return [*blocks, f"<details><summary>Configuration (`{where}`)</summary>\n\n```json\n{content}\n```\n\n</details>"]
+    return [
+        heading,
+        made,
+        f"<details><summary>Configuration (`{where}`)</summary>\n\n```json\n{content}\n```\n\n</details>",
+    ]
 
 
 def settings(run: Run) -> str:
     """One sentence: preset, budget, step size."""
-    parts = [f"preset `{run.config['preset']}`"] if "preset" in run.config else []
-    if run.budget is not None:
-        parts.append(f"budget {count(run.budget)} completion tokens")
-    if step_tokens := run.section("budget").get("step_tokens"):
-        parts.append(f"{count(step_tokens)} a step")
-    return ", ".join(parts)
+    step_tokens = run.section("budget").get("step_tokens")
+    parts = [
+        f"preset `{run.config['preset']}`" if "preset" in run.config else "",
+        f"budget {count(run.budget)} completion tokens" if run.budget is not None else "",
+        f"{count(step_tokens)} a step" if step_tokens else "",
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def missing(lines: Sequence[str]) -> str:
     """The paragraph on runs that are not in the numbers; empty when there are none."""
-    if not lines:
-        return ""
     head = f"**Unfinished: {plural(len(lines), 'run')}, not in the numbers below.**"
-    return "\n".join([head, "", *(f"- {line}" for line in lines)])
+    return "\n".join([head, "", *(f"- {line}" for line in lines)]) if lines else ""

@@ -1,18 +1,21 @@
-"""The report of one run: a page and its pictures."""
+"""The reports of a run and of a training: pages and their pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
+from read_env.records import RecordError
 from read_env.reporting import markdown, style
-from read_env.reporting.frames import scores_frame, steps_frame
-from read_env.reporting.markdown import ABSENT, count, markdown_table, number
-from read_env.reporting.runs import Run, load_run
-from read_env.reporting.style import AFTER, HARM, INK, MUTED, NEED, figure, look, save, token_axis
+from read_env.reporting.markdown import ABSENT, count, markdown_table, number, p_value, plural, plus_minus
+from read_env.reporting.runs import Run, load_run, load_runs, load_scores, load_steps, load_training
+from read_env.reporting.statistics import mean_interval, spearman
+from read_env.reporting.style import look, panels, save, token_axis
 
 #: Metrics of a step by their name in the records and in TensorBoard (``distill/NAME``).
 _METRICS = {
@@ -28,7 +31,15 @@ _METRICS = {
     "grad_norm": "of the gradient, before it is clipped",
 }
 
+#: Skipped prompts that a report names.
+_SHOWN = 20
 
+
+#: Episodes in the running mean.
+WINDOW = 10
+
+
+@look()
 def run_report(directory: str | Path) -> Path:
     """Write ``report.md`` and its pictures into a run directory, unfinished or not, and return the page's path.
 
@@ -41,56 +52,43 @@ def run_report(directory: str | Path) -> Path:
     origin = markdown.provenance(run.path, run.config)
     if run.start is None:
         return markdown.write_page(page, [*blocks, status, *origin[1:]])
-    steps, scores = steps_frame([run]), scores_frame([run])
-    before_after = _before_after(run, scores)
-    pictures = {"profile": profile_picture(before_after)}
-    blocks += [f"{status} One seed; {markdown.settings(run) or 'no configuration recorded'}."]
-    blocks += ["## Result", _result(run, steps)]
-    if (run.path / "student").is_dir():
-        blocks.append("The distilled student is in [`student/`](student/).")
-    blocks += ["## Capabilities", _capabilities(before_after, scores)]
-    blocks.append(markdown.picture("profile.png", "profile before and after"))
+    steps, scores = load_steps(run), load_scores(run)
+    ends = scores[scores["step"].isin([0, len(run.steps)])]
+    splits = ["probe", "exam"] if run.summary is not None and ends["exam"].notna().all() else ["probe"]
+    blocks += [
+        f"{status} One seed; {markdown.settings(run) or 'no configuration recorded'}.",
+        "## Result",
+        _result(run, steps),
+        "The distilled student is in [`student/`](student/)." if (run.path / "student").is_dir() else "",
+        "## Capabilities",
+        _capabilities(scores, splits),
+        save(profile_picture(scores, splits), run.path / "profile.png", "profile before and after"),
+    ]
     if run.steps:
-        pictures["utility"] = utility_picture(run, steps)
-        pictures["allocation"] = allocation_picture(run, steps, scores)
-        pictures["costs"] = costs_picture(run, steps)
         blocks += [
             "## Over the run",
-            markdown.picture("utility.png", "utility over tokens"),
-            markdown.picture("allocation.png", "allocation over time"),
-            markdown.picture("costs.png", "spillover and forgetting over tokens"),
+            save(utility_picture(run, steps), run.path / "utility.png", "utility over tokens"),
+            save(allocation_picture(run, steps, scores), run.path / "allocation.png", "allocation over time"),
+            save(costs_picture(run, steps), run.path / "costs.png", "spillover and forgetting over tokens"),
             "## Objective",
             _metrics(steps),
             "## Tokens and time",
             _tokens(run, steps),
             _seconds(steps),
             _cache(steps),
+            _skipped(run),
         ]
-    for name, drawn in pictures.items():
-        save(drawn, run.path / f"{name}.png")
     return markdown.write_page(page, [*blocks, *origin])
-
-
-def _before_after(run: Run, scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """By split, ``requirement``, ``before`` and ``after`` of the capabilities; the exam where a finished run held it."""
-    first, last = (scores[scores["step"] == step].set_index("capability") for step in (0, len(run.steps)))
-    tables = {
-        split: pd.DataFrame({"requirement": first["requirement"], "before": first[split], "after": last[split]})
-        for split in ("probe", "exam")
-    }
-    if run.summary is None or tables["exam"].isna().any(axis=None):
-        del tables["exam"]
-    return tables
 
 
 def _result(run: Run, steps: pd.DataFrame) -> str:
     end, utility, dev = run.summary, steps["utility"], steps["dev_utility"]
-    rows = [["utility, probes", *_change(utility.iloc[0], end.utility if end else utility.iloc[-1])]]
+    rows = [["utility, probes", *_change(utility.iloc[0], utility.iloc[-1])]]
     if dev[1:].notna().any():
         rows.append(["utility, dev (last measurement)", *_change(dev.iloc[0], dev.dropna().iloc[-1])])
     if end and end.exam_utility is not None and end.exam_utility_start is not None:
         rows.append(["utility, exam", *_change(end.exam_utility_start, end.exam_utility)])
-    harms = {"spillover, summed over steps": end.spillover if end else steps["spillover_sum"].iloc[-1]}
+    harms = {"spillover, summed over steps": steps["spillover_sum"].iloc[-1]}
     if end:
         harms |= {"forgetting, probes": end.forgetting, "forgetting, exam": end.exam_forgetting}
     rows += [[name, ABSENT, number(value), ABSENT] for name, value in harms.items() if value is not None]
@@ -101,15 +99,16 @@ def _change(before: float, after: float) -> list[str]:
     return [number(before), number(after), number(after - before, signed=True)]
 
 
-def _capabilities(before_after: dict[str, pd.DataFrame], scores: pd.DataFrame) -> str:
+def _capabilities(scores: pd.DataFrame, splits: Sequence[str]) -> str:
+    first, last = (scores[scores["step"] == step].set_index("capability") for step in (0, scores["step"].max()))
     tokens = scores.groupby("capability", observed=True)["tokens"].sum()
     rows = [
         [name, number(need, 2) if need > 0 else ABSENT, count(tokens[name])]
-        + [cell for table in before_after.values() for cell in _change(table["before"][name], table["after"][name])]
-        for name, need in before_after["probe"]["requirement"].items()
+        + [cell for split in splits for cell in _change(first[split][name], last[split][name])]
+        for name, need in first["requirement"].items()
     ]
     header = ["capability", "needed", "completion tokens", "probes before", "probes after", "change"]
-    return markdown_table(header + (["exam before", "exam after", "change"] if "exam" in before_after else []), rows)
+    return markdown_table(header + (["exam before", "exam after", "change"] if "exam" in splits else []), rows)
 
 
 def _metrics(steps: pd.DataFrame) -> str:
@@ -118,24 +117,22 @@ def _metrics(steps: pd.DataFrame) -> str:
     values = values.rename(columns=lambda name: name.removeprefix("metrics/"))
     rows = []
     for name in dict.fromkeys([*(name for name in _METRICS if name in values), *values]):
-        # A step too small for one completion has no updates, and so no metrics.
-        column = values[name].dropna()
-        ends = (column.iloc[0], column.mean(), column.iloc[-1])
-        rows.append([f"`{name}`", _METRICS.get(name, ""), *(number(value, 4) for value in ends)])
+        column = values[name].dropna()  # a step too small for one completion has no updates, and so no metrics
+        ends = (number(value, 4) for value in (column.iloc[0], column.mean(), column.iloc[-1]))
+        rows.append([f"`{name}`", _METRICS.get(name, ""), *ends])
     return markdown_table(["metric", "what", "first step", "mean", "last step"], rows, text_columns=2)
 
 
 def _tokens(run: Run, steps: pd.DataFrame) -> str:
-    end = run.summary
+    end, (prompt, trained) = run.summary, steps[["prompt_tokens", "trained_tokens"]].sum()
     counts = {
         "completion tokens (counted in B)": run.spent,
         "budget B": run.budget,
         "residue (shorter than an example)": end.residue if end else None,
-        "prompt tokens": steps["prompt_tokens"].sum(),
-        "trained tokens (prompt + completion)": steps["trained_tokens"].sum(),
+        **{"prompt tokens": prompt, "trained tokens (prompt + completion)": trained},
     }
     if end:
-        counts["probe tokens"], counts["dev tokens"] = end.probe_tokens, end.dev_tokens
+        counts |= {"probe tokens": end.probe_tokens, "dev tokens": end.dev_tokens}
         counts["tokens that the agent spent before the run"] = end.tokens_before_run
     rows = [[name, ABSENT if value is None else count(value)] for name, value in counts.items()]
     return markdown_table(["tokens", "count"], rows)
@@ -150,8 +147,7 @@ def _seconds(steps: pd.DataFrame) -> str:
     """Seconds by stage as recorded: they differ between two runs of the same bits."""
     sums = _sums(steps, "seconds")
     total = sum(sums.values())
-    shares = {name: f"{100 * value / total:.1f} %" if total else ABSENT for name, value in sums.items()}
-    rows = [[name, number(value, 1), shares[name]] for name, value in sums.items()]
+    rows = [[n, number(s, 1), f"{100 * s / total:.1f} %" if total else ABSENT] for n, s in sums.items()]
     return markdown_table(["stage", "seconds", "share"], [*rows, ["all", number(total, 1), "100 %"]]) if rows else ""
 
 
@@ -165,75 +161,130 @@ def _cache(steps: pd.DataFrame) -> str:
         served, asked = sums[f"{unit}_served"], sums[f"{unit}_asked"]
         share = f" ({100 * served / asked:.1f} %)" if asked else ""
         rows += [[name, count(asked)], ["of these from the cache", count(served) + share]]
-    on_disk = sums["disk_bytes"] / sums["disk_tokens"] if sums["disk_tokens"] else None
-    rows.append(["bytes a token on disk", number(on_disk, 1)])
-    rows.append(["seconds reading from disk", number(_sums(steps, "seconds").get("cache", 0.0), 2)])
-    rows.append(["blocks evicted from disk", count(sums["evictions"])])
+    rows += [
+        ["bytes a token on disk", number(sums["disk_bytes"] / sums["disk_tokens"] if sums["disk_tokens"] else None, 1)],
+        ["seconds reading from disk", number(_sums(steps, "seconds").get("cache", 0.0), 2)],
+        ["blocks evicted from disk", count(sums["evictions"])],
+    ]
     return markdown_table(["teacher's cache, in the steps", ""], rows)
 
 
-@look()
-def profile_picture(before_after: dict[str, pd.DataFrame]) -> Figure:
+def _skipped(run: Run) -> str:
+    """Prompts to which the teacher gave no answer; empty for none."""
+    rows = [
+        [count(step.step), one["capability"], one["prompt"], one["reason"]]
+        for step in run.steps
+        for one in step.skipped or ()
+    ]
+    if not rows:
+        return ""
+    more = f", the first {_SHOWN} of them here and all in `steps.jsonl`" if len(rows) > _SHOWN else ""
+    table = markdown_table(["step", "capability", "prompt", "reason"], rows[:_SHOWN], text_columns=4)
+    return f"The teacher gave no answer to {plural(len(rows), 'prompt')}, skipped without cost{more}:\n\n{table}"
+
+
+def profile_picture(scores: pd.DataFrame, splits: Sequence[str]) -> Figure:
     """Profile before and after, on the probes and, where the run held it, on the exam."""
     titles = {"probe": ("Probe profile", "probe score"), "exam": ("Exam", "exact match")}
-    picture = figure(height=3.5)
-    panels = picture.subplots(1, len(before_after), sharey=True, squeeze=False)[0]
-    for axes, (split, table) in zip(panels, before_after.items(), strict=True):
-        style.dumbbells(axes, table)
+    picture, grid = panels(splits, 2, height=3.5, sharey=True)
+    for axes, split in grid:
+        handles = style.before_after(axes, scores, split, style.AFTER)
         axes.set(title=titles[split][0], xlabel=titles[split][1])
-    handles = [*style.dumbbell_handles(), Patch(color=NEED, alpha=0.2, label="needed by the task (weight)")]
     picture.legend(handles=handles, loc="outside lower right", ncols=3)
     return picture
 
 
-@look()
+def utility_picture(run: Run, steps: pd.DataFrame) -> Figure:
+    """Utility over tokens on the probes, with the dev measurements and the exam at both ends."""
+    spent, end = steps["spent"].to_numpy(float), run.summary
+    picture, [(axes, _)] = panels([run.task], 1)
+    axes.plot(spent, steps["utility"], color=style.AFTER, label="probes")
+    if steps["dev_utility"][1:].notna().any():
+        axes.plot(spent[1:], steps["dev_utility"][1:], "D", color=style.NEED, markersize=5, label="dev", clip_on=False)
+    if end is not None and end.exam_utility is not None and end.exam_utility_start is not None:
+        exam = [end.exam_utility_start, end.exam_utility]
+        axes.plot(spent[[0, -1]], exam, "o", ms=6, mfc="white", mec=style.INK, label="exam", clip_on=False, zorder=5)
+    token_axis(axes, run.budget or steps["spent"].max())
+    axes.set(title=f"Utility of {run.task} over tokens", ylabel="utility")
+    axes.legend()
+    return picture
+
+
 def allocation_picture(run: Run, steps: pd.DataFrame, scores: pd.DataFrame) -> Figure:
     """Allocation over time as stacked areas."""
     shares = scores[scores["step"] > 0].pivot(index="step", columns="capability", values="allocation")
-    picture = figure(height=3.2)
-    axes = picture.subplots()
-    style.stacked_allocation(axes, steps["spent"].to_numpy(float), shares, _budget(run, steps))
+    picture, [(axes, _)] = panels([run.task], 1)
+    style.stacked_allocation(axes, steps["spent"].to_numpy(float), shares, run.budget or steps["spent"].max())
     axes.set(title="Allocation over time", ylabel="share of the step's tokens")
-    picture.legend(handles=style.capability_handles(run.begun.suite), loc="outside right upper")
+    picture.legend(handles=style.capability_handles(run.begun.suite)[::-1], loc="outside right upper")
     return picture
 
 
-@look()
-def utility_picture(run: Run, steps: pd.DataFrame) -> Figure:
-    """Utility over tokens on the probes, with the dev measurements and the exam at both ends."""
-    spent, dev, end = steps["spent"].to_numpy(float), steps[1:].dropna(subset="dev_utility"), run.summary
-    picture = figure(height=3.2)
-    axes = picture.subplots()
-    axes.plot(spent, steps["utility"], color=AFTER, linewidth=1.8, label="probes")
-    if len(dev):
-        tokens = dev["spent"].to_numpy(float)
-        axes.plot(tokens, dev["dev_utility"], "D", color=NEED, markersize=5, label="dev", clip_on=False)
-    if end is not None and end.exam_utility is not None and end.exam_utility_start is not None:
-        exam = [end.exam_utility_start, end.exam_utility]
-        axes.plot(spent[[0, -1]], exam, "o", ms=6, mfc="white", mec=INK, label="exam", clip_on=False, zorder=5)
-    token_axis(axes, _budget(run, steps))
-    axes.set(title=f"Utility of {run.task} over tokens", ylabel="utility")
-    axes.grid(axis="y")
-    axes.margins(y=0.12)
-    axes.legend(loc="best")
-    return picture
-
-
-@look()
 def costs_picture(run: Run, steps: pd.DataFrame) -> Figure:
     """Spillover (summed) and forgetting (against the start) over tokens."""
-    picture, spent = figure(height=2.9), steps["spent"].to_numpy(float)
-    spillover, forgetting = picture.subplots(1, 2)
-    spillover.set(title="Spillover", ylabel="weighted drops on needed\ncapabilities, summed")
-    forgetting.set(title="Forgetting", ylabel="mean drop on the other\ncapabilities since the start")
-    for axes, name, colour in ((spillover, "spillover_sum", HARM), (forgetting, "forgetting_so_far", MUTED)):
-        axes.plot(spent, steps[name], color=colour, linewidth=1.8)
-        axes.fill_between(spent, 0, steps[name], color=colour, alpha=0.12, linewidth=0)
-        token_axis(axes, _budget(run, steps))
-        axes.set_ylim(0, max(0.01, 1.15 * float(steps[name].max())))
-        axes.grid(axis="y")
+    columns = {
+        "spillover_sum": ("Spillover", "weighted drops on needed\ncapabilities, summed", style.HARM),
+        "forgetting_so_far": ("Forgetting", "mean drop on the other\ncapabilities since the start", style.MUTED),
+    }
+    picture, grid = panels(columns, 2, height=2.9)
+    for axes, column in grid:
+        title, label, colour = columns[column]
+        axes.plot(steps["spent"].to_numpy(float), steps[column], color=colour, clip_on=False)
+        token_axis(axes, run.budget or steps["spent"].max())
+        axes.set(title=title, ylabel=label, ylim=(0, max(0.01, 1.15 * float(steps[column].max()))))
     return picture
 
 
-def _budget(run: Run, steps: pd.DataFrame) -> float:
-    return float(run.budget or steps["spent"].max())
+@look()
+def training_report(directory: str | Path) -> Path:
+    """Write ``report.md`` and the learning curve into a training directory, and return the page's path.
+
+    Raises:
+        RecordError: records that are missing or malformed, or not one finished episode.
+    """
+    training = load_training(directory)
+    if not training.episodes:
+        raise RecordError(f"{training.path / 'episodes.jsonl'}: no episode has finished yet")
+    episodes = load_runs(training)
+    steps, asked = count(episodes["steps"].sum()), training.config.get("steps")
+    of = f" of {count(asked)}" if isinstance(asked, int) else ""
+    cut = " The last record is cut off." if training.truncated else ""
+    width = min(WINDOW, max(1, len(episodes) // 2))
+    parts = {f"first {width}": slice(width), f"last {width}": slice(-width, None), "all": slice(None)}
+    rho, p, note = spearman(episodes["episode"], episodes["return"])
+    equals = p_value(p) if p < 0.001 else f"= {p_value(p)}"
+    trend = f"Rank correlation of return and episode number: ρ = {number(rho, 2, True)}, p {equals}."
+    if note:
+        trend = f"No rank correlation of return and episode: {note}."
+    tasks = []
+    for task, own in episodes.groupby("task", sort=False):
+        gain = number(own["utility_gain"].mean(), signed=True)
+        tasks.append([str(task), str(len(own)), number(own["return"].mean()), gain, count(own["spent"].sum())])
+    ends = [[name, plus_minus(mean_interval(episodes["return"][part]))] for name, part in parts.items()]
+    blocks = [
+        f"# Training of `{training.agent}`",
+        f"{len(episodes)} finished episodes, {steps} environment steps, {count(episodes['spent'].sum())} completion "
+        f"tokens, {episodes['seed'].nunique()} seeds.",
+        "" if training.finished else f"**Unfinished: {steps}{of} environment steps lie in finished episodes.**{cut}",
+        save(learning_curve(episodes), training.path / "learning_curve.png", "return by episode"),
+        "## First and last episodes",
+        markdown_table(["episodes", "return (mean ± 95 % t)"], ends),
+        trend,
+        "## By task",
+        markdown_table(["task", "episodes", "mean return", "mean utility gain", "completion tokens"], tasks),
+        *markdown.provenance(training.path, training.config),
+    ]
+    return markdown.write_page(training.path / "report.md", blocks)
+
+
+def learning_curve(episodes: pd.DataFrame) -> Figure:
+    """Return by episode, one mark per task, with a running mean."""
+    picture, [(axes, _)] = panels(["return"], 1)
+    sns.scatterplot(episodes, x="episode", y="return", style="task", color=style.MUTED, alpha=0.55, s=20, ax=axes)
+    means = episodes["return"].rolling(WINDOW, min_periods=1).mean()
+    axes.plot(episodes["episode"].to_numpy(float), means, color=style.AFTER, label=f"mean of the last {WINDOW}")
+    axes.set(title="Return by episode", xlabel="episode", ylabel="return (sum of rewards)")
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    picture.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
+    axes.get_legend().remove()  # type: ignore[union-attr]
+    return picture

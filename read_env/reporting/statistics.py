@@ -1,8 +1,7 @@
 """Intervals, paired tests and corrections for few seeds.
 
 Runs are paired by seed (two policies under one seed see the same prompts). Reports lead with the t
-interval: with three to ten seeds a bootstrap interval is too narrow. Degenerate samples (one value,
-no variation) get an answer with a note. All intervals are 95 %.
+interval: with three to ten seeds a bootstrap interval is too narrow. All intervals are 95 %.
 
 Two methods are computed here although libraries have one of the same name:
 
@@ -31,10 +30,7 @@ class Estimate:
     mean: float
     low: float
     high: float
-    sd: float  # sample standard deviation, NaN for one value
-    n: int
-    method: str  # t, bca, percentile, seeds or none
-    note: str = ""  # the degenerate case
+    n: int  # values
 
     @property
     def half_width(self) -> float:
@@ -44,20 +40,21 @@ class Estimate:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """A paired comparison a − b; both p-values are two-sided."""
+    """A paired comparison a − b over seeds; p-values are two-sided."""
 
     difference: Estimate  # mean with its t interval
     bootstrap: Estimate  # the same mean with a bootstrap interval
     p_t: float  # paired t test; of the sign-flip test for differences without variation
-    p_wilcoxon: float
+    p_wilcoxon: float  # over all pairs, as are the counts
     wins: int  # pairs with a above b; losses below, ties equal
     losses: int
     ties: int
-    note: str = ""  # the degenerate case
+    note: str  # the degenerate case, else empty
+    p_holm: float = math.nan  # p_t, adjusted within its family
 
 
 def mean_interval(values: Values, method: Literal["t", "bootstrap"] = "t") -> Estimate:
-    """Mean of independent values with a 95 % interval.
+    """Mean of independent values with a 95 % interval: none for one value, a point for equal values.
 
     Args:
         values: (n,), at least one, finite.
@@ -73,38 +70,40 @@ def mean_interval(values: Values, method: Literal["t", "bootstrap"] = "t") -> Es
     from scipy.stats import bootstrap, t
 
     sample = _sample(values)
-    n, mean = len(sample), float(sample.mean())
-    if n == 1:
-        return Estimate(mean, math.nan, math.nan, math.nan, 1, "none", "one value: no interval")
-    sd = float(sample.std(ddof=1))
-    if _constant(sample):
-        return Estimate(mean, mean, mean, 0.0, n, "none", "no variation between values: the interval is a point")
-    if method == "t":
-        half = float(t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
-        return Estimate(mean, mean - half, mean + half, sd, n, "t")
-    if n < 3:  # the acceleration of BCa is estimated from the sample left one out
-        return Estimate(mean, math.nan, math.nan, sd, n, "none", f"{n} values: too few for a bootstrap")
-    for used in ("BCa", "percentile"):  # the acceleration of BCa can be 0/0
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # scipy warns where BCa degenerates
-            found = bootstrap((sample,), np.mean, method=used, rng=np.random.default_rng(0))
-        low, high = map(float, found.confidence_interval)
-        if math.isfinite(low) and math.isfinite(high):
-            break
-    return Estimate(mean, low, high, sd, n, used.lower())
+    n, mean, low, high = len(sample), float(sample.mean()), math.nan, math.nan
+    if n > 1 and _constant(sample):
+        low = high = mean
+    elif n > 1 and method == "t":
+        half = float(t.ppf(0.975, n - 1)) * float(sample.std(ddof=1)) / math.sqrt(n)
+        low, high = mean - half, mean + half
+    elif n > 2:  # the acceleration of BCa is estimated from the sample left one out, and can be 0/0
+        for used in ("BCa", "percentile"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # scipy warns where BCa degenerates
+                found = bootstrap((sample,), np.mean, method=used, rng=np.random.default_rng(0))
+            low, high = map(float, found.confidence_interval)
+            if math.isfinite(low) and math.isfinite(high):
+                break
+    return Estimate(mean, low, high, n)
 
 
-def paired(a: Values, b: Values) -> PairedTest:
-    """Compare a with b, (n,) values each, the i-th of one with the i-th of the other (same task, same seed).
+def paired(a: Values | Sequence[Values], b: Values | Sequence[Values]) -> PairedTest:
+    """Compare a with b, (seeds,) or (seeds, tasks) values each, paired by place.
+
+    Runs of one seed share their prompts: the mean over the tasks of a seed is the unit of the t test and both intervals.
 
     Raises:
         ValueError: different lengths, none at all, or values that are not finite.
     """
-    difference = np.subtract(*_pair(a, b, "paired samples need"))
-    p, note = one_sample_p(difference)
-    wins, losses, ties = (int(found.sum()) for found in (difference > 0, difference < 0, difference == 0))
-    means = mean_interval(difference), mean_interval(difference, "bootstrap")
-    return PairedTest(*means, p, wilcoxon_p(difference), wins, losses, ties, note)
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if first.shape != second.shape:
+        raise ValueError(f"paired samples need equal lengths, got {len(first)} and {len(second)}")
+    pairs = _sample((first - second).ravel())
+    unit = first.reshape(len(first), -1).mean(axis=1) - second.reshape(len(second), -1).mean(axis=1)
+    p, note = one_sample_p(unit)
+    wins, losses, ties = (int(found.sum()) for found in (pairs > 0, pairs < 0, pairs == 0))
+    t, bootstrap = mean_interval(unit), mean_interval(unit, "bootstrap")
+    return PairedTest(t, bootstrap, p, wilcoxon_p(pairs), wins, losses, ties, note)
 
 
 def one_sample_p(values: Values) -> tuple[float, str]:
@@ -151,7 +150,7 @@ def spearman(x: Values, y: Values) -> tuple[float, float, str]:
     """Spearman's ρ of two samples of equal length, its p, and a note; NaN where there is none."""
     from scipy import stats
 
-    first, second = _pair(x, y, "a correlation needs")
+    first, second = _sample(x), _sample(y)
     if len(first) < 3:
         return math.nan, math.nan, f"{len(first)} pairs: too few"
     if _constant(first) or _constant(second):
@@ -164,11 +163,8 @@ def seed_bootstrap(values: Values | Sequence[Values], statistic: Literal["mean",
     """Aggregate over tasks × seeds: seeds are resampled, each with all its tasks; the tasks are fixed.
 
     Args:
-        values: (tasks, seeds); column k is the same seed in every task.
+        values: (tasks, seeds); column k is the same seed in every task. One seed has no interval.
         statistic: ``mean`` or ``iqm`` (interquartile mean: a quarter of all values trimmed from each end).
-
-    Returns:
-        ``mean`` holds the statistic; ``sd`` is its bootstrap standard error; ``n`` the number of values.
 
     Raises:
         ValueError: no values, values that are not finite, or not of two dimensions.
@@ -184,13 +180,12 @@ def seed_bootstrap(values: Values | Sequence[Values], statistic: Literal["mean",
     def aggregate(sample: np.ndarray) -> float:
         return float(sample.mean() if statistic == "mean" else trim_mean(sample.ravel(), 0.25))
 
-    seeds, found = table.shape[1], aggregate(table)
-    if seeds == 1:
-        return Estimate(found, math.nan, math.nan, math.nan, table.size, "none", "one seed: no interval")
-    rng = np.random.default_rng(0)
-    replicates = np.array([aggregate(table[:, rng.integers(seeds, size=seeds)]) for _ in range(5000)])
-    low, high = np.quantile(replicates, [0.025, 0.975])
-    return Estimate(found, float(low), float(high), float(replicates.std(ddof=1)), table.size, "seeds")
+    seeds, low, high = table.shape[1], math.nan, math.nan
+    if seeds > 1:
+        rng = np.random.default_rng(0)
+        replicates = [aggregate(table[:, rng.integers(seeds, size=seeds)]) for _ in range(5000)]
+        low, high = map(float, np.quantile(replicates, [0.025, 0.975]))
+    return Estimate(aggregate(table), low, high, table.size)
 
 
 def wilcoxon_p(differences: Values) -> float:
@@ -219,13 +214,6 @@ def wilcoxon_p(differences: Values) -> float:
 def _constant(sample: np.ndarray) -> bool:
     """Equal up to rounding: differences of equal scores are often 1e-17 apart."""
     return float(np.ptp(sample)) <= 1e-12 * max(1.0, float(np.abs(sample).max()))
-
-
-def _pair(a: Values, b: Values, needs: str) -> tuple[np.ndarray, np.ndarray]:
-    first, second = _sample(a), _sample(b)
-    if first.shape != second.shape:
-        raise ValueError(f"{needs} equal lengths, got {len(first)} and {len(second)}")
-    return first, second
 
 
 def _sample(values: Values) -> np.ndarray:

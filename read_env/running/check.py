@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from read_env.capabilities import get_suite
 from read_env.config import Config, ModelConfig
 from read_env.distillation.loading import shares_base
 from read_env.distillation.models.placement import Placement, place
@@ -20,8 +21,8 @@ from read_env.distillation.models.sources import ModelSource, architecture_of, f
 from read_env.distillation.models.weights import count_parameters, empty_model, load_encoder, prune_layers
 from read_env.distillation.teachers.remote import REMOTE
 from read_env.distillation.teachers.vllm import VLLM
-from read_env.distillation.text.lengths import Lengths, measure_lengths
-from read_env.running.check_remote import check_remote
+from read_env.distillation.text.lengths import Lengths, Reader, measure_lengths
+from read_env.running.check_remote import Rows, check_remote
 from read_env.running.check_speed import step_seconds
 
 if TYPE_CHECKING:
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
 _GIB = 2**30
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """Memory of one part, in bytes, on the ``device`` or the ``host``."""
 
     name: str
@@ -62,35 +62,24 @@ class Side:
         return count_parameters(self.model)
 
 
-@dataclass(frozen=True)
-class Check:
-    """Result of :func:`check`.
-
-    Attributes:
-        rows: names and texts to print.
-        ready: nothing is missing.
-    """
-
-    rows: list[tuple[str, str]]
-    ready: bool
-
-
-def check(config: Config) -> Check:
+def check(config: Config) -> tuple[Rows, bool]:
     """Check both models of a configuration; load and measure them if both are on this machine.
+
+    Returns:
+        Names and texts to print, and True if nothing is missing.
 
     Raises:
         ReadEnvError: an unknown model, or a device that this machine lacks.
     """
     remote = config.models.teacher.startswith(REMOTE)
     rows, lacking = check_remote(config) if remote else ([], [])
-    teacher = None if remote else _side(config, "teacher")
-    student = _side(config, "student")
-    for side in (teacher, student):
-        if side is None:
-            continue
-        where = str(side.placement)
-        if side is teacher and config.models.teacher.startswith(VLLM):
-            where = f"in vLLM, {config.models.vllm_gpu_memory_utilization:.0%} of the memory of {config.models.vllm_tensor_parallel_size} GPUs"
+    teacher, student = None if remote else _side(config, "teacher"), _side(config, "student")
+    sides = [student] if teacher is None else [teacher, student]
+    for side in sides:
+        where, models = str(side.placement), config.models
+        if side is teacher and models.teacher.startswith(VLLM):
+            share, gpus = models.vllm_gpu_memory_utilization, models.vllm_tensor_parallel_size
+            where = f"in vLLM, {share:.0%} of the memory of {gpus} GPUs"
         rows.append((side.role, f"{side.source.reference}: {side.parameters / 1e6:,.1f} M parameters; {where}"))
         if side.missing:
             lacking.append((side.role, side.missing))
@@ -105,9 +94,9 @@ def check(config: Config) -> Check:
         rows.append(("time per step", "not measured: something is missing"))
         rows += [(f"missing ({whose})", what) for whose, what in lacking]
     else:
-        rows += [(f"lengths ({side.role})", str(_lengths(config, side))) for side in (teacher, student) if side]
+        rows += [(f"lengths ({side.role})", str(_lengths(config, side))) for side in sides]
         rows.append(("time per step", step_seconds(config)))
-    return Check(rows, not lacking)
+    return rows, not lacking
 
 
 def _side(config: Config, role: str) -> Side:
@@ -129,7 +118,7 @@ def _side(config: Config, role: str) -> Side:
 
 def _lengths(config: Config, side: Side) -> Lengths:
     encoder = load_encoder(side.source, side.model.config, trust_remote_code=config.models.trust_remote_code)
-    return measure_lengths(config, encoder, side.model)
+    return measure_lengths(get_suite(config.suite), Reader.of(side.role, encoder, side.model), config)
 
 
 def memory(config: Config, teacher: Side | None, student: Side) -> list[Part]:
@@ -149,16 +138,13 @@ def memory(config: Config, teacher: Side | None, student: Side) -> list[Part]:
     hidden, layers, width = shape.hidden_size, shape.num_hidden_layers, _width(student.placement.compute)
     trained = _adapters(student.model, models) if models.lora_r else size
     tokens = distill.micro_batch_tokens
-    if models.gradient_checkpointing:
-        activations = tokens * hidden * width * (34 + layers)
-    else:
-        activations = tokens * hidden * width * 34 * layers
+    kept = 34 + layers if models.gradient_checkpointing else 34 * layers
     return [
         *_teachers(config, teacher, student),
         Part("student's weights", size * _width(student.placement.weights), "device"),
         Part("gradients", 4 * trained, "device"),
         Part("optimizer", 8 * trained, "device"),
-        Part("activations", activations, "device"),
+        Part("activations", tokens * hidden * width * kept, "device"),
         Part("logits", 3 * 4 * tokens * shape.vocab_size, "device"),
         Part("S_0 and a step's snapshot", 16 * trained, "host"),
     ]
@@ -188,12 +174,12 @@ def _width(dtype: torch.dtype) -> int:
 def _adapters(model: PreTrainedModel, models: ModelConfig) -> int:
     """Parameters of the LoRA adapters: per adapted matrix, the rank times the sum of its two sizes."""
     head, targets = model.get_output_embeddings(), models.lora_target_modules
-    if targets == ("all-linear",):
-        adapted = [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head]
-    else:
-        adapted = [
-            module for name, module in model.named_modules() if f".{name}".endswith(tuple(f".{t}" for t in targets))
-        ]
+    endings = tuple(f".{target}" for target in targets)
+    adapted = [
+        module for name, module in model.named_modules()
+        if f".{name}".endswith(endings)
+        or (targets == ("all-linear",) and isinstance(module, torch.nn.Linear) and module is not head)
+    ]  # fmt: skip
     return sum(models.lora_r * sum(module.weight.shape) for module in adapted)
 
 

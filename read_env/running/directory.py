@@ -30,8 +30,6 @@ from read_env.errors import ReadEnvError
 from read_env.running.identity import RunIdentity
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from read_env.config import Config
 
 #: Errors of file systems that can't lock, such as NFS without its lock daemon.
@@ -71,8 +69,9 @@ class RecordDirectory:
         self._saved_at = time.monotonic()
         self._save_seconds = 0.0
 
-    def claim(self, identity: RunIdentity, config: Mapping[str, Any], *, overwrite: bool = False) -> Self:
-        """Lock the directory and give it this identity, or check that it has it. Use as a context manager.
+    @contextmanager
+    def claim(self, identity: RunIdentity, config: Mapping[str, Any], *, overwrite: bool = False) -> Iterator[None]:
+        """Lock the directory during the block and give it this identity, or check that it has it.
 
         Args:
             identity: identity of the run.
@@ -99,20 +98,9 @@ class RecordDirectory:
             if not self.identity.exists():
                 files.write_json(self.identity, identity.to_json())
             files.write_json(self.config, config)
-        except BaseException:
-            self.release()
-            raise
-        return self
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-    def release(self) -> None:
-        """Let another process claim the directory."""
-        self._lock.release()
+            yield
+        finally:
+            self._lock.release()
 
     def merged_settings(self, config: Config, overwrite: bool, **lists: Sequence[Any]) -> dict[str, Any]:
         """Content of ``config.json`` of a comparison or transfer matrix.

@@ -53,9 +53,7 @@ class RunDisplay(Callback):
     """
 
     def __init__(self, title: str, budget: int, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
-        self._title = title
-        self._budget = budget
+        self._title, self._budget, self._console = title, budget, console or Console(stderr=True)
         self._start: Mapping[str, Any] = {}
         self._live: Live | None = None
 
@@ -101,8 +99,9 @@ class RunDisplay(Callback):
             self._start["suite"], self._start["requirement"], record["allocation"], record["profile"],
             self._start["profile"], strict=True,
         ):  # fmt: skip
+            shares = (f"{share:.2f}" if share > 0 else "·" for share in (needed, given))
             bar = ProgressBar(total=1.0, completed=given, width=24)
-            table.add_row(name, _share(needed), _share(given), bar, f"{score:.3f}", f"{score - before:+.3f}")
+            table.add_row(name, *shares, bar, f"{score:.3f}", f"{score - before:+.3f}")
         return Group(f"[bold]{self._title}[/bold]: {head}", self._pace.progress.get_renderable(), table)
 
 
@@ -172,7 +171,3 @@ def largest_shares(names: Sequence[str], allocation: Sequence[float]) -> str:
     """
     most = sorted(zip(allocation, names, strict=True), key=lambda pair: -pair[0])[:3]
     return ", ".join(f"{name} {share:.0%}" for share, name in most if share >= 0.005)
-
-
-def _share(value: float) -> str:
-    return f"{value:.2f}" if value > 0 else "·"

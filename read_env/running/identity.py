@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from read_env.distillation.models.sources import ModelSource
 
 _RUN_FIELDS = {"agent", "agent_options", "task", "seed"}
-# The answer cache changes no result.
-_EXCLUDED_FIELDS = {"cache"}
+# The answer cache changes no result, nor does the patience with a server: more of it may be what lets a run go on.
+_EXCLUDED_FIELDS: dict[str, Any] = {
+    "cache": True,
+    "models": {"remote_timeout", "remote_max_retries", "remote_concurrency"},
+}
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def settings_of(config: Config, without: Collection[str] = ()) -> dict[str, Any]:
     """Fields of a configuration that change results, as JSON values."""
-    return config.model_dump(mode="json", exclude={*without, *_EXCLUDED_FIELDS})
+    return config.model_dump(mode="json", exclude={**dict.fromkeys(without, True), **_EXCLUDED_FIELDS})
 
 
 def model_content(reference: str, config: Config) -> str:

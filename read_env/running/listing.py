@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-from importlib.util import find_spec
-from pathlib import Path
-
 #: Prompts per capability that are drawn to describe it.
 _DRAWN = 400
 
@@ -20,23 +16,23 @@ def describe(kind: str, suite: str) -> list[tuple[str, str]]:
     >>> dict(describe("agents", "micro"))["task-static"]
     'Allocation equal to the requirement, w = r_τ'
     """
-    return {
-        "agents": lambda: _agents(),
-        "tasks": lambda: _tasks(suite),
-        "presets": lambda: _presets(),
-        "losses": lambda: _losses(),
-        "capabilities": lambda: _capabilities(suite),
-    }[kind]()
+    rows = {"agents": _agents, "tasks": _tasks, "presets": _presets, "losses": _losses, "capabilities": _capabilities}
+    return rows[kind](suite)
 
 
-def _agents() -> list[tuple[str, str]]:
-    from read_env.agents.registry import BUILT_IN, agent_names
+def _agents(_: str) -> list[tuple[str, str]]:
+    from read_env.agents.registry import BUILT_IN, agent_names, import_name
 
     rows = []
     for name in agent_names():
         where, options = BUILT_IN.get(name, ("", {}))
         given = "".join(f" ({option} = {value})" for option, value in options.items())
-        rows.append((name, _class_line(where).removesuffix(".") + given if where else "agent of another package"))
+        line = (
+            (import_name(where).__doc__ or "").partition("\n")[0].removesuffix(".")
+            if where
+            else "agent of another package"
+        )
+        rows.append((name, line + given))
     return [*rows, ("module:Class", "custom agent"), ("PATH", "saved agent, or the directory of its training")]
 
 
@@ -53,7 +49,7 @@ def _tasks(suite_name: str) -> list[tuple[str, str]]:
     return [*rows, ("CAPABILITY", "task that needs this capability alone"), ("PATH.toml", "custom task card")]
 
 
-def _presets() -> list[tuple[str, str]]:
+def _presets(_: str) -> list[tuple[str, str]]:
     from importlib import resources
 
     from read_env.config import preset_names
@@ -65,7 +61,7 @@ def _presets() -> list[tuple[str, str]]:
     return [*rows, ("PATH.toml", "custom preset")]
 
 
-def _losses() -> list[tuple[str, str]]:
+def _losses(_: str) -> list[tuple[str, str]]:
     from read_env.losses import OBJECTIVES
 
     return [(name, objective.summary) for name, objective in OBJECTIVES.items()]
@@ -80,31 +76,13 @@ def _capabilities(suite_name: str) -> list[tuple[str, str]]:
     rows = []
     for capability in suite:
         report = diversity(capability, _DRAWN)
-        easy, medium, hard = (
-            sum(t.tertiles[k] * t.drawn for t in report.templates.values())
-            / sum(t.drawn for t in report.templates.values())
-            for k in range(3)
-        )
+        drawn = sum(t.drawn for t in report.templates.values())
+        easy, medium, hard = (sum(t.tertiles[k] * t.drawn for t in report.templates.values()) / drawn for k in range(3))
         templates = ", ".join(f"{name} {t.distinct_share:.0%}" for name, t in report.templates.items())
-        rows.append(
-            (
-                capability.name,
-                f"easy {easy:.0%}, medium {medium:.0%}, hard {hard:.0%}; distinct of each template: {templates}",
-            )
-        )
+        shares = f"easy {easy:.0%}, medium {medium:.0%}, hard {hard:.0%}"
+        rows.append((capability.name, f"{shares}; distinct of each template: {templates}"))
     return [
         *rows,
         ("NAME=FILE.jsonl", "prompts of a file, after the name of a suite and a comma"),
         ("+NAME=FILE.jsonl", "prompts of a file, added to those of the suite"),
     ]
-
-
-def _class_line(where: str) -> str:
-    """First line of a class's docstring, read from its file, since importing it may load torch."""
-    module, _, name = where.partition(":")
-    spec = find_spec(module)
-    if spec is None or spec.origin is None:
-        return ""
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    found = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
-    return (ast.get_docstring(found[0]) or "").partition("\n")[0] if found else ""

@@ -104,7 +104,8 @@ class Worker:
         except Exception as error:
             # The state of a failed run must not reach the next one.
             self._env = None
-            return EndEvent(name, error=_in_a_line(error))
+            in_a_line = error if isinstance(error, ReadEnvError) else traceback.format_exception_only(error)[-1]
+            return EndEvent(name, error=str(in_a_line).strip())
 
 
 def run_all(
@@ -119,57 +120,35 @@ def run_all(
         report: called in this process with every event.
         env_factory: makes the environment of a configuration; for worker processes a function of a module.
     """
-    processes = processes or _cores()
-    if processes <= 1 or len(requests) <= 1:
-        _run_here(requests, report, env_factory)
-    else:
-        _run_in_workers(requests, min(processes, len(requests)), report, env_factory)
-
-
-def _run_here(requests: Mapping[str, RunRequest], report: Callable[[Event], None], env_factory: EnvFactory) -> None:
-    worker, schedule = Worker(env_factory), Schedule(requests)
-    seed: int | None = None
-    while (name := schedule.next(seed)) is not None:
-        seed = requests[name].config.seed
-        report(worker.run(name, requests[name], report))
-
-
-def _run_in_workers(
-    requests: Mapping[str, RunRequest], processes: int, report: Callable[[Event], None], env_factory: EnvFactory
-) -> None:
+    processes = min(processes or _cores(), len(requests))
     schedule = Schedule(requests)
-    workers: list[_WorkerProcess] = []
+    if processes <= 1:
+        worker, seed = Worker(env_factory), None
+        while (name := schedule.next(seed)) is not None:
+            seed = requests[name].config.seed
+            report(worker.run(name, requests[name], report))
+        return
+    workers: dict[Any, _WorkerProcess] = {}
     try:
-        for _ in range(processes):
-            _start_worker(workers, schedule, requests, env_factory)
-        while workers:
-            ready = wait([worker.pipe for worker in workers])
-            for worker in [w for w in workers if w.pipe in ready]:
-                event = worker.receive()
+        while True:
+            while len(workers) < processes and (name := schedule.next(None)) is not None:
+                new = _WorkerProcess(env_factory)
+                workers[new.pipe] = new
+                new.start(name, requests[name])
+            if not workers:
+                return
+            for pipe in wait(list(workers)):
+                process = workers[pipe]
+                event = process.receive()
                 report(event)
-                if isinstance(event, StepEvent):
-                    continue
-                name = schedule.next(worker.seed) if worker.alive else None
-                if name is not None:
-                    worker.start(name, requests[name])
-                    continue
-                workers.remove(worker)
-                worker.stop()
-                if not worker.alive:
-                    _start_worker(workers, schedule, requests, env_factory)
+                if isinstance(event, EndEvent):
+                    if process.alive and (name := schedule.next(process.seed)) is not None:
+                        process.start(name, requests[name])
+                    else:
+                        workers.pop(pipe).stop()
     finally:
-        for worker in workers:
-            worker.stop()
-
-
-def _start_worker(
-    workers: list[_WorkerProcess], schedule: Schedule, requests: Mapping[str, RunRequest], env_factory: EnvFactory
-) -> None:
-    """Start one more worker if runs are left."""
-    name = schedule.next(None)
-    if name is not None:
-        workers.append(_WorkerProcess(env_factory))
-        workers[-1].start(name, requests[name])
+        for process in workers.values():
+            process.stop()
 
 
 class _WorkerProcess:
@@ -219,7 +198,9 @@ def _worker_main(pipe: Connection, env_factory: EnvFactory) -> None:
     # Before torch is imported: the cores are shared among processes, not threads.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # A killed parent can't stop its workers, and a worker locks the directory of its run.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
     # Ctrl-C reaches the whole process group; the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     worker = Worker(env_factory)
@@ -227,24 +208,15 @@ def _worker_main(pipe: Connection, env_factory: EnvFactory) -> None:
         while True:
             name, request = pipe.recv()
             pipe.send(worker.run(name, request, pipe.send))
-    except (EOFError, OSError):
-        return  # the parent is gone
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+    except (EOFError, OSError):  # the parent is gone
+        pass
 
 
 class _StepReporter(Callback):
     """Reports the steps of a run as events."""
 
     def __init__(self, name: str, report: Callable[[Event], None]) -> None:
-        self._name = name
-        self._report = report
-        self._suite: Sequence[str] = ()
+        self._name, self._report = name, report
 
     def on_run_start(self, start: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> None:
         self._suite = start["suite"]
@@ -261,9 +233,3 @@ class _StepReporter(Callback):
 def _cores() -> int:
     """Cores that this process may use; a container often has fewer than the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _in_a_line(error: Exception) -> str:
-    if isinstance(error, ReadEnvError):
-        return str(error)
-    return traceback.format_exception_only(error)[-1].strip()

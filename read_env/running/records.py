@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 #: Fields that a step's record takes from ``info`` as they are.
 _FROM_INFO = tuple(
-    name for name in StepRecord.model_fields if name not in ("reward", "exam", "metrics", "agent", "seconds", "cache")
+    name
+    for name in StepRecord.model_fields
+    if name not in ("reward", "exam", "metrics", "agent", "seconds", "cache", "skipped")
 )
 
 
@@ -52,6 +54,7 @@ def step_record(
         agent=scalars,
         seconds=report.seconds,
         cache=report.cache.counts(),
+        skipped=report.skipped or None,
     ).to_json()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from read_env import files
 from read_env.running.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -31,12 +32,9 @@ def write_pictures(folder: Path, pictures: Mapping[str, Path]) -> None:
         pictures: tag -> file.
     """
     import matplotlib.image
-    from torch.utils.tensorboard import SummaryWriter
-
-    from read_env import files
 
     files.remove(folder)
-    with SummaryWriter(str(folder)) as writer:
+    with open_writer(folder, 0) as writer:
         for tag, path in pictures.items():
             writer.add_image(tag, matplotlib.image.imread(path), dataformats="HWC")
 
@@ -57,8 +55,7 @@ class TensorBoardCallback(Callback):
     """
 
     def __init__(self, folder: Path, budget: int) -> None:
-        self._folder = folder
-        self._budget = budget
+        self._folder, self._budget = folder, budget
         self._reward = 0.0
         self._names: Sequence[str] = ()
         self._writer: SummaryWriter | None = None

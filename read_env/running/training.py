@@ -81,15 +81,13 @@ def train(
     settings = {**request.config.model_dump(mode="json"), "tasks": list(request.tasks), "steps": request.steps}
     with directory.claim(request.identity, settings, overwrite=request.overwrite):
         record, saved_agent = directory.path / TRAINING_RECORD, directory.path / "agent.zip"
-        if already_finished := record.exists():
-            done = files.read_json(record)
-        else:
+        if not (already_finished := record.exists()):
             training = _Training(request, directory, env or make_env(request.config, tasks=request.tasks), console)
             training.run(checkpoint_share)
             training.agent.save(saved_agent)
-            done = training.record()
-            files.write_json(record, done)
+            files.write_json(record, training.record())
             files.remove(directory.checkpoint.parent)
+        done = files.read_json(record)
     return TrainingResult(saved_agent, done["episodes"], done["tokens_before_run"], already_finished)
 
 
@@ -104,8 +102,7 @@ class TrainingStatistics(RecordEpisodeStatistics):
     def __init__(self, env: DistillationEnv, on_episode: Callable[[dict[str, Any]], None]) -> None:
         super().__init__(env)
         self._on_episode = on_episode
-        self.total_steps = 0
-        self.total_tokens = 0
+        self.total_steps = self.total_tokens = 0
         #: Metrics of the last step.
         self.scalars: dict[str, float] = {}
         self._episode: dict[str, Any] = {}
@@ -158,10 +155,7 @@ class _Training:
     def __init__(
         self, request: TrainingRequest, directory: RecordDirectory, env: DistillationEnv, console: Console
     ) -> None:
-        self.request = request
-        self.directory = directory
-        self.console = console
-        self.env = env
+        self.request, self.directory, self.env, self.console = request, directory, env, console
         self.statistics = TrainingStatistics(env, self._on_episode)
         self.agent: Agent = build_agent(request.agent, env.suite, request.config.seed)
         self.agent.check_saving()
@@ -245,10 +239,8 @@ class _Training:
 
     def _driver_state(self, driver: AgentDriver, transition: Transition) -> dict[str, Any]:
         observation = to_tensors(transition.next_observation)
-        return {
-            "agent": driver.state_dict(), "env": self.env.snapshot(), "observation": observation,
-            "first": transition.done,
-        }  # fmt: skip
+        of_loop = {"observation": observation, "first": transition.done}
+        return {"agent": driver.state_dict(), "env": self.env.snapshot(), **of_loop}
 
     def _save(self, state: Callable[[], Mapping[str, Any]]) -> None:
         counts = {"step": self.statistics.total_steps, "statistics": self.statistics.state_dict()}
@@ -276,4 +268,4 @@ class _Training:
 
 def _has_own_loop(agent: Agent) -> bool:
     """True if ``learn`` is more than the loop of predict and observe."""
-    return hasattr(agent.inner, "learn") if isinstance(agent, CustomAgent) else type(agent).learn is not Agent.learn
+    return hasattr(agent.inner, "learn") if isinstance(agent, CustomAgent) else type(agent)._learn is not Agent._learn

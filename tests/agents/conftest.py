@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium import spaces
 
-from read_env.agents.sb3_bridge import BlankSuite
+from read_env.envs.distillation import spaces_of
 
 NAMES = ("general", "steer", "reason", "math", "code", "tool", "context", "lingual")
 
@@ -31,18 +31,8 @@ class ToyEnv(gym.Env):
         dev_every: int = 5,
     ) -> None:
         size = len(NAMES)
-        self.suite = BlankSuite(NAMES)
-        box = lambda low, width: spaces.Box(low, 1.0, (width,), np.float32)  # noqa: E731
-        self.observation_space = spaces.Dict(
-            {
-                "requirement": box(0.0, size),
-                "profile": box(0.0, size),
-                "budget": box(0.0, 1),
-                "last_allocation": box(0.0, size),
-                "last_gain": box(-1.0, size),
-            }
-        )
-        self.action_space = box(0.0, size)
+        self.suite = SimpleNamespace(names=NAMES)
+        self.action_space, self.observation_space = spaces_of(size)
         self.requirement = np.array(requirement, dtype=np.float64)
         self.transfer = helper_world() if transfer is None else transfer
         self.steps, self.noise, self.dev_every = steps, noise, dev_every

@@ -76,7 +76,7 @@ def test_discrete_policies_predict_candidates(name: str, toy: Any, names: Any) -
 
 def test_the_tap_never_lets_a_step_too_many_through(toy: Any) -> None:
     env = toy(steps=2)
-    capped = StepCap(env, 2, None)
+    capped = StepCap(env, 2, lambda transition: None)
     capped.reset(seed=0)
     capped.step(np.ones(8))
     last, *_ = capped.step(np.ones(8))

@@ -120,8 +120,10 @@ def test_grid_searched_takes_results_from_elsewhere() -> None:
     assert agent.best(np.array([0.0, 0.0, 1.0]))[0].tolist() == [0.0, 0.5, 0.5]
 
 
-@pytest.mark.parametrize("bad", [[1, 1], [0, 0, 0], [1, -1, 1], [float("nan"), 1, 1]])
-def test_grid_searched_refuses_what_is_no_allocation(bad: list[float]) -> None:
+@pytest.mark.parametrize(
+    ("bad", "words"), [([1, 1], "right would be 3"), ([1, -1, 1], "not negative"), ([float("nan"), 1, 1], "finite")]
+)
+def test_grid_searched_refuses_what_is_no_allocation(bad: list[float], words: str) -> None:
     agent = make_agent("grid-searched", capabilities=NAMES)
-    with pytest.raises(ReadEnvError, match="allocation is .* right would be 3"):
+    with pytest.raises(ReadEnvError, match=words):
         agent.record([1, 1, 0], bad, 0.2)

@@ -93,14 +93,6 @@ def test_a_saved_agent_is_an_agent_name_with_options_to_change(tmp_path: Path) -
         load_agent(path, {"kapa": 1})
 
 
-def test_load_of_a_class_checks_the_class(tmp_path: Path) -> None:
-    make_agent("uniform", capabilities=NAMES).save(tmp_path / "agent")
-    with pytest.raises(ReadEnvError, match="holds agent 'uniform'"):
-        PublishedBandit.load(tmp_path / "agent")
-    make_agent("greedy", capabilities=NAMES).save(tmp_path / "agent")
-    assert PublishedBandit.load(tmp_path / "agent").settings.kappa == 0
-
-
 def test_a_state_of_another_agent_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "agent"
     for state in ({}, {"rng": 3}, make_agent("uniform", capabilities=NAMES).state_dict()):

@@ -33,6 +33,8 @@ class ChatServer:
         self.prompts: list[str] = []
         self.requests: list[dict[str, Any]] = []
         self.keys: set[str] = set()
+        self.headers: dict[str, str] = {}
+        self.paths: list[str] = []
         self.lock = threading.Lock()
         self.url = ""
 
@@ -52,13 +54,15 @@ def serving(reply: Callable[[int, str], Any], listing: Any = (404, b"")) -> Iter
                 state.prompts.append(prompt)
                 state.requests.append(request)
                 state.keys.add(self.headers.get("Authorization", ""))
+                state.headers = {name.lower(): value for name, value in self.headers.items()}
+                state.paths.append(self.path)
                 number = len(state.prompts)
             self.send(state.reply(number, prompt))
 
         def do_GET(self) -> None:
             with state.lock:
                 state.keys.add(self.headers.get("Authorization", ""))
-            self.send(state.listing if self.path == "/v1/models" else (404, b""))
+            self.send(state.listing if self.path.partition("?")[0] == "/v1/models" else (404, b""))
 
         def send(self, found: Any) -> None:
             if found == "hang":

@@ -6,18 +6,25 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fake_distillation import FakeDistillationEnv
 
 from read_env.config import Config
+from read_env.running.requests import RunRequest
+from read_env.running.runner import run
 
 SMALL = {
     "budget": {"total_tokens": 600, "step_tokens": 100},
     "eval": {"probes": 2, "dev": 2, "exam": 2, "dev_every": 2},
     "task": "bookkeeper",
 }
+
+#: Makes requests: the fixture ``request_for``.
+Make = Callable[..., RunRequest]
 
 #: A checkpoint after every step, however short the step.
 EVERY_STEP = 1e9
@@ -38,19 +45,42 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+def play(request: RunRequest, stop_after: int | None = None, **kwargs: Any) -> Any:
+    """Runs a request, with a checkpoint after every step; it fails with "enough" after ``stop_after`` steps, if given."""
+    env = stopping_env(request.config, stop_after)
+    with nullcontext() if stop_after is None else pytest.raises(RuntimeError, match="enough"):
+        return run(request, env=env, **{"checkpoint_share": EVERY_STEP, **kwargs})
+
+
+def watched_env(
+    config: Config, before: Callable[..., None], method: str = "step", **kwargs: Any
+) -> FakeDistillationEnv:
+    """The environment, with a function that is called with the arguments of a method before it."""
+    env = fake_env(config, **kwargs)
+    original = getattr(env, method)
+    setattr(env, method, lambda *args, **given: (before(*args, **given), original(*args, **given))[1])
+    return env
+
+
 def stopping_env(config: Config, steps: int | None, **kwargs: Any) -> FakeDistillationEnv:
     """The environment, whose step after ``steps`` of them raises RuntimeError("enough"); never, if None."""
-    env = fake_env(config, **kwargs)
-    original, calls = env.step, []
+    calls: list[Any] = []
 
-    def step(action: Any) -> Any:
+    def count(action: Any) -> None:
         if len(calls) == steps:
             raise RuntimeError("enough")
         calls.append(action)
-        return original(action)
 
-    env.step = step  # type: ignore[method-assign]
-    return env
+    return watched_env(config, count, **kwargs)
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Tag -> (step, value), as TensorBoard draws the curves of a run."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 def killed(work: Callable[[], None]) -> int:

@@ -3,9 +3,10 @@ import subprocess
 import sys
 
 import pytest
-from synthetic_records import write_run, write_training
+from synthetic_records import write_comparison, write_run, write_training, write_transfer
 
-from read_env.reporting import RecordError, run_report, training_report
+from read_env.reporting import RecordError, comparison_report, run_report, training_report, transfer_report
+from read_env.reporting.markdown import markdown_table
 
 PICTURES = ("profile.png", "utility.png", "allocation.png", "costs.png")
 
@@ -28,12 +29,8 @@ def test_the_report_of_a_run_has_its_numbers(tmp_path):
 
 
 def test_the_report_of_an_unfinished_run_says_so(tmp_path, no_pictures):
-    page = run_report(write_run(tmp_path / "run", stop_after=2)).read_text()
-    assert "**This run is unfinished: 2 steps," in page
-
-
-def test_a_run_without_any_step_has_a_report(tmp_path, no_pictures):
-    path = write_run(tmp_path / "run", stop_after=1)
+    path = write_run(tmp_path / "run", stop_after=2)
+    assert "**This run is unfinished: 2 steps," in run_report(path).read_text()
     (path / "steps.jsonl").write_text("")
     assert "unfinished: 0 steps" in run_report(path).read_text()
     (path / "steps.jsonl").unlink()
@@ -41,13 +38,23 @@ def test_a_run_without_any_step_has_a_report(tmp_path, no_pictures):
     assert "**This run is not started.**" in run_report(path).read_text()
 
 
-def test_equal_runs_give_equal_pages(tmp_path):
-    first = run_report(write_run(tmp_path / "a", steps=3))
-    second = run_report(write_run(tmp_path / "b", steps=3))
-    assert first.read_bytes() == second.read_bytes()
-    assert [(first.parent / name).read_bytes() == (second.parent / name).read_bytes() for name in PICTURES] == [
-        True
-    ] * 4
+@pytest.mark.parametrize(
+    ("write", "report", "options"),
+    [
+        (write_run, run_report, {"steps": 3}),
+        (write_training, training_report, {"episodes": 4}),
+        (write_transfer, transfer_report, {"budgets": (6_000,), "seeds": range(2)}),
+        (write_comparison, comparison_report, {"agents": ("uniform", "task-static"), "seeds": range(2), "steps": 2}),
+    ],
+)
+def test_equal_records_give_equal_files_whatever_the_names_of_folders(tmp_path, write, report, options):
+    first, second = report(write(tmp_path / "a", **options)).parent, write(tmp_path / "b", **options)
+    for number, run in enumerate(sorted((second / "runs").glob("*"))):
+        run.rename(run.with_name(f"{number:03d}"))
+    report(second)
+    names = sorted(path.name for path in first.iterdir() if path.is_file())
+    assert "report.md" in names and any(name.endswith(".png") for name in names)
+    assert [name for name in names if (first / name).read_bytes() != (second / name).read_bytes()] == []
 
 
 def test_the_report_of_a_training(tmp_path):
@@ -68,9 +75,18 @@ def test_an_unfinished_training_says_so(tmp_path, no_pictures):
         training_report(path)
 
 
+def test_tables_are_aligned():
+    assert markdown_table(["agent", "gain"], [["a|b", "+0.1"], ["uniform", "-0.123"]]).splitlines() == [
+        "| agent   |   gain |",
+        "|:--------|-------:|",
+        "| a\\|b    |   +0.1 |",
+        "| uniform | -0.123 |",
+    ]
+    with pytest.raises(ValueError, match="a row has 1 cells, the header 2"):
+        markdown_table(["a", "b"], [["only"]])
+
+
 def test_importing_reports_is_light():
-    code = (
-        "import sys, read_env.reporting;"
-        "print([name for name in ('torch', 'transformers', 'matplotlib', 'scipy', 'pandas', 'seaborn', 'statsmodels') if name in sys.modules])"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+    heavy = "{'torch', 'transformers', 'matplotlib', 'scipy', 'pandas', 'seaborn', 'statsmodels'}"
+    code = f"import sys, read_env.reporting; print({heavy} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"

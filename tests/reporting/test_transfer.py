@@ -8,7 +8,7 @@ from synthetic_records import SUITE, write_run, write_transfer
 from read_env.records import RecordError
 from read_env.reporting import transfer_report
 from read_env.reporting.statistics import holm
-from read_env.reporting.transfer import load_transfer, matrix, waste
+from read_env.reporting.transfer import load_transfer, matrices
 
 BUDGETS = (12_000, 24_000)
 
@@ -19,28 +19,22 @@ def directory(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def report(directory):
-    return transfer_report(directory)
+def result(directory):
+    return load_transfer(directory)
 
 
-def test_the_matrix_is_the_change_of_the_exam(directory):
-    result = load_transfer(directory)
+def test_the_matrix_is_the_change_of_the_exam(directory, result):
     assert (result.budgets, result.seeds) == (BUDGETS, (0, 1, 2, 3))
     changes = []
     for seed in range(4):
         folder = directory / "runs" / f"one-hot-math__seed{seed}"
         step = json.loads((folder / "steps.jsonl").read_text().splitlines()[1])  # step 2 ends at 12,000 tokens
         changes.append(np.array(step["exam"]) - json.loads((folder / "start.json").read_text())["exam"])
-    row = SUITE.index("math")
-    found = result.matrices["exam"][0]
+    row, found, off = SUITE.index("math"), result.matrices["exam"][0], ~np.eye(8, dtype=bool)
     assert found.mean[row] == pytest.approx(np.mean(changes, axis=0))
     assert found.sd[row] == pytest.approx(np.std(changes, axis=0, ddof=1))
     assert found.p[row, 0] == pytest.approx(stats.ttest_1samp([change[0] for change in changes], 0).pvalue)
-
-
-def test_holm_runs_over_the_off_diagonal_entries_of_one_matrix(directory):
-    found = load_transfer(directory).matrices["exam"][1]
-    off = ~np.eye(8, dtype=bool)
+    # Holm over the off-diagonal entries of one matrix.
     assert np.isnan(np.diag(found.p_holm)).all()
     assert found.p_holm[off] == pytest.approx(holm(found.p[off]))
 
@@ -51,7 +45,7 @@ def test_survivors_need_size_sign_and_significance():
     changes = np.zeros((2, 4, 2))
     changes[0, :, 1], changes[1, :, 0] = -0.1 + noise, 0.01 + noise
     changes[0, :, 0] = changes[1, :, 1] = 0.3 + noise
-    found = matrix(1000, changes, np.eye(2, dtype=bool))
+    [found] = matrices([1000], changes[None], np.eye(2, dtype=bool))
     assert found.survivors(-1).tolist() == [[False, True], [False, False]]
     assert not found.survivors(+1).any()
     assert found.significant.sum() == 2
@@ -61,41 +55,28 @@ def test_waste_by_hand():
     changes = np.zeros((2, 2, 1, 2))  # budgets, sources, seeds, capabilities
     changes[0, 0, 0], changes[0, 1, 0] = [0.2, -0.1], [0.0, 0.4]
     changes[1, 0, 0], changes[1, 1, 0] = [0.3, -0.3], [0.1, 0.5]
-    first, second = waste([10_000, 30_000], changes, np.eye(2, dtype=bool))
+    first, second = matrices([10_000, 30_000], changes, np.eye(2, dtype=bool))
     assert first.marginal_gain.mean == pytest.approx(0.3)  # 0.3 in 10k tokens
     assert second.marginal_gain.mean == pytest.approx(0.05)  # another 0.1 in 20k
     assert [first.negative_spillover.mean, second.negative_spillover.mean] == pytest.approx([0.05, 0.15])
 
 
-def test_transfer_json_can_be_read_back(report, directory):
-    value = json.loads((directory / "transfer.json").read_text())
-    result = load_transfer(directory)
-    for measure in ("exam", "probe"):
-        for k, budget in enumerate(BUDGETS):
-            entry = value["matrices"][measure][str(budget)]
-            found = result.matrices[measure][k]
-            assert np.array(entry["mean"]) == pytest.approx(found.mean)
-            assert entry["p_holm"][0][0] is None
-            assert len(entry["survivors"]["negative"]) == found.survivors(-1).sum()
-
-
-def test_the_page_has_matrices_counts_and_waste(report, directory):
-    page = report.read_text()
+def test_the_report_has_matrices_counts_and_waste(directory, result):
+    page = transfer_report(directory).read_text()
     assert "One-hot runs on 8 capabilities, 4 seeds (0, 1, 2, 3), budgets 12,000, 24,000" in page
-    found = load_transfer(directory).matrices["exam"][1]
-    negative, positive = int(found.survivors(-1).sum()), int(found.survivors(+1).sum())
-    line = next(line for line in page.splitlines() if line.startswith("| exam") and "24,000" in line)
-    assert [cell.strip() for cell in line.strip("|").split("|")][2:] == [str(negative), str(positive)]
     assert "0 – 12,000" in page and "12,000 – 24,000" in page
     for name in ("transfer_exam.png", "transfer_probe.png", "waste.png"):
         assert (directory / name).exists() and name in page
-
-
-def test_equal_records_give_equal_bytes(report, directory, no_pictures):
-    names = ("report.md", "transfer.json")
-    first = [(directory / name).read_bytes() for name in names]
-    transfer_report(directory)
-    assert [(directory / name).read_bytes() for name in names] == first
+    value = json.loads((directory / "transfer.json").read_text())
+    for measure, entries in result.matrices.items():
+        for found in entries:
+            entry = value["matrices"][measure][str(found.budget)]
+            assert np.array(entry["mean"]) == pytest.approx(found.mean)
+            assert entry["p_holm"][0][0] is None
+            counts = [len(entry["survivors"][sign]) for sign in ("negative", "positive")]
+            assert counts == [found.survivors(-1).sum(), found.survivors(+1).sum()]
+            row = [measure, f"{found.budget:,}", *map(str, counts)]
+            assert row in [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()]
 
 
 def test_a_seed_that_lacks_a_source_is_left_out_and_named(tmp_path, no_pictures):
@@ -120,16 +101,11 @@ def test_some_sources_give_some_rows(tmp_path):
     assert "One-hot runs on 2 of 8 capabilities" in transfer_report(path).read_text()
 
 
-def test_a_budget_without_exam_is_an_error(tmp_path):
+def test_what_gives_no_matrix(tmp_path):
     path = write_transfer(tmp_path / "t", (12_000, 60_000), range(1))
-    config = json.loads((path / "config.json").read_text())
-    (path / "config.json").write_text(json.dumps({**config, "budgets": [30_000]}))
+    (path / "config.json").write_text('{"budgets": [30000]}')
     with pytest.raises(RecordError, match=r"steps.jsonl: no step near 30,000 completion tokens has an exam"):
-        transfer_report(path)
-
-
-def test_no_complete_seed_is_an_error(tmp_path):
-    path = write_transfer(tmp_path / "t", (6_000,), range(1))
+        load_transfer(path)
     (path / "runs" / "one-hot-code__seed0" / "summary.json").unlink()
     with pytest.raises(RecordError, match="7 of 8 runs are finished"):
-        transfer_report(path)
+        load_transfer(path)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fake_runs import EVERY_STEP, contents, fake_env, stopping_env
+from fake_runs import Make, contents, play, watched_env
 
 from read_env.errors import ReadEnvError
 from read_env.running.agents import AgentSpec
-from read_env.running.requests import RunRequest
 from read_env.running.runner import run
 
 MODULE = """
@@ -63,35 +61,25 @@ def test_what_is_no_agent_is_explained(text: str, message: str) -> None:
         AgentSpec.parse(text)
 
 
-def stopped(request: RunRequest, steps: int) -> None:
-    with pytest.raises(RuntimeError, match="enough"):
-        run(request, env=stopping_env(request.config, steps), checkpoint_share=EVERY_STEP)
-
-
-def test_somebodys_learning_agent_is_resumed_by_showing_it_again_what_it_saw(
-    request_for: Callable[..., RunRequest], module: str
-) -> None:
+def test_somebodys_learning_agent_is_resumed_by_showing_it_again_what_it_saw(request_for: Make, module: str) -> None:
     whole, parts = (request_for(f"{module}:Drifting", folder) for folder in ("whole", "parts"))
-    run(whole, env=fake_env(whole.config), checkpoint_share=EVERY_STEP)
-    stopped(parts, 4)
-    assert run(parts, env=fake_env(parts.config)).resumed_after == 4
+    play(whole)
+    play(parts, stop_after=4)
+    assert play(parts).resumed_after == 4
     assert contents(whole.directory) == contents(parts.directory)
 
 
 def test_an_agent_that_decides_otherwise_when_asked_again_is_not_resumed_silently(
-    request_for: Callable[..., RunRequest], module: str
+    request_for: Make, module: str
 ) -> None:
     request = request_for(f"{module}:Unsteady")
-    stopped(request, 2)
+    play(request, stop_after=2)
     with pytest.raises(ReadEnvError, match="state_dict/load_state_dict"):
-        run(request, env=fake_env(request.config))
+        play(request)
 
 
-def test_state_of_a_policy_is_carried_from_step_to_step(request_for: Callable[..., RunRequest], module: str) -> None:
+def test_state_of_a_policy_is_carried_from_step_to_step(request_for: Make, module: str) -> None:
     seen: list[Any] = []
     request = request_for(f"{module}:Drifting")
-    env = fake_env(request.config)
-    original = env.step
-    env.step = lambda action: seen.append(np.array(action)) or original(action)  # type: ignore[method-assign]
-    run(request, env=env)
+    run(request, env=watched_env(request.config, lambda action: seen.append(np.array(action))))
     assert [action.min() for action in seen] == [1, 2, 3, 4, 5, 6]

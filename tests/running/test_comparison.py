@@ -6,11 +6,14 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_runs import EVERY_STEP, contents, fake_env
+from fake_runs import Make, contents, fake_env, watched_env
+from fake_runs import play as made_alone
 from rich.console import Console
 
 from read_env import files
@@ -19,9 +22,8 @@ from read_env.config import Config
 from read_env.errors import ReadEnvError
 from read_env.running.agents import AgentSpec
 from read_env.running.comparison import compare, run_many
-from read_env.running.requests import ComparisonRequest, RunRequest, TransferRequest, step_tokens
+from read_env.running.requests import ComparisonRequest, RunRequest, TransferRequest
 from read_env.running.reuse import derive, shared_key
-from read_env.running.runner import run
 from read_env.running.transfer import transfer
 from read_env.tasks import load_task
 
@@ -45,12 +47,8 @@ def test_every_agent_runs_on_every_task_and_seed_in_its_own_directory(comparison
     result = play(comparison(["task-static", "uniform"]))
     assert result.failures == {}
     names = {path.name for path in (result.directory / "runs").iterdir()}
-    assert names == {
-        f"{agent}__{task}__seed{seed}"
-        for agent in ("task-static", "uniform")
-        for task in ("math", "travel-desk")
-        for seed in (0, 1)
-    }
+    runs = product(("task-static", "uniform"), ("math", "travel-desk"), (0, 1))
+    assert names == {f"{agent}__{task}__seed{seed}" for agent, task, seed in runs}
     for name in names:
         summary = files.read_json(result.directory / "runs" / name / "summary.json")
         assert name == f"{summary['agent']}__{summary['task']}__seed{summary['seed']}"
@@ -113,16 +111,11 @@ def test_what_cannot_be_compared_is_said_before_anything_runs(comparison: Any, t
 
 def test_a_failure_is_in_the_result_and_the_rest_is_done(comparison: Any) -> None:
     def sometimes(config: Config) -> Any:
-        env = fake_env(config)
-        original = env.reset
-
-        def reset(*, seed: int | None = None, options: Any = None) -> Any:
+        def reset(*, seed: int | None = None, options: Any = None) -> None:
             if options == {"task": "travel-desk"} and seed == 1:
                 raise ReadEnvError("the disk is full")
-            return original(seed=seed, options=options)
 
-        env.reset = reset  # type: ignore[method-assign]
-        return env
+        return watched_env(config, reset, "reset")
 
     result = compare(comparison(["task-static"]), QUIET, sometimes)
     assert result.failures == {"task-static__travel-desk__seed1": "the disk is full"}
@@ -154,20 +147,16 @@ def test_what_of_the_task_an_agent_looks_at(agent: str, keys: list[str | None]) 
 @pytest.mark.parametrize(
     ("agent", "task"),
     [
-        (agent, task)
-        for agent in ("uniform", "round-robin", "one-hot,capability=code")
-        for task in ("tutor", "translator")
-    ]
-    + [("one-hot", "polyglot-cashier")],
+        *product(("uniform", "round-robin", "one-hot,capability=code"), ("tutor", "translator")),
+        ("one-hot", "polyglot-cashier"),
+    ],
 )
-def test_a_derived_run_has_the_records_of_one_that_was_made(
-    request_for: Callable[..., RunRequest], agent: str, task: str
-) -> None:
+def test_a_derived_run_has_the_records_of_one_that_was_made(request_for: Make, agent: str, task: str) -> None:
     source, made, derived = (
         request_for(agent, folder, task=name) for folder, name in [("a", "math"), ("b", task), ("c", task)]
     )
     for request in (source, made):
-        run(request, env=fake_env(request.config), checkpoint_share=EVERY_STEP)
+        made_alone(request)
     derive(source, derived)
     one, other = contents(made.directory), contents(derived.directory)
     assert list((derived.directory / "tensorboard").iterdir())
@@ -179,13 +168,7 @@ def test_a_derived_run_has_the_records_of_one_that_was_made(
 
 def test_a_task_free_agent_runs_once_a_seed(comparison: Any) -> None:
     resets: list[Any] = []
-
-    def counted(config: Config) -> Any:
-        env = fake_env(config)
-        original = env.reset
-        env.reset = lambda **kwargs: resets.append(kwargs) or original(**kwargs)  # type: ignore[method-assign]
-        return env
-
+    counted = partial(watched_env, before=lambda **options: resets.append(options), method="reset")
     result = compare(comparison(["uniform", "task-static"]), QUIET, counted)
     assert len(resets) == 2 + 4
     assert len(list(result.directory.glob("runs/*/summary.json"))) == 8
@@ -208,14 +191,6 @@ def test_transfer_measures_the_exam_at_every_budget(small: Config, tmp_path: Pat
     assert (config["budgets"], config["seeds"]) == ([200, 400, 600], [0])
     with pytest.raises(ReadEnvError, match="budgets"):
         transfer(TransferRequest(small, (400, 600), (0,), out=tmp_path / "transfer"), QUIET, fake_env)
-
-
-@pytest.mark.parametrize(
-    ("budgets", "wanted", "step"),
-    [((20_000, 40_000, 80_000), 6_000, 5_000), ((60_000,), 6_000, 6_000), ((20_000, 80_001), 6_000, 6_000)],
-)
-def test_steps_end_at_the_budgets_where_they_can(budgets: tuple[int, ...], wanted: int, step: int) -> None:
-    assert step_tokens(budgets, wanted) == step
 
 
 def test_a_budget_between_two_steps_is_measured_when_it_is_passed(small: Config, tmp_path: Path) -> None:

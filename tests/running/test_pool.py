@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_runs import contents, fake_env
+from fake_runs import Make, contents, fake_env, watched_env
 
 from read_env.config import Config
 from read_env.running.pool import EndEvent, Event, Schedule, StepEvent, _WorkerProcess, run_all
 from read_env.running.requests import RunRequest
 
 
-def requests_of(request_for: Callable[..., RunRequest], agents: list[str], seeds: range) -> dict[str, RunRequest]:
+def requests_of(request_for: Make, agents: list[str], seeds: range) -> dict[str, RunRequest]:
     return {f"{agent}-{seed}": request_for(agent, f"{agent}-{seed}", seed=seed) for seed in seeds for agent in agents}
 
 
-def test_a_worker_stays_with_its_seed_and_then_helps_where_most_is_left(
-    request_for: Callable[..., RunRequest],
-) -> None:
+def test_a_worker_stays_with_its_seed_and_then_helps_where_most_is_left(request_for: Make) -> None:
     schedule = Schedule(requests_of(request_for, ["uniform", "task-static"], range(3)))
     assert [schedule.next(None), schedule.next(None)] == ["uniform-0", "uniform-1"]
     assert [schedule.next(0), schedule.next(0)] == ["task-static-0", "uniform-2"]
@@ -30,7 +27,7 @@ def test_a_worker_stays_with_its_seed_and_then_helps_where_most_is_left(
     assert schedule.next(2) is None
 
 
-def test_models_are_loaded_once_for_all_runs_of_a_process(request_for: Callable[..., RunRequest]) -> None:
+def test_models_are_loaded_once_for_all_runs_of_a_process(request_for: Make) -> None:
     made: list[Any] = []
 
     def counted(config: Config) -> Any:
@@ -41,7 +38,7 @@ def test_models_are_loaded_once_for_all_runs_of_a_process(request_for: Callable[
     assert [env.loaded for env in made] == [1]
 
 
-def test_a_run_made_after_others_has_the_bits_of_one_made_alone(request_for: Callable[..., RunRequest]) -> None:
+def test_a_run_made_after_others_has_the_bits_of_one_made_alone(request_for: Make) -> None:
     requests = requests_of(request_for, ["random-candidate", "read-bandit-published"], range(2))
     run_all(requests, 1, lambda event: None, fake_env)
     alone = request_for("read-bandit-published", "alone", seed=1)
@@ -56,25 +53,20 @@ class Failing:
         self.fatal = fatal
 
     def __call__(self, config: Config) -> Any:
-        env = fake_env(config)
-        original = env.reset
-
-        def reset(*, seed: int | None = None, options: Any = None) -> Any:
+        def reset(*, seed: int | None = None, options: Any = None) -> None:
             if seed == 1 and self.fatal:
                 os.kill(os.getpid(), signal.SIGKILL)
             if seed == 1:
                 raise RuntimeError("seed 1 is broken")
-            return original(seed=seed, options=options)
 
-        env.reset = reset  # type: ignore[method-assign]
-        return env
+        return watched_env(config, reset, "reset")
 
 
 def ended(events: list[Event]) -> dict[str, EndEvent]:
     return {event.name: event for event in events if isinstance(event, EndEvent)}
 
 
-def test_a_failed_run_does_not_stop_the_others(request_for: Callable[..., RunRequest]) -> None:
+def test_a_failed_run_does_not_stop_the_others(request_for: Make) -> None:
     events: list[Event] = []
     run_all(requests_of(request_for, ["uniform"], range(3)), 1, events.append, Failing(fatal=False))
     results = ended(events)
@@ -84,7 +76,7 @@ def test_a_failed_run_does_not_stop_the_others(request_for: Callable[..., RunReq
 
 @pytest.mark.slow  # three processes that import torch
 @pytest.mark.skipif(os.name == "nt", reason="signals")
-def test_a_killed_worker_is_replaced_and_the_others_go_on(request_for: Callable[..., RunRequest]) -> None:
+def test_a_killed_worker_is_replaced_and_the_others_go_on(request_for: Make) -> None:
     events: list[Event] = []
     requests = requests_of(request_for, ["uniform"], range(3))
     run_all(requests, 2, events.append, Failing(fatal=True))
@@ -96,9 +88,7 @@ def test_a_killed_worker_is_replaced_and_the_others_go_on(request_for: Callable[
 
 
 @pytest.mark.slow  # two processes that import torch
-def test_a_worker_with_nothing_left_ends_by_itself(
-    request_for: Callable[..., RunRequest], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_with_nothing_left_ends_by_itself(request_for: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     codes: list[int | None] = []
     stop = _WorkerProcess.stop
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_runs import EVERY_STEP, contents, fake_env, kill_on_call, killed, stopping_env
+from fake_runs import Make, contents, fake_env, kill_on_call, killed, play
 
 from read_env import files
 from read_env.config import BudgetConfig, CacheConfig, load_preset
@@ -22,11 +22,7 @@ from read_env.running.requests import RunRequest
 from read_env.running.runner import run
 
 
-def play(request: RunRequest, **kwargs: Any) -> Any:
-    return run(request, env=fake_env(request.config), checkpoint_share=EVERY_STEP, **kwargs)
-
-
-def test_a_run_spends_its_budget_and_leaves_records_and_a_student(request_for: Callable[..., RunRequest]) -> None:
+def test_a_run_spends_its_budget_and_leaves_records_and_a_student(request_for: Make) -> None:
     result = play(request_for("task-static"))
     assert {"config.json", "identity.json", "start.json", "steps.jsonl", "summary.json", "student/config.json"} == set(
         contents(result.directory)
@@ -44,19 +40,13 @@ def test_a_run_spends_its_budget_and_leaves_records_and_a_student(request_for: C
     assert np.allclose(result.summary["exam"], np.array(result.summary["profile"]) ** 2)
 
 
-def test_the_exam_reaches_no_agent(request_for: Callable[..., RunRequest]) -> None:
+def test_the_exam_reaches_no_agent(request_for: Make) -> None:
     seen: list[dict[str, Any]] = []
     request = request_for("uniform")
     env = fake_env(request.config)
     exams: list[int] = []
     original = env.step
-
-    def step(action: Any) -> Any:
-        outcome = original(action)
-        seen.append(outcome[4])
-        return outcome
-
-    env.step = step  # type: ignore[method-assign]
+    env.step = lambda action: seen.append((made := original(action))[4]) or made  # type: ignore[method-assign]
     env.reset(seed=0)
     exam = env.distillation.exam
     env.distillation.exam = lambda: exams.append(len(seen)) or exam()  # type: ignore[union-attr]
@@ -65,14 +55,13 @@ def test_the_exam_reaches_no_agent(request_for: Callable[..., RunRequest]) -> No
     assert set(exams) <= {0, 6}, "before the first step and after the last one"
 
 
-def test_a_finished_run_is_not_run_again(request_for: Callable[..., RunRequest]) -> None:
-    play(request_for("uniform"))
-    again = play(request_for("uniform"))
-    assert again.already_finished
+def test_a_finished_run_is_not_run_again(request_for: Make) -> None:
+    assert not play(request_for("uniform")).already_finished
+    assert play(request_for("uniform")).already_finished
     assert not play(request_for("uniform", overwrite=True)).already_finished
 
 
-def test_another_configuration_is_refused_naming_the_fields(request_for: Callable[..., RunRequest]) -> None:
+def test_another_configuration_is_refused_naming_the_fields(request_for: Make) -> None:
     first = play(request_for("uniform"))
     before = contents(first.directory)
     with pytest.raises(ReadEnvError, match=r"seed: 0 here, 3 there") as refused:
@@ -83,7 +72,7 @@ def test_another_configuration_is_refused_naming_the_fields(request_for: Callabl
     assert play(request_for("task-static", seed=3, overwrite=True)).summary["seed"] == 3
 
 
-def test_a_directory_that_nobody_here_wrote_is_never_touched(request_for: Callable[..., RunRequest]) -> None:
+def test_a_directory_that_nobody_here_wrote_is_never_touched(request_for: Make) -> None:
     request = request_for("uniform", overwrite=True)
     request.directory.mkdir()
     (request.directory / "steps.jsonl").write_text("mine")
@@ -92,7 +81,7 @@ def test_a_directory_that_nobody_here_wrote_is_never_touched(request_for: Callab
     assert contents(request.directory) == {"steps.jsonl": b"mine"}
 
 
-def test_a_directory_in_use_is_refused(request_for: Callable[..., RunRequest]) -> None:
+def test_a_directory_in_use_is_refused(request_for: Make) -> None:
     request = request_for("uniform")
 
     class Second(Callback):
@@ -105,7 +94,7 @@ def test_a_directory_in_use_is_refused(request_for: Callable[..., RunRequest]) -
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no flock")
 def test_a_file_system_without_locks_is_not_reported_as_in_use(
-    request_for: Callable[..., RunRequest], monkeypatch: pytest.MonkeyPatch
+    request_for: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_lock_daemon(*_: Any) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
@@ -132,7 +121,7 @@ def interrupted_then_resumed(request: RunRequest, interruption: Callable[[], Non
 
 @pytest.mark.skipif(os.name == "nt", reason="forks")
 @pytest.mark.parametrize("agent", ["read-bandit-published", "random-candidate"])
-def test_a_run_killed_at_any_write_ends_with_the_same_bits(request_for: Callable[..., RunRequest], agent: str) -> None:
+def test_a_run_killed_at_any_write_ends_with_the_same_bits(request_for: Make, agent: str) -> None:
     budget = BudgetConfig(total_tokens=200, step_tokens=100)
     expected = contents(play(request_for(agent, "whole", budget=budget)).directory)
     request = request_for(agent, "interrupted", budget=budget)
@@ -164,7 +153,7 @@ def half_a_checkpoint(value: Any, file: Any) -> None:
 @pytest.mark.parametrize("step", [1, 2, 5])
 @pytest.mark.parametrize("where", ["chunk", "line", "checkpoint", "student"])
 def test_a_run_killed_inside_a_chunk_or_a_write_ends_with_the_same_bits(
-    request_for: Callable[..., RunRequest], where: str, step: int
+    request_for: Make, where: str, step: int
 ) -> None:
     import torch
     from fake_distillation import FakeDistillation
@@ -183,27 +172,19 @@ def test_a_run_killed_inside_a_chunk_or_a_write_ends_with_the_same_bits(
     assert contents(result.directory) == expected
 
 
-def stop_after(request: RunRequest, steps: int, **kwargs: Any) -> None:
-    """Runs ``steps`` steps and then fails."""
-    with pytest.raises(RuntimeError, match="enough"):
-        run(request, env=stopping_env(request.config, steps), **kwargs)
-
-
-def test_a_failed_run_keeps_its_steps_and_says_why(request_for: Callable[..., RunRequest]) -> None:
+def test_a_failed_run_keeps_its_steps_and_says_why(request_for: Make) -> None:
     request = request_for("uniform")
-    stop_after(request, 3, checkpoint_share=EVERY_STEP)
+    play(request, stop_after=3)
     assert "RuntimeError: enough" in (request.directory / "error.txt").read_text()
     result = play(request)
     assert result.resumed_after == 3
     assert not (request.directory / "error.txt").exists()
 
 
-def test_steps_after_a_rare_checkpoint_are_made_again_with_the_same_bits(
-    request_for: Callable[..., RunRequest],
-) -> None:
+def test_steps_after_a_rare_checkpoint_are_made_again_with_the_same_bits(request_for: Make) -> None:
     expected = contents(play(request_for("random-candidate", "whole")).directory)
     request = request_for("random-candidate")
-    stop_after(request, 4, checkpoint_share=1e-9)  # none after the first
+    play(request, stop_after=4, checkpoint_share=1e-9)  # none after the first
     assert len(files.read_lines(request.directory / "steps.jsonl")) == 4
     result = play(request)
     assert result.resumed_after == 0
@@ -211,9 +192,9 @@ def test_steps_after_a_rare_checkpoint_are_made_again_with_the_same_bits(
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "text", "other"])
-def test_a_damaged_checkpoint_is_named_and_nothing_is_lost(request_for: Callable[..., RunRequest], damage: str) -> None:
+def test_a_damaged_checkpoint_is_named_and_nothing_is_lost(request_for: Make, damage: str) -> None:
     request = request_for("uniform")
-    stop_after(request, 3, checkpoint_share=EVERY_STEP)
+    play(request, stop_after=3)
     checkpoint = request.directory / "checkpoint" / "state.pt"
     if damage == "missing":
         checkpoint.unlink()
@@ -231,9 +212,9 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_lost(request_for: Callable
     assert after == before
 
 
-def test_records_shorter_than_the_checkpoint_are_refused(request_for: Callable[..., RunRequest]) -> None:
+def test_records_shorter_than_the_checkpoint_are_refused(request_for: Make) -> None:
     request = request_for("uniform")
-    stop_after(request, 3, checkpoint_share=EVERY_STEP)
+    play(request, stop_after=3)
     lines = (request.directory / "steps.jsonl").read_text().splitlines(keepends=True)
     (request.directory / "steps.jsonl").write_text(lines[0])
     with pytest.raises(ReadEnvError, match="holds 1 steps but the checkpoint was made after step 3"):

@@ -6,6 +6,7 @@ on the progress through B and on the capability's own count, never on the other 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,13 @@ from read_env.distillation.teachers.base import TeacherCache
 from read_env.distillation.text.alignment import Alignment
 from read_env.distillation.text.completion import Example
 from read_env.distillation.text.encoding import Encoder
+from read_env.distillation.text.lengths import LengthLimit
+from read_env.errors import ReadEnvError
+
+_LOG = logging.getLogger(__name__)
+
+#: Consecutive prompts of a capability without an answer after which the teacher counts as unable to answer.
+_MAX_SKIPPED_IN_A_ROW = 32
 
 
 class ExampleStream:
@@ -32,36 +40,51 @@ class ExampleStream:
         seed: seed of the prompt streams.
         block_size: prompts per block.
         excluded_hashes: normalised hashes of prompts that are left out.
+        limit: longest sequence of both models; longer prompts are skipped.
 
     Attributes:
         shares: (3,) shares of easy, medium and hard prompts.
         seconds: wall-clock seconds spent on prompts and on the teacher.
+        skipped: prompts without an answer since the last report: their capability, prompt and reason.
     """
 
     def __init__(
         self, suite: Suite, encoder: Encoder, cache: TeacherCache, alignment: Alignment, seed: int, block_size: int,
-        excluded_hashes: frozenset[int] = frozenset(),
+        excluded_hashes: frozenset[int] = frozenset(), limit: LengthLimit | None = None,
     ) -> None:  # fmt: skip
         self.encoder = encoder
         self.cache = cache
         self.alignment = alignment
         self.block_size = block_size
+        self._limit = limit
         self.shares = np.full(3, 1 / 3)
         self.seconds = {"prompts": 0.0, "teacher": 0.0}
+        self.skipped: list[dict[str, str]] = []
         self._streams = [PromptStream(capability, seed, excluded_hashes) for capability in suite]
         self._taken = [0] * len(suite)
         self._cursors = [[0, 0, 0] for _ in suite]
-        self._prompts: dict[tuple[int, int, int], tuple[tuple[Prompt, ...], list[list[int]]]] = {}
-        self._blocks: dict[tuple[int, int], tuple[int, tuple[Example, ...]]] = {}
+        self._prompts: dict[tuple[int, int, int], tuple[tuple[Prompt, ...], list[list[int]], list[str]]] = {}
+        self._blocks: dict[tuple[int, int], tuple[int, tuple[Example | dict[str, str], ...]]] = {}
 
     def peek(self, capability: int) -> Example:
-        """Next example of a capability; the teacher answers its block if it hasn't yet."""
-        tertile, block, offset = self._position(capability)
-        held = self._blocks.get((capability, tertile))
-        if held is None or held[0] != block:
-            held = (block, self._answer_block(capability, tertile, block))
-            self._blocks[capability, tertile] = held
-        return held[1][offset]
+        """Next example of a capability; the teacher answers its block if it hasn't yet.
+
+        Prompts without an answer are skipped. The order of difficulty stays, since a skipped prompt is not taken.
+
+        Raises:
+            ReadEnvError: many prompts in a row have no answer.
+        """
+        for _ in range(_MAX_SKIPPED_IN_A_ROW):
+            tertile, block, offset = self._position(capability)
+            held = self._blocks.get((capability, tertile))
+            if held is None or held[0] != block:
+                held = (block, self._answer_block(capability, tertile, block))
+                self._blocks[capability, tertile] = held
+            example = held[1][offset]
+            if isinstance(example, Example):
+                return example
+            self._skip(capability, tertile, example)
+        raise self._only_skipped()
 
     def take(self, capability: int) -> Example:
         """Next example of a capability; advances the stream."""
@@ -70,9 +93,14 @@ class ExampleStream:
         return example
 
     def peek_prompt(self, capability: int) -> Prompt:
-        """Next prompt of a capability, without an answer of the teacher."""
-        tertile, block, offset = self._position(capability)
-        return self._prompt_block(capability, tertile, block)[0][offset]
+        """Next prompt of a capability that is not too long, without an answer of the teacher."""
+        for _ in range(_MAX_SKIPPED_IN_A_ROW):
+            tertile, block, offset = self._position(capability)
+            prompts, _, reasons = self._prompt_block(capability, tertile, block)
+            if not reasons[offset]:
+                return prompts[offset]
+            self._skip(capability, tertile, _skipped(prompts[offset], reasons[offset]))
+        raise self._only_skipped()
 
     def take_prompt(self, capability: int) -> Prompt:
         """Next prompt of a capability; advances the stream."""
@@ -81,13 +109,15 @@ class ExampleStream:
         return prompt
 
     def state_dict(self) -> dict[str, Any]:
-        """Positions in all streams."""
-        return {"taken": list(self._taken), "cursors": [list(c) for c in self._cursors]}
+        """Positions in all streams, and prompts that were skipped since the last report."""
+        state = {"taken": list(self._taken), "cursors": [list(c) for c in self._cursors]}
+        return state | ({"skipped": [dict(one) for one in self.skipped]} if self.skipped else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the positions of a ``state_dict``."""
         self._taken = list(state["taken"])
         self._cursors = [list(c) for c in state["cursors"]]
+        self.skipped = [dict(one) for one in state.get("skipped", ())]
 
     def _position(self, capability: int) -> tuple[int, int, int]:
         """Tertile of the next prompt, block in the tertile, offset in the block."""
@@ -99,20 +129,52 @@ class ExampleStream:
         self._taken[capability] += 1
         self._cursors[capability][tertile] += 1
 
-    def _answer_block(self, capability: int, tertile: int, block: int) -> tuple[Example, ...]:
-        prompts, prompt_ids = self._prompt_block(capability, tertile, block)
-        started = time.perf_counter()
-        answers = self.cache.complete([p.text for p in prompts])
-        self.seconds["teacher"] += time.perf_counter() - started
-        return tuple(map(self.alignment, prompts, prompt_ids, answers))
+    def _skip(self, capability: int, tertile: int, skipped: dict[str, str]) -> None:
+        if not self.skipped:
+            _LOG.warning("skipped a prompt of %s: %r (%s)", *_shortened(skipped))
+        self.skipped.append(skipped)
+        self._cursors[capability][tertile] += 1
 
-    def _prompt_block(self, capability: int, tertile: int, block: int) -> tuple[tuple[Prompt, ...], list[list[int]]]:
-        """Prompts of a block and their token ids."""
+    def _only_skipped(self) -> ReadEnvError:
+        capability, prompt, reason = _shortened(self.skipped[-1])
+        return ReadEnvError(
+            f"{_MAX_SKIPPED_IN_A_ROW} prompts of {capability} in a row had to be skipped; the last is {prompt!r}: {reason}"
+        )
+
+    def _answer_block(self, capability: int, tertile: int, block: int) -> tuple[Example | dict[str, str], ...]:
+        """Examples of a block; capability, prompt and reason in place of one without an answer."""
+        prompts, prompt_ids, reasons = self._prompt_block(capability, tertile, block)
+        started = time.perf_counter()
+        asked = [prompt.text for prompt, reason in zip(prompts, reasons, strict=True) if not reason]
+        answers = iter(self.cache.complete(asked) if asked else ())
+        self.seconds["teacher"] += time.perf_counter() - started
+        examples: list[Example | dict[str, str]] = []
+        for prompt, ids, reason in zip(prompts, prompt_ids, reasons, strict=True):
+            answer = None if reason else next(answers)
+            if answer is not None and not answer.skipped:
+                examples.append(self.alignment(prompt, ids, answer))
+            else:
+                examples.append(_skipped(prompt, reason if answer is None else answer.skipped))
+        return tuple(examples)
+
+    def _prompt_block(
+        self, capability: int, tertile: int, block: int
+    ) -> tuple[tuple[Prompt, ...], list[list[int]], list[str]]:
+        """Prompts of a block, their token ids, and per prompt what is too long, or an empty text."""
         key = (capability, tertile, block)
         if key not in self._prompts:
             started = time.perf_counter()
             first = block * self.block_size
             prompts = self._streams[capability].slice(tertile, first, first + self.block_size)
-            self._prompts[key] = prompts, self.encoder.prompts([p.text for p in prompts])
+            reasons = self._limit.excess(prompts) if self._limit else [""] * len(prompts)
+            self._prompts[key] = prompts, self.encoder.prompts([p.text for p in prompts]), reasons
             self.seconds["prompts"] += time.perf_counter() - started
         return self._prompts[key]
+
+
+def _skipped(prompt: Prompt, reason: str) -> dict[str, str]:
+    return {"capability": prompt.capability, "prompt": prompt.text, "reason": reason}
+
+
+def _shortened(skipped: dict[str, str]) -> tuple[str, str, str]:
+    return skipped["capability"], skipped["prompt"][:60], skipped["reason"]

@@ -60,6 +60,11 @@ class LocalTeacher:
         self._vocabulary = encoder.fingerprint
 
     @property
+    def context(self) -> int | None:
+        """Maximum length of a sequence, tokens; None if the model's configuration has none."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
+    @property
     def identity(self) -> str:
         return f"{self._weights}/{self._vocabulary}/greedy/{self.max_completion_tokens}/top{self.top_k}"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import math
 import os
 import re
@@ -168,6 +169,9 @@ def _encode(key: bytes, block: Sequence[Answer]) -> bytes:
         "top_log_probs": targets.top_log_probs.contiguous(),
         "log_tail": targets.log_tail.contiguous(),
     }
+    if any(answer.skipped for answer in block):
+        reasons = json.dumps([answer.skipped for answer in block]).encode()
+        tensors["skipped"] = torch.tensor(list(reasons), dtype=torch.uint8)
     content = save(tensors)
     return _digest(key, content) + content
 
@@ -189,8 +193,9 @@ def _decode(key: bytes, content: bytes) -> tuple[Answer, ...] | None:
     lengths = tensors["lengths"].tolist()
     names = ("token_ids", "top_ids", "top_log_probs", "log_tail")
     tensors |= {name: tensors[name].long() for name in ("token_ids", "top_ids")}
-    parts = zip(*(tensors[name].split(lengths) for name in names), strict=True)
-    return tuple(Answer(tuple(part[0].tolist()), TeacherTargets(*part)) for part in parts)
+    reasons = json.loads(bytes(tensors["skipped"].tolist())) if "skipped" in tensors else [""] * len(lengths)
+    parts = zip(reasons, *(tensors[name].split(lengths) for name in names), strict=True)
+    return tuple(Answer(tuple(part[0].tolist()), TeacherTargets(*part), reason) for reason, *part in parts)
 
 
 def _digest(key: bytes, content: bytes) -> bytes:

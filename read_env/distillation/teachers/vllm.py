@@ -42,6 +42,7 @@ class VllmTeacher:
         weights: digest of the weights.
         max_completion_tokens: maximum length of an answer, tokens.
         top_k: K, log-probabilities kept per token.
+        context: maximum length of a sequence, tokens; None if it is not known.
 
     Raises:
         ReadEnvError: vLLM isn't installed, or can't load the model.
@@ -51,10 +52,11 @@ class VllmTeacher:
 
     def __init__(
         self, location: str, models: ModelConfig, encoder: Encoder, weights: str, *, max_completion_tokens: int,
-        top_k: int,
+        top_k: int, context: int | None = None,
     ) -> None:  # fmt: skip
         vllm = import_vllm()
         self.encoder = encoder
+        self.context = context
         self.max_completion_tokens = max_completion_tokens
         self.top_k = min(top_k, encoder.vocabulary)
         # Computed once: the fingerprint hashes the whole vocabulary, and every cache key contains the identity.
@@ -93,11 +95,10 @@ class VllmTeacher:
     def complete(
         self, texts: Sequence[str], on_answer: Callable[[int, Answer], None] | None = None
     ) -> tuple[Answer, ...]:
-        eos = self.encoder.eos_id
-        # Only the tokenizer's end-of-sequence token ends an answer, as with a teacher in transformers.
+        # The encoder's stop tokens end an answer, as with a teacher in transformers.
         greedy = self._parameters(
             temperature=0.0, max_tokens=self.max_completion_tokens, logprobs=self.top_k, detokenize=False,
-            ignore_eos=True, stop_token_ids=[eos],
+            ignore_eos=True, stop_token_ids=list(self.encoder.stop_ids),
         )  # fmt: skip
         found = self._generate(self.encoder.prompts(texts), greedy)
         return tuple(self._answer(output.outputs[0]) for output in found)

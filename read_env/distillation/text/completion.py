@@ -15,10 +15,12 @@ class Answer:
     Attributes:
         token_ids: token ids, with the end-of-sequence token unless the answer was cut.
         targets: teacher probabilities at every position.
+        skipped: reason why the teacher gives no answer, such as a content filter; empty for an answer.
     """
 
     token_ids: tuple[int, ...]
     targets: TeacherTargets
+    skipped: str = ""
 
     def __len__(self) -> int:
         return len(self.token_ids)

@@ -1,12 +1,14 @@
-"""Check of prompt and reference lengths against a model's context and the maximum completion length."""
+"""Lengths of prompts and references against the contexts of both models and the maximum completion length."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from read_env.capabilities import get_suite
+from read_env.capabilities.base import Prompt, Split, Suite
+from read_env.capabilities.from_jsonl import FileCapability
 from read_env.capabilities.stream import held_out
 from read_env.config import Config
 from read_env.distillation.text.encoding import Encoder
@@ -19,8 +21,113 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Reader:
+    """Model as a reader of prompts.
+
+    Attributes:
+        role: ``teacher`` or ``student``.
+        encoder: encoder of its tokenizer.
+        context: maximum length of a sequence, tokens; None if the model's configuration has none.
+    """
+
+    role: str
+    encoder: Encoder
+    context: int | None
+
+    @classmethod
+    def of(cls, role: str, encoder: Encoder, model: PreTrainedModel) -> Reader:
+        """Reader of a loaded model; of ``model`` only the configuration is used."""
+        return cls(role, encoder, getattr(model.config.get_text_config(), "max_position_embeddings", None))
+
+
+class LengthLimit:
+    """Longest sequence that every reader can read: the prompt, and a completion of maximum length or the reference.
+
+    Args:
+        readers: the models that read the prompts.
+        max_completion_tokens: maximum length of a completion.
+    """
+
+    def __init__(self, readers: Sequence[Reader], max_completion_tokens: int) -> None:
+        self.readers = [reader for reader in readers if reader.context is not None]
+        self.max_completion_tokens = max_completion_tokens
+
+    def excess(self, prompts: Sequence[Prompt], references: bool = False) -> list[str]:
+        """Description of what is too long, per prompt; empty for prompts that fit.
+
+        Args:
+            prompts: prompts to encode.
+            references: True if the references are scored too, so a long one needs more room than a completion.
+        """
+        found = [""] * len(prompts)
+        for reader in self.readers:
+            assert reader.context is not None
+            texts = [prompt.text for prompt in prompts]
+            room = [self.max_completion_tokens] * len(prompts)
+            if references:
+                ids = reader.encoder.completions([prompt.reference for prompt in prompts], texts)
+                room = [max(self.max_completion_tokens, len(one)) for one in ids]
+            for i, ids_of_prompt in enumerate(reader.encoder.prompts(texts)):
+                if len(ids_of_prompt) + room[i] > reader.context and not found[i]:
+                    found[i] = (
+                        f"models.{reader.role} reads at most {reader.context:,} tokens; the prompt has "
+                        f"{len(ids_of_prompt):,}, and a completion up to {room[i]:,}"
+                    )
+        return found
+
+
+def fitting_suite(suite: Suite, limit: LengthLimit, config: Config) -> tuple[Suite, dict[str, int]]:
+    """Suite without the lines of files that are too long.
+
+    Args:
+        suite: capabilities; those that generate their prompts are returned as they are.
+        limit: longest sequence of both models.
+        config: ``distill.overlong_prompts`` and the sizes of the held-out sets.
+
+    Returns:
+        The suite, and by capability the number of lines that were left out, where there are any.
+
+    Raises:
+        ReadEnvError: a line is too long and ``distill.overlong_prompts`` is ``error``; all lines of a file are; or a
+            held-out prompt of a capability that generates its prompts is.
+    """
+    kept, skipped = [], {}
+    for capability in suite:
+        if isinstance(capability, FileCapability):
+            excess = limit.excess(capability.prompts, references=True)
+            prompts = tuple(p for p, too_long in zip(capability.prompts, excess, strict=True) if not too_long)
+            first = next((i for i, too_long in enumerate(excess) if too_long), None)
+            if first is not None:
+                problem = (
+                    f"{len(excess) - len(prompts)} of {len(excess)} lines of {capability.name} are too long; the first is "
+                    f"{capability.prompts[first].text[:60]!r}: {excess[first]}"
+                )
+                if not prompts or config.distill.overlong_prompts == "error":
+                    raise ReadEnvError(f"{problem}. {_REMEDY}")
+                _LOG.warning("%s. They are skipped", problem)
+                skipped[capability.name] = len(excess) - len(prompts)
+                capability = replace(capability, prompts=prompts)
+        else:
+            held = [p for split, count in _held_out_sizes(config).items() for p in held_out(capability, split, count)]
+            for prompt, too_long in zip(held, limit.excess(held), strict=True):
+                if too_long:
+                    raise ReadEnvError(f"{capability.name}, {prompt.text[:60]!r}: {too_long}. {_REMEDY}")
+        kept.append(capability)
+    return replace(suite, capabilities=tuple(kept)), skipped
+
+
+_REMEDY = "Right would be shorter prompts, a lower distill.max_completion_tokens or a model with a longer context"
+
+
+def _held_out_sizes(config: Config) -> Mapping[Split, int]:
+    """Sizes of the held-out sets that a run uses."""
+    sizes: dict[Split, int] = {"probes": config.eval.probes, "dev": config.eval.dev}
+    return sizes | {config.eval.exam_split: max(config.eval.exam, sizes.get(config.eval.exam_split, 0))}
+
+
+@dataclass(frozen=True)
 class Lengths:
-    """Lengths of a suite's probes in one model's tokens, with the model's limits.
+    """Lengths of a suite's held-out prompts in one model's tokens, with the model's limits.
 
     Attributes:
         prompt: tokens of the longest prompt, chat template included.
@@ -40,53 +147,29 @@ class Lengths:
     max_completion_tokens: int
     context: int | None
 
-    @property
-    def fits(self) -> bool:
-        """True if the longest prompt leaves room for a completion."""
-        return self.context is None or self.prompt + self.max_completion_tokens <= self.context
-
     def __str__(self) -> str:
         context = "" if self.context is None else f" of {self.context:,}"
         short = f": TOO FEW for {self.cut:.0%} of them" if self.cut else ""
         return (
-            f"prompts up to {self.prompt:,}{context} tokens ({self.prompt_of}){'' if self.fits else ': TOO LONG'}, "
-            f"references up to {self.reference:,} ({self.reference_of}); completions up to "
-            f"{self.max_completion_tokens:,}{short}"
+            f"prompts up to {self.prompt:,}{context} tokens ({self.prompt_of}), references up to {self.reference:,} "
+            f"({self.reference_of}); completions up to {self.max_completion_tokens:,}{short}"
         )
 
 
-def measure_lengths(config: Config, encoder: Encoder, model: PreTrainedModel) -> Lengths:
-    """Encode the probes and find the longest ones; of ``model`` only the configuration is used."""
-    prompts = [p for c in get_suite(config.suite) for p in held_out(c, "probes", config.eval.probes)]
-    texts = list(map(len, encoder.prompts([p.text for p in prompts])))
-    references = list(map(len, encoder.completions([p.reference for p in prompts], [p.text for p in prompts])))
-    cut = config.distill.max_completion_tokens
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return Lengths(
+def measure_lengths(suite: Suite, reader: Reader, config: Config) -> Lengths:
+    """Encode the held-out prompts of a suite and find the longest ones; warn if references exceed the maximum."""
+    prompts = [p for c in suite for split, count in _held_out_sizes(config).items() for p in held_out(c, split, count)]
+    pairs = reader.encoder.pairs([p.text for p in prompts], [p.reference for p in prompts])
+    texts, references = [len(prompt) for prompt, _ in pairs], [len(completion) for _, completion in pairs]
+    maximum = config.distill.max_completion_tokens
+    lengths = Lengths(
         max(texts), prompts[texts.index(max(texts))].capability,
         max(references), prompts[references.index(max(references))].capability,
-        sum(length > cut for length in references) / len(references), cut, context,
+        sum(length > maximum for length in references) / len(references), maximum, reader.context,
     )  # fmt: skip
-
-
-def check_lengths(role: str, lengths: Lengths) -> None:
-    """Raise if prompts exceed the context; warn if references exceed the maximum, since shorter answers may be correct.
-
-    Args:
-        role: ``teacher`` or ``student``.
-        lengths: lengths in its tokens.
-
-    Raises:
-        ReadEnvError: the longest prompt leaves no room for a completion.
-    """
-    if not lengths.fits:
-        raise ReadEnvError(
-            f"models.{role} reads at most {lengths.context:,} tokens; the longest probe of {lengths.prompt_of} has "
-            f"{lengths.prompt:,}, and a completion up to {lengths.max_completion_tokens:,} "
-            "(distill.max_completion_tokens): take shorter prompts, a lower maximum or a model with a longer context"
-        )
-    if lengths.cut:
+    if lengths.cut:  # shorter answers may be right as well
         _LOG.warning(
             "distill.max_completion_tokens is %d, below %.0f %% of the references; those of %s have up to %d tokens of the %s",
-            lengths.max_completion_tokens, 100 * lengths.cut, lengths.reference_of, lengths.reference, role,
+            maximum, 100 * lengths.cut, lengths.reference_of, lengths.reference, reader.role,
         )  # fmt: skip
+    return lengths

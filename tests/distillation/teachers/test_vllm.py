@@ -100,7 +100,7 @@ def test_what_vllm_is_told(both):
     assert (model.settings["logprobs_mode"], model.settings["generation_config"]) == ("raw_logprobs", "vllm")
     (asked,) = model.asked
     assert (asked.temperature, asked.max_tokens, asked.logprobs) == (0.0, 12, 6)
-    assert asked.ignore_eos and asked.stop_token_ids == [inside.encoder.eos_id]
+    assert asked.ignore_eos and asked.stop_token_ids == list(inside.encoder.stop_ids)
 
 
 def test_the_whole_vocabulary_has_no_tail(student):
@@ -173,7 +173,7 @@ def test_what_vllm_says_against_a_model_is_passed_on(student):
 
 def test_prompts_beyond_the_models_context_are_refused_before_it_is_loaded(student, monkeypatch):
     monkeypatch.setattr(fake_vllm, "LLM", lambda **_: pytest.fail("loaded"))
-    with pytest.raises(ReadEnvError, match=r"models.teacher reads at most [\d,]+ tokens; the longest probe of"):
+    with pytest.raises(ReadEnvError, match=r"models.teacher reads at most [\d,]+ tokens; the prompt has"):
         load_teacher(configured(max_completion_tokens=10**6), student)
 
 

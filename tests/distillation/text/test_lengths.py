@@ -1,19 +1,22 @@
 """Prompts, references, contexts and cuts fit together, in every preset and for every template."""
 
-import logging
+import json
 import math
 import random
 import re
+from dataclasses import replace
 
 import pytest
 
 from read_env.capabilities import get_suite
+from read_env.capabilities.base import Prompt
 from read_env.config import load_preset
+from read_env.distillation.loading import load
 from read_env.distillation.models.sources import architecture_of, find_model
 from read_env.distillation.models.weights import empty_model, load_tokenizer
 from read_env.distillation.process import Distillation
 from read_env.distillation.text.encoding import Encoder
-from read_env.distillation.text.lengths import Lengths, check_lengths, measure_lengths
+from read_env.distillation.text.lengths import LengthLimit, Reader, fitting_suite, measure_lengths
 from read_env.errors import ReadEnvError
 
 INSTRUCT = [(c, t) for c in get_suite("instruct") for t in c.templates]
@@ -112,38 +115,70 @@ def test_the_bounds_hold_in_a_real_vocabulary(smollm2):
 # --- what a run checks ----------------------------------------------------------------------------
 
 
-def test_the_embedded_pair_fits_its_suite():
-    config = load_preset("micro")
-    source = find_model(config.models.student)
-    lengths = measure_lengths(config, Encoder(load_tokenizer(source)), empty_model(source))
-    assert lengths.fits and not lengths.cut and lengths.context == 160
+def _lines(path, lengths):
+    rows = [{"prompt": f"{n} {'a' * length}", "answer": str(n)} for n, length in enumerate(lengths)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return f"own={path}"
+
+
+def _config(suite, **changes):
+    small = {"budget": {"total_tokens": 900, "step_tokens": 300}, "eval": {"probes": 2, "dev": 2, "exam": 2}}
+    return load_preset("micro", {**small, "suite": suite, "task": "own", **changes})
+
+
+def test_the_embedded_pair_fits_its_suite(caplog):
+    config, loaded = load_preset("micro"), load("embedded:micro/student")
+    reader = Reader.of("student", loaded.encoder, loaded.model)
+    lengths = measure_lengths(get_suite("micro"), reader, config)
+    assert not lengths.cut and lengths.context == 160 and not caplog.text
     assert lengths.reference <= config.distill.max_completion_tokens
-    check_lengths("student", lengths)
+    suite = get_suite("micro")
+    assert fitting_suite(suite, LengthLimit([reader], 40), config) == (suite, {})
 
 
-@pytest.mark.parametrize(("context", "fits"), [(None, True), (140, True), (139, False)])
-def test_the_longest_prompt_must_leave_room_for_a_completion(context, fits):
-    lengths = Lengths(100, "math", 30, "code", 0.0, 40, context)
-    assert lengths.fits == fits and ("TOO LONG" in str(lengths)) != fits
-    if fits:
-        check_lengths("teacher", lengths)
-    else:
-        message = r"models\.teacher reads at most 139 tokens; the longest probe of math has 100, .* 40 .*lower maximum"
-        with pytest.raises(ReadEnvError, match=message):
-            check_lengths("teacher", lengths)
+def test_references_beyond_the_maximum_are_warned_of(caplog, tmp_path):
+    loaded = load("embedded:micro/student")
+    config = _config(_lines(tmp_path / "own.jsonl", [9] * 100), distill={"max_completion_tokens": 5})
+    measure_lengths(get_suite(config.suite), Reader.of("student", loaded.encoder, loaded.model), config)
+    assert "max_completion_tokens is 5, below 100 %" in caplog.text
 
 
-def test_references_beyond_the_cut_are_warned_of(caplog):
-    with caplog.at_level(logging.WARNING):
-        check_lengths("student", Lengths(100, "math", 60, "code", 0.25, 40, None))
-    assert "max_completion_tokens is 40, below 25 %" in caplog.text and "code have up to 60 tokens" in caplog.text
+@pytest.mark.parametrize(("context", "too_long"), [(None, False), (47, False), (46, True)])
+def test_a_prompt_must_leave_room_for_a_completion(context, too_long):
+    encoder = load("embedded:micro/student").encoder
+    prompt = Prompt("math", "t", "2+3=?x", "5", 0.0)  # 7 tokens with the first
+    limit = LengthLimit([Reader("teacher", encoder, context)], 40)
+    (excess,) = limit.excess([prompt])
+    message = "models.teacher reads at most 46 tokens; the prompt has 7, and a completion up to 40"
+    assert excess == (message if too_long else "")
+    (longer,) = LengthLimit([Reader("student", encoder, 47)], 40).excess([replace(prompt, reference="5" * 40)], True)
+    assert "a completion up to 41" in longer
 
 
-def test_a_run_with_prompts_beyond_the_context_is_refused_before_it_starts(tmp_path):
-    path = tmp_path / "long.jsonl"
-    path.write_text("\n".join(f'{{"prompt": "{n} {"a" * 150}", "answer": "{n}"}}' for n in range(100)))
-    config = load_preset("micro", {"suite": f"long={path}", "task": "long", "eval": {"probes": 2}})
-    with pytest.raises(
-        ReadEnvError, match=r"models\.student reads at most 160 tokens; the longest probe of long has 15"
-    ):
-        Distillation.load(config)
+def test_lines_that_are_too_long_are_left_out_and_counted(tmp_path, caplog):
+    suite = _lines(tmp_path / "own.jsonl", [9] * 100 + [150] * 30)
+    distillation = Distillation.load(_config(suite))
+    assert distillation.overlong == {"own": 30} and "30 of 130 lines of own are too long" in caplog.text
+    while not distillation.exhausted:
+        distillation.step([1.0])
+    assert 0 < distillation.budget.spent <= 900
+    with pytest.raises(ReadEnvError, match=r"30 of 130 lines of own are too long; the first is '10\d a+'.*160 tokens"):
+        Distillation.load(_config(suite, distill={"overlong_prompts": "error"}))
+    with pytest.raises(ReadEnvError, match="100 of 100 lines of own are too long"):
+        Distillation.load(_config(_lines(tmp_path / "own.jsonl", [150] * 100)))
+
+
+@pytest.mark.parametrize("loss", ["sft", "gkd"])
+def test_a_long_prompt_among_generated_ones_is_skipped_and_recorded(tmp_path, loss):
+    lines = _lines(tmp_path / "own.jsonl", [9] * 100 + [150] * 100).removeprefix("own=")
+    settings = {
+        "task": "general_knowledge",
+        "distill": {"loss": loss, "num_generations": 2, "curriculum": "uniform"},
+        "eval": {"probes": 1, "dev": 1, "exam": 1},  # few enough to have no long prompt among them
+    }
+    distillation = Distillation.load(_config(f"micro,+general_knowledge={lines}", **settings))
+    reports = []
+    while not distillation.exhausted:
+        reports.append(distillation.step([1.0] + [0.0] * 7))
+    skipped = [one for report in reports for one in report.skipped]
+    assert skipped and all(len(one["prompt"]) > 120 and "160 tokens" in one["reason"] for one in skipped)
