@@ -38,9 +38,9 @@ def fit_splits(config: Config, suite: Suite | None = None) -> Config:
         size = getattr(config.eval, field)
         before, least = (min((counts[split] for counts in c.values()), default=size) for c in (given, sizes))
         # A size that all lines gave was not set either.
-        if least < size and size in (getattr(usual, field), before):
+        if max(least, 1) < size and size in (getattr(usual, field), before):
             lowered[field] = max(least, 1)
-    if not lowered or lowered == {field: getattr(config.eval, field) for field in lowered}:
+    if not lowered:
         return config
     sizes_now = ", ".join(
         f"eval.{field} = {size} (not {getattr(config.eval, field)})" for field, size in lowered.items()

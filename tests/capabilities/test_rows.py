@@ -305,3 +305,16 @@ def test_a_split_that_a_small_file_leaves_empty_is_named(tmp_path):
         ReadEnvError, match=r"is 1, but of the 40 .* 0 fall into the dev split \(2 of 32\); add lines \(about 16 are"
     ):
         held_out(get_suite(config.suite)["own"], "dev", config.eval.dev)
+
+
+def test_lines_that_are_too_long_for_the_models_are_no_part_of_the_sizes(tmp_path):
+    path = tmp_path / "own.jsonl"
+    texts = [f"add {a} {b}" for a in range(15) for b in range(20)]
+    texts += [
+        next(t for i in range(99) if split_of(t := f"add {'9 ' * 200}{i}") == split) for split in ("probes", "exam")
+    ]
+    path.write_text("\n".join(json.dumps({"prompt": text, "answer": 1}) for text in texts))
+    config = fit_splits(load_preset("micro", {**SMALL, "suite": f"own={path}"}))
+    used = Distillation.load(config)
+    assert used.overlong == {"own": 2} and used.config.eval.dev == config.eval.dev
+    assert (used.config.eval.probes, used.config.eval.exam) == (config.eval.probes - 1, config.eval.exam - 1)
