@@ -137,25 +137,17 @@ def _number(line: str, number: str, start: int, blob: re.Match[str] | None) -> N
     value, unit, end = _value(number), "", start + len(number)
     negative = False
     if blob is not None:
-        end = (
-            blob.end("unit")
-            if blob["unit"]
-            else blob.end("scale")
-            if blob["scale"]
-            else blob.start() + len(blob[0].rstrip("."))
-        )
+        last = "unit" if blob["unit"] else "scale"
+        end = blob.end(last) if blob[last] else blob.start() + len(blob[0].rstrip("."))
         value = None if blob["more"] is not None else _scaled(value, blob)
         unit = _unit(blob["unit"])
     if before is not None:
         sign, at = before["sign"], before.start()
         previous = line[:at].rstrip()
+        operand = re.search(rf"[^\W{UNSPACED}]$|[)\]}}]$", previous)
         if sign in ("-", "+") and not before["space"] and re.search(r"[a-z]$", line[:at]):
             value = None  # covid-19
-        elif (
-            sign in ("-", "+")
-            and re.search(rf"[^\W{UNSPACED}]$|[)\]}}]$", previous)
-            and (before["space"] or previous == line[:at])
-        ):
+        elif sign in ("-", "+") and operand and (before["space"] or previous == line[:at]):
             at += 1  # a - 5, 10-5: a dash or an operation
         elif sign and sign not in "-+":
             value, negative = (value, True) if sign.isalpha() else (None, False)
@@ -196,12 +188,9 @@ def _value(number: str) -> Fraction | None:
     if slash:
         mixed, _, above = whole.rpartition(" ")
         numerator, denominator = _value(above), _value(below)
-        if (
-            "/" in below
-            or numerator is None
-            or not denominator
-            or (mixed and (numerator >= denominator or not mixed.isdigit()))
-        ):
+        if "/" in below or numerator is None or not denominator:
+            return None
+        if mixed and not (mixed.isdigit() and 0 < numerator < denominator):
             return None
         return int(mixed or 0) + numerator / denominator
     if _PLAIN.fullmatch(number):
