@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from read_env.capabilities import get_suite
 from read_env.capabilities.base import Suite
 from read_env.capabilities.contamination import evaluation_hashes
+from read_env.capabilities.splits import fit_splits
 from read_env.capabilities.stream import held_out
 from read_env.config import Config
 from read_env.distillation.budget import check_group_of_samples
+from read_env.distillation.examples.references import require_answers
 from read_env.distillation.text.alignment import align
 from read_env.distillation.text.encoding import Encoder
 from read_env.distillation.text.lengths import (
@@ -74,6 +76,8 @@ class Refusals:
                 align(encoders["teacher"], encoders["student"], config.distill.loss)
         if suite is None:
             return rows
+        with self.noted():
+            require_answers(suite, config.distill.loss)
         sizes, before = held_out_sizes(config), len(self.found)
         for capability in suite:
             for split, count in sizes.items():
@@ -82,6 +86,7 @@ class Refusals:
         if len(self.found) == before:
             with self.noted():
                 suite, _ = fitting_suite(suite, LengthLimit(readers, config.distill.max_completion_tokens), config)
+                config = fit_splits(config, suite)
                 for reader in readers:
                     rows.append((reader.role, str(measure_lengths(suite, reader, config))))
         return rows

@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +16,7 @@ from read_env.capabilities.splits import fit_splits
 from read_env.capabilities.stream import PromptStream, held_out
 from read_env.cli import main
 from read_env.config import load_preset
+from read_env.distillation.examples.references import with_references
 from read_env.distillation.process import Distillation
 from read_env.errors import ReadEnvError
 from read_env.tasks import load_task, task_names
@@ -318,3 +320,15 @@ def test_lines_that_are_too_long_for_the_models_are_no_part_of_the_sizes(tmp_pat
     used = Distillation.load(config)
     assert used.overlong == {"own": 2} and used.config.eval.dev == config.eval.dev
     assert (used.config.eval.probes, used.config.eval.exam) == (config.eval.probes - 1, config.eval.exam - 1)
+
+
+def test_held_out_prompts_that_the_teacher_does_not_answer_give_their_place_to_others(bare):
+    config = load_preset("micro", {**SMALL, "suite": bare, "eval": {"probes": 4, "dev": 4, "exam": 4}})
+    suite, silent = get_suite(bare), held_out(get_suite(bare)["own"], "probes", 4)[1].text
+    encoder = SimpleNamespace(text=lambda ids: "" if ids == (silent,) else "said")
+    answering = SimpleNamespace(
+        teacher=SimpleNamespace(encoder=encoder),
+        complete=lambda texts: [SimpleNamespace(token_ids=(text,)) for text in texts],
+    )
+    probes = held_out(with_references(suite, answering, config)["own"], "probes", 4)
+    assert silent not in {p.text for p in probes} and all(p.reference == "said" for p in probes)
