@@ -8,9 +8,11 @@ from typing import TypeVar
 
 from read_env.capabilities import get_suite
 from read_env.capabilities.contamination import evaluation_hashes
+from read_env.capabilities.splits import fit_splits
 from read_env.capabilities.stream import held_out
 from read_env.config import Config
 from read_env.distillation.budget import check_group_of_samples
+from read_env.distillation.examples.references import require_answers
 from read_env.distillation.text.alignment import align
 from read_env.distillation.text.lengths import (
     LengthLimit,
@@ -65,6 +67,7 @@ class Refusals:
         suite = self.attempt(lambda: get_suite(config.suite))
         if suite is None:
             return []
+        self.attempt(lambda: require_answers(suite, config.distill.loss))
         before = len(self.found)
         for capability in suite:
             for split, count in held_out_sizes(config).items():
@@ -75,4 +78,5 @@ class Refusals:
         fitting = self.attempt(lambda: fitting_suite(suite, limit, config))
         if fitting is None:
             return []
+        config = fit_splits(config, fitting[0])
         return [(reader.role, str(measure_lengths(fitting[0], reader, config))) for reader in readers]
