@@ -115,10 +115,11 @@ class RunStart(Record):
     ``score`` names the score of probes and dev (``eval.score``). ``auto`` is value and reason of each setting that was
     chosen by size and kind of the model. ``teacher_exam`` and ``teacher_profile`` are the teacher's exact match on the exam
     and its score on the probes, for which it generated ``teacher_tokens``, outside B. ``samples`` are the first exam prompts
-    of each capability, with the answers of teacher and student.
+    of each capability, with the answers of teacher and student. ``overlong`` counts by capability the lines of files that
+    were left out because they are too long for a model.
     """
 
-    optional = ("score", "auto", "teacher_exam", "teacher_profile", "teacher_tokens", "samples")
+    optional = ("score", "auto", "teacher_exam", "teacher_profile", "teacher_tokens", "samples", "overlong")
 
     suite: Names = Field(min_length=1)
     task: str
@@ -135,6 +136,7 @@ class RunStart(Record):
     teacher_profile: Vector | None = None
     teacher_tokens: Count | None = None
     samples: tuple[dict[str, str], ...] | None = None
+    overlong: dict[str, Count] | None = None
 
 
 class StepRecord(Record):

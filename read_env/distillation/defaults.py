@@ -75,12 +75,13 @@ def _lengths(config: Config, encoder: Encoder | None) -> tuple[np.ndarray, np.nd
     draws = [capability.draws(random.Random(f"lengths/{capability.name}")) for capability in get_suite(config.suite)]
     prompts = [prompt for drawn in draws for prompt in islice(drawn, _DRAWS)]
     texts, references = [p.text for p in prompts], [p.reference for p in prompts]
-    pairs = (
-        encoder.pairs(texts, references)
-        if encoder
-        else [(p[::3], r[::3]) for p, r in zip(texts, references, strict=True)]
-    )
-    return np.array([len(prompt) for prompt, _ in pairs]), np.array([len(reference) for _, reference in pairs])
+    if encoder is None:
+        pairs = [(p[::3], r[::3]) for p, r in zip(texts, references, strict=True)]
+    else:
+        pairs = encoder.pairs(texts, references)
+    # The completions of a file without answers are the teacher's, of unknown length.
+    of_references = [len(ids) if text else _LARGE_COMPLETION for text, (_, ids) in zip(references, pairs, strict=True)]
+    return np.array([len(prompt) for prompt, _ in pairs]), np.array(of_references)
 
 
 def _values(

@@ -36,6 +36,7 @@ def start_record(
     dev_profile: np.ndarray | None,
     teacher: TeacherScores | None,
     samples: Sequence[tuple[Prompt, str]],
+    overlong: Mapping[str, int],
 ) -> dict[str, Any]:
     """``start.json``: the student before the run."""
     return RunStart(
@@ -58,6 +59,7 @@ def start_record(
             | ({"teacher": teacher.answers[prompt.text]} if teacher else {})
             for prompt, answer in samples
         ),
+        overlong=dict(overlong) or None,
     ).to_json()
 
 

@@ -117,7 +117,7 @@ def _run(
         exam = _start_exam(env, profile)
         start = start_record(
             config, env.card, env.suite, profile, exam, distillation.dev_profile(), distillation.teacher_scores,
-            distillation.samples(),
+            distillation.samples(), distillation.overlong,
         )  # fmt: skip
         files.write_json(directory.start, start)
         # From here on there is always a checkpoint: recorded steps without one are an error.

@@ -108,10 +108,10 @@ def exam(
         batch_size: prompts decoded together; halved on out-of-memory.
 
     Returns:
-        By capability, the share in [0, 1] of prompts whose greedily decoded final answer the verifier accepts; and
-        the number of tokens generated.
+        By capability, the share in [0, 1] of prompts whose greedily decoded final answer the verifier accepts, or the
+        likelihood of the references per token where there are no answers to compare with; and the number of tokens generated.
     """
-    prompts = [p for c in suite for p in held_out(c, split, per_capability, seed)]
+    prompts = [p for c in suite if c.graded for p in held_out(c, split, per_capability, seed)]
     prompts.sort(key=lambda p: len(p.text))
     correct = dict.fromkeys(suite.names, 0)
     generated = 0
@@ -121,7 +121,12 @@ def exam(
         for prompt, ids in zip(group, completions, strict=True):
             correct[prompt.capability] += suite[prompt.capability].verify(prompt, encoder.text(ids))
             generated += len(ids)
-    return {name: count / per_capability for name, count in correct.items()}, generated
+    scores = {name: count / per_capability for name, count in correct.items()}
+    others = Suite(suite.name, tuple(c for c in suite if not c.graded))
+    if len(others):
+        probes = ProbeSet.build(others, encoder, split, per_capability, seed=seed)
+        scores |= dict(zip(others.names, probe_profile(model, probes, per_token=True), strict=True))
+    return scores, generated
 
 
 def answer(model: PreTrainedModel, encoder: Encoder, texts: Sequence[str], max_new_tokens: int) -> list[list[int]]:

@@ -17,7 +17,8 @@ class TeacherScores:
     """Scores of a teacher.
 
     Attributes:
-        exam: (|C|,) exact match on the exam, in [0, 1].
+        exam: (|C|,) exact match on the exam, in [0, 1]; without answers to compare with, the likelihood of the references
+            per token.
         profile: (|C|,) score of the probes, measured as the student's, in [0, 1]; None where the teacher gives no
             probabilities of references.
         tokens: completion tokens of its answers. They are not part of B.
@@ -30,22 +31,29 @@ class TeacherScores:
     answers: dict[str, str]
 
 
-def evaluate_teacher(cache: TeacherCache, suite: Suite, config: EvalConfig) -> TeacherScores:
-    """Scores of a cache's teacher; the cache keeps its answers, so that further runs don't ask again."""
+def evaluate_teacher(cache: TeacherCache, suite: Suite, config: EvalConfig) -> TeacherScores | None:
+    """Scores of a cache's teacher; the cache keeps its answers, so that further runs don't ask again.
+
+    None where capabilities have no answers to compare with, and the teacher gives no probabilities of references.
+    """
+    if not all(capability.graded for capability in suite) and not isinstance(cache.teacher, ScoringTeacher):
+        return None
     exam, tokens, answers = _exact_match(cache, suite, config.exam_split, config.exam, config.eval_batch_size)
     profile = None
     if config.score == "exact-match":
         profile, more, _ = _exact_match(cache, suite, "probes", config.probes, config.eval_batch_size)
         tokens += more
     elif isinstance(cache.teacher, ScoringTeacher):
-        profile = _likelihood(cache.teacher, suite, config.probes, per_token=config.score == "token-likelihood")
+        per_token = config.score == "token-likelihood"
+        profile = _likelihood(cache.teacher, suite, "probes", config.probes, per_token=per_token)
     return TeacherScores(exam, profile, tokens, answers)
 
 
 def _exact_match(
     cache: TeacherCache, suite: Suite, split: Split, per_capability: int, block: int
 ) -> tuple[np.ndarray, int, dict[str, str]]:
-    """(|C|,) share of right answers on a split, tokens of all answers, and prompt -> answer."""
+    """(|C|,) scores on a split as of :func:`read_env.distillation.student.evaluation.exam`, tokens of all answers, and
+    prompt -> answer."""
     prompts = [prompt for capability in suite for prompt in held_out(capability, split, per_capability)]
     prompts.sort(key=lambda prompt: len(prompt.text))  # less padding
     texts = [prompt.text for prompt in prompts]
@@ -55,12 +63,17 @@ def _exact_match(
     for prompt, answer in zip(prompts, answers, strict=True):
         right[prompt.capability] += suite[prompt.capability].verify(prompt, answer)
     scores = np.array([right[name] / per_capability for name in suite.names])
+    graded = np.array([capability.graded for capability in suite])
+    if not graded.all() and isinstance(cache.teacher, ScoringTeacher):
+        scores = np.where(graded, scores, _likelihood(cache.teacher, suite, split, per_capability, per_token=True))
     return scores, sum(map(len, found)), dict(zip(texts, answers, strict=True))
 
 
-def _likelihood(teacher: ScoringTeacher, suite: Suite, per_capability: int, *, per_token: bool) -> np.ndarray:
-    """(|C|,) mean likelihood of the references of the probes."""
-    prompts = [prompt for capability in suite for prompt in held_out(capability, "probes", per_capability)]
+def _likelihood(
+    teacher: ScoringTeacher, suite: Suite, split: Split, per_capability: int, *, per_token: bool
+) -> np.ndarray:
+    """(|C|,) mean likelihood of the references of a split."""
+    prompts = [prompt for capability in suite for prompt in held_out(capability, split, per_capability)]
     texts, references = [prompt.text for prompt in prompts], [prompt.reference for prompt in prompts]
     scored = teacher.score(texts, [ids for _, ids in teacher.encoder.pairs(texts, references)])
     log_probs = [one.teacher_log_probs.double() for one in scored if one.teacher_log_probs is not None]
