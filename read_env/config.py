@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -38,7 +38,8 @@ else:
 #: Default of the fields that depend on the models; ``read_env.distillation.defaults.resolve`` replaces it by a value.
 AUTO: Any = "auto"
 if TYPE_CHECKING:  # whatever reads a configuration gets a resolved one
-    AutoInt, AutoFloat = int, float
+    AutoInt: TypeAlias = int
+    AutoFloat: TypeAlias = float
 else:
     AutoInt = Annotated[int, Field(gt=0)] | Literal["auto"]
     AutoFloat = Annotated[float, Field(gt=0)] | Literal["auto"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,9 @@ def _lengths(config: Config, encoder: Encoder | None) -> tuple[np.ndarray, np.nd
     prompts = [prompt for drawn in draws for prompt in islice(drawn, _DRAWS)]
     texts, references = [p.text for p in prompts], [p.reference for p in prompts]
     if encoder is None:
-        pairs = [(p[::3], r[::3]) for p, r in zip(texts, references, strict=True)]
+        pairs: Sequence[tuple[Sequence[Any], Sequence[Any]]] = [
+            (p[::3], r[::3]) for p, r in zip(texts, references, strict=True)
+        ]
     else:
         pairs = encoder.pairs(texts, references)
     # The completions of a file without answers are the teacher's, of unknown length.

@@ -114,9 +114,8 @@ def _run(
 
     if saved is None:
         profile = info["profile"]
-        exam = _start_exam(env, profile)
         start = start_record(
-            config, env.card, env.suite, profile, exam, distillation.dev_profile(), distillation.teacher_scores,
+            config, env.card, env.suite, profile, _start_exam(env, profile), distillation.dev_profile(), distillation.teacher_scores,
             distillation.samples(), distillation.overlong,
         )  # fmt: skip
         files.write_json(directory.start, start)

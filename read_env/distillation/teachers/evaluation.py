@@ -52,8 +52,7 @@ def evaluate_teacher(cache: TeacherCache, suite: Suite, config: EvalConfig) -> T
 def _exact_match(
     cache: TeacherCache, suite: Suite, split: Split, per_capability: int, block: int
 ) -> tuple[np.ndarray, int, dict[str, str]]:
-    """(|C|,) scores on a split as of :func:`read_env.distillation.student.evaluation.exam`, tokens of all answers, and
-    prompt -> answer."""
+    """(|C|,) scores on a split, as the student's exam has them; tokens of all answers; and prompt -> answer."""
     prompts = [prompt for capability in suite for prompt in held_out(capability, split, per_capability)]
     prompts.sort(key=lambda prompt: len(prompt.text))  # less padding
     texts = [prompt.text for prompt in prompts]
