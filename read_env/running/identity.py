@@ -137,7 +137,7 @@ def model_content(reference: str, config: Config) -> str:
     source = find_model(reference.removeprefix("vllm:"))
     path = Path(source.location) / source.gguf
     if path.exists():
-        return content_digest(path, config.cache.digests)
+        return content_digest(path, config.cache.digests, code=config.models.trust_remote_code)
     return _on_the_hub(source, config.models.trust_remote_code)
 
 
