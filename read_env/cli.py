@@ -26,7 +26,8 @@ import tyro
 
 from read_env.config import Config, load_preset, make_config
 from read_env.deprecated import rename_arguments
-from read_env.errors import ReadEnvError
+from read_env.errors import ReadEnvError, describe_os_error
+from read_env.output import forgiving_output
 from read_env.running.agents import AgentSpec
 from read_env.running.requests import (
     ComparisonRequest,
@@ -126,8 +127,7 @@ def _run(request: RunRequest, typed: str) -> int:
 
 
 def _train(request: TrainingRequest, typed: str) -> int:
-    from rich.console import Console
-
+    from read_env.running.display import StderrConsole
     from read_env.running.training import train
 
     agent, tasks = request.agent, request.tasks or (request.config.task,)
@@ -135,7 +135,7 @@ def _train(request: TrainingRequest, typed: str) -> int:
     request = replace(request, config=config, tasks=tasks)
     directory = request.directory
     _check(config, [], tasks)
-    result = train(request, Console(stderr=True))
+    result = train(request, StderrConsole())
     if result.already_finished:
         print(f"{directory} was finished already; --overwrite trains again")
     rows: Rows = [
@@ -234,6 +234,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0; 1 if some of many runs failed, ``check`` found something missing or ``check-contamination`` found an
         overlap; 2 for a mistake; 130 after Ctrl-C.
     """
+    with forgiving_output():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     try:
         with _plain_warnings():
             arguments = rename_arguments(sys.argv[1:] if arguments is None else arguments)
@@ -254,6 +259,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(execute(request, shlex.join(["read-env", *arguments])))
     except ReadEnvError as error:
         print(f"read-env: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"read-env: {describe_os_error(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nread-env: interrupted; the same command resumes after the last finished step", file=sys.stderr)
@@ -321,8 +329,8 @@ def _write_report(directory: Path, typed: str, reference: str = "task-static") -
         raise ReadEnvError(f"{directory} holds no run, comparison, transfer matrix or training")
     if typed:
         path = directory / "commands.txt"
-        known = path.read_text().splitlines() if path.exists() else []
-        files.write_atomic(path, "".join(f"{line}\n" for line in dict.fromkeys([*known, typed])).encode())
+        known = files.read_text(path).splitlines() if path.exists() else []
+        files.write_text(path, "".join(f"{line}\n" for line in dict.fromkeys([*known, typed])))
     kind = files.read_json(identity).get("kind", "")
     if kind == "comparison":
         return reporting.comparison_report(directory, reference=reference)

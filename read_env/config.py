@@ -385,7 +385,7 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Config
         except (OSError, UnicodeDecodeError) as error:
             raise ReadEnvError(f"preset {name!r} can't be read as UTF-8 text: {error}") from None
     elif name in preset_names():
-        text = (resources.files("read_env") / "presets" / f"{name}.toml").read_text()
+        text = (resources.files("read_env") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
     else:
         raise unknown("preset", name, preset_names())
     try:

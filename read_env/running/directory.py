@@ -84,6 +84,13 @@ class RecordDirectory:
         """
         if self.path.exists() and not self.path.is_dir():
             raise ReadEnvError(f"{self.path} is a file; name a directory (--out)")
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError:
+            shown = str(self.path).encode("utf-8", "backslashreplace").decode()
+            raise ReadEnvError(
+                f"{shown} is not UTF-8, and tokenizers can't be saved there; choose another directory (--out)"
+            ) from None
         self.path.mkdir(parents=True, exist_ok=True)
         self._acquire()
         try:

@@ -56,7 +56,7 @@ def _presets(_: str) -> list[tuple[str, str]]:
 
     rows = []
     for name in preset_names():
-        first = (resources.files("read_env") / "presets" / f"{name}.toml").read_text().partition("\n")[0]
+        first = (resources.files("read_env") / "presets" / f"{name}.toml").read_text(encoding="utf-8").partition("\n")[0]
         rows.append((name, first.removeprefix("#").strip() if first.startswith("#") else ""))
     return [*rows, ("PATH.toml", "custom preset")]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from read_env import files
 from read_env.agents.interaction import transitions
 from read_env.errors import ReadEnvError
 from read_env.running.agents import AgentDriver, build_agent
-from read_env.running.callbacks import Callback
+from read_env.running.callbacks import Callback, Onlookers
 from read_env.running.directory import RunDirectory
 from read_env.running.identity import RunIdentity
 from read_env.running.records import start_record, step_record, summary_record
@@ -69,7 +70,7 @@ def run(
     Args:
         request: the run.
         env: a loaded environment to reuse; its models must be those of ``request.config``. None: a new one.
-        callbacks: called at the start, after every step and at the end.
+        callbacks: called at the start, after every step and at the end. One that raises is let go, with a warning.
         checkpoint_share: largest share of the time that checkpoints may take.
 
     Raises:
@@ -82,18 +83,19 @@ def run(
             files.remove(directory.checkpoint.parent)  # a kill after the summary was written may have left it
             return RunResult(directory.path, files.read_json(directory.summary), already_finished=True)
         files.remove(directory.error)
+        onlookers = Onlookers(callbacks)
         try:
-            return _run(request, directory, env or make_env(request.config), callbacks, checkpoint_share)
+            return _run(request, directory, env or make_env(request.config), onlookers, checkpoint_share)
         except Exception:
-            files.write_atomic(directory.error, traceback.format_exc().encode())
+            with suppress(OSError):  # a full disk, which may be the error itself
+                files.write_atomic(directory.error, traceback.format_exc().encode(errors="backslashreplace"))
             raise
         finally:
-            for callback in callbacks:
-                callback.close()
+            onlookers.call("close")
 
 
 def _run(
-    request: RunRequest, directory: RunDirectory, env: DistillationEnv, callbacks: Sequence[Callback], share: float
+    request: RunRequest, directory: RunDirectory, env: DistillationEnv, onlookers: Onlookers, share: float
 ) -> RunResult:
     config, agent = request.config, request.agent
     saved = directory.load_checkpoint(expected=directory.begun)
@@ -123,8 +125,7 @@ def _run(
             driver.load_state_dict(saved["agent"])
             observation, terminated = from_tensors(saved["observation"]), bool(saved["terminated"])
     resumed_after = None if saved is None else len(steps)
-    for callback in callbacks:
-        callback.on_run_start(start, steps)
+    onlookers.call("on_run_start", start, steps)
 
     loop = transitions(driver, env, observation=observation, first=not steps, deterministic=True)
     while not terminated:
@@ -136,8 +137,7 @@ def _run(
         record = step_record(transition.info, transition.reward, env.last_report, driver.scalars(), exam)
         files.append_line(directory.steps, record)
         steps.append(record)
-        for callback in callbacks:
-            callback.on_step(record)
+        onlookers.call("on_step", record)
         if terminated or directory.checkpoint_due(share):
             directory.save_checkpoint(state)
 
@@ -154,8 +154,7 @@ def _run(
     files.write_json(directory.summary, summary)
     # Student and optimizer state are large, and a finished run is not resumed.
     files.remove(directory.checkpoint.parent)
-    for callback in callbacks:
-        callback.on_run_end(summary)
+    onlookers.call("on_run_end", summary)
     return RunResult(directory.path, summary, resumed_after)
 
 
