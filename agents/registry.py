@@ -110,9 +110,11 @@ def load_agent(path: str | os.PathLike[str], options: Mapping[str, Any] | None =
     agent = _construct(name, capabilities, {**kept, **(options or {})}, seed)
     try:
         agent.load_state_dict(state)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except ReadEnvError as error:
+        raise ReadEnvError(f"{path}: {error}") from error
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError, RuntimeError) as error:
         raise ReadEnvError(
-            f"{path} is damaged: no state of agent {name!r} ({type(error).__name__}: {error})"
+            f"{path} is damaged, or the options are not those that it was saved with: no state of agent {name!r} ({type(error).__name__}: {error})"
         ) from error
     return agent
 

@@ -99,7 +99,10 @@ class ReadBandit(Bandit):
         score, choice, shown = best(self.candidates(view))
         for _ in range(self.settings.refinements):
             # The candidates' own shifts, then a finer one.
-            better, row, parts = best(perturbations(choice, (*self.settings.shifts, 0.03)))
+            rows = perturbations(choice, (*self.settings.shifts, 0.03))
+            if not len(rows):  # one capability: nothing to move it to
+                break
+            better, row, parts = best(rows)
             if better <= score:
                 break
             score, choice, shown = better, row, parts

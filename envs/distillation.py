@@ -43,9 +43,9 @@ class DistillationEnv(gym.Env):
     ## Action Space
 
     `Box(0, 1, (|C|,), float32)`: the allocation w_t, weights in the suite's order. They are scaled
-    to sum to 1, so only their ratios matter. Weights above 1 are accepted. Weights that are
-    negative, not finite, all zero or not |C| in number raise a `ValueError` that shows them, and
-    change nothing.
+    to sum to 1, so only their ratios matter. All zeros, which a Gaussian policy clipped to the box
+    can give, mean the uniform allocation. Weights above 1 are accepted. Weights that are negative,
+    not finite or not |C| in number raise a `ValueError` that shows them, and change nothing.
 
     | Num | Action | Min | Max |
     |-----|--------|-----|-----|
@@ -120,8 +120,11 @@ class DistillationEnv(gym.Env):
     ## Arguments
 
     ```python
-    gym.make("ReadEnv/Distillation-v0", task="math", overrides={"budget": {"total_tokens": 60_000}})
+    gym.make("read_env:ReadEnv/Distillation-v0", task="math", overrides={"budget": {"total_tokens": 60_000}})
     ```
+
+    The prefix `read_env:` imports the package, which registers the environment; after
+    `import read_env` it can be left out.
 
     - `preset="micro"`: configuration, by name or as a `.toml` file.
     - `task=None`: task card, by name or as a `.toml` file; the preset's task if neither this nor `tasks` is given.

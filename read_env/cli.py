@@ -181,12 +181,32 @@ def _transfer(request: TransferRequest, typed: str) -> int:
 def _check_configuration(request: CheckRequest, typed: str) -> int:
     from read_env.running.check import check
 
-    rows, ready = check(_plain(request.config))
+    config, note = _with_fitting_task(_plain(request.config))
+    rows, ready = check(config)
+    rows = [*note, *rows]
     refused = [text for name, text in rows if name == "refused"]
     _table([row for row in rows if row[0] != "refused"])
     for problem in refused:
         print(f"read-env: {problem}", file=sys.stderr)
     return 2 if refused else 0 if ready else 1
+
+
+def _with_fitting_task(config: Config) -> tuple[Config, Rows]:
+    """Configuration whose task fits the suite, and a row about a preset's task that doesn't."""
+    from read_env.capabilities import get_suite
+    from read_env.tasks import load_task
+
+    if config.task != load_preset(config.preset).task:
+        return config, []
+    with contextlib.suppress(ReadEnvError):  # a suite that can't be read is reported by the check
+        suite = get_suite(config.suite)
+        try:
+            load_task(config.task, suite)
+        except ReadEnvError:
+            first = suite.names[0]
+            note = f"{first}; the suite lacks capabilities of {config.task!r}, so a run needs --task {first} or another"
+            return config.model_copy(update={"task": first}), [("task", note)]
+    return config, []
 
 
 def _check_contamination(request: ContaminationRequest, typed: str) -> int:
@@ -217,7 +237,7 @@ _COMMANDS: Mapping[str, tuple[Any, type[Config] | None, Any]] = {
     "train": (TrainingRequest, TrainingConfig, _train),
     "compare": (ComparisonRequest, SharedConfig, _compare),
     "transfer-matrix": (TransferRequest, SharedConfig, _transfer),
-    "check": (CheckRequest, SharedConfig, _check_configuration),
+    "check": (CheckRequest, Config, _check_configuration),
     "check-contamination": (ContaminationRequest, None, _check_contamination),
     "report": (ReportRequest, None, _report),
     "list": (ListRequest, None, _list),

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -367,7 +367,7 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Config
     """Configuration of a preset, with nested overrides merged in before validation.
 
     Args:
-        name: a shipped preset or the path of a ``.toml`` file.
+        name: a shipped preset or the path of a ``.toml`` file. Paths in the file are relative to it.
         overrides: nested field values.
 
     Raises:
@@ -392,8 +392,59 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Config
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ReadEnvError(f"preset {name!r} is not valid TOML: {error}") from None
-    merged = _merge(rename_fields(values), rename_fields(overrides or {}))
+    values, changes = rename_fields(values), rename_fields(overrides or {})
+    if name.endswith(".toml"):
+        values = _relative_to(path.parent, values, changes)
+    merged = _merge(values, changes)
     return make_config({**merged, "preset": name}, f"preset {name!r}")
+
+
+def _relative_to(folder: Path, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a preset's file with their relative paths joined to its folder; fields in ``changes`` are left alone."""
+
+    def joined(path: str) -> str:
+        inside = Path(path).expanduser()
+        if inside.is_absolute() or folder == Path():
+            return path
+        if inside.exists() and not (folder / inside).exists():
+            warnings.warn(
+                f"{path} is relative to {folder}, the folder of the file that names it, and is not there; the one in the "
+                f"working directory is used, which will be an error in the next release",
+                FutureWarning,
+                stacklevel=2,
+            )
+            return path
+        return str(folder / inside)
+
+    def in_suite(part: str) -> str:
+        name, equals, path = part.partition("=")
+        return f"{name}={joined(path.strip())}" if equals else part
+
+    is_path: dict[str, Callable[[str], bool]] = {
+        "task": lambda text: text.endswith(".toml") or os.sep in text,
+        "agent": lambda text: ":" not in text and (os.sep in text or text.endswith(".zip")),
+        "teacher": lambda text: text.startswith(("./", "../")),
+        "student": lambda text: text.startswith(("./", "../")),
+        "directory": lambda text: text not in ("", "none"),
+    }
+
+    def resolved(section: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+        found = dict(section)
+        for key, value in section.items():
+            if isinstance(value, Mapping):
+                found[key] = resolved(value, inner if isinstance(inner := changed.get(key, {}), Mapping) else {})
+            elif key in changed:
+                continue
+            elif key == "decontamination_files" and isinstance(value, list):
+                found[key] = [joined(one) if isinstance(one, str) else one for one in value]
+            elif key == "suite" and isinstance(value, str):
+                found[key] = ",".join(map(in_suite, value.split(",")))
+            elif isinstance(value, str) and key in is_path and is_path[key](value.removeprefix("vllm:")):
+                before = "vllm:" if value.startswith("vllm:") else ""
+                found[key] = before + joined(value.removeprefix("vllm:"))
+        return found
+
+    return resolved(values, changes)
 
 
 def make_config(values: Mapping[str, Any], source: str) -> Config:

@@ -64,9 +64,9 @@ def test_a_finished_run_is_not_run_again(request_for: Make) -> None:
 def test_another_configuration_is_refused_naming_the_fields(request_for: Make) -> None:
     first = play(request_for("uniform"))
     before = contents(first.directory)
-    with pytest.raises(ReadEnvError, match=r"seed: 0 here, 3 there") as refused:
+    with pytest.raises(ReadEnvError, match=r"seed: 0 in the folder, 3 in this command") as refused:
         play(request_for("task-static", seed=3))
-    assert "agent: 'uniform' here, 'task-static' there" in str(refused.value)
+    assert "agent: 'uniform' in the folder, 'task-static' in this command" in str(refused.value)
     assert "--overwrite" in str(refused.value)
     assert contents(first.directory) == before
     assert play(request_for("task-static", seed=3, overwrite=True)).summary["seed"] == 3

@@ -133,7 +133,7 @@ def test_training_episodes_are_not_those_of_runs(small: Config, tmp_path: Path) 
 
 def test_a_training_of_other_tasks_or_steps_is_refused(small: Config, tmp_path: Path) -> None:
     play(request_of(small, "uniform", tmp_path / "training"))
-    with pytest.raises(ReadEnvError, match="steps: 20 here, 21 there"):
+    with pytest.raises(ReadEnvError, match="steps: 20 in the folder, 21 in this command"):
         play(request_of(small, "uniform", tmp_path / "training", steps=21))
     with pytest.raises(ReadEnvError, match="steps must be above 0"):
         play(request_of(small, "uniform", tmp_path / "other", steps=0))
