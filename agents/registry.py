@@ -62,7 +62,7 @@ def make_agent(
     """Make an untrained agent by name, or load a saved one.
 
     Args:
-        name: one of ``agent_names()``, ``module:Class``, or the path of a saved agent.
+        name: one of ``agent_names()``, ``module:Class``, or the path of a saved agent or of a zip of SB3.
         capabilities: names of the suite, in order. Not needed if ``env`` is given.
         options: options of the agent; for a saved agent, options to change.
         seed: seed of the agent's generator; a saved agent keeps its own.
@@ -81,6 +81,10 @@ def make_agent(
             raise ReadEnvError("make_agent needs the suite's capabilities: give capabilities= or env=")
         capabilities = env.unwrapped.suite.names  # type: ignore[attr-defined]
     if name not in BUILT_IN and Path(name).is_file():
+        from read_env.agents.sb3_zip import Sb3Zip, is_sb3_zip
+
+        if is_sb3_zip(Path(name)):
+            return Sb3Zip(Path(name), capabilities, options or {}, seed)
         agent = load_agent(name, options)
         if agent.capabilities != tuple(capabilities):
             raise ReadEnvError(
