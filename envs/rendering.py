@@ -46,10 +46,13 @@ def render_episode(
         f"task {card.name}   ·   step {len(trace) - 1}   ·   {now.spent:,} of {total:,} completion tokens   ·   "
         f"utility {now.utility:.3f} ({now.utility - start.utility:+.3f}, {card.utility_form.replace('_', ' ')})"
     )
-    scores = {"requirement": requirement, "before": start.profile, "after": now.profile}
-    style.dumbbells(axes["profile"], pd.DataFrame(scores, index=list(names)))
+    scores = pd.concat(
+        pd.DataFrame({"path": "", "capability": names, "requirement": requirement, "probe": point.profile})
+        for point in (start, now)
+    )
+    handles = style.before_after(axes["profile"], scores, "probe", style.AFTER)
     axes["profile"].set(title="Capability profile", xlabel="probe score")
-    axes["profile"].legend(handles=style.dumbbell_handles("now"), loc="lower right")
+    axes["profile"].legend(handles=handles, loc="lower right")
     shares = pd.DataFrame([point.allocation for point in trace[1:]], columns=list(names))
     if len(shares):
         style.stacked_allocation(axes["allocation"], np.array([point.spent for point in trace]), shares, total)

@@ -182,8 +182,11 @@ def _check_configuration(request: CheckRequest, typed: str) -> int:
     from read_env.running.check import check
 
     rows, ready = check(_plain(request.config))
-    _table(rows)
-    return 0 if ready else 1
+    refused = [text for name, text in rows if name == "refused"]
+    _table([row for row in rows if row[0] != "refused"])
+    for problem in refused:
+        print(f"read-env: {problem}", file=sys.stderr)
+    return 2 if refused else 0 if ready else 1
 
 
 def _check_contamination(request: ContaminationRequest, typed: str) -> int:

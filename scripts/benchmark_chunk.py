@@ -134,36 +134,26 @@ def measure_bandits(steps: int) -> tuple[list[str], float]:
 
 
 def _random_observation(rng, size: int, budget: float, action=None) -> dict[str, np.ndarray]:
-    return {
-        "requirement": rng.dirichlet(np.ones(size)).astype(np.float32),
-        "profile": rng.uniform(0.1, 0.9, size).astype(np.float32),
-        "budget": np.array([budget], dtype=np.float32),
-        "last_allocation": np.zeros(size, np.float32) if action is None else np.asarray(action, np.float32),
-        "last_gain": rng.normal(0, 0.02, size).astype(np.float32),
-    }
+    from read_env.agents.observation import KEYS
+
+    last, gain = np.zeros(size) if action is None else action, rng.normal(0, 0.02, size)
+    values = (rng.dirichlet(np.ones(size)), rng.uniform(0.1, 0.9, size), [budget], last, gain)
+    return {key: np.asarray(value, np.float32) for key, value in zip(KEYS, values, strict=True)}
 
 
 def measure_import() -> float:
     """Median seconds of ``import read_env`` in a fresh interpreter, beyond an empty one."""
     code = "import time; t = time.perf_counter(); import read_env; print(time.perf_counter() - t)"
-    runs = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-        for _ in range(5)
-    ]
-    return statistics.median(runs)
+    command = [sys.executable, "-c", code]
+    return statistics.median(float(subprocess.check_output(command, text=True)) for _ in range(5))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="micro")
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument(
-        "--step-tokens",
-        type=int,
-        nargs="*",
-        default=[4_000, 6_000, 10_000],
-        help="completion tokens per step; three sizes at least give a projection",
-    )
+    sizes = "completion tokens per step; three sizes at least give a projection"
+    parser.add_argument("--step-tokens", type=int, nargs="*", default=[4_000, 6_000, 10_000], help=sizes)
     parser.add_argument("--out", type=Path, help="also write the tables here")
     args = parser.parse_args()
 

@@ -28,11 +28,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 import trl
-from throughput_engines import batching, held_out_loss, run, scored, train_theirs_in_order
-from throughput_memory import added_memory
+from throughput_engines import batching, held_out_loss, run, scored, train_theirs
 from throughput_page import Measured, merge, section
 from throughput_pairs import PRESETS, SHAPES, TOKENS, Pair, Work, load_pair, prepare
-from throughput_variants import COLD, SHUFFLED, VARIANTS, Run
+from throughput_variants import COLD, SHUFFLED, VARIANTS, Run, added_memory
 
 #: Number of updates on the same batches that are compared.
 CHECKED_UPDATES = 3
@@ -68,12 +67,8 @@ class Check:
 
 def same_batches(pair: Pair, work: Work) -> Check:
     """Both engines on the first batches, in order, with as much as possible of the teacher's distribution."""
-    size, student, top_k, vocabulary = (
-        batching(pair, work),
-        pair.student,
-        pair.teacher.top_k,
-        pair.teacher.encoder.vocabulary,
-    )
+    size, student = batching(pair, work), pair.student
+    top_k, vocabulary = pair.teacher.top_k, pair.teacher.encoder.vocabulary
     a_step = size.sequences * size.passes
     if work.trained < CHECKED_UPDATES * a_step:
         sys.exit(f"{work.trained} examples: the check needs {CHECKED_UPDATES * a_step}; choose a larger --tokens")
@@ -84,7 +79,8 @@ def same_batches(pair: Pair, work: Work) -> Check:
     ours = [student.update(batch).loss for batch in batches]
     pair.teacher.top_k = top_k
     mine = _weights(student.model)
-    pieces = train_theirs_in_order(pair, work, CHECKED_UPDATES).losses
+    student.reset()
+    pieces = train_theirs(pair, work, "sequential", CHECKED_UPDATES).losses
     theirs = [sum(pieces[i * size.passes : (i + 1) * size.passes]) for i in range(CHECKED_UPDATES)]
     losses = list(zip(ours, theirs, strict=True))
     dense = vocabulary <= CHECKED_K
@@ -162,16 +158,8 @@ def main() -> None:
             sys.exit("the engines don't train the same: their speeds can't be compared")
         runs, losses = measure(pair, work, args.rounds)
         memory = {variant: in_own_process(variant, args, folder) for variant in VARIANTS}
-    measured = Measured(
-        shlex.join(["python", *sys.argv]),
-        settings(pair, work, runs, args.threads),
-        str(check),
-        runs,
-        losses,
-        start,
-        memory,
-    )
-    text = section(pair, work, measured)
+    command, described = shlex.join(["python", *sys.argv]), settings(pair, work, runs, args.threads)
+    text = section(pair, work, Measured(command, described, str(check), runs, losses, start, memory))
     print(text)
     if args.out:
         args.out.write_text(merge(args.out.read_text() if args.out.exists() else "", text))

@@ -10,14 +10,13 @@ tasks, on other seeds (runs/gap/search, shared with allocation_gap.py).
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 from pathlib import Path
 
 import numpy as np
+from common import parser_of, publish
 from fixed_allocations import SEARCH_SEEDS, SETTINGS, Search, search
-from pages import publish
 from rich.console import Console
 
 from read_env import files
@@ -95,9 +94,7 @@ def agents_of(trained: dict[str, Path], searched: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("runs/comparison"))
+    parser = parser_of(__doc__, "runs/comparison")
     parser.add_argument("--search-out", type=Path, default=Path("runs/gap/search"))
     parser.add_argument("--controls-only", action="store_true", help="stop after the agents that learn nothing")
     args = parser.parse_args()
@@ -105,9 +102,8 @@ def main() -> None:
     config = load_preset("micro", SETTINGS)
 
     def comparison(agents: dict[str, str], seeds: tuple[int, ...], changes: Config, directory: Path) -> Path:
-        request = ComparisonRequest(
-            changes, tuple(agents), TASKS, seeds, args.processes, directory, labels=tuple(agents.values())
-        )
+        names, labels = tuple(agents), tuple(agents.values())
+        request = ComparisonRequest(changes, names, TASKS, seeds, args.processes, directory, labels=labels)
         result = compare(request, Console())
         if result.failures:
             raise SystemExit("\n".join(f"{name}: {error}" for name, error in result.failures.items()))
@@ -129,6 +125,11 @@ def main() -> None:
 
 def publish_all(main_directory: Path, longer_directory: Path) -> Path:
     """Write the two pages."""
+    pictures, files = ["comparison.png", "exam_utility_gain.png"], ["runs.csv"]
+    report = comparison_report(longer_directory, primary=PRIMARY)
+    intro = "Made by `python scripts/comparison.py`, beside [comparison.md](comparison.md): more tokens, fewer seeds."
+    title = "The agents compared at twice the budget"
+    publish(report, "comparison_longer", title=title, intro=intro, pictures=pictures, files=files)
     report = comparison_report(main_directory, primary=PRIMARY)
     intro = (
         "Made by `python scripts/comparison.py`. Tasks, seeds, budget and primary contrasts were named before the "
@@ -137,24 +138,14 @@ def publish_all(main_directory: Path, longer_directory: Path) -> Path:
         "twice the budget, on fewer seeds: [comparison_longer.md](comparison_longer.md).\n\n"
         + why(load_comparison(main_directory))
     )
-    pictures = ["comparison.png", "exam_utility_gain.png", "utility.png"]
-    page = publish(
-        report, "comparison", title="The agents compared", intro=intro, pictures=pictures, files=["runs.csv"]
-    )
-    report = comparison_report(longer_directory, primary=PRIMARY)
-    intro = "Made by `python scripts/comparison.py`, beside [comparison.md](comparison.md): more tokens, fewer seeds."
-    publish(
-        report, "comparison_longer", title="The agents compared at twice the budget", intro=intro,
-        pictures=["comparison.png", "exam_utility_gain.png"], files=["runs.csv"],
-    )  # fmt: skip
-    return page
+    pictures.append("utility.png")
+    return publish(report, "comparison", title="The agents compared", intro=intro, pictures=pictures, files=files)
 
 
 def why(comparison: Comparison) -> str:
     """Possible gain, noise, and the agents' use of their tokens."""
-    header = [
-        "task", "task-static", "best agent", "headroom a step", "noise of a step", "steps to tell", "steps of a run",
-    ]  # fmt: skip
+    header = "task,task-static,best agent,headroom a step,noise of a step,steps to tell,steps of a run".split(",")
+    columns = "agent,first half,second half,probes − static,exam − static,moved,unneeded".split(",")
     return (
         "## What a bandit could win here\n\n"
         "Probe utility, the agents' reward, gained by task-static and by the agent that gains most on average; their "
@@ -167,10 +158,7 @@ def why(comparison: Comparison) -> str:
         "difference from task-static over the whole run, on the probes that an agent sees and on the exam that it "
         "doesn't; ½·Σ|w − r|, the share of tokens that went elsewhere than task-static's; the share that went to "
         "capabilities with r = 0.\n\n"
-        + markdown_table(
-            ["agent", "first half", "second half", "probes − static", "exam − static", "moved", "unneeded"],
-            [spending(comparison, agent) for agent in comparison.agents],
-        )
+        + markdown_table(columns, [spending(comparison, agent) for agent in comparison.agents])
     )
 
 
@@ -183,15 +171,9 @@ def headroom(comparison: Comparison, task: str) -> list[str]:
     changes = np.diff(steps.pivot(index="seed", columns="step", values="utility").to_numpy(), axis=1)
     noise = float(changes.std(axis=0, ddof=1).mean())
     a_step = (gain[best] - static) / changes.shape[1]
-    return [
-        task,
-        number(static, 3, True),
-        f"`{best}` {number(gain[best], 3, True)}",
-        number(a_step, 4, True),
-        number(noise, 4),
-        f"{16 * (noise / a_step) ** 2:,.0f}" if a_step > 0 else ABSENT,
-        str(changes.shape[1]),
-    ]
+    to_tell = f"{16 * (noise / a_step) ** 2:,.0f}" if a_step > 0 else ABSENT
+    gains = [number(static, 3, True), f"`{best}` {number(gain[best], 3, True)}", number(a_step, 4, True)]
+    return [task, *gains, number(noise, 4), to_tell, str(changes.shape[1])]
 
 
 def spending(comparison: Comparison, agent: str) -> list[str]:
@@ -207,13 +189,9 @@ def spending(comparison: Comparison, agent: str) -> list[str]:
     moved = (scores["allocation"] - scores["requirement"]).abs() / 2
     unneeded = scores["allocation"].where(scores["requirement"] == 0, 0.0)
     by_step = [part.groupby([scores["path"], scores["step"]]).sum() for part in (moved, unneeded)]
-    return [
-        f"`{agent}`",
-        number(float((middle - courses[:, 0]).mean()), 3, True),
-        number(float((courses[:, -1] - middle).mean()), 3, True),
-        *(number(value, 3, True) for value in ahead),
-        *(number(part.groupby("path").mean().mean(), 2) for part in by_step),
-    ]
+    halves = [float((middle - courses[:, 0]).mean()), float((courses[:, -1] - middle).mean())]
+    shares = [number(part.groupby("path").mean().mean(), 2) for part in by_step]
+    return [f"`{agent}`", *(number(value, 3, True) for value in (*halves, *ahead)), *shares]
 
 
 if __name__ == "__main__":

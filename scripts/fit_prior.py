@@ -43,9 +43,7 @@ def main() -> None:
     gain, loss = posterior.mean[:, :size], posterior.mean[:, size:]
     own = np.eye(size, dtype=bool)
     parts = {"learning": gain[own], "transfer": gain[~own], "neglect": loss[own], "interference": loss[~own]}
-    rows = [
-        [name, number(float(values.mean()), 3, True), number(float(values.std()), 3)] for name, values in parts.items()
-    ]
+    rows = [[name, number(float(part.mean()), 3, True), number(float(part.std()), 3)] for name, part in parts.items()]
     rows.append(["noise of a step", number(float(posterior.noise.mean()), 3), number(float(posterior.noise.std()), 3)])
     print(f"{len(runs)} runs of seed {args.seed}; changes of probe score per {CHUNK_TOKENS:,} completion tokens\n")
     print(markdown_table(["coefficient", "mean", "s.d. over capabilities"], rows))
@@ -59,16 +57,11 @@ def main() -> None:
             profile = np.clip(profile + chunks * ((1 - profile) * up[0] + profile * down[0]), 0, 1)
         errors.append(profile - run.ended.profile)
         changes.append(run.ended.profile - run.begun.profile)
-    print(
-        "\nWhole runs, rolled out with the fitted model: root mean square error of the final score, and the s.d. of what it predicts\n"
-    )
+    print("\nWhole runs, rolled out with the fitted model: root mean square error of the final score, and the s.d. of")
+    print("what it predicts\n")
     rmse, spread = np.sqrt(np.mean(np.square(errors), axis=0)), np.std(changes, axis=0)
-    print(
-        markdown_table(
-            ["capability", "error", "s.d."],
-            [[n, number(float(e)), number(float(s))] for n, e, s in zip(names, rmse, spread, strict=True)],
-        )
-    )
+    rows = [[n, number(float(e)), number(float(s))] for n, e, s in zip(names, rmse, spread, strict=True)]
+    print(markdown_table(["capability", "error", "s.d."], rows))
 
 
 if __name__ == "__main__":

@@ -10,21 +10,17 @@ than most allocations differ.
 from __future__ import annotations
 
 import itertools
-import shutil
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
+from common import exam_of, run_all
 
 from read_env.capabilities import Suite, get_suite
 from read_env.config import Config
-from read_env.reporting import load_run
-from read_env.running.comparison import run_many
 from read_env.running.requests import RunRequest
-from read_env.running.runner import make_env
 from read_env.tasks import TaskCard, load_task, task_names
 
 #: Budget of all runs of this search and of what is compared with it.
@@ -114,16 +110,6 @@ def requests(space: dict[str, np.ndarray], seeds: list[int], config: Config, dir
     return found
 
 
-def run_all(title: str, runs: dict[str, RunRequest], processes: int) -> None:
-    """Make the missing runs; students are not kept."""
-    failures = run_many(title, runs, processes, Console(), make_env)
-    for run in runs.values():
-        shutil.rmtree(run.directory / "student", ignore_errors=True)
-        shutil.rmtree(run.directory / "tensorboard", ignore_errors=True)
-    if failures:
-        raise SystemExit("\n".join(f"{name}: {error}" for name, error in failures.items()))
-
-
 @dataclass(frozen=True)
 class Surface:
     """Final scores as a smooth function of the allocation, pooled over all runs of a search.
@@ -200,19 +186,14 @@ def search(config: Config, seeds: list[int], directory: Path, processes: int) ->
     tasks = [load_task(name, suite) for name in task_names()]
     space = search_space(tasks, suite)
     first, *others = seeds
-    runs = requests(space, [first], config, directory)
-    run_all("searching fixed allocations", runs, processes)
-
-    exams = {name: load_run(run.directory).ended.exam for name, run in runs.items()}
+    runs = run_all("searching fixed allocations", requests(space, [first], config, directory), processes)
+    exams = {name: exam_of(run) for name, run in runs.items()}
     left: dict[str, None] = {}
     for task in tasks:
         ranked = sorted(space, key=lambda label: -task.utility(exams[f"{label}__seed{first}"], suite))
         left |= dict.fromkeys([*ranked[:FINALISTS], f"task-{task.name}"])
     finals = requests({label: space[label] for label in left}, others, config, directory)
-    run_all("searching among the finalists", finals, processes)
-
-    for name, run in finals.items():
-        exams[name] = load_run(run.directory).ended.exam
+    exams |= {name: exam_of(run) for name, run in run_all("searching the finalists", finals, processes).items()}
     labels, at = zip(*(name.rsplit("__seed", 1) for name in exams), strict=True)
     fitted = Surface.fit(np.array([space[label] for label in labels]), np.array(list(exams.values())), np.array(at))
     utilities = {

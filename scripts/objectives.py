@@ -10,22 +10,20 @@ seeds, from the same five.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pages import DOCS
+from common import exam_of, parser_of, run_all, write_page
 from rich.console import Console
 
 from read_env.capabilities import get_suite
 from read_env.config import Config, load_preset
 from read_env.reporting.markdown import interval, markdown_table, number, p_value, plus_minus
-from read_env.reporting.runs import Run, load_run
+from read_env.reporting.runs import Run
 from read_env.reporting.statistics import holm, mean_interval, paired
 from read_env.running.comparison import run_many
 from read_env.running.requests import RunRequest
@@ -42,6 +40,7 @@ RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
 _DIVERGED = "the student update diverged"
 
 _KL = 0.05
+_MIXED = {"loss": "mixed-kl"}
 #: Label -> settings of ``distill``, from the first student. Parameters that aren't named are the defaults.
 FROM_START: dict[str, dict[str, Any]] = {
     "sft": {"loss": "sft"},
@@ -52,14 +51,9 @@ FROM_START: dict[str, dict[str, Any]] = {
     "skew-rkl": {"loss": "skew-rkl"},
     "tad": {"loss": "tad"},
     "tad, β = 0.1": {"loss": "tad", "tad_beta": 0.1},
-    "mixed, fixed at ½": {"loss": "mixed-kl"},
-    "mixed, linear to rkl": {
-        "loss": "mixed-kl",
-        "mixed_kl_schedule": "linear",
-        "mixed_kl_start": 1.0,
-        "mixed_kl_end": 0.0,
-    },
-    "mixed, greedy": {"loss": "mixed-kl", "mixed_kl_schedule": "greedy"},
+    "mixed, fixed at ½": _MIXED,
+    "mixed, linear to rkl": {**_MIXED, "mixed_kl_schedule": "linear", "mixed_kl_start": 1.0, "mixed_kl_end": 0.0},
+    "mixed, greedy": {**_MIXED, "mixed_kl_schedule": "greedy"},
     "arkd-published": {"loss": "arkd-published"},
     "arkd": {"loss": "arkd"},
     "gkd": {"loss": "gkd", "num_generations": 1, "rollout_batch_size": 32},  # as many samples a rollout as the others
@@ -72,11 +66,13 @@ FROM_HALFWAY = {name: FROM_START[name] for name in ("sft", "fkl", "gkd", "grpo",
 HALFWAY_TOKENS = 300_000
 HALFWAY_SEED = 7001
 
+#: Label -> its runs, and label -> its learning rate with what each of ``RATES`` reached.
+Runs = Mapping[str, list[Run]]
+Rates = Mapping[str, tuple[float, list[float]]]
 #: (first, second) pairs of each family, Holm-adjusted together.
 ARKD_FAMILY = [
-    ("arkd", name)
-    for name in ("arkd-published", "mixed, fixed at ½", "mixed, linear to rkl", "mixed, greedy")
-]  # fmt: skip
+    ("arkd", name) for name in ("arkd-published", *(name for name in FROM_START if name.startswith("mixed")))
+]
 RLAD_FAMILY = [("rlad", name) for name in ("fkl", "grpo", "grpo + KL")]
 
 
@@ -96,81 +92,56 @@ class Setting:
 
     def config(self, label: str, rate: float, seed: int, **settings: Any) -> Config:
         """Configuration of one run: tokens in equal parts to all capabilities."""
-        return load_preset(
-            "micro",
-            {
-                "models": {"student": self.student},
-                "budget": BUDGET,
-                "distill": {**SETTINGS, **self.variants[label], "learning_rate": rate},
-                "eval": settings,
-                "agent": "uniform",
-                "seed": seed,
-            },
-        )
+        distill = {**SETTINGS, **self.variants[label], "learning_rate": rate}
+        models = {"student": self.student}
+        own = {"agent": "uniform", "seed": seed, "models": models, "distill": distill, "eval": settings}
+        return load_preset("micro", {"budget": BUDGET, **own})
 
 
-def run_all(title: str, configs: Mapping[str, Config], directory: Path, processes: int) -> dict[str, Run]:
-    """Make the missing runs; students are not kept.
+def chosen_rates(setting: Setting, out: Path, processes: int) -> Rates:
+    """Label -> the learning rate of the best exact match on dev, and what each of ``RATES`` reached.
 
-    An objective that diverges at a learning rate has no run: it is absent from the result.
+    An objective that diverges at a learning rate reached 0.
     """
-    runs = {name: RunRequest(config, directory / name) for name, config in configs.items()}
-    failures = run_many(title, runs, processes, Console(), make_env)
-    for run in runs.values():
-        for folder in ("student", "tensorboard"):
-            shutil.rmtree(run.directory / folder, ignore_errors=True)
-    if others := {name: error for name, error in failures.items() if not error.startswith(_DIVERGED)}:
-        raise SystemExit("\n".join(f"{name}: {error}" for name, error in others.items()))
-    return {name: load_run(run.directory) for name, run in runs.items() if name not in failures}
-
-
-def chosen_rates(setting: Setting, out: Path, processes: int) -> dict[str, tuple[float, list[float]]]:
-    """Label -> the learning rate of the best exact match on dev, and what each of ``RATES`` reached."""
-    configs = {
-        _name(label, rate, seed): setting.config(label, rate, seed, exam_split="dev")
-        for seed, label in itertools.product(PILOT_SEEDS, setting.variants)
-        for rate in RATES
-    }
-    runs = run_all(f"learning rates, {setting.name}", configs, out / f"{setting.name}-pilot", processes)
+    requests = {}
+    for seed, label, rate in itertools.product(PILOT_SEEDS, setting.variants, RATES):
+        name, config = _name(label, rate, seed), setting.config(label, rate, seed, exam_split="dev")
+        requests[name] = RunRequest(config, out / f"{setting.name}-pilot" / name)
+    runs = run_all(f"learning rates, {setting.name}", requests, processes, tolerated=_DIVERGED)
     found = {}
     for label in setting.variants:
         names = [[_name(label, rate, seed) for seed in PILOT_SEEDS] for rate in RATES]
-        reached = [float(np.mean([_exam(runs[n]).mean() if n in runs else 0.0 for n in at])) for at in names]
+        reached = [float(np.mean([exam_of(runs[n]).mean() if n in runs else 0.0 for n in at])) for at in names]
         found[label] = (RATES[int(np.argmax(reached))], reached)
     return found
 
 
-def measured(setting: Setting, rates: Mapping[str, float], out: Path, processes: int) -> dict[str, list[Run]]:
+def measured(setting: Setting, rates: Mapping[str, float], out: Path, processes: int) -> Runs:
     """Label -> its runs, one for each of ``SEEDS``; fewer where it diverged."""
-    configs = {
-        _name(label, rates[label], seed): setting.config(label, rates[label], seed)
-        for seed, label in itertools.product(SEEDS, setting.variants)
-    }
-    runs = run_all(f"objectives, {setting.name}", configs, out / setting.name, processes)
-    return {
-        label: [runs[name] for seed in SEEDS if (name := _name(label, rates[label], seed)) in runs]
-        for label in setting.variants
-    }
+    requests = {}
+    for seed, label in itertools.product(SEEDS, setting.variants):
+        name = _name(label, rates[label], seed)
+        requests[name] = RunRequest(setting.config(label, rates[label], seed), out / setting.name / name)
+    runs = run_all(f"objectives, {setting.name}", requests, processes, tolerated=_DIVERGED)
+    names = {label: [_name(label, rates[label], seed) for seed in SEEDS] for label in setting.variants}
+    return {label: [runs[name] for name in own if name in runs] for label, own in names.items()}
 
 
 def halfway_student(out: Path) -> Path:
     """Student distilled with ``HALFWAY_TOKENS`` in equal parts; made once."""
     directory = out / "halfway-student"
     config = Setting("halfway-student", "embedded:micro/student", FROM_START).config("fkl", 3e-4, HALFWAY_SEED)
-    config = config.model_copy(
-        update={"budget": config.budget.model_copy(update={"total_tokens": HALFWAY_TOKENS, "step_tokens": 15_000})}
-    )
+    budget = config.budget.model_copy(update={"total_tokens": HALFWAY_TOKENS, "step_tokens": 15_000})
+    config = config.model_copy(update={"budget": budget})
     failures = run_many("a student half-way", {"halfway": RunRequest(config, directory)}, 1, Console(), make_env)
     if failures:
         raise SystemExit("\n".join(failures.values()))
     return directory / "student"
 
 
-def scores_table(
-    runs: Mapping[str, list[Run]], rates: Mapping[str, tuple[float, list[float]]], names: tuple[str, ...]
-) -> str:
+def scores_table(runs: Runs, rates: Rates, names: tuple[str, ...]) -> str:
     """A row for each objective: exams on average, difference to fkl, and by capability."""
-    reference = np.array([_exam(run).mean() for run in runs["fkl"]])
+    reference = np.array([exam_of(run).mean() for run in runs["fkl"]])
     rows = []
     for label, entries in runs.items():
         rate, _ = rates[label]
@@ -179,45 +150,35 @@ def scores_table(
             rows.append([label, f"{rate:g}{edge}", f"diverged on {len(SEEDS) - len(entries)} of {len(SEEDS)} seeds"])
             rows[-1] += [""] * (2 + len(names))
             continue
-        exams = np.array([_exam(run) for run in entries])
+        exams = np.array([exam_of(run) for run in entries])
         mean = exams.mean(axis=1)
-        against = paired(mean, reference)
-        probes = np.array([run.ended.profile.mean() for run in entries])
-        rows.append(
-            [
-                label,
-                f"{rate:g}{edge}",
-                plus_minus(mean_interval(mean)),
-                "" if label == "fkl" else interval(against.difference),
-                number(float(probes.mean())),
-                *(number(score, 2) for score in exams.mean(axis=0)),
-            ]
-        )
+        against = "" if label == "fkl" else interval(paired(mean, reference).difference)
+        probes = number(float(np.mean([run.ended.profile.mean() for run in entries])))
+        rows.append([label, f"{rate:g}{edge}", plus_minus(mean_interval(mean)), against, probes])
+        rows[-1] += [number(score, 2) for score in exams.mean(axis=0)]
     header = ["objective", "learning rate", "exam, mean", "against fkl, 95 %", "probes, mean", *names]
     return markdown_table(header, rows)
 
 
-def contrast_table(families: Mapping[str, Mapping[str, list[Run]]], pairs: list[tuple[str, str]]) -> str:
+def contrast_table(families: Mapping[str, Runs], pairs: list[tuple[str, str]]) -> str:
     """Differences of mean exams, paired by seed; all rows are one family for Holm's adjustment."""
     rows, p_values, left_out = [], [], []
     for (where, runs), (first, second) in itertools.product(families.items(), pairs):
         if diverged := [label for label in (first, second) if len(runs[label]) < len(SEEDS)]:
             left_out.append(f"{first} − {second} from {where} has no difference: {' and '.join(diverged)} diverged.")
             continue
-        a, b = (np.array([_exam(run).mean() for run in runs[label]]) for label in (first, second))
+        a, b = (np.array([exam_of(run).mean() for run in runs[label]]) for label in (first, second))
         test = paired(a, b)
         d = test.difference
         rows.append([f"{first} − {second}", where, number(d.mean, 3, True), interval(d)])
         p_values.append(test.p_t)
     header = ["contrast", "from", "difference", "95 % (paired t)", "p", "p (Holm)"]
-    body = [
-        [*row, p_value(p), p_value(float(adjusted))]
-        for row, p, adjusted in zip(rows, p_values, holm(p_values), strict=True)
-    ]
+    adjusted = zip(rows, p_values, holm(p_values), strict=True)
+    body = [[*row, p_value(p), p_value(float(both))] for row, p, both in adjusted]
     return "\n\n".join([markdown_table(header, body), *left_out])
 
 
-def courses(runs: Mapping[str, list[Run]]) -> str:
+def courses(runs: Runs) -> str:
     """Training metrics of the objectives in the first and last step, means over seeds."""
     columns = ("fkl", "rkl", "overlap", "topk_mass", "alpha", "clip_fraction", "reward")
     rows = []
@@ -231,12 +192,6 @@ def courses(runs: Mapping[str, list[Run]]) -> str:
     return markdown_table(["objective", *columns], rows)
 
 
-def _exam(run: Run) -> np.ndarray:
-    exam = run.ended.exam
-    assert exam is not None, f"{run.path} was run without an exam"
-    return exam
-
-
 def _name(label: str, rate: float, seed: int) -> str:
     """Folder of a run."""
     plain = "".join(c if c.isalnum() or c in "-." else "_" for c in label)
@@ -244,10 +199,7 @@ def _name(label: str, rate: float, seed: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("runs/objectives"))
-    args = parser.parse_args()
+    args = parser_of(__doc__, "runs/objectives").parse_args()
 
     suite = get_suite("micro")
     settings = [
@@ -259,20 +211,15 @@ def main() -> None:
         rates[setting.name] = chosen_rates(setting, args.out, args.processes)
         best = {label: rate for label, (rate, _) in rates[setting.name].items()}
         runs[setting.name] = measured(setting, best, args.out, args.processes)
-    (DOCS / "objectives.md").write_text(page(runs, rates, suite.names))
-    print((DOCS / "objectives.md").read_text())
+    write_page("objectives", page(runs, rates, suite.names))
 
 
-def page(
-    runs: Mapping[str, Mapping[str, list[Run]]], rates: Mapping[str, Mapping[str, tuple[float, list[float]]]],
-    names: tuple[str, ...],
-) -> str:  # fmt: skip
-    """Write docs/objectives.md."""
+def page(runs: Mapping[str, Runs], rates: Mapping[str, Rates], names: tuple[str, ...]) -> str:
+    """Content of docs/objectives.md."""
     start, halfway = runs["from-start"], runs["from-halfway"]
-    before = {name: _start_exam(entries["fkl"][0]).mean() for name, entries in runs.items()}
-    pilot = [
-        [label, where, *map(number, reached)] for where, found in rates.items() for label, (_, reached) in found.items()
-    ]
+    before = {name: np.asarray(entries["fkl"][0].begun.exam).mean() for name, entries in runs.items()}
+    chosen = [(label, where, reached) for where, found in rates.items() for label, (_, reached) in found.items()]
+    pilot = [[label, where, *map(number, reached)] for label, where, reached in chosen]
     both = {"the start": start, "half-way": halfway}
     return (
         f"# The objectives compared\n\nMade by `python scripts/objectives.py`: the micro world, "
@@ -301,12 +248,6 @@ def page(
         + markdown_table(["objective", "from", *(f"{rate:g}" for rate in RATES)], pilot, text_columns=2)
         + "\n"
     )
-
-
-def _start_exam(run: Run) -> np.ndarray:
-    exam = run.begun.exam
-    assert exam is not None, f"{run.path} was run without an exam"
-    return exam
 
 
 if __name__ == "__main__":

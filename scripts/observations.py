@@ -10,11 +10,8 @@ used for no setting.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
-from pages import publish
+from common import parser_of, publish
 
 from read_env.config import load_preset
 from read_env.reporting import transfer_report
@@ -28,7 +25,7 @@ from read_env.running.transfer import transfer
 TESTED_BUDGET = 20_000
 
 
-def claims(result: Transfer, measure: str) -> list[tuple[str, Estimate]]:
+def claims(result: Transfer, measure: str) -> dict[str, Estimate]:
     """Claims of the paper's Figure 1, each as a difference that is positive if the claim holds here.
 
     Differences are taken within a seed, the interval is over seeds.
@@ -42,21 +39,14 @@ def claims(result: Transfer, measure: str) -> list[tuple[str, Estimate]]:
     first, middle, last = result.budgets
     early = diagonal[0] / first
     late = (diagonal[2] - diagonal[1]) / (last - middle)
-    return [
-        (
-            f"the own capability gains more from {last:,} tokens than from {first:,}",
-            mean_interval(diagonal[2] - diagonal[0]),
-        ),
-        (
-            f"the others move further after {last:,} tokens than after {first:,} (mean size)",
-            mean_interval(size[2] - size[0]),
-        ),
-        (
-            f"marginal gain shrinks: per 10,000 tokens, the first {first:,} against {middle:,} to {last:,}",
-            mean_interval(10_000 * (early - late)),
-        ),
-        (f"the mean drop of the others grows from {first:,} to {last:,} tokens", mean_interval(drop[2] - drop[0])),
-    ]
+    shrinks = f"marginal gain shrinks: per 10,000 tokens, the first {first:,} against {middle:,} to {last:,}"
+    differences = {
+        f"the own capability gains more from {last:,} tokens than from {first:,}": diagonal[2] - diagonal[0],
+        f"the others move further after {last:,} tokens than after {first:,} (mean size)": size[2] - size[0],
+        shrinks: 10_000 * (early - late),
+        f"the mean drop of the others grows from {first:,} to {last:,} tokens": drop[2] - drop[0],
+    }
+    return {claim: mean_interval(values) for claim, values in differences.items()}
 
 
 def introduction(result: Transfer) -> str:
@@ -65,7 +55,7 @@ def introduction(result: Transfer) -> str:
     negative, positive = int(tested.survivors(-1).sum()), int(tested.survivors(+1).sum())
     rows = []
     for measure in ("exam", "probe"):
-        for claim, found in claims(result, measure):
+        for claim, found in claims(result, measure).items():
             verdict = "agrees" if found.low > 0 else "contradicts" if found.high < 0 else "open"
             rows.append([measure, claim, number(found.mean, 4, True), interval(found, 4), verdict])
     off = tested.mean[~tested.own]
@@ -87,28 +77,20 @@ def introduction(result: Transfer) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "runs/observations")
     parser.add_argument("--preset", default="micro")
     parser.add_argument("--budgets", type=int, nargs=3, default=[10_000, TESTED_BUDGET, 60_000])
     parser.add_argument("--seeds", type=int, nargs="*", default=list(range(7001, 7011)))
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("runs/observations"))
     args = parser.parse_args()
 
     # The allocation is fixed, so steps can be long; large teacher batches suit long streams.
     config = load_preset(args.preset, {"budget": {"step_tokens": 10_000}, "distill": {"teacher_batch_size": 96}})
     request = TransferRequest(config, tuple(args.budgets), tuple(args.seeds), processes=args.processes, out=args.out)
     failures = transfer(request)
-    report = transfer_report(args.out)
-    page = publish(
-        report,
-        "observations",
-        title="Two observations on the micro world",
-        intro=introduction(load_transfer(args.out)),
-        pictures=[picture.name for picture in sorted(args.out.glob("*.png"))],
-        files=["transfer.json"],
-    )
-    print(page)
+    report, intro = transfer_report(args.out), introduction(load_transfer(args.out))
+    pictures = [picture.name for picture in sorted(args.out.glob("*.png"))]
+    title = "Two observations on the micro world"
+    print(publish(report, "observations", title=title, intro=intro, pictures=pictures, files=["transfer.json"]))
     if failures:
         raise SystemExit("\n".join(f"{name}: {error}" for name, error in failures.items()))
 

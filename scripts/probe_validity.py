@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 
 import numpy as np
-from pages import DOCS
+from common import write_page
 
 from read_env.config import load_preset
 from read_env.distillation.process import Distillation
@@ -21,11 +21,8 @@ def students(
     preset: str, allocations: list[np.ndarray], total_tokens: int, step_tokens: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probe profiles and exams, both (students, |C|): S_0 and the student after every step of each allocation's run."""
-    overrides = {
-        "budget": {"total_tokens": total_tokens, "step_tokens": step_tokens},
-        "distill": {"teacher_batch_size": 96},
-    }
-    distillation = Distillation.load(load_preset(preset, overrides))
+    budget = {"total_tokens": total_tokens, "step_tokens": step_tokens}
+    distillation = Distillation.load(load_preset(preset, {"budget": budget, "distill": {"teacher_batch_size": 96}}))
     profiles, exams = [distillation.reset(seed)], [distillation.exam()]
     for offset, allocation in enumerate(allocations):
         distillation.reset(seed + offset)
@@ -77,7 +74,8 @@ def main() -> None:
     first_half = (np.arange(size) < size // 2).astype(float)
     long_run = students(args.preset, [uniform], 600_000, 25_000, args.seed)
     short_runs = students(args.preset, [uniform, first_half, 1 - first_half], 120_000, 15_000, args.seed + 10)
-    (DOCS / "probe_validity.md").write_text(
+    write_page(
+        "probe_validity",
         "# Probe score and exam\n\nMade by `python scripts/probe_validity.py`: probes of "
         f"{settings.probes} and an exam of {settings.exam} prompts per capability; Spearman's ρ over students, and the "
         "range of their exam scores: where students hardly differ, noise decides their order.\n\n"
@@ -85,9 +83,8 @@ def main() -> None:
         f"evenly.\n\n{correlation_table(names, *long_run)}\n\n"
         "## Across short runs\n\nS_0 and the students after every 15,000 of 120,000 completion tokens under three "
         "allocations: even, the suite's first half only, its second half only.\n\n"
-        f"{correlation_table(names, *short_runs)}\n"
+        f"{correlation_table(names, *short_runs)}\n",
     )
-    print((DOCS / "probe_validity.md").read_text())
 
 
 if __name__ == "__main__":

@@ -8,12 +8,10 @@ A 135 M language model answers prompts of the suite ``instruct`` and teaches its
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-from pages import DOCS
+from common import parser_of, write_page
 
 from read_env.config import load_preset
 from read_env.distillation.loading import load_student
@@ -45,19 +43,17 @@ def _surprise(profile: Sequence[float] | np.ndarray) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/smollm2"))
-    args = parser.parse_args()
+    args = parser_of(__doc__, "runs/smollm2", processes=False).parse_args()
 
     config = load_preset("smollm2", SETTINGS)
     run(RunRequest(config, args.out))
     done = load_run(args.out)
     models = config.models.model_copy(update={"student": str(args.out / "student"), "student_layers": ()})
     saved = load_student(config.model_copy(update={"models": models}))
-    needs = ", ".join(
-        f"{name} {weight:.0%}" for name, weight in zip(done.begun.suite, done.begun.requirement, strict=True) if weight
-    )
-    (DOCS / "smollm2.md").write_text(
+    requirement = zip(done.begun.suite, done.begun.requirement, strict=True)
+    needs = ", ".join(f"{name} {weight:.0%}" for name, weight in requirement if weight)
+    write_page(
+        "smollm2",
         "# A real language model on a CPU\n\nMade by `python scripts/smollm2.py`: SmolLM2-135M-Instruct teaches a copy of "
         f"itself of which {len(config.models.student_layers)} layers are left; one thread, "
         f"{config.budget.total_tokens:,} completion tokens of `{config.agent}` for the task `{done.task}` ({needs}), seed "
@@ -69,9 +65,8 @@ def main() -> None:
         f"would be {np.log(saved.encoder.vocabulary):.1f}.\n\n{healing(done)}\n\n"
         f"Exam, exact match, mean over capabilities: {_mean(done.begun.exam)} before and {_mean(done.ended.exam)} after, on "
         f"{config.eval.exam} prompts each. The student that the run saved was loaded again for this page: "
-        f"{count_parameters(saved.model) / 1e6:,.1f} M parameters.\n"
+        f"{count_parameters(saved.model) / 1e6:,.1f} M parameters.\n",
     )
-    print((DOCS / "smollm2.md").read_text())
 
 
 def _mean(exam: np.ndarray | None) -> str:

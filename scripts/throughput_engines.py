@@ -33,7 +33,7 @@ def run(variant: str, pair: Pair, work: Work) -> Run:
     pair.student.reset()
     if variant in (COLD, WARM):
         return _train_ours(pair, work, warm=variant == WARM)
-    return _train_theirs(pair, work, _SAMPLING[variant])
+    return train_theirs(pair, work, _SAMPLING[variant])
 
 
 def now() -> float:
@@ -53,46 +53,39 @@ def _train_ours(pair: Pair, work: Work, *, warm: bool) -> Run:
     for blocks in _chunks(work, pair.config.budget.step_tokens):
         examples: list[Example] = []
         if warm:
-            for index, start in blocks:
+            for index in blocks:
                 block = store.read(block_key(index))
                 assert block is not None, "written when the work was prepared"
-                examples += _examples(work, start, block)
+                examples += _examples(work, work.blocks[index].start, block)
         else:
-            examples = scored(pair, work, *_bounds(work, blocks))
+            examples = scored(pair, work, work.blocks[blocks[0]].start, work.blocks[blocks[-1]].stop)
         for group in update_groups(examples, pair.config.distill.tokens_per_update, rng):
             pair.student.update(group)
             updates += 1
     return Run(now() - started, sum(work.lengths), updates)
 
 
-def _chunks(work: Work, step_tokens: int) -> list[list[tuple[int, int]]]:
-    """(index, first example) of the blocks in each chunk of about ``step_tokens`` completion tokens."""
-    chunks: list[list[tuple[int, int]]] = [[]]
-    held = start = 0
-    for index, size in enumerate(work.blocks):
+def _chunks(work: Work, step_tokens: int) -> list[list[int]]:
+    """The blocks in each chunk of about ``step_tokens`` completion tokens."""
+    chunks: list[list[int]] = [[]]
+    held = 0
+    for index, block in enumerate(work.blocks):
         if held >= step_tokens:
             chunks.append([])
             held = 0
-        chunks[-1].append((index, start))
-        held += sum(map(len, work.token_ids[start : start + size]))
-        start += size
+        chunks[-1].append(index)
+        held += sum(len(work.token_ids[i]) for i in block)
     return chunks
-
-
-def _bounds(work: Work, blocks: list[tuple[int, int]]) -> tuple[int, int]:
-    """The first example of a chunk, and the one after its last."""
-    last, start = blocks[-1]
-    return blocks[0][1], start + work.blocks[last]
 
 
 def _updates(pair: Pair, work: Work) -> int:
     """Optimizer steps of a pass."""
+    answers = [Answer(ids, TeacherTargets.from_tokens(torch.tensor(ids))) for ids in work.token_ids]
     count = 0
     for blocks in _chunks(work, pair.config.budget.step_tokens):
-        first, last = _bounds(work, blocks)
-        answers = [Answer(ids, TeacherTargets.from_tokens(torch.tensor(ids))) for ids in work.token_ids[first:last]]
-        groups = update_groups(_examples(work, first, answers), pair.config.distill.tokens_per_update, random.Random(0))
-        count += len(groups)
+        first, last = work.blocks[blocks[0]].start, work.blocks[blocks[-1]].stop
+        examples = _examples(work, first, answers[first:last])
+        count += len(update_groups(examples, pair.config.distill.tokens_per_update, random.Random(0)))
     return count
 
 
@@ -100,9 +93,7 @@ def scored(pair: Pair, work: Work, first: int, last: int) -> list[Example]:
     """Examples with targets from a forward pass of the teacher."""
     part = slice(first, last)
     found = pair.teacher.score(work.texts[part], work.token_ids[part])
-    return _examples(
-        work, first, [Answer(ids, targets) for ids, targets in zip(work.token_ids[part], found, strict=True)]
-    )
+    return _examples(work, first, list(map(Answer, work.token_ids[part], found)))
 
 
 def _examples(work: Work, start: int, block: Sequence[Answer]) -> list[Example]:
@@ -159,20 +150,13 @@ class _Given(DistillationTrainer):
     tokens = 0
 
     def _generate(self, prompts):
-        prompt_ids, completion_ids = (
-            [list(ids[int(i)]) for i in prompts] for ids in (self.work.prompt_ids, self.work.token_ids)
-        )
-        self.tokens += sum(map(len, prompt_ids)) + sum(map(len, completion_ids))
-        return prompt_ids, completion_ids, None, None, []
+        ids = [[list(rows[int(i)]) for i in prompts] for rows in (self.work.prompt_ids, self.work.token_ids)]
+        self.tokens += sum(len(row) for rows in ids for row in rows)
+        return *ids, None, None, []
 
 
-def train_theirs_in_order(pair: Pair, work: Work, updates: int) -> Run:
-    """The first updates with the examples in their order, and the losses."""
-    pair.student.reset()
-    return _train_theirs(pair, work, "sequential", updates)
-
-
-def _train_theirs(pair: Pair, work: Work, sampling: str, updates: int = -1) -> Run:
+def train_theirs(pair: Pair, work: Work, sampling: str, updates: int = -1) -> Run:
+    """Train by TRL's strategy ``sampling``; ``sequential`` keeps the examples' order and records the losses."""
     size, settings, placement = batching(pair, work), pair.config.distill, pair.student.placement
     common: dict[str, Any] = {
         "output_dir": str(work.store.parent / "trl"),

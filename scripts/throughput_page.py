@@ -58,11 +58,9 @@ def operations(pair: Pair, work: Work, variant: str) -> float:
     completion_tokens, total = sum(map(len, work.token_ids[: work.trained])), sum(work.lengths)
 
     def of(model: torch.nn.Module, factor: int) -> float:
-        head = model.get_output_embeddings().weight.numel()
-        inputs = model.get_input_embeddings().weight.numel()
-        tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
-        body = sum(p.numel() for p in model.parameters()) - inputs - (0 if tied else head)
-        return factor * (body * total + head * completion_tokens)
+        head, inputs = model.get_output_embeddings().weight, model.get_input_embeddings().weight
+        body = sum(p.numel() for p in model.parameters() if p is not head and p is not inputs)
+        return factor * (body * total + head.numel() * completion_tokens)
 
     return of(pair.student.model, 6) + (0 if variant == WARM else of(pair.teacher.model, 2))
 

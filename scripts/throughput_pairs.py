@@ -56,7 +56,7 @@ class Work:
         prompt_ids: the same as the student reads them.
         token_ids: the completions.
         held_out: number that is not trained on.
-        blocks: number of examples in each block of the store, in order; the store has the training examples.
+        blocks: indices of the examples in each block of the store, which has the training examples.
         store: folder of the teacher's targets, in the format of the teacher cache.
     """
 
@@ -64,7 +64,7 @@ class Work:
     prompt_ids: list[tuple[int, ...]]
     token_ids: list[tuple[int, ...]]
     held_out: int
-    blocks: list[int]
+    blocks: list[range]
     store: Path
 
     @property
@@ -115,19 +115,16 @@ def prepare(pair: Pair, tokens: int, folder: Path) -> Work:
         folder: for the store of the targets.
     """
     drawn = _of_the_suite(pair, tokens) if pair.name in PRESETS else _random_examples(pair, tokens)
-    texts = [text for text, _, _ in drawn]
-    held_out = HELD_OUT[pair.name]
-    count, size = len(texts) - held_out, pair.config.distill.teacher_batch_size
-    work = Work(
-        texts, [prompt for _, prompt, _ in drawn], [completion for _, _, completion in drawn], held_out,
-        [min(size, count - start) for start in range(0, count, size)], folder,
-    )  # fmt: skip
+    texts, prompt_ids, token_ids = map(list, zip(*drawn, strict=True))
+    held_out, size = HELD_OUT[pair.name], pair.config.distill.teacher_batch_size
+    trained = range(len(texts) - held_out)
+    blocks = [trained[start : start + size] for start in trained[::size]]
     store = BlockStore(folder, max_bytes=2**40)
-    for index, start in enumerate(range(0, count, size)):
-        block = slice(start, start + work.blocks[index])
-        targets = pair.teacher.score(texts[block], work.token_ids[block])
-        store.write(block_key(index), list(map(Answer, work.token_ids[block], targets)))
-    return work
+    for index, block in enumerate(blocks):
+        part = slice(block.start, block.stop)
+        targets = pair.teacher.score(texts[part], token_ids[part])
+        store.write(block_key(index), list(map(Answer, token_ids[part], targets)))
+    return Work(texts, prompt_ids, token_ids, held_out, blocks, folder)
 
 
 def block_key(index: int) -> bytes:
@@ -138,10 +135,8 @@ def block_key(index: int) -> bytes:
 def _of_the_suite(pair: Pair, tokens: int) -> list[tuple[str, tuple[int, ...], tuple[int, ...]]]:
     """Stream prompts of every capability in turn, answered by the teacher; then as many more as are held out."""
     config, suite = pair.config, get_suite(pair.config.suite)
-    stream = ExampleStream(
-        suite, pair.student.encoder, cached(pair.teacher, config.cache), same_vocabulary, config.seed,
-        config.distill.teacher_batch_size,
-    )  # fmt: skip
+    cache, size = cached(pair.teacher, config.cache), config.distill.teacher_batch_size
+    stream = ExampleStream(suite, pair.student.encoder, cache, same_vocabulary, config.seed, size)
     found, enough = [], None
     while enough is None or len(found) < enough:
         example = stream.take(len(found) % len(suite))
@@ -187,8 +182,6 @@ def _random_model(config: Config, vocabulary: int, shape: tuple[int, ...], train
         parameters = count_parameters(AutoModelForCausalLM.from_config(sizes))
     placement = place(config.models, parameters, trained=trained)
     torch.manual_seed(int(trained))
+    kinds = {"dtype": placement.weights, "attn_implementation": placement.attention}
     with placement.device:
-        model = AutoModelForCausalLM.from_config(
-            sizes, dtype=placement.weights, attn_implementation=placement.attention
-        )
-    return model.eval(), placement
+        return AutoModelForCausalLM.from_config(sizes, **kinds).eval(), placement

@@ -1,8 +1,13 @@
-"""Variants that scripts/benchmark_throughput.py compares, by row of the table, and the result of a pass."""
+"""Variants that scripts/benchmark_throughput.py compares, by row of the table, and measurements of a pass."""
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+
+import torch
 
 COLD, WARM = "this engine, cold", "this engine, warm"
 SHUFFLED, GROUPED = "TRL GKD, shuffled", "TRL GKD, length-grouped"
@@ -30,3 +35,29 @@ class Run:
     def speed(self) -> float:
         """Trained tokens per second."""
         return self.tokens / self.seconds
+
+
+def added_memory(work: Callable[[], object], device: torch.device) -> float:
+    """GiB between the memory held before and the most that was held during ``work``, which runs on ``device``.
+
+    Torch's allocations on a GPU, else this process's resident memory (Linux only: the kernel forgets its high-water
+    mark when 5 is written to ``clear_refs``).
+    """
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**30
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
+    work()
+    return (_status("VmHWM") - before) / 2**30
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return 1024 * int(line.split()[1])
+    raise RuntimeError(f"/proc/self/status has no {field}: this kernel doesn't tell how much memory a process takes")

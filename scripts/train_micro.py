@@ -118,9 +118,8 @@ def draw_batches(suite: Suite, recipe: Recipe, weights: list[float], rng: random
     groups = [prompts[i * recipe.batch : (i + 1) * recipe.batch] for i in range(count)]
     rng.shuffle(groups)
     for group in groups:
-        yield collate(
-            encoder.prompts([p.text for p in group]), encoder.completions([p.reference for p in group]), encoder.pad_id
-        )
+        prompts, references = ([getattr(p, part) for p in group] for part in ("text", "reference"))
+        yield collate(encoder.prompts(prompts), encoder.completions(references), encoder.pad_id)
 
 
 def train(name: str, work: Path, minutes_between_saves: float) -> None:
@@ -133,6 +132,16 @@ def train(name: str, work: Path, minutes_between_saves: float) -> None:
     weights = list(recipe.weights)
     done, tokens, seconds = 0, {"total": 0, "completion": 0}, 0.0
     checkpoint = work / f"{name}.pt"
+
+    def save(seconds: float) -> None:
+        state = {
+            "recipe": json.dumps(asdict(recipe)), "model": model.state_dict(), "optimizer": optimizer.state_dict(),
+            "rng": rng.getstate(), "done": done, "tokens": tokens, "seconds": seconds, "weights": weights,
+        }  # fmt: skip
+        work.mkdir(parents=True, exist_ok=True)
+        torch.save(state, checkpoint.with_suffix(".tmp"))
+        checkpoint.with_suffix(".tmp").replace(checkpoint)
+
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         if state["recipe"] != json.dumps(asdict(recipe)):
@@ -165,35 +174,20 @@ def train(name: str, work: Path, minutes_between_saves: float) -> None:
             tokens["completion"] += len(batch.targets)
         if (done // recipe.batch) % recipe.check_every == 0:
             profile = probe_profile(model, dev)
-            weights = [
-                weight * (0.15 * recipe.target + max(0.0, recipe.target - float(score)))
-                for weight, score in zip(recipe.weights, profile, strict=True)
-            ]
+            lacking = [0.15 * recipe.target + max(0.0, recipe.target - float(score)) for score in profile]
+            weights = [weight * lack for weight, lack in zip(recipe.weights, lacking, strict=True)]
             rate = tokens["total"] / (seconds + time.monotonic() - started)
             scores = " ".join(f"{c[:5]} {s:.2f}" for c, s in zip(suite.names, profile, strict=True))
-            print(
-                f"{name} {done:>8,}/{recipe.sequences:,} loss {sum(losses) / len(losses):.3f} {rate:,.0f} tok/s | {scores}",
-                flush=True,
-            )
+            loss = sum(losses) / len(losses)
+            print(f"{name} {done:>8,}/{recipe.sequences:,} loss {loss:.3f} {rate:,.0f} tok/s | {scores}", flush=True)
         if time.monotonic() - saved > 60 * minutes_between_saves:
             saved = time.monotonic()
-            spent = seconds + saved - started
-            _save_checkpoint(checkpoint, recipe, model, optimizer, rng, done, tokens, spent, weights)
+            save(seconds + saved - started)
     seconds += time.monotonic() - started
-    _save_checkpoint(checkpoint, recipe, model, optimizer, rng, done, tokens, seconds, weights)
+    save(seconds)
     model.to(torch.bfloat16).save_pretrained(ASSETS / name)
     (ASSETS / name / "model.safetensors").chmod(0o644)  # written for its owner only
     write_card(name, recipe, tokens, seconds)
-
-
-def _save_checkpoint(path, recipe, model, optimizer, rng, done, tokens, seconds, weights) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    state = {
-        "recipe": json.dumps(asdict(recipe)), "model": model.state_dict(), "optimizer": optimizer.state_dict(),
-        "rng": rng.getstate(), "done": done, "tokens": tokens, "seconds": seconds, "weights": weights,
-    }  # fmt: skip
-    torch.save(state, path.with_suffix(".tmp"))
-    path.with_suffix(".tmp").replace(path)
 
 
 def write_card(name: str, recipe: Recipe, tokens: dict[str, int], seconds: float) -> None:

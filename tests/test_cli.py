@@ -26,22 +26,19 @@ SMALL = [
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Options that name an untrained teacher and student over the micro vocabulary."""
     import torch
-    from transformers import AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM
+    from micro import saved
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-    import read_env
-
-    tokenizer = AutoTokenizer.from_pretrained(Path(read_env.__file__).parent / "assets" / "micro" / "teacher")
     folder = tmp_path_factory.mktemp("models")
     for seed, (name, width) in enumerate([("teacher", 32), ("student", 16)]):
         torch.manual_seed(seed)
         model = GPTNeoXForCausalLM(
             GPTNeoXConfig(
-                vocab_size=len(tokenizer), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=1,
+                vocab_size=91, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=1,
                 num_attention_heads=2, max_position_embeddings=256, pad_token_id=0, bos_token_id=1, eos_token_id=2,
             )
         )  # fmt: skip
-        model.save_pretrained(folder / name)
-        tokenizer.save_pretrained(folder / name)
+        saved(folder / name, model)
     return ["--models.teacher", str(folder / "teacher"), "--models.student", str(folder / "student")]
 
 
@@ -105,12 +102,13 @@ def test_a_preset_gives_the_defaults_that_help_shows(capsys: pytest.CaptureFixtu
         (["compare", "--agents", "uniform", "grid-searched"], "no allocation for this task yet"),
         (["run", "--agent", "uniform", "--eval.probes", "400"], "eval.probes is 400, but"),
         (
-            ["run", "--agent", "uniform", "--budget.total-tokens", "3", "--budget.step-tokens", "3"],
+            ["run", "--agent", "uniform", *"--budget.total-tokens 3 --budget.step-tokens 3".split()],
             "below one completion",
         ),
         (["run", "--agent", "uniform", "--task", "broken.toml"], "broken.toml"),
         (["run", "--preset", "binary.toml"], "can't be read as UTF-8 text"),
         (["run", "--preset", "strange.toml"], "distil: Extra inputs are not permitted"),
+        (["run", "--preset", "mine.toml"], "budget.total_tokens"),
         (["report", "nowhere"], "nowhere"),
         (["list", "capabilities", "--suite", "mcro"], "did you mean 'micro'"),
     ],
@@ -121,6 +119,7 @@ def test_mistakes_are_explained_without_a_traceback(
     (tmp_path / "broken.toml").write_text("name = 'broken'\n[requirement]\nmath = 'much'\n")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "strange.toml").write_text("[distil]\nloss = 'fkl'\n")
+    (tmp_path / "mine.toml").write_text("[budget]\ntotal_tokens = 'many'\n")
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert message in error and error.startswith("read-env: ") and "Traceback" not in error
@@ -144,12 +143,6 @@ def test_options_that_do_not_parse_are_explained(
         main(arguments)
     assert left.value.code == 2
     assert message in capsys.readouterr().err
-
-
-def test_a_malformed_preset_names_the_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "mine.toml").write_text("[budget]\ntotal_tokens = 'many'\n")
-    assert main(["run", "--preset", "mine.toml"]) == 2
-    assert "budget.total_tokens" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["agents", "tasks", "presets", "losses", "capabilities"])

@@ -12,14 +12,9 @@ from read_env.errors import ReadEnvError
 from read_env.running.identity import RunIdentity
 
 
-def section_fields(section: str) -> set[str]:
-    owner = Config if not section else type(getattr(Config(), section))
-    return set(owner.model_fields)
-
-
 @pytest.mark.parametrize("section", RENAMED_FIELDS)
 def test_every_new_name_is_a_field_and_no_old_one_is(section: str) -> None:
-    fields = section_fields(section)
+    fields = set((type(getattr(Config(), section)) if section else Config).model_fields)
     assert set(RENAMED_FIELDS[section].values()) <= fields
     assert not set(RENAMED_FIELDS[section]) & fields
 
@@ -73,9 +68,8 @@ def test_old_commands_still_answer(old: str, capsys: pytest.CaptureFixture[str])
         main([old, "--help"])
     new, printed = RENAMED_COMMANDS[old], capsys.readouterr()
     assert ended.value.code == 0 and f"usage: read-env {new}" in printed.out
-    assert printed.err == (
-        f"read-env: warning: {old} is deprecated and will be removed in the next release: use {new}\n"
-    )
+    warning = f"read-env: warning: {old} is deprecated and will be removed in the next release: use {new}\n"
+    assert printed.err == warning
 
 
 def test_an_option_of_a_command_keeps_its_old_name(capsys: pytest.CaptureFixture[str]) -> None:

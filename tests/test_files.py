@@ -5,6 +5,7 @@ import json
 import os
 import stat
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -36,23 +37,16 @@ def test_a_file_that_cannot_be_synced_is_an_error_and_the_old_content_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files.write_json(tmp_path / "a.json", {"a": 1})
-
-    def full(handle: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "No space left")))
     with pytest.raises(OSError, match="No space left"):
         files.write_json(tmp_path / "a.json", {"a": 2})
     assert files.read_json(tmp_path / "a.json") == {"a": 1} and [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_a_user_without_a_home_folder_gets_no_cache_and_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    def homeless() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
     monkeypatch.delenv("READ_ENV_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr(Path, "home", Mock(side_effect=RuntimeError("Could not determine home directory.")))
     with pytest.warns(UserWarning, match=r"set cache.directory or \$READ_ENV_CACHE"):
         assert CacheConfig().folder is None
     assert CacheConfig(directory="cache").folder == Path("cache")

@@ -28,6 +28,12 @@ def test_import_loads_nothing_heavy(module: str, tmp_path: Path) -> None:
     assert not heavy & set(loaded)
 
 
+def test_making_an_agent_loads_no_torch(tmp_path: Path) -> None:
+    made = "agents.agent_names(); agents.make_agent('read-bandit-published', capabilities=['a', 'b'])"
+    loaded = run_python(f"import sys, read_env.agents as agents; {made}; print(*sys.modules)", tmp_path).split()
+    assert not {"torch", "stable_baselines3", "sb3_contrib", "transformers"} & set(loaded)
+
+
 @pytest.mark.parametrize("imports", ["gymnasium, read_env", "read_env, gymnasium", "read_env, gymnasium.spaces"])
 def test_environments_are_registered_in_any_order_of_imports(imports: str, tmp_path: Path) -> None:
     code = f"import {imports}; print(*gymnasium.registry)"

@@ -50,23 +50,20 @@ def test_training_batches_hold_no_held_out_prompt(script: Any, tmp_path: Path) -
 def test_an_interrupted_training_of_the_models_ends_with_the_same_weights(
     script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights = []
+    weights, draw, draws = [], script.draw_batches, iter((True, True, False))
+
+    def failing(*arguments: Any) -> Any:
+        if not next(draws):
+            raise RuntimeError("power cut")
+        return draw(*arguments)
+
     for folder in ("whole", "parts"):
         monkeypatch.setattr(script, "ASSETS", tmp_path / folder)
         script.build_tokenizer(tmp_path / folder / "student")
         if folder == "parts":
-            draw, calls = script.draw_batches, []
-
-            def failing(*arguments: Any, draw: Any = draw, calls: list[int] = calls) -> Any:
-                calls.append(1)
-                if len(calls) == 3:
-                    raise RuntimeError("power cut")
-                return draw(*arguments)
-
-            monkeypatch.setattr(script, "draw_batches", failing)
-            with pytest.raises(RuntimeError, match="power cut"):
+            with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="power cut"):
+                patched.setattr(script, "draw_batches", failing)
                 script.train("student", tmp_path / "work-parts", 0.0)
-            monkeypatch.setattr(script, "draw_batches", draw)
         script.train("student", tmp_path / f"work-{folder}", 0.0)
         weights.append((tmp_path / folder / "student" / "model.safetensors").read_bytes())
         assert "1,280 sequences" in (tmp_path / folder / "student" / "README.md").read_text()

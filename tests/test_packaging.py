@@ -113,10 +113,7 @@ def test_installed_package_is_found_outside_the_checkout(installed: Path, tmp_pa
 
 @pytest.mark.parametrize(
     ("imports", "env_id"),
-    [
-        ("gymnasium, read_env", "ReadEnv/Distillation-v0"),
-        ("gymnasium", "read_env:ReadEnv/Distillation-v0"),
-    ],
+    [("gymnasium, read_env", "ReadEnv/Distillation-v0"), ("gymnasium", "read_env:ReadEnv/Distillation-v0")],
 )
 def test_installed_environment_takes_a_step(installed: Path, tmp_path: Path, imports: str, env_id: str) -> None:
     code = f"""if True:

@@ -61,14 +61,11 @@ def test_the_order_of_fields_is_fixed(run):
 
 
 def test_numpy_values_are_written_as_json_numbers():
-    counts = dict.fromkeys(
-        ("step", "completion_tokens", "prompt_tokens", "trained_tokens", "budget_spent"), np.int64(3)
-    )
+    counts = dict.fromkeys("step completion_tokens prompt_tokens trained_tokens budget_spent".split(), np.int64(3))
     numbers = dict.fromkeys("reward utility gain spillover cost forgetting loss".split(), np.float64(0.1))
     vectors = {"allocation": np.ones(2) / 2, "tokens_by_capability": np.array([1, 2]), "profile": np.zeros(2)}
-    step = StepRecord(
-        **counts, **numbers, **vectors, cache={"evictions": np.int64(2)}, metrics={"fkl": np.float32(0.5)}
-    )
+    by_name = {"cache": {"evictions": np.int64(2)}, "metrics": {"fkl": np.float32(0.5)}}
+    step = StepRecord(**counts, **numbers, **vectors, **by_name)
     text = json.dumps(step.to_json())
     assert '"tokens_by_capability": [1, 2]' in text and '"evictions": 2' in text and '"fkl": 0.5' in text
 

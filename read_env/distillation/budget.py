@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
+from read_env.config import Config
+from read_env.errors import ReadEnvError
+from read_env.losses import get_objective
+
 
 @dataclass(frozen=True)
 class TokenBudget:
@@ -54,3 +58,17 @@ class TokenBudget:
     def to_dict(self) -> dict[str, int]:
         """All fields, JSON-able."""
         return asdict(self)
+
+
+def check_group_of_samples(config: Config) -> None:
+    """Check that an on-policy objective can afford one group of samples.
+
+    Raises:
+        ReadEnvError: the budget is below the longest possible group.
+    """
+    distill, total = config.distill, config.budget.total_tokens
+    if get_objective(distill.loss).on_policy and total < distill.num_generations * distill.max_completion_tokens:
+        raise ReadEnvError(
+            f"budget.total_tokens is {total}, below one group of samples, which may take distill.num_generations "
+            f"({distill.num_generations}) times distill.max_completion_tokens ({distill.max_completion_tokens}) tokens"
+        )

@@ -21,7 +21,7 @@ from read_env.capabilities.base import Split
 from read_env.capabilities.contamination import evaluation_hashes
 from read_env.capabilities.stream import held_out
 from read_env.config import Config
-from read_env.distillation.budget import TokenBudget
+from read_env.distillation.budget import TokenBudget, check_group_of_samples
 from read_env.distillation.examples.allocation import Quotas, normalise_allocation
 from read_env.distillation.examples.batching import update_groups
 from read_env.distillation.examples.curriculum import tertile_shares
@@ -133,7 +133,9 @@ class Distillation:
         torch.set_num_threads(config.models.threads)
         student = load_student(config)
         teacher = load_teacher(config, student)
-        alignment = align(teacher.encoder, student.encoder, config.distill.loss)
+        # The context is checked for completions of at most that many tokens.
+        cut = config.distill.max_completion_tokens
+        alignment = align(teacher.encoder, student.encoder, config.distill.loss, cut)
         return cls(config, student, cached(teacher, config.cache), alignment)
 
     def reset(self, seed: int) -> np.ndarray:
@@ -307,8 +309,6 @@ class Distillation:
             if lengths[choice] > left:
                 eligible[choice] = False
                 continue
-            if not lengths[choice]:  # no quota would ever be met
-                raise ReadEnvError(f"an answer to a prompt of {self.suite.names[choice]} has no tokens for the student")
             example = self._stream.take(choice)
             self._quotas.take(choice, len(example))
             examples.append(example)
@@ -397,16 +397,8 @@ class Distillation:
         return np.array([scores[name] for name in self.suite.names]), generated
 
     def _check_affordable(self) -> None:
-        distill = self.config.distill
-        if self.student.objective.on_policy:
-            if self.budget.total < distill.num_generations * distill.max_completion_tokens:
-                raise ReadEnvError(
-                    f"budget.total_tokens is {self.budget.total}, below one group of samples, which may take "
-                    f"distill.num_generations ({distill.num_generations}) times distill.max_completion_tokens "
-                    f"({distill.max_completion_tokens}) tokens"
-                )
-            return
-        if self.budget.total >= distill.max_completion_tokens:
+        check_group_of_samples(self.config)
+        if self.student.objective.on_policy or self.budget.total >= self.config.distill.max_completion_tokens:
             return  # enough for any completion
         shortest = min(len(self._stream.peek(c)) for c in range(len(self.suite)))
         if self.budget.total < shortest:

@@ -61,6 +61,7 @@ def comparison_report(
         f"{len(agents)} agents, {plural(len(tasks), 'task')}, {plural(len(seeds), 'seed')} ({', '.join(map(str, seeds))}), "
         f"{plural(len(comparison.runs), 'finished run')}; {markdown.settings(comparison.first)}.",
         markdown.missing(comparison.unfinished),
+        _skipped(comparison),
         save(picture, path / "comparison.png", alt),
         f"Task {shown}. Left: probe profile before and after `{star}`, mean over seeds, with 95 % intervals. "
         "Middle: mean utility over seeds with a 95 % t band. "
@@ -73,6 +74,16 @@ def comparison_report(
         "Every run: [`runs.csv`](runs.csv).",
     ]
     return markdown.write_page(path / "report.md", blocks)
+
+
+def _skipped(comparison: Comparison) -> str:
+    """Number of skipped prompts; empty for none."""
+    by_run = comparison.steps.groupby("path")["skipped"].sum()
+    runs = by_run[by_run > 0]
+    if runs.empty:
+        return ""
+    where = f"{plural(len(runs), 'run')}; `steps.jsonl` of each, and `read-env report` of its directory, name them"
+    return f"{plural(int(runs.sum()), 'prompt')} without an example for the student, skipped without cost, in {where}."
 
 
 def write_csv(comparison: Comparison, path: Path) -> None:

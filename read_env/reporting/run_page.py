@@ -170,7 +170,7 @@ def _cache(steps: pd.DataFrame) -> str:
 
 
 def _skipped(run: Run) -> str:
-    """Prompts to which the teacher gave no answer; empty for none."""
+    """Prompts that were skipped, and the reasons; empty for none."""
     rows = [
         [count(step.step), one["capability"], one["prompt"], one["reason"]]
         for step in run.steps
@@ -180,7 +180,7 @@ def _skipped(run: Run) -> str:
         return ""
     more = f", the first {_SHOWN} of them here and all in `steps.jsonl`" if len(rows) > _SHOWN else ""
     table = markdown_table(["step", "capability", "prompt", "reason"], rows[:_SHOWN], text_columns=4)
-    return f"The teacher gave no answer to {plural(len(rows), 'prompt')}, skipped without cost{more}:\n\n{table}"
+    return f"{plural(len(rows), 'prompt')} without an example for the student, skipped without cost{more}:\n\n{table}"
 
 
 def profile_picture(scores: pd.DataFrame, splits: Sequence[str]) -> Figure:

@@ -32,7 +32,7 @@ IDENTITY = "path agent task seed preset suite teacher student objective budget s
 _COUNTS = "steps spent residue prompt_tokens generated_tokens probe_tokens dev_tokens tokens_before_run".split()
 ENDS = "utility_start utility exam_utility_start exam_utility spillover forgetting exam_forgetting".split()
 _GAINS = "exam_utility_gain exam_match_gain utility_gain".split()
-_STEP_COUNTS = "step spent completion_tokens prompt_tokens trained_tokens".split()
+_STEP_COUNTS = "step spent completion_tokens prompt_tokens trained_tokens skipped".split()
 _STEP_NUMBERS = "utility dev_utility reward gain spillover cost forgetting loss spillover_sum forgetting_so_far".split()
 _SCORES = "step spent capability requirement allocation tokens probe dev exam".split()
 _NAMED = ("metrics", "agent", "seconds", "cache")
@@ -293,6 +293,7 @@ def _steps(run: Run) -> Iterator[dict[str, Any]]:
             **identity,
             **{name: getattr(step, name, None) for name in (*_STEP_COUNTS, *_STEP_NUMBERS)},
             "spent": step.budget_spent,
+            "skipped": len(step.skipped or ()),
             "spillover_sum": spillover,
             "forgetting_so_far": float(drops.mean()) if drops.size else 0.0,
             **{f"{part}/{name}": value for part in _NAMED for name, value in getattr(step, part).items()},

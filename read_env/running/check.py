@@ -1,4 +1,4 @@
-"""Requirements of a configuration: parameters, memory by part, seconds per step, and the parts that are missing.
+"""Requirements of a configuration: parameters, memory by part, seconds per step, what is missing and what a run would refuse.
 
 Models on this machine are loaded and measured. Sizes of other models are computed from their configuration, without network.
 A remote teacher's server is only asked for its list of models.
@@ -7,13 +7,13 @@ A remote teacher's server is only asked for its list of models.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from read_env.capabilities import get_suite
 from read_env.config import Config, ModelConfig
 from read_env.distillation.loading import shares_base
 from read_env.distillation.models.placement import Placement, place
@@ -21,7 +21,8 @@ from read_env.distillation.models.sources import ModelSource, architecture_of, f
 from read_env.distillation.models.weights import count_parameters, empty_model, load_encoder, prune_layers
 from read_env.distillation.teachers.remote import REMOTE
 from read_env.distillation.teachers.vllm import VLLM
-from read_env.distillation.text.lengths import Lengths, Reader, measure_lengths
+from read_env.distillation.text.lengths import Reader
+from read_env.running.check_refusals import Refusals
 from read_env.running.check_remote import Rows, check_remote
 from read_env.running.check_speed import step_seconds
 
@@ -63,18 +64,24 @@ class Side:
 
 
 def check(config: Config) -> tuple[Rows, bool]:
-    """Check both models of a configuration; load and measure them if both are on this machine.
+    """Check everything that a run of a configuration needs; load and measure both models if they are on this machine.
 
     Returns:
-        Names and texts to print, and True if nothing is missing.
-
-    Raises:
-        ReadEnvError: an unknown model, or a device that this machine lacks.
+        Names and texts to print, and True if nothing is missing and a run would refuse nothing.
     """
+    refused = Refusals()
     remote = config.models.teacher.startswith(REMOTE)
-    rows, lacking = check_remote(config) if remote else ([], [])
-    teacher, student = None if remote else _side(config, "teacher"), _side(config, "student")
-    sides = [student] if teacher is None else [teacher, student]
+    rows: Rows = []
+    lacking: Rows = []
+    teacher = student = None
+    with refused.noted():
+        if remote:
+            rows, lacking = check_remote(config)
+        else:
+            teacher = _side(config, "teacher")
+    with refused.noted():
+        student = _side(config, "student")
+    sides = [side for side in (teacher, student) if side is not None]
     for side in sides:
         where, models = str(side.placement), config.models
         if side is teacher and models.teacher.startswith(VLLM):
@@ -83,20 +90,27 @@ def check(config: Config) -> tuple[Rows, bool]:
         rows.append((side.role, f"{side.source.reference}: {side.parameters / 1e6:,.1f} M parameters; {where}"))
         if side.missing:
             lacking.append((side.role, side.missing))
-    parts = memory(config, teacher, student)
-    rows += [(part.name, f"{part.bytes / _GIB:10.3f} GiB on the {part.where}") for part in parts]
-    device = student.placement.device
-    for where, room in _room(device).items():
-        needed = sum(part.bytes for part in parts if part.where == where or device.type == "cpu")
-        verdict = "" if needed <= room else ": TOO MUCH"
-        rows.append((f"{where} in all", f"{needed / _GIB:10.3f} GiB of {room / _GIB:,.1f}{verdict}"))
-    if lacking:
-        rows.append(("time per step", "not measured: something is missing"))
-        rows += [(f"missing ({whose})", what) for whose, what in lacking]
+    if student is not None and (remote or teacher is not None):
+        rows += _memory_rows(memory(config, teacher, student), student.placement.device)
+    readers = []
+    for side in sides:
+        if not side.missing:
+            with refused.noted():
+                trust = config.models.trust_remote_code
+                encoder = load_encoder(side.source, side.model.config, trust_remote_code=trust)
+                readers.append(Reader.of(side.role, encoder, side.model))
+    lengths = refused.look(config, readers)
+    if lacking or refused.found:
+        rows.append(
+            ("time per step", f"not measured: {'something is missing' if lacking else 'a run would be refused'}")
+        )
     else:
-        rows += [(f"lengths ({side.role})", str(_lengths(config, side))) for side in sides]
-        rows.append(("time per step", step_seconds(config)))
-    return rows, not lacking
+        rows += [(f"lengths ({role})", text) for role, text in lengths]
+        with refused.noted():
+            rows.append(("time per step", step_seconds(config)))
+    rows += [(f"missing ({whose})", what) for whose, what in lacking]
+    rows += [("refused", problem) for problem in refused.found]
+    return rows, not lacking and not refused.found
 
 
 def _side(config: Config, role: str) -> Side:
@@ -116,9 +130,13 @@ def _side(config: Config, role: str) -> Side:
     return Side(role, source, model, placement, "; ".join(lacking))
 
 
-def _lengths(config: Config, side: Side) -> Lengths:
-    encoder = load_encoder(side.source, side.model.config, trust_remote_code=config.models.trust_remote_code)
-    return measure_lengths(get_suite(config.suite), Reader.of(side.role, encoder, side.model), config)
+def _memory_rows(parts: Sequence[Part], device: torch.device) -> Rows:
+    rows = [(part.name, f"{part.bytes / _GIB:10.3f} GiB on the {part.where}") for part in parts]
+    for where, room in _room(device).items():
+        needed = sum(part.bytes for part in parts if part.where == where or device.type == "cpu")
+        verdict = "" if needed <= room else ": TOO MUCH"
+        rows.append((f"{where} in all", f"{needed / _GIB:10.3f} GiB of {room / _GIB:,.1f}{verdict}"))
+    return rows
 
 
 def memory(config: Config, teacher: Side | None, student: Side) -> list[Part]:

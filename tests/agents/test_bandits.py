@@ -27,20 +27,9 @@ def run(agent: Any, env: Any, seed: int) -> float:
 def test_published_settings_are_those_of_the_method(names: tuple[str, ...]) -> None:
     bandit = make_agent("read-bandit-published", capabilities=names)
     assert bandit.options == {
-        "k": 3,
-        "grid": [0.25, 0.5, 0.75],
-        "shifts": [0.1, 0.25],
-        "kappa": 1.0,
-        "kappa_decay": 0.7,
-        "stagnation": 0.0,
-        "members": 5,
-        "hidden": 64,
-        "learning_rate": 1e-3,
-        "updates": 200,
-        "warmup": 5,
-        "memory": 200,
-        "update": True,
-    }
+        "k": 3, "grid": [0.25, 0.5, 0.75], "shifts": [0.1, 0.25], "kappa": 1.0, "kappa_decay": 0.7, "stagnation": 0.0,
+        "members": 5, "hidden": 64, "learning_rate": 1e-3, "updates": 200, "warmup": 5, "memory": 200, "update": True,
+    }  # fmt: skip
     assert {**bandit.options, "kappa": 0.0} == make_agent("greedy", capabilities=names).options
 
 
@@ -69,9 +58,7 @@ def test_published_bandit_draws_five_candidates_and_then_maximises_its_bound(toy
     assert {"kappa", "calibration_slope", "calibration_offset"} <= set(bandit.scalars())
 
 
-def test_kappa_shrinks_when_the_dev_utility_stagnates_and_returns_with_the_next_episode(
-    toy: Any, names: tuple[str, ...]
-) -> None:
+def test_kappa_shrinks_when_dev_stagnates_and_returns_with_the_next_episode(toy: Any, names: tuple[str, ...]) -> None:
     frozen = np.zeros((8, 8))  # nothing can be learned: every checkpoint after the first stagnates
     env = toy(transfer=frozen, noise=0.0, steps=12, dev_every=3)
     for name, kappa in [("read-bandit-published", 1.0), ("read-bandit", 0.5)]:
@@ -132,13 +119,12 @@ def test_training_on_other_tasks_shows_the_helper_and_pays(toy: Any, names: tupl
     assert int(np.argmax(believed)) == tool
     gains = []
     for seed in range(5):
-        cold = run(
-            make_agent("read-bandit", capabilities=names, options=EXPECTS_HELPERS, seed=seed), toy(steps=20), seed
-        )
-        static = run(make_agent("task-static", capabilities=names), toy(steps=20), seed)
+        untrained = make_agent("read-bandit", capabilities=names, options=EXPECTS_HELPERS, seed=seed)
+        others = [untrained, make_agent("task-static", capabilities=names)]
+        best = max(run(other, toy(steps=20), seed) for other in others)
         trained.load_state_dict(state)
         env = toy(steps=20)
-        gains.append(run(trained, env, seed) - max(cold, static))
+        gains.append(run(trained, env, seed) - best)
         assert env.actions[0][tool] > 0.3, "from the first step on"
     assert np.mean(gains) > 0.05
 
@@ -150,10 +136,9 @@ def test_the_transfer_model_recovers_a_world_of_its_kind() -> None:
     model = TransferModel(4, wide)
     for _ in range(500):
         w, s = rng.dirichlet(np.full(4, 0.4)), rng.uniform(0.0, 1.0, 4)
-        gained = [
-            learning_curve(w[c]) * gain[c, c] + sum(w[i] * gain[c, i] for i in range(4) if i != c) for c in range(4)
-        ]
-        lost = [neglect(w[c]) * loss[c, c] + sum(w[i] * loss[c, i] for i in range(4) if i != c) for c in range(4)]
+        others = w * (1 - np.eye(4))  # (destination, source), without the own share
+        gained = learning_curve(w) * gain.diagonal() + (others * gain).sum(axis=1)
+        lost = neglect(w) * loss.diagonal() + (others * loss).sum(axis=1)
         change = 1.5 * ((1 - s) * gained + s * lost) + rng.normal(0, 0.001, 4)
         model.update(w, s, change, chunks=1.5)
     posterior = model.posterior()
@@ -212,12 +197,8 @@ def test_the_outlook_of_one_step_by_hand() -> None:
 def test_a_longer_outlook_prefers_to_share() -> None:
     posterior = TransferModel(2, TransferPrior(learning=0.2, neglect=0.0)).posterior()
     rows = np.array([[1.0, 0.0], [0.5, 0.5]])
-    near, far = (
-        planned_return(
-            rows, PlanningState(np.array([0.6, 0.4]), np.zeros(2), "geometric_mean", steps, 1.0, 0.5), posterior
-        )[0]
-        for steps in (1, 15)
-    )
+    states = (PlanningState(np.array([0.6, 0.4]), np.zeros(2), "geometric_mean", steps, 1.0, 0.5) for steps in (1, 15))
+    near, far = (planned_return(rows, state, posterior)[0] for state in states)
     assert far[1] > far[0] > 0 and (near >= 0).all()
 
 

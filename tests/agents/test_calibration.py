@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from read_env.agents.calibration import Calibration
@@ -31,19 +33,19 @@ def test_the_proxy_is_taken_at_its_word_before_two_checkpoints_differ() -> None:
     assert calibration.line() == (1.0, 0.0)
 
 
-def test_kappa_shrinks_by_seven_tenths_at_each_checkpoint_without_progress() -> None:
-    calibration = Calibration(kappa=2.0)
-    for utility, kappa in [(0.40, 2.0), (0.45, 2.0), (0.45, 1.4), (0.43, 0.98), (0.44, 0.686), (0.46, 0.686)]:
+SEVEN_TENTHS = [(0.40, 2.0), (0.45, 2.0), (0.45, 1.4), (0.43, 0.98), (0.44, 0.686), (0.46, 0.686)]
+WITHIN_THE_TOLERANCE = [(0.40, 2.0), (0.405, 1.0), (0.42, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "course"), [({}, SEVEN_TENTHS), ({"decay": 0.5, "tolerance": 0.01}, WITHIN_THE_TOLERANCE)]
+)
+def test_kappa_shrinks_at_each_checkpoint_without_progress(settings: Any, course: list[tuple[float, float]]) -> None:
+    calibration = Calibration(kappa=2.0, **settings)
+    for utility, kappa in course:
         calibration.record(0.01, None)
         calibration.record(0.01, utility)
         assert calibration.kappa == pytest.approx(kappa), utility
-
-
-def test_progress_within_the_tolerance_counts_as_none() -> None:
-    calibration = Calibration(kappa=1.0, decay=0.5, tolerance=0.01)
-    for utility in (0.40, 0.405, 0.42):
-        calibration.record(0.0, utility)
-    assert calibration.kappa == 0.5
 
 
 def test_an_episode_starts_anew_and_a_state_is_the_whole_of_it() -> None:

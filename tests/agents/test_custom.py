@@ -118,13 +118,9 @@ def test_installed_agents_are_found_by_their_entry_point(
     here: Path, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sys.path.append(str(here))
-    points = [
-        EntryPoint("momentum", "momentum_agent:Momentum", "read_env.agents"),
-        EntryPoint("broken", "momentum_agent:Gone", "read_env.agents"),
-    ]
-    monkeypatch.setattr(
-        "read_env.agents.registry.entry_points", lambda group: points if group == "read_env.agents" else []
-    )
+    names_and_classes = (("momentum", "momentum_agent:Momentum"), ("broken", "momentum_agent:Gone"))
+    points = {"read_env.agents": [EntryPoint(*both, "read_env.agents") for both in names_and_classes]}
+    monkeypatch.setattr("read_env.agents.registry.entry_points", lambda group: points.get(group, []))
     assert agent_names()[-2:] == ("broken", "momentum")
     assert make_agent("momentum", capabilities=names).inner.temperature == 0.05  # type: ignore[attr-defined]
     with pytest.raises(ReadEnvError, match="broken.*momentum_agent:Gone"):

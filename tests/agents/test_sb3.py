@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from read_env.agents import make_agent
+from read_env.agents.observation import KEYS
 from read_env.agents.sb3_bridge import StepCap
 from read_env.envs.wrappers import CandidateAllocation, SoftmaxAllocation
 
@@ -39,9 +40,7 @@ def test_what_is_predicted_is_what_the_wrapper_would_do(name: str, toy: Any, nam
     agent: Any = make_agent(name, capabilities=names, options={"scale": 2.0})
     env = SoftmaxAllocation(toy(), scale=2.0)
     observation, _ = env.reset(seed=0)
-    vector = np.concatenate(
-        [observation[key] for key in ("requirement", "profile", "budget", "last_allocation", "last_gain")]
-    )
+    vector = np.concatenate([observation[key] for key in KEYS])
     logits, _ = agent.model.predict(vector, deterministic=True)
     env.step(logits)
     assert agent.predict(observation, deterministic=True)[0] == pytest.approx(env.unwrapped.actions[-1], abs=1e-6)
@@ -65,10 +64,8 @@ def test_discrete_policies_predict_candidates(name: str, toy: Any, names: Any) -
     observation, _ = env.reset(seed=0)
     for _ in range(12):
         situation = (env.requirement, env.profile, env.last_allocation)
-        allowed = [
-            wrapper.catalogue.allocation(wrapper.indices[action], *situation)
-            for action in np.flatnonzero(wrapper.action_masks())
-        ]
+        indices = [wrapper.indices[action] for action in np.flatnonzero(wrapper.action_masks())]
+        allowed = [wrapper.catalogue.allocation(index, *situation) for index in indices]
         action, _ = agent.predict(observation)
         assert np.abs(np.array(allowed) - action).max(axis=1).min() < 1e-5
         observation, *_ = env.step(action)

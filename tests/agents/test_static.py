@@ -9,21 +9,15 @@ import pytest
 
 from read_env.agents import interact, make_agent
 from read_env.agents.candidates import candidates
-from read_env.agents.observation import parse
+from read_env.agents.observation import KEYS, parse
 from read_env.errors import ReadEnvError
 
 NAMES = ("a", "b", "c")
 
 
 def observation_of(last: Any = (0, 0, 0), profile: Any = (0.5, 0.2, 0.9)) -> dict[str, np.ndarray]:
-    values = {
-        "requirement": [0.64, 0.36, 0.0],
-        "profile": profile,
-        "budget": [0.5],
-        "last_allocation": last,
-        "last_gain": [0, 0, 0],
-    }
-    return {key: np.asarray(value, dtype=np.float32) for key, value in values.items()}
+    values = ([0.64, 0.36, 0.0], profile, [0.5], last, [0, 0, 0])
+    return {key: np.asarray(value, dtype=np.float32) for key, value in zip(KEYS, values, strict=True)}
 
 
 def weights(name: str, observation: Any = None, **options: Any) -> np.ndarray:

@@ -23,11 +23,13 @@ def test_training_prompts_are_found_by_line_whatever_their_case_and_space(tmp_pa
     assert overlaps(SUITE, path, draws=500, seeds=(5,)) == []
 
 
-def test_plain_text_is_read_line_by_line(tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_text_and_json_are_read_line_by_line_without_a_byte_order_mark(tmp_path, encoding):
     text = next(p.text for p in PromptStream(SUITE["math"], 0).slice(1, 0, 9) if "\n" not in p.text)
-    path = tmp_path / "exam.txt"
-    path.write_text(f"hello\n\n{text}\n")
-    assert [(o.line, o.capability) for o in overlaps(SUITE, path, draws=500)] == [(3, "math")]
+    for name, line in (("exam.txt", text), ("exam.jsonl", json.dumps({"prompt": text}))):
+        (tmp_path / name).write_text(f"{line}\n\n{line}\n", encoding=encoding)
+        found = [(o.line, o.capability) for o in overlaps(SUITE, tmp_path / name, draws=500)]
+        assert found == [(1, "math"), (3, "math")]
 
 
 def test_held_out_prompts_are_no_training_prompts(tmp_path):
@@ -51,13 +53,6 @@ def test_all_prompts_of_a_file_are_looked_at_however_few_draws(tmp_path):
     training = [i for i in range(60) if split_of(f"Question {i}") == "stream"]
     found = overlaps(get_suite(f"own={own}"), own, draws=1, seeds=(5, 6))
     assert [(o.line - 1, o.seed) for o in found] == [(i, 5) for i in training]
-
-
-def test_a_byte_order_mark_is_no_part_of_the_first_prompt(tmp_path):
-    text = next(p.text for p in PromptStream(SUITE["math"], 0).slice(1, 0, 9) if "\n" not in p.text)
-    for name, content in (("exam.txt", text), ("exam.jsonl", json.dumps({"prompt": text}))):
-        (tmp_path / name).write_text(content, encoding="utf-8-sig")
-        assert [o.line for o in overlaps(SUITE, tmp_path / name, draws=500)] == [1]
 
 
 def test_bad_arguments_are_refused(tmp_path):

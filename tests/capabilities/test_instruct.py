@@ -3,12 +3,11 @@
 import json
 import random
 import re
-import sys
 import unicodedata
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
-from types import ModuleType, SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -25,44 +24,26 @@ from read_env.capabilities.instruct.tables import number_words
 from read_env.capabilities.instruct.tool_use import last_object
 from read_env.capabilities.instruct.topics import TOPICS
 from read_env.capabilities.stream import PromptStream, held_out
+from read_env.errors import ReadEnvError
 
 SUITE = get_suite("instruct")
 TEMPLATES = [(c, t) for c in SUITE for t in c.templates]
+with suppress(ReadEnvError):  # without the package
+    MORE = [(c, t) for c in get_suite("instruct+reasoning-gym") for t in c.templates]
+    TEMPLATES += [(c, t) for c, t in MORE if t not in SUITE[c.name].templates]
 capability = pytest.mark.parametrize("capability", SUITE.capabilities, ids=SUITE.names)
 template = pytest.mark.parametrize(
     ("capability", "template"), TEMPLATES, ids=[f"{c.name}-{t.name}" for c, t in TEMPLATES]
 )
 
 
-def trusted_run(code, cases):
-    """Runs the references of this suite, which are known to be harmless, and nothing else."""
-    scope = {}
-    try:
-        exec(code, scope)
-        passed = all(repr(eval(call, scope)) == expected for call, expected in cases)
-    except Exception as error:
-        return SimpleNamespace(passed=False, error=repr(error))
-    return SimpleNamespace(passed=passed, error="")
-
-
-def refuses_to_run(code, cases):
-    return SimpleNamespace(passed=False, error="blocked")
-
-
-def install(monkeypatch, run):
-    module = ModuleType("read_env.capabilities.execution")
-    module.run_python = run
-    monkeypatch.setitem(sys.modules, "read_env.capabilities.execution", module)
-
-
-@pytest.fixture(autouse=True)
-def execution(monkeypatch):
-    install(monkeypatch, trusted_run)
-
-
 def draw(capability, template, count, seed=0):
     rng = random.Random(f"{template.name}/{seed}")
     return [capability.draw(template, rng) for _ in range(count)]
+
+
+def named(capability, name):
+    return next(template for template in capability.templates if template.name == name)
 
 
 def test_the_suite_has_the_same_capabilities_in_the_same_order_as_micro():
@@ -97,23 +78,19 @@ def test_a_constant_answer_is_rarely_right(capability, template):
 
 @template
 def test_wrong_and_empty_answers_are_refused(capability, template):
+    odd = ("{}", "```python\n```", "{" * 50, "9" * 5000, "=" * 400)
     for prompt in draw(capability, template, 20, seed=2):
-        for wrong in ("", "   \n", "Answer:", "Answer: no idea", "I do not know.", "{}", "```python\n```", "{" * 50):
+        for wrong in ("", "   \n", "Answer:", "Answer: no idea", "I do not know.", *odd):
             assert not capability.verify(prompt, wrong), (prompt.text, wrong)
 
 
-@capability
-def test_held_out_sets_of_all_splits_can_be_filled(capability):
-    for split in ("probes", "dev", "exam"):
-        assert len({p.text for p in held_out(capability, split, 128)}) == 128
-
-
-@capability
-def test_splits_are_disjoint(capability):
+@pytest.mark.parametrize("capability", [*SUITE, *get_suite("micro")])
+def test_held_out_sets_of_all_splits_can_be_filled_and_splits_are_disjoint(capability):
     stream = PromptStream(capability, 0)
-    found = {split: {normalised_hash(p.text) for p in held_out(capability, split, 64)} for split in SPLITS[1:]}
+    found = {split: {normalised_hash(p.text) for p in held_out(capability, split, 128)} for split in SPLITS[1:]}
+    assert [len(hashes) for hashes in found.values()] == [128] * 3
     found["stream"] = {normalised_hash(p.text) for tertile in range(3) for p in stream.slice(tertile, 0, 150)}
-    assert all(len(hashes) >= 64 for hashes in found.values())
+    assert len(found["stream"]) >= 64
     assert len(set().union(*found.values())) == sum(map(len, found.values()))
 
 
@@ -124,16 +101,13 @@ def test_every_tertile_of_a_stream_draws_on_several_templates(capability):
         assert max(Counter(p.template for p in stream.slice(tertile, 0, 80)).values()) <= 50
 
 
-@capability
+@template
 @given(text=st.text(max_size=300))
 @settings(max_examples=60, deadline=None)
-def test_no_text_makes_a_verifier_raise(capability, text):
-    with pytest.MonkeyPatch.context() as patch:
-        install(patch, refuses_to_run)
-        for template in capability.templates:
-            prompt = draw(capability, template, 1)[0]
-            assert capability.verify(prompt, text) in (True, False)
-            assert capability.verify(prompt, f"Answer: {text}") in (True, False)
+def test_no_text_makes_a_verifier_raise(capability, template, text):
+    (prompt,) = draw(capability, template, 1)
+    assert capability.verify(prompt, text) in (True, False)
+    assert capability.verify(prompt, f"Answer: {text}") in (True, False)
 
 
 @capability
@@ -143,8 +117,7 @@ def test_no_text_makes_a_verifier_raise(capability, text):
     ids=range(14),
 )  # fmt: skip
 @pytest.mark.filterwarnings("error")
-def test_long_and_odd_texts_are_graded_quickly(capability, text, monkeypatch):
-    install(monkeypatch, refuses_to_run)
+def test_long_and_odd_texts_are_graded_quickly(capability, text):
     for template in capability.templates:
         assert not capability.verify(draw(capability, template, 1)[0], text)
 
@@ -188,11 +161,7 @@ def test_a_fact_is_accepted_in_a_short_reply_that_names_no_other_answer():
     prompt = Prompt("general_knowledge", "capital", "?", "Answer: Paris", 0.5, check)
     verify = SUITE["general_knowledge"].verify
     assert verify(prompt, "The capital of France is Paris.") and verify(prompt, "ANSWER: paris")
-    assert (
-        not verify(prompt, "Paris or Rome")
-        and not verify(prompt, "Parisian")
-        and not verify(prompt, "paris " + "so " * 30)
-    )
+    assert not any(verify(prompt, text) for text in ("Paris or Rome", "Parisian", "paris " + "so " * 30))
 
 
 KNOWN = {
@@ -219,8 +188,7 @@ KNOWN = {
 @pytest.mark.parametrize(("relation", "subject", "right", "wrong"), KNOWN.values(), ids=KNOWN)
 def test_a_fact_is_accepted_in_the_ways_it_is_said_but_not_as_one_of_several(relation, subject, right, wrong):
     knowledge = SUITE["general_knowledge"]
-    template = next(t for t in knowledge.templates if t.name == relation)
-    prompt = next(p for p in draw(knowledge, template, 2000) if p.check["subject"] == subject)
+    prompt = next(p for p in draw(knowledge, named(knowledge, relation), 2000) if p.check["subject"] == subject)
     assert [text for text in right if not knowledge.verify(prompt, text)] == []
     assert [text for text in wrong if knowledge.verify(prompt, text)] == []
 
@@ -234,16 +202,8 @@ def test_english_numbers_are_read_in_digits_and_words(text, found):
 
 
 def test_there_are_enough_facts_and_none_twice():
-    tables = [
-        facts.CAPITALS,
-        facts.SYMBOLS,
-        facts.ATOMIC_NUMBERS,
-        facts.AUTHORS,
-        facts.YEARS,
-        facts.YOUNG,
-        facts.UNITS,
-        facts.COUNTS,
-    ]
+    names = "CAPITALS SYMBOLS ATOMIC_NUMBERS AUTHORS YEARS YOUNG UNITS COUNTS"
+    tables = [getattr(facts, name) for name in names.split()]
     assert sum(map(len, tables)) >= 250
     assert all(len({subject for subject, _ in table}) == len(table) for table in tables)
 
@@ -266,18 +226,14 @@ def test_number_words_follow_the_rules_of_their_language(n, language, word):
 
 def test_a_number_is_not_asked_for_as_one_word():
     multilingual = SUITE["multilingual"]
-    for prompt in draw(multilingual, next(t for t in multilingual.templates if t.name == "arithmetic"), 300):
+    for prompt in draw(multilingual, named(multilingual, "arithmetic"), 300):
         assert not re.search(r"\b(Wort|palabra|mot|parola|palavra)\b", prompt.text), prompt.text
 
 
 def test_either_or_both_of_two_words_may_be_synonyms():
-    multilingual = SUITE["multilingual"]
-    sentence = "Answer: The {} is {} and {}."
-    prompt = next(
-        p
-        for p in draw(multilingual, next(t for t in multilingual.templates if t.name == "translate"), 2000)
-        if p.reference.endswith("is small and beautiful.")
-    )
+    multilingual, sentence = SUITE["multilingual"], "Answer: The {} is {} and {}."
+    prompts = draw(multilingual, named(multilingual, "translate"), 2000)
+    prompt = next(p for p in prompts if p.reference.endswith("is small and beautiful."))
     noun = prompt.reference.split()[2]
     for size in ("small", "little"):
         assert all(multilingual.verify(prompt, sentence.format(noun, size, look)) for look in ("beautiful", "pretty"))
@@ -286,7 +242,7 @@ def test_either_or_both_of_two_words_may_be_synonyms():
 
 def test_things_have_the_right_article():
     reasoning = SUITE["reasoning"]
-    prompts = draw(reasoning, next(t for t in reasoning.templates if t.name == "swaps"), 300)
+    prompts = draw(reasoning, named(reasoning, "swaps"), 300)
     assert any(" an orange " in p.text for p in prompts)
     for prompt in prompts:
         assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", prompt.text), prompt.text
@@ -330,13 +286,8 @@ def test_calls_are_compared_as_structures():
     right = ['{"arguments": {"seats": 3.0, "city": " rome"}, "name": "Book"}', f"```json\n{json.dumps(call, indent=2)}\n```",
              f"First {{x}}. {{}} {json.dumps(call)} done"]  # fmt: skip
     assert all(verify(prompt, text) for text in right)
-    for arguments in (
-        {"city": "Rome"},
-        {"city": "Rome", "seats": 3, "x": 1},
-        {"city": "Rome", "seats": True},
-        {"city": "Rome", "seats": "3"},
-    ):
-        assert not verify(prompt, json.dumps({"name": "book", "arguments": arguments}))
+    for wrong in ({}, {"seats": 3, "x": 1}, {"seats": True}, {"seats": "3"}):
+        assert not verify(prompt, json.dumps({"name": "book", "arguments": {"city": "Rome", **wrong}}))
     assert not verify(prompt, f"{json.dumps(call)} {{}}") and last_object("[1, 2") is None
 
 
@@ -359,21 +310,15 @@ KEPT_AND_BROKEN = {
     "quoted": ({}, '"yes"', '"yes'),
     "no_commas": ({}, "a b", "a, b"),
     "separated": (
-        {"mark": "---", "count": 2},
-        "a\n --- \nb",
-        "a\n---\nb\n---\nc",
-        "a --- b",
-        "a\n-----\nb",
-        "a\n---\nb --- c",
-        "---\na\n---\nb",
-        "a\n---\n---\nb",
+        {"mark": "---", "count": 2}, "a\n --- \nb", "a\n---\nb\n---\nc", "a --- b", "a\n-----\nb", "a\n---\nb --- c",
+        "---\na\n---\nb", "a\n---\n---\nb",
     ),
     "paragraphs": ({"count": 2}, "a\n\n\nb", "a\nb"),
     "title": ({}, "<<A>>\nb", "A\nb"),
     "postscript": ({}, "a\nP.S. b", "P.S. b\na"),
     "json_keys": ({"keys": ["a", "b"]}, '```json\n{"b": 1, "a": "x"}\n```', '{"a": 1}'),
     "json_list": ({"key": "a", "count": 2}, '{"a": ["x", "y"]}', '{"a": ["x"]}'),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", constraints.KINDS)

@@ -1,10 +1,12 @@
 """Suites with a user's own prompts, and evaluation prompts that are never trained on."""
 
+import itertools
 import json
 import random
 
 import numpy as np
 import pytest
+from micro import micro_config
 
 from read_env.capabilities import get_suite, split_of
 from read_env.capabilities.contamination import evaluation_hashes
@@ -14,17 +16,12 @@ from read_env.config import load_preset
 from read_env.distillation.process import Distillation
 from read_env.errors import ReadEnvError
 
-SMALL = {"budget": {"total_tokens": 600, "step_tokens": 300}, "eval": {"probes": 2, "dev": 2, "exam": 2}}
-
 
 @pytest.fixture
 def own(tmp_path):
     """A file of two hundred sums in words."""
-    rows = [
-        {"prompt": f"what is {a} and {b}", "answer": str(a + b), "difficulty": a / 20}
-        for a in range(14)
-        for b in range(15)
-    ]
+    pairs = itertools.product(range(14), range(15))
+    rows = [{"prompt": f"what is {a} and {b}", "answer": str(a + b), "difficulty": a / 20} for a, b in pairs]
     path = tmp_path / "sums.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     return path
@@ -100,7 +97,7 @@ def test_a_part_that_is_no_file_is_named(name):
 
 
 def test_a_run_on_own_prompts(own):
-    distillation = Distillation.load(load_preset("micro", {**SMALL, "suite": f"micro,sums={own}"}))
+    distillation = Distillation.load(micro_config(600, 300, 2, suite=f"micro,sums={own}"))
     report = distillation.step(np.eye(9)[8])
     assert report.tokens_by_capability[8] == report.completion_tokens > 200 and report.profile.shape == (9,)
 

@@ -28,11 +28,8 @@ from read_env.distillation.models import placement
 from read_env.distillation.process import Distillation
 
 CPU = pytest.param("cpu", id="cpu")
-GPU = pytest.param(
-    "cuda:0",
-    id="cuda",
-    marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")],
-)
+NEEDS_GPU = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
+GPU = pytest.param("cuda:0", id="cuda", marks=NEEDS_GPU)
 DEVICES = [CPU, GPU]
 SMALL = {"budget": {"total_tokens": 1600, "step_tokens": 400}, "eval": {"probes": 6, "dev": 2, "exam": 2}}
 UNIFORM = np.full(8, 1 / 8)

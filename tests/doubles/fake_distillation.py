@@ -90,13 +90,9 @@ class FakeDistillation:
     def snapshot(self) -> dict[str, Any]:
         version, internal, gauss = self._rng.getstate()
         return {
-            "seed": self.seed,
-            "step_index": self.step_index,
-            "exhausted": self.exhausted,
-            "rng": [version, list(internal), gauss],
-            "budget": self.budget.to_dict(),
-            "profile": self.profile.tolist(),
-        }
+            "seed": self.seed, "step_index": self.step_index, "exhausted": self.exhausted,
+            "rng": [version, list(internal), gauss], "budget": self.budget.to_dict(), "profile": self.profile.tolist(),
+        }  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
         self.seed, self.step_index, self.exhausted = state["seed"], state["step_index"], state["exhausted"]

@@ -20,28 +20,18 @@ __version__ = "0.33.0"
 class Logprob:
     logprob: float
     rank: int | None = None
-    decoded_token: str | None = None
 
 
 @dataclass
 class CompletionOutput:
-    index: int
-    text: str
     token_ids: Sequence[int]
-    cumulative_logprob: float | None
     logprobs: list[dict[int, Logprob]] | None
-    finish_reason: str | None = None
-    stop_reason: int | str | None = None
 
 
 @dataclass
 class RequestOutput:
-    request_id: str
-    prompt: str | None
-    prompt_token_ids: list[int] | None
     prompt_logprobs: list[dict[int, Logprob] | None] | None
     outputs: list[CompletionOutput]
-    finished: bool
 
 
 @dataclass
@@ -87,10 +77,10 @@ class LLM:
             raise ValueError(f"Requested sample logprobs of {asked}, which is greater than max allowed")
         assert sampling_params.temperature == 0, "this one only decodes greedily"
         self.asked.append(sampling_params)
-        return [self._one(number, p["prompt_token_ids"], sampling_params) for number, p in enumerate(prompts)]
+        return [self._one(prompt["prompt_token_ids"], sampling_params) for prompt in prompts]
 
-    def _one(self, number: int, prompt: list[int], asked: SamplingParams) -> RequestOutput:
-        ids, positions, reason = list(prompt), [], "length"
+    def _one(self, prompt: list[int], asked: SamplingParams) -> RequestOutput:
+        ids, positions = list(prompt), []
         seen: list[dict[int, Logprob] | None] | None = None
         assert asked.max_tokens is not None
         if asked.prompt_logprobs is not None:
@@ -103,10 +93,8 @@ class LLM:
             if asked.logprobs is not None:
                 positions.append(_position(logs, ids[-1], asked.logprobs))
             if ids[-1] in asked.stop_token_ids or (ids[-1] == 2 and not asked.ignore_eos):
-                reason = "stop"
                 break
-        said = CompletionOutput(0, "", ids[len(prompt) :], None, positions or None, reason)
-        return RequestOutput(str(number), None, prompt, seen, [said], True)
+        return RequestOutput(seen, [CompletionOutput(ids[len(prompt) :], positions or None)])
 
 
 def _position(logs: torch.Tensor, token: int, count: int) -> dict[int, Logprob]:

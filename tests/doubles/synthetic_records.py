@@ -6,21 +6,16 @@ noise. Everything is seeded, so two calls write the same bytes.
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 
-SUITE = (
-    "general_knowledge",
-    "steerability",
-    "reasoning",
-    "math",
-    "code",
-    "tool_use",
-    "long_context",
-    "multilingual",
-)
+from read_env.capabilities import get_suite
+from read_env.distillation.teachers.cache_use import CacheUse
+
+SUITE = get_suite("micro").names
 TASKS = {
     "sums": {"math": 1.0},
     "tickets": {"tool_use": 0.5, "multilingual": 0.5},
@@ -76,26 +71,17 @@ def write_run(
     requirement, profile = requirement_of(task), START.copy()
     source = agent.removeprefix("one-hot-") if agent.startswith("one-hot-") else ""
     config = {
-        "preset": "micro",
-        "suite": "micro",
-        "task": task,
-        "agent": "one-hot" if source else agent,
-        "agent_options": {"capability": source} if source else {},
-        "seed": seed,
+        "preset": "micro", "suite": "micro", "task": task, "agent": "one-hot" if source else agent,
+        "agent_options": {"capability": source} if source else {}, "seed": seed,
         "budget": {"total_tokens": steps * step_tokens, "step_tokens": step_tokens},
-    }
+    }  # fmt: skip
     _write(path / "config.json", config)
     exam_start = np.round(START * 0.8 * 128) / 128
     start = {
-        "suite": list(SUITE),
-        "task": task,
-        "requirement": requirement.tolist(),
-        "utility_form": "weighted_mean",
-        "profile": profile.tolist(),
-        "utility": float(requirement @ profile),
-        "exam": exam_start.tolist(),
+        "suite": list(SUITE), "task": task, "requirement": requirement.tolist(), "utility_form": "weighted_mean",
+        "profile": profile.tolist(), "utility": float(requirement @ profile), "exam": exam_start.tolist(),
         "dev_profile": profile.tolist(),
-    }
+    }  # fmt: skip
     _write(path / "start.json", start)
     spent, total_spillover, lines = 0, 0.0, []
     essential = (requirement > 0) & (requirement >= np.sort(requirement)[-3])
@@ -125,23 +111,8 @@ def write_run(
             "loss": 1.2 / (1 + 0.1 * step),
             "metrics": {"grad_norm": 0.8, "fkl": 1.1 / (1 + 0.1 * step)},
             "agent": {"bandit/kappa": 0.9**step},
-            "seconds": {
-                "prompts": 0.01,
-                "teacher": 0.1,
-                "cache": 0.02,
-                "student": 0.9,
-                "probes": 0.15,
-                "other": 0.01,
-            },
-            "cache": {
-                "blocks_asked": 10,
-                "blocks_served": 4,
-                "tokens_asked": 8_000,
-                "tokens_served": 3_000,
-                "disk_tokens": 8_000,
-                "disk_bytes": 640_000,
-                "evictions": 1,
-            },
+            "seconds": {"prompts": 0.01, "teacher": 0.1, "cache": 0.02, "student": 0.9, "probes": 0.15, "other": 0.01},
+            "cache": CacheUse(10, 4, 8_000, 3_000, 8_000, 640_000, 1).counts(),
         }
         if step % 5 == 0:
             dev = np.clip(profile + rng.normal(0, 0.01, 8), 0, 1)
@@ -189,17 +160,12 @@ def write_comparison(
 ) -> Path:
     (path / "runs").mkdir(parents=True)
     config = {
-        "agents": list(agents),
-        "tasks": list(tasks),
-        "seeds": list(seeds),
-        "command": "read-env compare --agents ...",
-        "budget": {"total_tokens": 120_000, "step_tokens": 6000},
-    }
+        "agents": list(agents), "tasks": list(tasks), "seeds": list(seeds),
+        "command": "read-env compare --agents ...", "budget": {"total_tokens": 120_000, "step_tokens": 6000},
+    }  # fmt: skip
     _write(path / "config.json", config)
-    for agent in agents:
-        for task in tasks:
-            for seed in seeds:
-                write_run(path / "runs" / f"{agent}__{task}__seed{seed}", agent, task, seed, **options)
+    for agent, task, seed in itertools.product(agents, tasks, seeds):
+        write_run(path / "runs" / f"{agent}__{task}__seed{seed}", agent, task, seed, **options)
     return path
 
 
@@ -207,10 +173,9 @@ def write_transfer(path: Path, budgets=(24_000, 60_000, 120_000), seeds=range(8)
     (path / "runs").mkdir(parents=True)
     _write(path / "config.json", {"budgets": list(budgets), "seeds": list(seeds), "preset": "micro"})
     steps = tuple(budget // 6000 for budget in budgets)
-    for name in SUITE:
-        for seed in seeds:
-            folder = path / "runs" / f"one-hot-{name}__seed{seed}"
-            write_run(folder, f"one-hot-{name}", "tickets", seed, exam_steps=steps, steps=steps[-1])
+    for name, seed in itertools.product(SUITE, seeds):
+        folder = path / "runs" / f"one-hot-{name}__seed{seed}"
+        write_run(folder, f"one-hot-{name}", "tickets", seed, exam_steps=steps, steps=steps[-1])
     return path
 
 
@@ -222,15 +187,9 @@ def write_training(path: Path, episodes: int = 24, finished: bool = True) -> Pat
     for episode in range(1, episodes + 1):
         gain = 0.2 + 0.1 * (1 - np.exp(-episode / 8)) + rng.normal(0, 0.02)
         record = {
-            "episode": episode,
-            "task": ("tickets", "puzzles")[episode % 2],
-            "seed": 0,
-            "return": float(gain - 0.01),
-            "steps": 20,
-            "completion_tokens": 119_900,
-            "utility_start": 0.3,
-            "utility": float(0.3 + gain),
-        }
+            "episode": episode, "task": ("tickets", "puzzles")[episode % 2], "seed": 0, "return": float(gain - 0.01),
+            "steps": 20, "completion_tokens": 119_900, "utility_start": 0.3, "utility": float(0.3 + gain),
+        }  # fmt: skip
         lines.append(json.dumps(record))
     (path / "episodes.jsonl").write_text("".join(line + "\n" for line in lines))
     if finished:

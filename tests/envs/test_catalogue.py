@@ -22,6 +22,9 @@ def simplexes(size: int = SIZE) -> st.SearchStrategy[np.ndarray]:
 
 PROFILES = st.lists(SCORE, min_size=SIZE, max_size=SIZE).map(np.array)
 LAST = simplexes() | st.just(np.zeros(SIZE))
+#: Requirement, profile and last allocation.
+Situation = tuple[np.ndarray, np.ndarray, np.ndarray]
+SITUATIONS = st.tuples(simplexes(), PROFILES, LAST)
 
 
 def assert_on_simplex(weights: np.ndarray) -> None:
@@ -30,25 +33,17 @@ def assert_on_simplex(weights: np.ndarray) -> None:
     assert weights.sum() == pytest.approx(1, abs=1e-9)
 
 
-@given(simplexes(), PROFILES, LAST)
-def test_what_the_mask_allows_is_on_the_simplex_and_the_rest_is_refused(
-    requirement: np.ndarray, profile: np.ndarray, last: np.ndarray
-) -> None:
-    mask = CATALOGUE.mask(requirement, profile, last)
+@given(SITUATIONS)
+def test_what_the_mask_allows_is_on_the_simplex_and_the_rest_is_refused(situation: Situation) -> None:
+    mask = CATALOGUE.mask(*situation)
     assert mask.shape == (len(CATALOGUE),) and mask.dtype == bool
+    assert mask[list(CATALOGUE.always_applicable)].all(), "the mask-free subset is applicable everywhere"
     for index in range(len(CATALOGUE)):
         if mask[index]:
-            assert_on_simplex(CATALOGUE.allocation(index, requirement, profile, last))
+            assert_on_simplex(CATALOGUE.allocation(index, *situation))
         else:
             with pytest.raises(ReadEnvError):
-                CATALOGUE.allocation(index, requirement, profile, last)
-
-
-@given(simplexes(), PROFILES, LAST)
-def test_the_mask_free_subset_is_applicable_everywhere(
-    requirement: np.ndarray, profile: np.ndarray, last: np.ndarray
-) -> None:
-    assert CATALOGUE.mask(requirement, profile, last)[list(CATALOGUE.always_applicable)].all()
+                CATALOGUE.allocation(index, *situation)
 
 
 def test_the_mask_free_subset_is_the_largest_possible() -> None:
@@ -60,14 +55,12 @@ def test_the_mask_free_subset_is_the_largest_possible() -> None:
     ]  # fmt: skip
 
 
-@given(simplexes(), PROFILES, LAST, st.data())
-def test_arguments_are_left_alone(
-    requirement: np.ndarray, profile: np.ndarray, last: np.ndarray, data: st.DataObject
-) -> None:
-    originals = [array.copy() for array in (requirement, profile, last)]
-    index = data.draw(st.sampled_from(np.flatnonzero(CATALOGUE.mask(requirement, profile, last)).tolist()))
-    CATALOGUE.allocation(index, requirement, profile, last)[:] = -1
-    for array, original in zip((requirement, profile, last), originals, strict=True):
+@given(SITUATIONS, st.data())
+def test_arguments_are_left_alone(situation: Situation, data: st.DataObject) -> None:
+    originals = [array.copy() for array in situation]
+    index = data.draw(st.sampled_from(np.flatnonzero(CATALOGUE.mask(*situation)).tolist()))
+    CATALOGUE.allocation(index, *situation)[:] = -1
+    for array, original in zip(situation, originals, strict=True):
         np.testing.assert_array_equal(array, original)
 
 
@@ -105,9 +98,7 @@ def test_a_shift_takes_all_when_there_is_less() -> None:
 
 
 @given(LAST.filter(np.any), st.permutations(range(SIZE)), st.sampled_from([0.1, 0.25]))
-def test_a_shift_moves_at_most_its_amount_between_two_capabilities(
-    last: np.ndarray, order: list[int], amount: float
-) -> None:
+def test_a_shift_moves_at_most_its_amount_between_two(last: np.ndarray, order: list[int], amount: float) -> None:
     start = starting_point(last, last)
     i, j, *others = order
     if start[i] > 1e-6:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import gymnasium as gym
 import numpy as np
@@ -15,6 +16,14 @@ from hypothesis import strategies as st
 from read_env.errors import DivergedError, ReadEnvError
 
 UNIFORM = np.full(8, 0.125)
+
+
+@pytest.fixture
+def env() -> FakeDistillationEnv:
+    """An environment that renders, at the beginning of an episode."""
+    made = FakeDistillationEnv(render_mode="rgb_array")
+    made.reset(seed=0)
+    return made
 
 
 # --- tasks ------------------------------------------------------------------------------------------
@@ -60,10 +69,10 @@ def test_options_do_not_disturb_the_episodes_that_follow() -> None:
 
 
 def test_one_seed_gives_common_random_numbers_whatever_the_tasks() -> None:
-    profiles = [
-        FakeDistillationEnv(**kwargs).reset(seed=7)[1]["profile"].tolist()
-        for kwargs in ({"task": "math"}, {"task": "code"}, {"tasks": ["agent", "tutor"]})
+    envs = [
+        FakeDistillationEnv(**kwargs) for kwargs in ({"task": "math"}, {"task": "code"}, {"tasks": ["agent", "tutor"]})
     ]
+    profiles = [env.reset(seed=7)[1]["profile"].tolist() for env in envs]
     assert profiles[0] == profiles[1] == profiles[2]
 
 
@@ -74,9 +83,7 @@ def test_one_seed_gives_common_random_numbers_whatever_the_tasks() -> None:
         ({"tsk": "math"}, "unknown reset option 'tsk': did you mean 'task'"),
     ],
 )
-def test_bad_options_change_nothing(options: dict[str, Any], message: str) -> None:
-    env = FakeDistillationEnv()
-    env.reset(seed=0)
+def test_bad_options_change_nothing(options: dict[str, Any], message: str, env: FakeDistillationEnv) -> None:
     expected = env.np_random.bit_generator.state, env.snapshot()
     with pytest.raises(ReadEnvError, match=message):
         env.reset(seed=1, options=options)
@@ -94,9 +101,7 @@ def test_models_load_once_at_the_first_reset() -> None:
     assert env.loaded == 1
 
 
-def test_close_lets_go_and_may_be_repeated() -> None:
-    env = FakeDistillationEnv()
-    env.reset()
+def test_close_lets_go_and_may_be_repeated(env: FakeDistillationEnv) -> None:
     env.close()
     env.close()
     assert env.distillation is None
@@ -114,19 +119,11 @@ def test_nothing_works_before_the_first_reset(call: str) -> None:
     assert env.loaded == 0
 
 
-def test_a_refused_update_leaves_the_episode_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    env = FakeDistillationEnv()
-    env.reset(seed=0)
+def test_a_refused_update_leaves_the_episode_as_it_was(env: FakeDistillationEnv) -> None:
     env.step(UNIFORM)
     before = env.snapshot()
-    with monkeypatch.context() as patch:
-
-        def explode(self: Any, weights: Any) -> None:
-            raise DivergedError("loss is nan")
-
-        patch.setattr(FakeDistillation, "step", explode)
-        with pytest.raises(DivergedError):
-            env.step(UNIFORM)
+    with mock.patch.object(FakeDistillation, "step", side_effect=DivergedError), pytest.raises(DivergedError):
+        env.step(UNIFORM)
     assert env.snapshot() == before
     env.step(UNIFORM)
 
@@ -134,9 +131,7 @@ def test_a_refused_update_leaves_the_episode_as_it_was(monkeypatch: pytest.Monke
 # --- what the last report and the settings do ----------------------------------------------------------
 
 
-def test_timings_are_in_the_last_report_not_in_info() -> None:
-    env = FakeDistillationEnv()
-    env.reset(seed=0)
+def test_timings_are_in_the_last_report_not_in_info(env: FakeDistillationEnv) -> None:
     assert env.last_report is None
     info = env.step(UNIFORM)[4]
     assert set(env.last_report.seconds) == {"prompts", "teacher", "cache", "student", "probes", "other"}
@@ -144,9 +139,8 @@ def test_timings_are_in_the_last_report_not_in_info() -> None:
 
 
 def test_dev_checkpoints() -> None:
-    env = FakeDistillationEnv(
-        overrides={"eval": {"dev_every": 3}, "budget": {"total_tokens": 5000, "step_tokens": 1000}}
-    )
+    budget = {"total_tokens": 5000, "step_tokens": 1000}
+    env = FakeDistillationEnv(overrides={"eval": {"dev_every": 3}, "budget": budget})
     env.reset(seed=0)
     infos = [env.step(UNIFORM)[4] for _ in range(5)]
     assert [info["step"] for info in infos if "dev_profile" in info] == [3, 5]
@@ -189,9 +183,7 @@ def test_the_budget_is_never_overspent_and_gains_add_up(total: int, step: int, s
 # --- snapshots ----------------------------------------------------------------------------------------
 
 
-def test_a_snapshot_does_not_change_when_the_episode_goes_on() -> None:
-    env = FakeDistillationEnv()
-    env.reset(seed=0)
+def test_a_snapshot_does_not_change_when_the_episode_goes_on(env: FakeDistillationEnv) -> None:
     state = env.snapshot()
     text = json.dumps(state)
     env.step(UNIFORM)
@@ -221,18 +213,14 @@ def test_a_finished_episode_stays_finished() -> None:
 
 
 @pytest.mark.parametrize("missing", ["suite", "card", "trace", "ended", "np_random", "np_random_seed", "distillation"])
-def test_a_snapshot_that_lacks_a_part_is_refused_and_nothing_lost(missing: str) -> None:
-    env = FakeDistillationEnv()
-    env.reset(seed=0)
+def test_a_snapshot_that_lacks_a_part_is_refused_and_nothing_lost(missing: str, env: FakeDistillationEnv) -> None:
     state = env.snapshot()
     with pytest.raises(ReadEnvError, match=rf"no snapshot of a DistillationEnv: KeyError\('{missing}'\)"):
         env.restore({key: value for key, value in state.items() if key != missing})
     assert env.snapshot() == state
 
 
-def test_a_snapshot_of_another_suite_is_refused() -> None:
-    env = FakeDistillationEnv()
-    env.reset(seed=0)
+def test_a_snapshot_of_another_suite_is_refused(env: FakeDistillationEnv) -> None:
     with pytest.raises(ReadEnvError, match=r"the snapshot's capabilities are \['chess'\]"):
         env.restore(env.snapshot() | {"suite": ["chess"]})
 
@@ -240,24 +228,15 @@ def test_a_snapshot_of_another_suite_is_refused() -> None:
 # --- rendering ------------------------------------------------------------------------------------------
 
 
-def test_rendering_leaves_no_global_figure_behind() -> None:
+def test_rendering_leaves_no_global_figure_behind_and_repeats(env: FakeDistillationEnv) -> None:
     from matplotlib import pyplot, rcParams
 
-    env = FakeDistillationEnv(render_mode="rgb_array")
-    env.reset(seed=0)
-    settings = dict(rcParams)
-    env.render()
-    assert pyplot.get_fignums() == []
-    assert dict(rcParams) == settings
-
-
-def test_the_same_episode_gives_the_same_picture() -> None:
-    pictures = []
+    settings, pictures = dict(rcParams), []
     for _ in range(2):
-        env = FakeDistillationEnv(render_mode="rgb_array")
         env.reset(seed=0)
         env.step(UNIFORM)
         pictures.append(env.render())
+    assert pyplot.get_fignums() == [] and dict(rcParams) == settings
     np.testing.assert_array_equal(*pictures)
 
 

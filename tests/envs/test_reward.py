@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from read_env.capabilities import get_suite
 from read_env.config import RewardConfig
-from read_env.envs.reward import reward_of
+from read_env.envs.reward import Reward, reward_of
 from read_env.tasks import TaskCard, load_task
 
 SUITE = get_suite("micro")
@@ -34,21 +34,20 @@ def test_parts_by_hand() -> None:
     assert reward.value == pytest.approx(reward.gain - 0.5 * reward.spillover - 0.2 * 0.05)
 
 
+def both_forms(task: TaskCard, before: np.ndarray, after: np.ndarray) -> list[Reward]:
+    return [reward_of(RewardConfig(form=form), task, SUITE, before, after, 0.1) for form in ("utility", "linear")]
+
+
 @given(PROFILES, PROFILES)
 def test_both_forms_are_one_for_a_weighted_mean(before: np.ndarray, after: np.ndarray) -> None:
-    task = card({"math": 0.5, "code": 0.5})
-    utility, linear = (
-        reward_of(RewardConfig(form=form), task, SUITE, before, after, 0.1) for form in ("utility", "linear")
-    )
+    utility, linear = both_forms(card({"math": 0.5, "code": 0.5}), before, after)
     assert utility.value == pytest.approx(linear.value)
 
 
 def test_forms_differ_where_abilities_are_needed_jointly() -> None:
     task = card({"math": 0.5, "code": 0.5}, "geometric_mean")
     before, after = profile(math=0.81, code=0.01), profile(math=0.91, code=0.01)
-    utility, linear = (
-        reward_of(RewardConfig(form=form), task, SUITE, before, after, 0.1) for form in ("utility", "linear")
-    )
+    utility, linear = both_forms(task, before, after)
     assert linear.gain == pytest.approx(0.05)
     assert utility.gain == pytest.approx((0.91 * 0.01) ** 0.5 - 0.09)
 

@@ -19,6 +19,13 @@ def env(**kwargs: Any) -> FakeDistillationEnv:
     return FakeDistillationEnv(**kwargs)
 
 
+def candidates(task: str = "math", mask_free: bool = False) -> CandidateAllocation:
+    """The wrapper at the beginning of an episode."""
+    wrapped = CandidateAllocation(env(task=task), mask_free=mask_free)
+    wrapped.reset(seed=0)
+    return wrapped
+
+
 @pytest.mark.parametrize("mask_free", [None, False, True], ids=["softmax", "candidates", "candidates, mask-free"])
 def test_sb3_checker_is_silent(mask_free: bool | None) -> None:
     from stable_baselines3.common.env_checker import check_env
@@ -70,8 +77,7 @@ def test_bad_scale(scale: float) -> None:
 
 
 def test_masks_follow_the_task() -> None:
-    wrapped = CandidateAllocation(env(task="math"))
-    wrapped.reset(seed=0)
+    wrapped = candidates()
     allowed = {name for name, ok in zip(wrapped.action_names, wrapped.action_masks(), strict=True) if ok}
     assert {"need 1", "keep", "task-static", "shift 0.1 math>code"} <= allowed
     assert not {"need 2", "needs 1+2 at 0.5/0.5", "shift 0.1 code>math"} & allowed
@@ -80,8 +86,7 @@ def test_masks_follow_the_task() -> None:
 
 
 def test_masks_follow_the_allocation() -> None:
-    wrapped = CandidateAllocation(env(task="math"))
-    wrapped.reset(seed=0)
+    wrapped = candidates()
     back = wrapped.action_names.index("shift 0.1 code>math")
     info = wrapped.step(wrapped.action_names.index("shift 0.1 math>code"))[4]
     assert info["candidate"] == "shift 0.1 math>code"
@@ -93,8 +98,7 @@ def test_masks_follow_the_allocation() -> None:
 
 
 def test_a_masked_out_action_keeps_the_allocation() -> None:
-    wrapped = CandidateAllocation(env(task="math"))
-    wrapped.reset(seed=0)
+    wrapped = candidates()
     wrapped.step(wrapped.action_names.index("uniform"))
     info = wrapped.step(wrapped.action_names.index("need 2"))[4]
     assert info["candidate"] == "keep"
@@ -102,7 +106,7 @@ def test_a_masked_out_action_keeps_the_allocation() -> None:
 
 
 def test_every_mask_free_action_does_what_it_says() -> None:
-    wrapped = CandidateAllocation(env(task="math"), mask_free=True)
+    wrapped = candidates(mask_free=True)
     for action, name in enumerate(wrapped.action_names):
         wrapped.reset(seed=0)
         assert wrapped.action_masks().all()
@@ -122,8 +126,7 @@ def test_random_play_under_masks_applies_what_was_chosen() -> None:
 
 
 def test_masks_after_a_restore_are_those_of_the_snapshot() -> None:
-    wrapped = CandidateAllocation(env(task="math"))
-    wrapped.reset(seed=0)
+    wrapped = candidates()
     state, masks = wrapped.unwrapped.snapshot(), wrapped.action_masks()
     wrapped.step(wrapped.action_names.index("uniform"))
     assert (wrapped.action_masks() != masks).any()
@@ -141,10 +144,8 @@ def test_maskable_ppo_finds_the_masks() -> None:
 
 @pytest.mark.parametrize("action", [-1, 5, 1.5, None, np.array([0, 1])])
 def test_bad_actions(action: Any) -> None:
-    wrapped = CandidateAllocation(env(), mask_free=True)
-    wrapped.reset(seed=0)
     with pytest.raises(ReadEnvError, match="between 0 and 4, got"):
-        wrapped.step(action)
+        candidates(mask_free=True).step(action)
 
 
 def test_no_masks_before_the_first_reset() -> None:

@@ -1,5 +1,6 @@
 """``read-env check``: what a configuration needs, and what of it is there."""
 
+import json
 import re
 import socket
 from importlib import metadata
@@ -9,9 +10,9 @@ from chat_server import answer, serving
 
 from read_env.cli import main
 from read_env.config import load_preset, preset_names
-from read_env.distillation.loading import load_student
+from read_env.distillation.loading import load, load_student
 from read_env.distillation.models import sources
-from read_env.distillation.teachers import remote
+from read_env.distillation.teachers import remote_endpoint
 from read_env.errors import ReadEnvError
 from read_env.running import check_remote
 from read_env.running.check import _side, check, memory
@@ -32,6 +33,44 @@ def test_what_is_there_is_loaded_and_measured():
     shown, ready = rows()
     assert ready and "0.9 M parameters" in shown["teacher"] and "0.3 M parameters" in shown["student"]
     assert re.search(r"6,000 completion tokens: teacher [\d.]+ s .*student [\d.]+ s", shown["time per step"])
+
+
+def test_everything_that_a_run_would_refuse_is_said_at_once(tmp_path):
+    own = tmp_path / "own.jsonl"
+    own.write_text("".join(json.dumps({"prompt": f"{n}+1?", "answer": str(n + 1)}) + "\n" for n in range(100)))
+    found, ready = check(load_preset("micro", {
+        "suite": f"own={own}", "task": "nothing", "agent": "task-static", "agent_options": {"x": 1},
+        "decontamination_files": [str(tmp_path / "absent.txt")],
+        "models": {"student": str(tmp_path / "absent")},
+        "budget": {"total_tokens": 100}, "distill": {"loss": "gkd"}, "eval": {"exam": 50, "dev": 40, "probes": 2},
+    }))  # fmt: skip
+    refused = [text for name, text in found if name == "refused"]
+    assert not ready and len(refused) == 6
+    for part in (
+        "'nothing'",
+        "absent.txt",
+        str(tmp_path / "absent"),
+        "below one group",
+        "eval.exam is 50",
+        "is 40, but own",
+    ):
+        assert any(part in text for text in refused), part
+    # What the task was in the way of.
+    assert "unknown option" in str(check(load_preset("micro", {"agent": "task-static", "agent_options": {"x": 1}}))[0])
+
+
+def test_lines_and_vocabularies_that_do_not_fit_are_refused_by_the_check(tmp_path):
+    own, student = tmp_path / "own.jsonl", tmp_path / "student"
+    own.write_text("".join(json.dumps({"prompt": f"{n} {'a' * 200}", "answer": "1"}) + "\n" for n in range(100)))
+    loaded = load("embedded:micro/student")
+    loaded.encoder.tokenizer.add_tokens(["[NEW]"])
+    loaded.model.save_pretrained(student)
+    loaded.encoder.tokenizer.save_pretrained(student)
+    sizes = {"probes": 2, "dev": 2, "exam": 2}
+    found = check(load_preset("micro", {"suite": f"own={own}", "task": "own", "eval": sizes}))[0]
+    assert "100 of 100 lines of own are too long" in dict(found)["refused"]
+    found = check(load_preset("micro", {"models": {"student": str(student)}}))[0]
+    assert "92 tokens and the model 91 embeddings; '[NEW]' has id 91" in dict(found)["refused"]
 
 
 def test_a_chunk_is_measured_on_what_the_task_needs(monkeypatch):
@@ -190,7 +229,7 @@ def test_a_remote_teacher_that_is_there(key):
     ],
 )
 def test_what_a_server_says_of_itself_is_shown(key, listing, line, ready, monkeypatch):
-    monkeypatch.setattr(remote, "_CHECK_TIMEOUT", 0.2 if listing == "hang" else 5.0)
+    monkeypatch.setattr(remote_endpoint, "_CHECK_TIMEOUT", 0.2 if listing == "hang" else 5.0)
     with serving(lambda n, prompt: (200, answer("4")), listing) as server:
         found, missing = check_remote.check_remote(load_preset("micro", {
             "models": {"teacher": "remote:m", "remote_base_url": server.url}, "distill": {"loss": "sft"},

@@ -58,6 +58,7 @@ def test_shipped_cards_are_sound(name: str) -> None:
     assert requirement.shape == (8,) and requirement.min() >= 0
     assert requirement.sum() == pytest.approx(1, abs=1e-12)
     assert len(task.exemplars) >= 2
+    assert {split_of(exemplar.prompt) for exemplar in task.exemplars} == {"stream"}, "none is held out"
 
 
 @pytest.mark.parametrize("name", task_names())
@@ -74,9 +75,7 @@ def test_exemplars_are_prompts_of_the_suite_with_correct_completions(name: str) 
         steps, _, answer = exemplar.completion.rpartition(" so ")
         for word in steps.split():
             check_step(word, exemplar.prompt)
-        if any(
-            template in c.templates for c in SUITE if c.name in {"long_context", "reasoning"} for template in makers
-        ):
+        if any(template in SUITE[name].templates for name in ("long_context", "reasoning") for template in makers):
             assert all(piece in steps for piece in answer.split(","))  # answers there are found, not made up
 
 
@@ -113,11 +112,6 @@ def check_step(word: str, prompt: str) -> None:
         assert f"{a}>{b}" in prompt or f"{a} over {b}" in prompt, word
 
 
-@pytest.mark.parametrize("name", task_names())
-def test_exemplars_lie_in_no_held_out_split(name: str) -> None:
-    assert {split_of(exemplar.prompt) for exemplar in load_task(name, SUITE).exemplars} == {"stream"}
-
-
 def test_the_suite_of_tasks_has_the_promised_variety() -> None:
     tasks = [load_task(name, SUITE) for name in task_names()]
     needs = [len([w for w in task.requirement.values() if w > 0]) for task in tasks]
@@ -144,12 +138,9 @@ def test_requirements_are_on_the_simplex_and_survive_a_second_validation(weights
     assert TaskCard.model_validate(task.model_dump()) == task
 
 
-def test_weighted_mean() -> None:
+def test_weighted_and_geometric_mean() -> None:
     profile = np.array([0.9, 0.9, 0.2, 0.6, 0, 0, 0, 0])
     assert card({"reasoning": 3, "math": 1}).utility(profile, SUITE) == pytest.approx(0.3)
-
-
-def test_geometric_mean() -> None:
     task = card({"reasoning": 1, "math": 1}, "geometric_mean")
     assert task.utility(np.array([0, 0, 0.25, 0.64, 0, 0, 0, 0]), SUITE) == pytest.approx(0.4)
     assert task.utility(np.zeros(8), SUITE) == pytest.approx(1e-6)
@@ -183,20 +174,13 @@ def test_unknown_task_lists_the_known_ones_closest_first() -> None:
 
 
 def test_the_name_of_a_capability_is_the_task_that_needs_it_alone() -> None:
-    for capability in SUITE:
+    for capability, alone in zip(SUITE, np.eye(len(SUITE)), strict=True):
         task = load_task(capability.name, SUITE)
-        np.testing.assert_array_equal(
-            task.requirement_vector(SUITE), np.eye(len(SUITE))[SUITE.names.index(capability.name)]
-        )
+        np.testing.assert_array_equal(task.requirement_vector(SUITE), alone)
         assert split_of(task.exemplars[0].prompt) == "stream"
     assert load_task("tool_use", SUITE).name == "tool_use"
     with pytest.raises(ReadEnvError, match="unknown task 'tool_us': did you mean 'tool_use'"):
         load_task("tool_us", SUITE)
-
-
-def test_missing_file() -> None:
-    with pytest.raises(ReadEnvError, match=r"nowhere/chess\.toml can't be read: No such file"):
-        load_task("nowhere/chess.toml", SUITE)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +212,9 @@ def test_malformed_cards_name_file_and_field(tmp_path: Path, old: str, new: str,
     assert str(path) in str(error.value)
 
 
-def test_a_binary_file_is_no_card(tmp_path: Path) -> None:
+def test_a_missing_and_a_binary_file_are_no_cards(tmp_path: Path) -> None:
+    with pytest.raises(ReadEnvError, match=r"nowhere/chess\.toml can't be read: No such file"):
+        load_task("nowhere/chess.toml", SUITE)
     (tmp_path / "chess.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ReadEnvError, match="not valid TOML"):
         load_task(tmp_path / "chess.toml", SUITE)

@@ -28,6 +28,8 @@ _LOG = logging.getLogger(__name__)
 #: Consecutive prompts of a capability without an answer after which the teacher counts as unable to answer.
 _MAX_SKIPPED_IN_A_ROW = 32
 
+_NO_TOKENS = "cut before any text that the student's tokenizer knows (distill.max_completion_tokens)"
+
 
 class ExampleStream:
     """Next examples of every capability, in stream order.
@@ -151,10 +153,10 @@ class ExampleStream:
         examples: list[Example | dict[str, str]] = []
         for prompt, ids, reason in zip(prompts, prompt_ids, reasons, strict=True):
             answer = None if reason else next(answers)
-            if answer is not None and not answer.skipped:
-                examples.append(self.alignment(prompt, ids, answer))
-            else:
-                examples.append(_skipped(prompt, reason if answer is None else answer.skipped))
+            reason = reason if answer is None else answer.skipped
+            example = None if answer is None or reason else self.alignment(prompt, ids, answer)
+            # An example without tokens costs nothing: the budget would never be spent on such ones.
+            examples.append(example or _skipped(prompt, reason or _NO_TOKENS))
         return tuple(examples)
 
     def _prompt_block(

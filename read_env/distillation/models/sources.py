@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib import metadata, resources
 from importlib.util import find_spec
@@ -70,7 +71,14 @@ def find_model(reference: str) -> ModelSource:
         if not path.is_file() and len(path.parts) != 3:
             raise ReadEnvError(f"model {reference!r}: no such file; right would be a GGUF file or HUB/ID/FILE.gguf")
         return ModelSource(reference, str(path.parent), path.name)
-    return ModelSource(reference, str(path) if path.is_dir() else reference)
+    if path.is_dir():
+        return ModelSource(reference, str(path))
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", reference):
+        raise ReadEnvError(
+            f"model {reference!r}: no such folder; right would be a folder with config.json and *.safetensors, a GGUF file, "
+            "or a hub id ORGANISATION/NAME"
+        )
+    return ModelSource(reference, reference)
 
 
 def not_installed(reference: str) -> str:

@@ -11,6 +11,7 @@ import torch
 from read_env.config import ModelConfig
 from read_env.distillation.teachers.remote_client import ChatClient
 from read_env.distillation.text.completion import Answer
+from read_env.errors import ReadEnvError
 from read_env.losses.targets import TeacherTargets
 
 _LOG = logging.getLogger(__name__)
@@ -58,12 +59,16 @@ class RemoteTeacher:
         max_completion_tokens: maximum length of an answer, in the server's tokens; models.remote_max_tokens overrides it.
 
     Raises:
-        ReadEnvError: no address, an API key that can't be sent, or the package ``openai`` isn't installed.
+        ReadEnvError: no name, no address, an API key that can't be sent, or the package ``openai`` isn't installed.
     """
 
     batched = False
 
     def __init__(self, name: str, models: ModelConfig, *, max_completion_tokens: int) -> None:
+        if not name:
+            raise ReadEnvError(
+                f"models.teacher is {REMOTE!r}; right would be {REMOTE}NAME, a model that the server has"
+            )
         self.name = name
         self.encoder = Utf8()
         self.max_completion_tokens = models.remote_max_tokens or max_completion_tokens

@@ -25,7 +25,7 @@ _FAILED = frozenset(
     "malformed_function_call".split()
 )
 #: Statuses that refuse one prompt, with these codes or messages: by a filter, or as too long for the model.
-_REFUSING = (200, 400, 403, 413, 422, 451)
+_REFUSING = (200, 400, 403, 422, 451)
 _CODES = frozenset(
     "content_filter content_policy_violation content_policy responsibleaipolicyviolation data_inspection_failed "
     "datainspectionfailed invalid_prompt moderation_blocked sensitive context_length_exceeded string_above_max_length "
@@ -34,12 +34,16 @@ _CODES = frozenset(
 _MESSAGES = re.compile(
     r"content[ _-](management|filter|policy|moderation)|safety (system|filter|settings)|usage polic|flagged|"
     r"(inappropriate|prohibited|sensitive) content|(maximum|available|model's) context|context (length|window)|"
-    r"prompt is too long",
+    r"(input|prompt|request) (is |was )?too (long|large)|(input|prompt) tokens? count.{1,40}exceed",
     re.IGNORECASE,
 )
 #: Reasoning in front of an answer. Templates that open the tag themselves leave its end alone, in a line of its own.
 _THOUGHT = re.compile(
     r"\A\s*<think(?:ing)?>(.*?)</think(?:ing)?>\s*|\A(.*?)(?:\A|\n)</think>[ \t]*(?:\n\s*|\Z)", re.DOTALL
+)
+#: Ends of turns that a server leaves in the text; </s> is also a tag of HTML.
+_LEFT_END = re.compile(
+    r"(\s*(<\|(im_end|eot_id|eom_id|end|endoftext|end_of_text|return)\|>|<end_of_turn>|<turn\|>|<eos>|<｜end▁of▁sentence｜>|</s>))+\s*\Z"
 )
 _OPEN_THOUGHT = re.compile(r"\A\s*<think(?:ing)?>")
 
@@ -99,9 +103,9 @@ def read_reply(body: Mapping[str, Any], max_tokens: int | None, *, keep_reasonin
         return Reply("", skipped=f"no content, finish_reason {reason or None!r}")
     text, note = text or "", ""
     if not reasoning and (thought := _THOUGHT.match(text)):
-        reasoning, text = thought[1] or thought[2] or "", text[thought.end() :]
-    elif not reasoning and _OPEN_THOUGHT.match(text):
-        reasoning, text = text, ""
+        reasoning, text = (thought[1] or thought[2] or "").strip(), text[thought.end() :]
+    elif not reasoning and (opened := _OPEN_THOUGHT.match(text)):
+        reasoning, text = text[opened.end() :].strip(), ""
     elif reasoning:
         text = text.lstrip("\n")
     ended = reason in _ENDED or (reason not in _CUT and not _reaches(body.get("usage"), max_tokens))
@@ -109,19 +113,26 @@ def read_reply(body: Mapping[str, Any], max_tokens: int | None, *, keep_reasonin
         note = (
             f"finish_reason {reason!r} is none that read-env knows: taken for {'complete' if ended else 'cut'} by usage"
         )
-    if not text and (reasoning or not ended):
-        return Reply(
-            "", skipped=f"{'ended' if ended else 'cut'} before any text{', while reasoning' if reasoning else ''}"
+    if (left := _LEFT_END.search(text)) and ("</s>" not in left[0] or "<s>" not in text):
+        text, ended, note = (
+            text[: left.start()],
+            True,
+            f"its answers end with the text {left[0].strip()!r}, which is left out",
         )
-    if reasoning and keep_reasoning:
-        text = f"<think>\n{reasoning.strip()}\n</think>\n\n{text}"
+    if reasoning and keep_reasoning and (text or not ended):
+        text = f"<think>\n{reasoning}" + (f"\n</think>\n\n{text}" if text else "")
     elif reasoning:
         note = note or "it reasons before it answers: the student learns the answers alone (models.remote_reasoning)"
+    if not text and (reasoning or not ended):
+        where = ", while reasoning (models.remote_max_tokens)" if reasoning else ""
+        return Reply("", skipped=f"{'ended' if ended else 'cut'} before any text{where}")
     return Reply(text, ended, note=note)
 
 
 def refusal(status: int, body: Any) -> str:
     """Reason why a server refused this prompt and would take others; empty if the refusal is about something else."""
+    if status == 413:
+        return error_message(body)[:120] or "HTTP 413"
     if status not in _REFUSING or not isinstance(body, Mapping):
         return ""
     choices = body.get("choices")
@@ -146,15 +157,17 @@ def error_message(body: Any) -> str:
     if isinstance(body, str):
         title = re.search(r"<title[^>]*>(.*?)</title>", body, re.DOTALL | re.IGNORECASE)
         page = re.match(r"\s*<(!doctype|html|head|body)\b", body, re.IGNORECASE)
-        shown = body.strip().partition("\n")[0]
+        # Bytes that are no text may hold control sequences of terminals.
+        shown = "".join(c if c.isprintable() else "\ufffd" for c in body.strip().partition("\n")[0].rstrip())
         return f"an HTML page, {' '.join(title[1].split()) if title else 'without a title'!r}" if page else shown
     if isinstance(body, Mapping):
         return next(
             (text for name in ("error", "message", "detail", "msg") if (text := error_message(body.get(name)))), ""
         )
     if isinstance(body, list) and body:
-        where = body[0].get("loc", ()) if isinstance(body[0], Mapping) else ()
-        return ": ".join([*map(str, where[-1:]), error_message(body[0])])
+        where = body[0].get("loc") if isinstance(body[0], Mapping) else None
+        field = f"{where[-1]}: " if isinstance(where, list) and where else ""
+        return field + error_message(body[0])
     return ""
 
 
@@ -162,7 +175,7 @@ def decoded(content: bytes) -> Any:
     """JSON value of a body, the first of a list (errors of Google's servers); its text if it is no JSON."""
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return content.decode("utf-8", "replace")
     return body[0] if isinstance(body, list) and body else body
 
@@ -182,7 +195,7 @@ def _text(content: Any) -> str | None:
 def _reasoning(message: Mapping[str, Any]) -> str:
     """Reasoning that a server gives in a field of its own."""
     found = (message.get(name) for name in ("reasoning_content", "reasoning", "thinking"))
-    return next((text for text in found if isinstance(text, str) and text.strip()), "")
+    return next((text.strip() for text in found if isinstance(text, str) and text.strip()), "")
 
 
 def _reaches(usage: Any, max_tokens: int | None) -> bool:

@@ -37,15 +37,28 @@ _LOG = logging.getLogger(__name__)
 
 #: Longest pause before a retry without, and with a request of the server, seconds.
 _LONGEST_PAUSE, _LONGEST_RETRY_AFTER = 30.0, 600.0
+#: Apart from the generators that results depend on.
+_JITTER = random.SystemRandom()
 #: Parameters that a request does without; others are errors if the server refuses them.
 _OPTIONAL = frozenset(
     "temperature top_p top_k min_p seed stop logprobs top_logprobs frequency_penalty presence_penalty".split()
 )
+#: Parameter that limits an answer, and its other name.
 _OTHER_NAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 _UNSUPPORTED = re.compile(
     r"unsupported|not support|n't support|unrecognized|unknown|unexpected|extra (inputs|fields)|not (permitted|allowed)|"
-    r"deprecated|no longer|use '?max_",
+    r"deprecated|no longer|only\b.{1,20}\b(allowed|supported|permitted)|use '?max_",
     re.IGNORECASE,
+)
+#: Lasting errors of TLS by a part of their message; others pass.
+_TLS = {
+    "WRONG_VERSION": "an address that begins with http://",
+    "record layer": "an address that begins with http://",
+    "CERTIFICATE_VERIFY": "its certificate's issuer in the file that $SSL_CERT_FILE names",
+}
+#: Messages about a model that a server doesn't have.
+_NO_MODEL = re.compile(
+    r"\bmodel\b.*\b(not (found|exist|available|a valid)|n't exist|unknown|invalid|no such)", re.IGNORECASE
 )
 
 
@@ -97,7 +110,7 @@ class ChatClient:
             try:
                 return self._ask_once(text)
             except _PassingTrouble as trouble:
-                pause = min(0.5 * 2.0 ** min(attempt, 20), _LONGEST_PAUSE) * (1 - 0.25 * random.random())
+                pause = min(0.5 * 2.0 ** min(attempt, 20), _LONGEST_PAUSE) * (1 - 0.25 * _JITTER.random())
                 pause = trouble.retry_after if trouble.retry_after is not None else pause
                 last = attempt >= self._models.remote_max_retries or pause > _LONGEST_RETRY_AFTER
                 if last or self.stopped.is_set():
@@ -155,11 +168,7 @@ class ChatClient:
             ) from None
         except openai.APIConnectionError as error:
             reason = first_line(error.__cause__ or error, self._models)
-            if "SSL" in reason:
-                right = (
-                    "an address that begins with http://" if "WRONG_VERSION" in reason or "record layer" in reason
-                    else "its certificate's issuer in the file that $SSL_CERT_FILE names"
-                )  # fmt: skip
+            if right := next((right for part, right in _TLS.items() if part in reason), ""):
                 raise ReadEnvError(f"{self.where} can't be reached ({reason}); right would be {right}") from None
             raise _PassingTrouble(f"{self.where} can't be reached ({reason})") from None
         except UnicodeEncodeError:
@@ -215,7 +224,7 @@ class ChatClient:
         if status in (401, 403):
             held = key_variable()
             head += f"; the key is read from {f'${held}' if held else ' or '.join(f'${one}' for one in KEY_VARIABLES)}"
-        elif status in (404, 405):
+        elif status in (404, 405) or _NO_MODEL.search(message):
             head += self._address()
         else:
             head += f"; the prompt was {text[:60]!r}, right would be another one or other parameters in models.remote_extra_body"
@@ -230,7 +239,7 @@ class ChatClient:
 
     def _address(self) -> str:
         """Remark on the address, or on the models that the server has."""
-        return f"; for its models the server answers: {look(self._models).text(self.name)}"
+        return f"; are its models there? {look(self._models).text(self.name)}"
 
 
 def _refused_parameter(sent: Mapping[str, Any], status: int, body: Any) -> tuple[str, str]:
@@ -244,8 +253,10 @@ def _refused_parameter(sent: Mapping[str, Any], status: int, body: Any) -> tuple
     name = param if param in sent else min(found, key=found.__getitem__, default="")
     code = str(error.get("code") or "") if isinstance(error, Mapping) else ""
     unsupported = bool(_UNSUPPORTED.search(f"{message} {code.replace('_', ' ')}"))
-    if name in _OTHER_NAME and unsupported and _OTHER_NAME[name] not in sent:
-        return name, _OTHER_NAME[name]
+    wanted = re.search(r"\buse ['\"`]?(\w+)['\"`]? instead", message, re.IGNORECASE)
+    other = wanted[1] if wanted else _OTHER_NAME.get(name, "")
+    if name in _OTHER_NAME and unsupported and other not in sent:
+        return name, other
     # Some servers take greedy decoding for a temperature out of range.
     fits = name in _OPTIONAL and (unsupported or (name == "temperature" and sent[name] == 0))
     return (name, "") if fits else ("", "")

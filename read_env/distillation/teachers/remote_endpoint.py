@@ -34,7 +34,7 @@ class Endpoint:
     """Result of a request for a server's models.
 
     Attributes:
-        reached: the server responded.
+        reached: the server responded at this address.
         refused: the API key is missing or was rejected.
         names: names of its models; None if it doesn't list them.
         trouble: error message without the key; empty without an error.
@@ -90,7 +90,7 @@ def look(models: ModelConfig) -> Endpoint:
         except (openai.OpenAIError, ValueError):
             found = None
         right = f"{address}/v1, which lists models" if found is not None else f"most likely {address}/v1"
-        return Endpoint(True, trouble=f"not at this address: right would be {right}, as models.remote_base_url")
+        return Endpoint(False, trouble=f"right would be {right}, as models.remote_base_url")
     return Endpoint(True, names=None if names is None else tuple(redacted(name, models) for name in names))
 
 
@@ -141,15 +141,20 @@ def make_client(models: ModelConfig) -> OpenAI:
             base_url=address, api_key=key, timeout=models.remote_timeout, max_retries=0, default_headers=headers,
             default_query=query, http_client=DefaultHttpxClient(mounts=mounts),
         )  # fmt: skip
-    except (ImportError, ValueError) as error:  # a proxy of an unknown kind, or one that needs another package
+    except (
+        ImportError,
+        OSError,
+        ValueError,
+    ) as error:  # a proxy of an unknown kind, a file of certificates that is not there
         raise ReadEnvError(
-            f"the client can't be set up, see $HTTP_PROXY and $ALL_PROXY ({first_line(error, models)})"
+            f"the client can't be set up ({first_line(error, models)}); it reads $HTTP_PROXY, $ALL_PROXY and $SSL_CERT_FILE"
         ) from None
 
 
 def _is_loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
+        return address.is_loopback or address.is_unspecified
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
 

@@ -45,7 +45,7 @@ class VllmTeacher:
         context: maximum length of a sequence, tokens; None if it is not known.
 
     Raises:
-        ReadEnvError: vLLM isn't installed, or can't load the model.
+        ReadEnvError: vLLM isn't installed, can't load the model, or fails on a prompt.
     """
 
     batched = True
@@ -78,9 +78,8 @@ class VllmTeacher:
                 generation_config="vllm",
             )
         except Exception as error:  # the engine's processes raise errors of any type
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise ReadEnvError(
-                f"models.teacher: vLLM could not load {location!r} ({reason}); models.vllm_gpu_memory_utilization is "
+                f"models.teacher: vLLM could not load {location!r} ({_reason(error)}); models.vllm_gpu_memory_utilization is "
                 f"{models.vllm_gpu_memory_utilization:g} and models.vllm_tensor_parallel_size is {models.vllm_tensor_parallel_size}"
             ) from error
         _LOG.info(
@@ -95,7 +94,7 @@ class VllmTeacher:
     def complete(
         self, texts: Sequence[str], on_answer: Callable[[int, Answer], None] | None = None
     ) -> tuple[Answer, ...]:
-        # The encoder's stop tokens end an answer, as with a teacher in transformers.
+        # The same tokens end an answer as with a teacher in transformers; the one that did is the last of its ids.
         greedy = self._parameters(
             temperature=0.0, max_tokens=self.max_completion_tokens, logprobs=self.top_k, detokenize=False,
             ignore_eos=True, stop_token_ids=list(self.encoder.stop_ids),
@@ -118,7 +117,14 @@ class VllmTeacher:
 
     def _generate(self, prompt_ids: Sequence[Sequence[int]], parameters: Any) -> list[Any]:
         prompts = [{"prompt_token_ids": list(ids)} for ids in prompt_ids]
-        return list(self._model.generate(prompts, parameters, use_tqdm=False))
+        try:
+            return list(self._model.generate(prompts, parameters, use_tqdm=False))
+        except Exception as error:  # as above; a prompt beyond the context that its memory allows is a ValueError
+            longest = max(prompts, key=lambda one: len(one["prompt_token_ids"]))["prompt_token_ids"]
+            raise ReadEnvError(
+                f"models.teacher: vLLM gives no answers ({_reason(error)}); the longest of {len(prompts)} prompts has "
+                f"{len(longest)} tokens and begins with {self.encoder.text(longest[:20])!r}"
+            ) from error
 
     def _answer(self, output: Any) -> Answer:
         tokens = tuple(int(token) for token in output.token_ids)
@@ -133,7 +139,11 @@ class VllmTeacher:
         top_ids, top_log_probs, log_tail = [], [], []
         for position in positions:
             ranked = sorted(
-                ((entry.rank, token, entry.logprob) for token, entry in position.items() if entry.rank <= self.top_k)
+                (
+                    (entry.rank, token, entry.logprob)
+                    for token, entry in position.items()
+                    if (entry.rank or math.inf) <= self.top_k
+                )
             )
             known = [(token, log_prob) for _, token, log_prob in ranked if token < self.encoder.vocabulary]
             if len(known) < self.top_k:
@@ -152,6 +162,10 @@ class VllmTeacher:
             torch.tensor(top_log_probs, dtype=torch.float32).view(shape),
             torch.tensor(log_tail, dtype=torch.float32),
         )
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def import_vllm() -> Any:

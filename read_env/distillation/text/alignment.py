@@ -56,29 +56,24 @@ def with_students_end(
 
 
 def through_text(
-    teacher: AnswerText, student: Encoder, prompt: Prompt, prompt_ids: list[int], answer: Answer
-) -> Example:
+    teacher: AnswerText, student: Encoder, max_completion_tokens: int | None, prompt: Prompt, prompt_ids: list[int],
+    answer: Answer,
+) -> Example:  # fmt: skip
     """Example with the answer's text in the student's tokens; the probabilities are dropped.
 
-    An answer that was cut, or whose bytes are not UTF-8, has no end: the student must not learn to stop there.
-
-    Raises:
-        ReadEnvError: a cut answer has no tokens in the student's vocabulary: such examples would cost nothing, so the
-            budget would never be spent.
+    An answer that was cut, or whose bytes are not UTF-8, has no end: the student must not learn to stop there. Of a cut
+    answer, no token may be left.
     """
     text, undecodable, _ = teacher.text(answer.token_ids).partition("\ufffd")
     prompt_ids, ids = student.pairs([prompt.text], [text])[0]
     if undecodable or answer.token_ids[-1:] == () or answer.token_ids[-1] not in teacher.stop_ids:
         ids = ids[:-1]
-        if not ids:
-            raise ReadEnvError(
-                f"models.teacher: its answer to a prompt of {prompt.capability} was cut before any text that the "
-                "student's tokenizer knows; right would be a larger distill.max_completion_tokens"
-            )
-    return Example(prompt, tuple(prompt_ids), tuple(ids), TeacherTargets.from_tokens(torch.tensor(ids)))
+    ids = ids[:max_completion_tokens]
+    targets = TeacherTargets.from_tokens(torch.tensor(ids, dtype=torch.int64))
+    return Example(prompt, tuple(prompt_ids), tuple(ids), targets)
 
 
-def align(teacher: AnswerText, student: Encoder, loss: str) -> Alignment:
+def align(teacher: AnswerText, student: Encoder, loss: str, max_completion_tokens: int | None = None) -> Alignment:
     """Alignment from the teacher's vocabulary to the student's for an objective.
 
     Vocabularies are compared by content: logits padded to different sizes count as equal.
@@ -87,6 +82,7 @@ def align(teacher: AnswerText, student: Encoder, loss: str) -> Alignment:
         teacher: vocabulary of the teacher's answers.
         student: encoder of the student's tokenizer.
         loss: name of the objective.
+        max_completion_tokens: length in the student's tokens at which answers of another vocabulary are cut.
 
     Raises:
         ReadEnvError: the vocabularies differ and the objective needs the teacher's probabilities; the message names
@@ -112,7 +108,7 @@ def align(teacher: AnswerText, student: Encoder, loss: str) -> Alignment:
             "which learns from the text"
         )
     _LOG.info("the tokenizers differ (%s): answers are tokenized again for the student", difference)
-    return partial(through_text, teacher, student)
+    return partial(through_text, teacher, student, max_completion_tokens)
 
 
 def first_difference(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> str:

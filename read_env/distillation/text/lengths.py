@@ -108,7 +108,7 @@ def fitting_suite(suite: Suite, limit: LengthLimit, config: Config) -> tuple[Sui
                 skipped[capability.name] = len(excess) - len(prompts)
                 capability = replace(capability, prompts=prompts)
         else:
-            held = [p for split, count in _held_out_sizes(config).items() for p in held_out(capability, split, count)]
+            held = [p for split, count in held_out_sizes(config).items() for p in held_out(capability, split, count)]
             for prompt, too_long in zip(held, limit.excess(held), strict=True):
                 if too_long:
                     raise ReadEnvError(f"{capability.name}, {prompt.text[:60]!r}: {too_long}. {_REMEDY}")
@@ -119,7 +119,7 @@ def fitting_suite(suite: Suite, limit: LengthLimit, config: Config) -> tuple[Sui
 _REMEDY = "Right would be shorter prompts, a lower distill.max_completion_tokens or a model with a longer context"
 
 
-def _held_out_sizes(config: Config) -> Mapping[Split, int]:
+def held_out_sizes(config: Config) -> Mapping[Split, int]:
     """Sizes of the held-out sets that a run uses."""
     sizes: dict[Split, int] = {"probes": config.eval.probes, "dev": config.eval.dev}
     return sizes | {config.eval.exam_split: max(config.eval.exam, sizes.get(config.eval.exam_split, 0))}
@@ -135,6 +135,7 @@ class Lengths:
         reference: tokens of the longest reference, end-of-sequence token included.
         reference_of: capability of that reference.
         cut: share of the references, in [0, 1], longer than ``max_completion_tokens``.
+        never: capabilities of which every reference is longer.
         max_completion_tokens: maximum length of a completion, tokens.
         context: maximum length of a sequence, tokens; None if the model's configuration has none.
     """
@@ -144,12 +145,14 @@ class Lengths:
     reference: int
     reference_of: str
     cut: float
+    never: tuple[str, ...]
     max_completion_tokens: int
     context: int | None
 
     def __str__(self) -> str:
         context = "" if self.context is None else f" of {self.context:,}"
         short = f": TOO FEW for {self.cut:.0%} of them" if self.cut else ""
+        short += f", for all of {', '.join(self.never)}" if self.never else ""
         return (
             f"prompts up to {self.prompt:,}{context} tokens ({self.prompt_of}), references up to {self.reference:,} "
             f"({self.reference_of}); completions up to {self.max_completion_tokens:,}{short}"
@@ -158,14 +161,16 @@ class Lengths:
 
 def measure_lengths(suite: Suite, reader: Reader, config: Config) -> Lengths:
     """Encode the held-out prompts of a suite and find the longest ones; warn if references exceed the maximum."""
-    prompts = [p for c in suite for split, count in _held_out_sizes(config).items() for p in held_out(c, split, count)]
+    prompts = [p for c in suite for split, count in held_out_sizes(config).items() for p in held_out(c, split, count)]
     pairs = reader.encoder.pairs([p.text for p in prompts], [p.reference for p in prompts])
     texts, references = [len(prompt) for prompt, _ in pairs], [len(completion) for _, completion in pairs]
     maximum = config.distill.max_completion_tokens
+    fits = {p.capability for p, length in zip(prompts, references, strict=True) if length <= maximum}
     lengths = Lengths(
         max(texts), prompts[texts.index(max(texts))].capability,
         max(references), prompts[references.index(max(references))].capability,
-        sum(length > maximum for length in references) / len(references), maximum, reader.context,
+        sum(length > maximum for length in references) / len(references), tuple(name for name in suite.names if name not in fits),
+        maximum, reader.context,
     )  # fmt: skip
     if lengths.cut:  # shorter answers may be right as well
         _LOG.warning(

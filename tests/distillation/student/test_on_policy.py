@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from micro import SUITE, micro_config
+from micro import SUITE, micro_config, same_state
 
 from read_env.capabilities.stream import PromptStream
 from read_env.distillation.loading import load_student, load_teacher
@@ -21,6 +21,10 @@ UNIFORM = np.full(8, 1 / 8)
 def config(total=1200, step=400, **distill):
     settings = {"loss": "grpo", "max_completion_tokens": 24, "rollout_batch_size": 4, **distill}
     return micro_config(total, step, distill=settings)
+
+
+def loaded(total=1200, step=400, **distill):
+    return Distillation.load(config(total, step, **distill))
 
 
 def samples_of(pair, seed=0, group=4):
@@ -59,15 +63,9 @@ def test_samples_come_from_their_seed_and_leave_torch_alone(pair):
 def test_samples_are_drawn_from_the_distribution_itself(pair):
     """How often a first token comes is its probability."""
     student, _, prompts = pair
-    ids = student.encoder.prompts([prompts[0].text])
-    said = sample(
-        student.model,
-        ids * 600,
-        max_new_tokens=1,
-        stop_ids=student.encoder.stop_ids,
-        pad_id=student.encoder.pad_id,
-        seed=3,
-    )
+    encoder = student.encoder
+    ids = encoder.prompts([prompts[0].text])
+    said = sample(student.model, ids * 600, max_new_tokens=1, stop_ids=encoder.stop_ids, pad_id=encoder.pad_id, seed=3)
     with torch.inference_mode():
         expected = torch.softmax(student.model(input_ids=torch.tensor(ids)).logits[0, -1], -1)
     counts = np.bincount([tokens[0] for tokens in said], minlength=len(expected)) / 600
@@ -101,7 +99,7 @@ def test_rewards_are_the_verifiers_and_advantages_those_of_the_group(pair):
 
 @pytest.mark.parametrize(("total", "step"), [(1200, 400), (997, 331), (130, 60), (97, 97)])
 def test_the_ledger_counts_what_was_sampled_and_is_never_overspent(total, step):
-    distillation = Distillation.load(config(total, step))
+    distillation = loaded(total, step)
     spent = 0
     while not distillation.exhausted:
         report = distillation.step(UNIFORM)
@@ -113,37 +111,37 @@ def test_the_ledger_counts_what_was_sampled_and_is_never_overspent(total, step):
 
 
 def test_tokens_follow_the_allocation():
-    distillation = Distillation.load(config(4000, 4000))
+    distillation = loaded(4000, 4000)
     wanted = np.array([0, 0.25, 0, 0.75, 0, 0, 0, 0])
     report = distillation.step(wanted)
     assert report.tokens_by_capability[[0, 2, 4, 5, 6, 7]].sum() == 0
     assert report.tokens_by_capability[3] / report.completion_tokens == pytest.approx(0.75, abs=0.06)
 
 
-def test_no_update_before_the_last_chunk_is_on_a_few_prompts(monkeypatch):
-    prompts = []
-    monkeypatch.setattr(
-        on_policy,
-        "sample_rollouts",
-        lambda chosen, *rest, **named: prompts.append(len(chosen)) or sample_rollouts(chosen, *rest, **named),
-    )
-    distillation = Distillation.load(config(total=2400, step=800, rollout_batch_size=6))
-    reports = [distillation.step(UNIFORM) for _ in range(2)]
-    assert len(prompts) == sum(report.updates for report in reports) >= 4
-    assert min(prompts) >= 3
-    assert reports[1].completion_tokens > 400, "what the first chunk left over is owed in the second"
-
-
-def test_where_the_budget_ends_small_rollouts_go_into_one_update(monkeypatch):
-    rollouts, updates = [], []
+@pytest.fixture
+def rollouts(monkeypatch):
+    """Prompts and longest completion of every rollout."""
+    found = []
 
     def spy(chosen, *rest, **named):
-        rollouts.append((len(chosen), named["max_new_tokens"]))
+        found.append((len(chosen), named["max_new_tokens"]))
         return sample_rollouts(chosen, *rest, **named)
 
     monkeypatch.setattr(on_policy, "sample_rollouts", spy)
-    distillation = Distillation.load(config(total=1600, step=1600, rollout_batch_size=8))
-    update = distillation.student.update
+    return found
+
+
+def test_no_update_before_the_last_chunk_is_on_a_few_prompts(rollouts):
+    distillation = loaded(2400, 800, rollout_batch_size=6)
+    reports = [distillation.step(UNIFORM) for _ in range(2)]
+    assert len(rollouts) == sum(report.updates for report in reports) >= 4
+    assert min(count for count, _ in rollouts) >= 3
+    assert reports[1].completion_tokens > 400, "what the first chunk left over is owed in the second"
+
+
+def test_where_the_budget_ends_small_rollouts_go_into_one_update(rollouts, monkeypatch):
+    distillation = loaded(1600, 1600, rollout_batch_size=8)
+    updates, update = [], distillation.student.update
     monkeypatch.setattr(
         distillation.student, "update", lambda samples, *rest: updates.append(len(samples)) or update(samples, *rest)
     )
@@ -155,15 +153,14 @@ def test_where_the_budget_ends_small_rollouts_go_into_one_update(monkeypatch):
 
 
 def test_a_budget_below_one_group_is_refused():
-    with pytest.raises(
-        ReadEnvError, match=r"total_tokens is 95, below one group .*num_generations \(4\) .*tokens \(24\)"
-    ):
-        Distillation.load(config(95, 95))
+    message = r"total_tokens is 95, below one group .*num_generations \(4\) .*tokens \(24\)"
+    with pytest.raises(ReadEnvError, match=message):
+        loaded(95, 95)
 
 
 def test_a_step_whose_teacher_gives_up_leaves_everything_as_it_was(monkeypatch):
     """In the second rollout of a chunk, when the student has learned from the first."""
-    distillation = Distillation.load(config())
+    distillation = loaded()
     before = distillation.snapshot()
     scored, score = [], distillation.cache.teacher.score
 
@@ -176,11 +173,7 @@ def test_a_step_whose_teacher_gives_up_leaves_everything_as_it_was(monkeypatch):
     monkeypatch.setattr(distillation.cache.teacher, "score", fail)
     with pytest.raises(ReadEnvError, match="the teacher gave up"):
         distillation.step(UNIFORM)
-    after = distillation.snapshot()
-    assert all(
-        torch.equal(after["student"]["model"][name], weights) for name, weights in before["student"]["model"].items()
-    )
-    assert {k: v for k, v in after.items() if k != "student"} == {k: v for k, v in before.items() if k != "student"}
+    assert same_state(distillation.snapshot(), before)
     assert distillation.step(UNIFORM).completion_tokens > 0
 
 
@@ -191,7 +184,7 @@ def test_samples_without_any_signal_leave_the_student_as_it_is(pair):
     learned = student.state_dict()["model"]
     stats = student.update([with_advantage(one, 0.0) for one in samples])
     assert stats.metrics["grad_norm"] == 0
-    assert all(torch.equal(weights, learned[name]) for name, weights in student.state_dict()["model"].items())
+    assert same_state(student.state_dict()["model"], learned)
 
 
 def test_an_update_on_samples_is_the_same_in_pieces(pair):
@@ -204,16 +197,15 @@ def test_an_update_on_samples_is_the_same_in_pieces(pair):
         found.append((student.update(samples), student.state_dict()["model"]))
     (whole, weights), (pieces, others) = found
     assert pieces.metrics == pytest.approx(whole.metrics, rel=1e-3, abs=1e-5)
-    assert pieces.metrics["reward"] == pytest.approx(
-        sum(len(one) * reward(one) for one in samples) / sum(map(len, samples)), rel=1e-5
-    )
+    mean = sum(len(one) * reward(one) for one in samples) / sum(map(len, samples))
+    assert pieces.metrics["reward"] == pytest.approx(mean, rel=1e-5)
     for name, one in weights.items():
         torch.testing.assert_close(others[name], one, rtol=1e-3, atol=2e-5)
     student.reset()
 
 
 def test_a_run_repeats_and_goes_on_from_a_snapshot():
-    distillation = Distillation.load(config(loss="rlad"))
+    distillation = loaded(loss="rlad")
     first = [distillation.step(UNIFORM) for _ in range(2)]
     distillation.reset(0)
     distillation.step(UNIFORM)
@@ -226,20 +218,15 @@ def test_a_run_repeats_and_goes_on_from_a_snapshot():
 
 
 def test_rlad_with_alpha_one_is_grpo():
-    profiles = []
-    for distill in ({"loss": "grpo"}, {"loss": "rlad", "rlad_alpha": 1.0}, {"loss": "rlad", "rlad_alpha": 0.5}):
-        distillation = Distillation.load(config(**distill))
-        profiles.append(distillation.step(UNIFORM).profile)
-    assert np.array_equal(profiles[0], profiles[1]) and not np.array_equal(profiles[0], profiles[2])
+    settings = ({"loss": "grpo"}, {"loss": "rlad", "rlad_alpha": 1.0}, {"loss": "rlad", "rlad_alpha": 0.5})
+    grpo, one, half = (loaded(**distill).step(UNIFORM).profile for distill in settings)
+    assert np.array_equal(grpo, one) and not np.array_equal(grpo, half)
 
 
 def test_what_each_objective_reports():
-    reported = {}
-    for loss in ("gkd", "grpo", "rlad"):
-        reported[loss] = Distillation.load(config(loss=loss)).step(UNIFORM).metrics
-    assert {"fkl", "rkl", "topk_mass", "overlap", "reward", "grad_norm"} <= set.intersection(
-        *map(set, reported.values())
-    )
+    reported = {loss: loaded(loss=loss).step(UNIFORM).metrics for loss in ("gkd", "grpo", "rlad")}
+    for metrics in reported.values():
+        assert {"fkl", "rkl", "topk_mass", "overlap", "reward", "grad_norm"} <= set(metrics)
     assert reported["grpo"]["clip_fraction"] == 0 and reported["grpo"]["ratio"] == 1
     assert reported["rlad"]["clip_fraction"] > 0, "the teacher in the ratio clips from the start"
     assert "ratio" not in reported["gkd"]
@@ -247,9 +234,7 @@ def test_what_each_objective_reports():
 
 def test_a_student_gets_better_on_what_it_practises():
     """GKD pulls the student to the teacher where it goes itself."""
-    distillation = Distillation.load(
-        config(6000, 3000, loss="gkd", num_generations=1, learning_rate=1e-3, rollout_batch_size=24)
-    )
+    distillation = loaded(6000, 3000, loss="gkd", num_generations=1, learning_rate=1e-3, rollout_batch_size=24)
     only_math = np.eye(8)[3]
     first, second = distillation.step(only_math), distillation.step(only_math)
     assert second.metrics["rkl"] < first.metrics["rkl"] and second.metrics["reward"] > first.metrics["reward"]

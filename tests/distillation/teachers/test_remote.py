@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 from chat_server import answer, serving
+from micro import micro_config, saved
 from pydantic import ValidationError
 
-from read_env.config import ModelConfig, load_preset, make_config
+from read_env.cli import main
+from read_env.config import ModelConfig, make_config
 from read_env.distillation.loading import load, load_student, load_teacher
 from read_env.distillation.process import Distillation
 from read_env.distillation.teachers.base import TeacherCache
@@ -28,7 +30,6 @@ from read_env.errors import ReadEnvError
 
 pytest.importorskip("openai")
 
-SMALL = {"budget": {"total_tokens": 600, "step_tokens": 300}, "eval": {"probes": 2, "dev": 2, "exam": 2}}
 SECRET = "sk-very-secret-0123456789"
 
 
@@ -51,6 +52,10 @@ def texts_of(answers):
     return [Utf8().text(a.token_ids) for a in answers]
 
 
+def fine(number, prompt):
+    return 200, answer("fine")
+
+
 def test_answers_come_in_order_and_cut_ones_stay_open():
     with serving(lambda n, prompt: (200, answer(f"so {prompt} é", "length" if prompt == "b" else "stop"))) as server:
         answers = teacher_at(server).complete(["a", "b", "c"])
@@ -61,21 +66,16 @@ def test_answers_come_in_order_and_cut_ones_stay_open():
 
 @pytest.mark.parametrize("trouble", [(429, {"error": {"message": "slow down"}}), (503, b"down"), "drop", "cut", "hang"])
 def test_passing_trouble_is_waited_out(trouble, pauses):
-    with serving(lambda n, prompt: trouble if n <= 2 else (200, answer("fine"))) as server:
+    with serving(lambda n, prompt: trouble if n <= 3 else fine(n, prompt)) as server:
         assert texts_of(teacher_at(server, remote_concurrency=1).complete(["a"])) == ["fine"]
-        assert len(server.prompts) == 3 and len(pauses) == 2
-
-
-def test_pauses_grow(pauses):
-    with serving(lambda n, prompt: (503, b"down") if n <= 3 else (200, answer("fine"))) as server:
-        teacher_at(server, remote_concurrency=1).complete(["a"])
+        assert len(server.prompts) == 4
     # Each is about twice the one before, less a random quarter at most.
     assert len(pauses) == 3 and 0.3 < pauses[0] < pauses[1] < pauses[2] <= 2.0
 
 
 def test_a_server_that_says_how_long_to_wait_is_believed(pauses):
     limited = 429, {"error": {"message": "slow down"}}, {"Retry-After": "17"}
-    with serving(lambda n, prompt: limited if n == 1 else (200, answer("fine"))) as server:
+    with serving(lambda n, prompt: limited if n == 1 else fine(n, prompt)) as server:
         assert texts_of(teacher_at(server).complete(["a"])) == ["fine"]
     assert pauses == [17]
 
@@ -104,10 +104,7 @@ def test_a_server_that_says_how_long_to_wait_is_believed(pauses):
 )
 def test_lasting_trouble_ends_with_an_error_that_names_it_and_not_the_key(trouble, message, caplog):
     caplog.set_level(logging.DEBUG)
-    with (
-        serving(lambda n, prompt: trouble) as server,
-        pytest.raises(ReadEnvError, match=message) as error,
-    ):
+    with serving(lambda n, prompt: trouble) as server, pytest.raises(ReadEnvError, match=message) as error:
         teacher_at(server, remote_max_retries=1, remote_timeout=0.2).complete(["a"])
     assert SECRET not in str(error.value) and SECRET[:12] not in str(error.value)
     assert any(not record.name.startswith("read_env") for record in caplog.records), "the client's own are looked at"
@@ -117,7 +114,7 @@ def test_lasting_trouble_ends_with_an_error_that_names_it_and_not_the_key(troubl
 @pytest.mark.parametrize("end", ["\r\n", "\n", "\r", "  "])
 def test_a_line_end_on_the_key_is_taken_off(end, monkeypatch):
     monkeypatch.setenv("READ_ENV_API_KEY", SECRET + end)
-    with serving(lambda n, prompt: (200, answer("fine"))) as server:
+    with serving(fine) as server:
         assert texts_of(teacher_at(server).complete(["a"])) == ["fine"]
         assert server.keys == {f"Bearer {SECRET}"}
 
@@ -148,25 +145,13 @@ def test_an_empty_answer_that_is_whole_ends_at_once(caplog):
 def test_what_arrived_before_a_server_died_is_not_asked_again(tmp_path):
     prompts = [f"prompt {i}" for i in range(12)]
     with serving(lambda n, prompt: (200, answer(prompt.upper())) if n <= 7 else "drop") as server:
-        cache = TeacherCache(
-            teacher_at(server, remote_max_retries=0, remote_concurrency=2), store=BlockStore(tmp_path, 10**9)
-        )
+        teacher = teacher_at(server, remote_max_retries=0, remote_concurrency=2)
         with pytest.raises(ReadEnvError, match="can't be reached"):
-            cache.complete(prompts)
-        url = server.url
-    with serving(lambda n, prompt: (200, answer(prompt.upper()))) as server:
-        again = teacher_at(server)
-        identity = f"remote/{url}/m@/greedy/24"
-        type(again).identity = property(lambda self: identity)  # another port is another address
-        try:
-            answers = TeacherCache(again, store=BlockStore(tmp_path, 10**9)).complete(prompts)
-        finally:
-            type(again).identity = ORIGINAL_IDENTITY
+            TeacherCache(teacher, store=BlockStore(tmp_path, 10**9)).complete(prompts)
+        server.reply, asked = lambda n, prompt: (200, answer(prompt.upper())), len(server.prompts)
+        answers = TeacherCache(teacher, store=BlockStore(tmp_path, 10**9)).complete(prompts)
         assert texts_of(answers) == [prompt.upper() for prompt in prompts]
-        assert len(server.prompts) == 12 - 7
-
-
-ORIGINAL_IDENTITY = RemoteTeacher.identity
+        assert len(server.prompts) - asked == 12 - 7
 
 
 def test_a_prompt_that_occurs_twice_is_asked_once():
@@ -186,18 +171,10 @@ def test_another_revision_is_another_teacher(tmp_path):
 
 def test_the_key_comes_from_the_environment_and_goes_nowhere_else(tmp_path, monkeypatch):
     monkeypatch.setenv("READ_ENV_CACHE", str(tmp_path / "cache"))
-    models = {"teacher": "remote:m"}
+    arguments = "--agent uniform --distill.loss sft --models.teacher remote:m --budget.total-tokens 600".split()
+    arguments += "--budget.step-tokens 300 --eval.probes 2 --eval.dev 2 --eval.exam 2".split()
     with serving(lambda n, prompt: (200, answer("2+2=4 so 4"))) as server:
-        from read_env.cli import main
-
-        arguments = ["run", "--agent", "uniform", "--out", str(tmp_path / "run"), "--distill.loss", "sft"]
-        arguments += ["--models.teacher", models["teacher"], "--models.remote-base-url", server.url]
-        arguments += [
-            f"--{part}.{field.replace('_', '-')}={value}"
-            for part, fields in SMALL.items()
-            for field, value in fields.items()
-        ]
-        assert main(arguments) == 0
+        assert main(["run", *arguments, "--models.remote-base-url", server.url, "--out", str(tmp_path / "run")]) == 0
         assert server.keys == {f"Bearer {SECRET}"}
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(written) > 8
@@ -230,8 +207,6 @@ def test_without_an_address_nothing_can_be_asked():
 
 
 def test_a_secret_in_an_address_is_refused_before_anything_is_written(tmp_path, capsys):
-    from read_env.cli import main
-
     preset = tmp_path / "own.toml"
     url = f"https://user:{SECRET}@host/v1"
     preset.write_text(f'[models]\nteacher = "remote:m"\nremote_base_url = "{url}"\n')
@@ -261,9 +236,7 @@ def test_a_real_server_with_the_micro_teacher_teaches_as_the_teacher_in_process(
     pytest.importorskip("fastapi")
     pytest.importorskip("uvicorn")
     pytest.importorskip("accelerate")
-    loaded = load("embedded:micro/teacher")
-    loaded.model.save_pretrained(tmp_path / "teacher")
-    tokenizer = loaded.encoder.tokenizer
+    tokenizer = saved(tmp_path / "teacher", name="teacher").encoder.tokenizer
     # The prompt format of the embedded models, as a chat template for the server.
     tokenizer.chat_template = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% endfor %}\n"
     tokenizer.save_pretrained(tmp_path / "teacher")
@@ -284,8 +257,8 @@ def test_a_real_server_with_the_micro_teacher_teaches_as_the_teacher_in_process(
                 assert server.poll() is None, (tmp_path / "server.log").read_text()[-2000:]
                 time.sleep(0.5)
         models = {"teacher": f"remote:{tmp_path / 'teacher'}", "remote_base_url": f"{url}/v1", "remote_concurrency": 2}
-        config = load_preset("micro", {**SMALL, "models": models, "distill": {"loss": "sft", "teacher_batch_size": 4}})
-        local = load_preset("micro", {**SMALL, "distill": {"loss": "sft", "teacher_batch_size": 4}})
+        distill = {"loss": "sft", "teacher_batch_size": 4}
+        config, local = (micro_config(600, 300, 2, models=where, distill=distill) for where in (models, {}))
         asked = ["2+3+4", "say big fish in spanish", "spell box with /"]
         said = texts_of(load_teacher(config, load_student(config)).complete(asked))
         here = load_teacher(local, load_student(local))

@@ -12,7 +12,7 @@ from chat_server import answer, serving
 from read_env.config import ModelConfig, make_config
 from read_env.distillation.teachers.remote import RemoteTeacher, Utf8
 from read_env.distillation.teachers.remote_client import ChatClient
-from read_env.distillation.teachers.remote_endpoint import redacted
+from read_env.distillation.teachers.remote_endpoint import look, redacted
 from read_env.errors import ReadEnvError
 
 pytest.importorskip("openai")
@@ -79,6 +79,21 @@ def test_many_requests_at_once_find_out_together(caplog):
         server.reply = refusing(server, "max_tokens", "temperature")
         assert said(teacher_at(server.url), *map(str, range(40))) == ["fine"] * 40
     assert caplog.text.count("refuses") == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "sent"),
+    [
+        (b"max_tokens is not supported, use max_output_tokens instead", {"temperature": 0, "max_output_tokens": 24}),
+        ({"error": "litellm.UnsupportedParamsError: does not support {'temperature': 0}"}, {"max_tokens": 24}),
+        ({"error": {"message": "invalid temperature: only 1 is allowed for this model"}}, {"max_tokens": 24}),
+        ({"message": "`temperature` must be strictly positive"}, {"max_tokens": 24}),
+    ],
+)
+def test_refusals_in_other_forms(body, sent):
+    with serving(lambda n, prompt: (400, body) if n == 1 else (200, answer("fine"))) as server:
+        assert said(teacher_at(server.url)) == ["fine"]
+    assert {name: value for name, value in server.requests[1].items() if name not in ("messages", "model")} == sent
 
 
 @pytest.mark.parametrize(
@@ -229,6 +244,7 @@ def test_an_error_does_not_wait_for_the_pauses_of_other_requests(monkeypatch):
     ("path", "listing", "trouble", "message"),
     [
         ("/v1", {"data": [{"id": "other"}]}, (404, LIMITED), r"HTTP 404 .*'m' is not among the 1 models that it lists \(other\)"),
+        ("/v1", {"data": [{"id": "o"}]}, (400, {"message": "Model m does not exist"}), "HTTP 400 .*models that it lists"),
         ("", {"data": [{"id": "m"}]}, (404, b"Not Found"), r"right would be http://127.0.0.1:\d+/v1, which lists models"),
         ("/v2", None, (404, b"Not Found"), "without a list of its models"),
         ("", None, (200, b"<!doctype html><title>Chat</title>"), r"HTML page, 'Chat'.*most likely http://127.*/v1"),
@@ -240,6 +256,13 @@ def test_addresses_without_that_model(path, listing, trouble, message):
     with serving(lambda n, prompt: trouble, models) as server, pytest.raises(ReadEnvError, match=message) as raised:
         said(teacher_at(server.url.removesuffix("/v1") + path))
     assert len(server.requests) == 1 and "\n" not in str(raised.value)
+
+
+def test_the_check_finds_an_address_without_its_version():
+    with serving(lambda n, prompt: (200, answer("fine")), (200, {"data": [{"id": "m"}]})) as server:
+        found = look(ModelConfig(remote_base_url=server.url.removesuffix("/v1"), remote_timeout=1))
+        assert not found.reached and f"right would be {server.url}, which lists models" in found.text("m")
+        assert look(ModelConfig(remote_base_url=server.url)).text("m") == "yes, and has 'm'"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -263,9 +286,10 @@ def test_a_server_on_this_machine_is_not_asked_through_a_proxy(monkeypatch):
         )
 
 
-def test_a_proxy_that_cannot_be_used_is_named(monkeypatch):
-    monkeypatch.setenv("ALL_PROXY", "nonsense://127.0.0.1:9")
-    with pytest.raises(ReadEnvError, match=r"can't be set up, see \$HTTP_PROXY and \$ALL_PROXY"):
+@pytest.mark.parametrize("variable", ["ALL_PROXY", "SSL_CERT_FILE"])
+def test_an_environment_that_cannot_be_used_is_named(variable, monkeypatch):
+    monkeypatch.setenv(variable, "nonsense://127.0.0.1:9")
+    with pytest.raises(ReadEnvError, match=rf"can't be set up .* it reads .*\${variable}"):
         teacher_at("http://example.invalid/v1")
 
 
@@ -277,6 +301,8 @@ def test_https_to_a_server_without_it():
 
 def test_the_address_in_the_environment_is_not_taken(monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:1/v1")
+    with pytest.raises(ReadEnvError, match="models.teacher is 'remote:'; right would be remote:NAME"):
+        RemoteTeacher("", ModelConfig(remote_base_url="http://localhost:1/v1"), max_completion_tokens=8)
     with pytest.raises(ReadEnvError, match=r"remote_base_url is empty \(\$OPENAI_BASE_URL is not read"):
         teacher_at("")
 

@@ -5,6 +5,7 @@ import json
 import pytest
 from chat_server import answer, serving
 
+from read_env import load_steps
 from read_env.cli import main
 from read_env.config import load_preset
 from read_env.distillation.process import Distillation
@@ -78,7 +79,9 @@ def test_a_step_that_fails_forgets_what_it_skipped(sums):
 def test_a_teacher_that_answers_nothing_is_an_error(sums):
     with serving(lambda n, prompt: (200, answer("", "length"))) as server:
         distillation = distillation_at(server, sums)
-        with pytest.raises(ReadEnvError, match=r"32 prompts of sums in a row had to be skipped; .*: cut before any text"):
+        with pytest.raises(
+            ReadEnvError, match=r"32 prompts of sums in a row had to be skipped; .*: cut before any text"
+        ):
             distillation.step([1.0])
 
 
@@ -95,6 +98,28 @@ def test_reasoning_counts_against_the_budget_only_where_it_is_learned(sums):
     assert list(tokens.values()) == lengths and server.requests[-1]["max_tokens"] == 1000
 
 
+def test_an_answer_longer_than_the_student_may_read_is_cut(sums):
+    with serving(lambda n, prompt: (200, answer("so 42 " * 40))) as server:
+        distillation = distillation_at(server, sums, remote_max_tokens=1000)
+        example = distillation._stream.take(0)
+        assert len(example) == 40 == distillation.config.distill.max_completion_tokens
+        assert example.token_ids[-1] != distillation.student.encoder.eos_id and len(example.targets.tokens) == 40
+        assert distillation.step([1.0]).completion_tokens == 200
+
+
+def test_an_answer_without_tokens_for_the_student_is_skipped(sums):
+    with serving(lambda n, prompt: (200, answer("so 42"))) as server:
+        distillation = distillation_at(server, sums)
+        whole = distillation._stream.alignment
+
+        def alignment(prompt, prompt_ids, found):
+            return whole(prompt, prompt_ids, Utf8().answer("", ended=False) if "7" in prompt.text else found)
+
+        distillation._stream.alignment = alignment
+        skipped = distillation.step([1.0]).skipped
+    assert skipped and all("7" in one["prompt"] and one["reason"].startswith("cut before any text") for one in skipped)
+
+
 def test_the_reason_is_kept_on_disk(tmp_path):
     utf8, store = Utf8(), BlockStore(tmp_path, 10**9)
     block = (utf8.answer("a", ended=True), utf8.no_answer("content_filter é"), utf8.answer("b", ended=False))
@@ -108,7 +133,7 @@ def test_the_reason_is_kept_on_disk(tmp_path):
 
 
 def test_record_and_report_name_what_was_skipped(sums, tmp_path, monkeypatch):
-    monkeypatch.setattr("read_env.reporting.run_page.save", lambda picture, path: path)
+    monkeypatch.setattr("read_env.reporting.run_page.save", lambda picture, path, alt: alt)
     run = tmp_path / "run"
     arguments = ["run", "--suite", sums, "--task", "sums", "--agent", "task-static", "--out", str(run)]
     arguments += "--budget.total-tokens 300 --budget.step-tokens 150 --eval.probes 2 --eval.dev 2 --eval.exam 2".split()
@@ -119,6 +144,7 @@ def test_record_and_report_name_what_was_skipped(sums, tmp_path, monkeypatch):
     skipped = [one for step in steps for one in step.skipped or ()]
     assert skipped and all("7" in one["prompt"] for one in skipped)
     page = (run / "report.md").read_text()
-    assert f"gave no answer to {len(skipped)} prompts, skipped without cost" in page
+    assert f"{len(skipped)} prompts without an example for the student, skipped without cost" in page
+    assert load_steps(run)["skipped"].sum() == len(skipped)
     assert all(f"| {one['prompt']} " in page and "content_filter" in page for one in skipped[:20])
     assert sum(step.completion_tokens for step in steps) <= 300

@@ -8,18 +8,16 @@ import fake_vllm
 import numpy as np
 import pytest
 import torch
+from micro import SUITE, micro_config
 
 import read_env
-from read_env.capabilities import get_suite
 from read_env.capabilities.stream import PromptStream
-from read_env.config import load_preset
 from read_env.distillation.loading import load_student, load_teacher
 from read_env.distillation.process import Distillation
 from read_env.distillation.teachers.vllm import VllmTeacher
 from read_env.errors import ReadEnvError
 
 FOLDER = str(Path(read_env.__file__).parent / "assets" / "micro" / "teacher")
-SMALL = {"budget": {"total_tokens": 200, "step_tokens": 100}, "eval": {"probes": 2, "dev": 2, "exam": 2}}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,16 +28,9 @@ def vllm():
 
 
 def configured(teacher=f"vllm:{FOLDER}", models=None, **distill):
-    settings = {
-        "teacher_top_k": 6,
-        "max_completion_tokens": 12,
-        "teacher_batch_size": 4,
-        "rollout_batch_size": 2,
-        **distill,
-    }
-    return load_preset(
-        "micro", {**SMALL, "models": {"teacher": teacher, "dtype": "float32", **(models or {})}, "distill": settings}
-    )
+    sizes = {"teacher_top_k": 6, "max_completion_tokens": 12, "teacher_batch_size": 4, "rollout_batch_size": 2}
+    models = {"teacher": teacher, "dtype": "float32", **(models or {})}
+    return micro_config(200, 100, 2, models=models, distill={**sizes, **distill})
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +41,7 @@ def student(vllm):
 @pytest.fixture(scope="module")
 def both(student):
     """The micro teacher in the stand-in and in transformers, and prompts of different lengths."""
-    suite = get_suite("micro")
-    texts = [p.text for name in ("math", "long_context") for p in PromptStream(suite[name], 1).slice(1, 0, 3)]
+    texts = [p.text for name in ("math", "long_context") for p in PromptStream(SUITE[name], 1).slice(1, 0, 3)]
     return load_teacher(configured(), student), load_teacher(configured("embedded:micro/teacher"), student), texts
 
 
@@ -149,13 +139,11 @@ def test_the_vocabulary_is_not_read_for_every_key(both, monkeypatch):
 
 @pytest.mark.parametrize("loss", ["fkl", "rlad"])
 def test_a_student_learns_from_it_as_from_the_one_in_transformers(loss):
-    reports = []
-    for teacher in (f"vllm:{FOLDER}", "embedded:micro/teacher"):
-        distillation = Distillation.load(configured(teacher, loss=loss))
-        reports.append(distillation.step(np.eye(8)[3]))
-    assert reports[0].completion_tokens == reports[1].completion_tokens > 0
-    np.testing.assert_allclose(reports[0].profile, reports[1].profile, atol=1e-4)
-    assert reports[0].metrics["fkl"] == pytest.approx(reports[1].metrics["fkl"], rel=1e-3)
+    both = (f"vllm:{FOLDER}", "embedded:micro/teacher")
+    one, other = (Distillation.load(configured(teacher, loss=loss)).step(np.eye(8)[3]) for teacher in both)
+    assert one.completion_tokens == other.completion_tokens > 0
+    np.testing.assert_allclose(one.profile, other.profile, atol=1e-4)
+    assert one.metrics["fkl"] == pytest.approx(other.metrics["fkl"], rel=1e-3)
 
 
 def test_without_vllm_the_error_names_the_extra(student, monkeypatch):
@@ -165,9 +153,8 @@ def test_without_vllm_the_error_names_the_extra(student, monkeypatch):
 
 
 def test_what_vllm_says_against_a_model_is_passed_on(student):
-    with pytest.raises(
-        ReadEnvError, match=r"vLLM could not load .*Free memory on device.*models.vllm_gpu_memory_utilization is 1"
-    ):
+    message = r"vLLM could not load .*Free memory on device.*models.vllm_gpu_memory_utilization is 1"
+    with pytest.raises(ReadEnvError, match=message):
         load_teacher(configured(models={"vllm_gpu_memory_utilization": 1.0}), student)
 
 

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from micro import micro_config, saved
 from transformers import AutoTokenizer
 
-from read_env.config import load_preset
 from read_env.distillation.loading import load, load_student, load_teacher
 from read_env.distillation.process import Distillation
 from read_env.distillation.text.alignment import align, first_difference, same_vocabulary, through_text
@@ -17,16 +17,12 @@ from read_env.distillation.text.encoding import Encoder
 from read_env.errors import ReadEnvError
 from read_env.losses.targets import TeacherTargets
 
-SMALL = {"budget": {"total_tokens": 900, "step_tokens": 300}, "eval": {"probes": 4, "dev": 4, "exam": 4}}
-
 
 @pytest.fixture(scope="module")
 def swapped(tmp_path_factory):
     """A student whose tokenizer has two letters' ids exchanged."""
     folder = tmp_path_factory.mktemp("swapped")
-    loaded = load("embedded:micro/student")
-    loaded.model.save_pretrained(folder)
-    loaded.encoder.tokenizer.save_pretrained(folder)
+    saved(folder)
     content = json.loads((folder / "tokenizer.json").read_text())
     vocabulary = content["model"]["vocab"]
     vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
@@ -43,8 +39,7 @@ def padded(tmp_path_factory):
     loaded.model.resize_token_embeddings(rows, mean_resizing=False)
     # Rows that would win if they counted.
     loaded.model.get_output_embeddings().weight.data[loaded.encoder.vocabulary :] = 30.0
-    loaded.model.save_pretrained(folder)
-    loaded.encoder.tokenizer.save_pretrained(folder)
+    saved(folder, loaded.model)
     return folder
 
 
@@ -59,10 +54,8 @@ def test_one_vocabulary_is_taken_over_as_it_is():
 
 
 def test_probabilities_do_not_cross_and_the_error_says_what_would(swapped):
-    with pytest.raises(
-        ReadEnvError,
-        match=r"models.student: its tokenizer differs .* token 'a' has id \d+ there and \d+ here.*distill.loss 'sft'",
-    ):
+    message = r"models.student: its tokenizer differs .* token 'a' has id \d+ there and \d+ here.*distill.loss 'sft'"
+    with pytest.raises(ReadEnvError, match=message):
         align(*encoders(swapped), "fkl")
 
 
@@ -80,16 +73,16 @@ def test_text_crosses_and_a_cut_answer_stays_open(swapped):
         assert example.targets.top_ids.shape == (len(example), 0)
 
 
-def test_a_cut_answer_of_which_nothing_is_left_is_refused(swapped):
+def test_a_cut_answer_of_which_nothing_is_left_has_no_tokens(swapped):
     teacher, student = encoders(swapped)
     cut = Answer((teacher.pad_id,), TeacherTargets.from_tokens(torch.tensor([teacher.pad_id])))
-    with pytest.raises(ReadEnvError, match=r"to a prompt of math was cut before .* distill.max_completion_tokens"):
-        align(teacher, student, "sft")(SimpleNamespace(capability="math", text="1"), [1, 2], cut)
+    example = align(teacher, student, "sft")(SimpleNamespace(text="1"), [1, 2], cut)
+    assert len(example) == 0 and example.targets.tokens.dtype == torch.int64
 
 
 def test_a_student_with_another_vocabulary_learns_from_text(swapped):
-    changes = {**SMALL, "models": {"student": str(swapped)}, "distill": {"loss": "sft", "learning_rate": 3e-3}}
-    distillation = Distillation.load(load_preset("micro", changes))
+    distill = {"loss": "sft", "learning_rate": 3e-3}
+    distillation = Distillation.load(micro_config(models={"student": str(swapped)}, distill=distill))
     reports = [distillation.step(np.ones(8)) for _ in range(3)]
     assert reports[-1].loss < reports[0].loss
     assert set(reports[0].metrics) == {"grad_norm"}, "nothing is known of the teacher's probabilities"
@@ -97,8 +90,7 @@ def test_a_student_with_another_vocabulary_learns_from_text(swapped):
 
 
 def test_padded_tables_of_logits_count_as_equal_and_their_rows_as_nothing(padded):
-    plain = Distillation.load(load_preset("micro", SMALL))
-    wide = Distillation.load(load_preset("micro", {**SMALL, "models": {"student": str(padded)}}))
+    plain, wide = (Distillation.load(micro_config(models=models)) for models in ({}, {"student": str(padded)}))
     assert np.allclose(wide.profile, plain.profile, atol=1e-6)
     assert np.array_equal(wide.exam(), plain.exam())
     first, second = plain.step(np.ones(8)), wide.step(np.ones(8))
@@ -107,10 +99,9 @@ def test_padded_tables_of_logits_count_as_equal_and_their_rows_as_nothing(padded
 
 
 def test_a_padded_teacher_says_the_same(padded):
-    settings = load_preset("micro", {**SMALL, "models": {"teacher": str(padded)}})
-    plain = load_preset("micro", {**SMALL, "models": {"teacher": "embedded:micro/student"}})
     texts = ["2+3+4", "spell box with /", "capital of nepal"]
-    answers = [load_teacher(one, load_student(one)).complete(texts) for one in (settings, plain)]
+    settings = [micro_config(models={"teacher": name}) for name in (str(padded), "embedded:micro/student")]
+    answers = [load_teacher(one, load_student(one)).complete(texts) for one in settings]
     for wide, narrow in zip(*answers, strict=True):
         assert wide.token_ids == narrow.token_ids
         torch.testing.assert_close(wide.targets.top_log_probs, narrow.targets.top_log_probs, rtol=1e-4, atol=1e-5)

