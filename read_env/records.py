@@ -212,6 +212,23 @@ class TrainingSummary(Record):
     tokens_before_run: Count
 
 
+class ConfigRecord(Record):
+    """The fields of a ``config.json`` that reports read; other fields may hold anything."""
+
+    agent: str = ""
+    agent_options: dict[str, Any] = {}
+    task: str = ""
+    seed: Count = 0
+    models: dict[str, Any] = {}
+    budget: dict[str, Any] = {}
+    distill: dict[str, Any] = {}
+    agents: Names = ()
+    tasks: Names = ()
+    seeds: tuple[Count, ...] = ()
+    budgets: tuple[Count, ...] = ()
+    steps: Count = 0
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """The one JSON object in a file.
 
