@@ -46,7 +46,7 @@ COMMANDS = {
     "compare": "--agents read-bandit uniform --tasks bookkeeper --seeds 0 --processes 2".split(),
 }
 #: Command -> share of the kills; a comparison takes two workers and twice the time.
-SHARES = {"run": 0.42, "train": 0.42, "compare": 0.16}
+SHARES = {"run": 0.45, "train": 0.45, "compare": 0.1}
 #: Stages in which a kill comes; a result is a ``summary.json`` or a ``training.json``.
 STAGES = ("before a checkpoint", "with a checkpoint", "after a result")
 _JSON = ("start.json", "summary.json", "training.json")

@@ -249,8 +249,10 @@ class Kinds:
         @st.composite
         def one(draw: st.DrawFn) -> bytes:
             path = self.folder / "agent.zip"
-            name = draw(st.sampled_from(["read-bandit", "uniform", "fixed", "grid-searched", "read-bandit-published"]))
-            options = {"weights": {"math": 1.0}} if name == "fixed" else {}
+            name = draw(
+                st.sampled_from(["read-bandit", "uniform", "one-hot", "grid-searched", "read-bandit-published"])
+            )
+            options = {"capability": "math"} if name == "one-hot" else {}
             make_agent(name, capabilities=self.suite.names, options=options).save(path)
             if draw(st.booleans()):
                 return draw(damaged_bytes(path.read_bytes()))
