@@ -56,7 +56,8 @@ class Agent:
         options: Mapping[str, Any] | None = None,
         name: str | None = None,
     ) -> None:
-        if isinstance(capabilities, str) or not capabilities or len(set(capabilities)) < len(capabilities):
+        named = not isinstance(capabilities, str) and all(isinstance(name, str) for name in capabilities)
+        if not named or not capabilities or len(set(capabilities)) < len(capabilities):
             raise ReadEnvError(f"capabilities must be distinct names, at least one, not {capabilities!r}")
         if seed < 0:
             raise ReadEnvError(f"an agent's seed must not be negative: {seed}")

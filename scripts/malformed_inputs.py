@@ -20,6 +20,7 @@ from typing import Any, Literal
 from unittest import mock
 
 import numpy as np
+from gymnasium.error import ResetNeeded
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
@@ -30,7 +31,7 @@ from read_env.capabilities.contamination import evaluation_hashes
 from read_env.cli import main
 from read_env.config import Config, load_preset, preset_names
 from read_env.envs.distillation import DistillationEnv
-from read_env.errors import ReadEnvError
+from read_env.errors import DivergedError, ReadEnvError
 from read_env.running.requests import RunRequest
 from read_env.running.runner import run
 from read_env.tasks import load_task, task_names
@@ -237,7 +238,10 @@ class Kinds:
         """Restore a snapshot; a refused one must leave the environment as it was."""
         self.env.restore(copy.deepcopy(self.snapshot))
         was_refused = refused(self.env.restore, state)
-        if was_refused and repr(self.env.snapshot()["distillation"]) != repr(self.snapshot["distillation"]):
+        if not was_refused:
+            with contextlib.suppress(ResetNeeded, DivergedError):
+                self.env.step(np.ones(len(self.suite)))
+        elif repr(self.env.snapshot()["distillation"]) != repr(self.snapshot["distillation"]):
             raise AssertionError("a refused snapshot changed the environment")
         return was_refused
 
@@ -272,7 +276,8 @@ class Kinds:
 
         def act(path: str) -> None:
             load_agent(path)
-            make_agent(path, capabilities=self.suite.names)
+            observation = {name: np.full(space.shape, 1 / len(self.suite)) for name, space in self.env.observation_space.items()}
+            make_agent(path, capabilities=self.suite.names).predict(observation)
 
         return refused(act, self._written("damaged.zip", content))
 
