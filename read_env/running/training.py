@@ -211,6 +211,7 @@ class _Training:
                 driver.load_state_dict(saved["agent"])
                 observation, seed = (None if saved["first"] else restored), None
         remaining = self.request.steps - self.statistics.total_steps
+        self.agent.training = True  # as in the agent's own ``learn``
         loop = transitions(driver, self.statistics, observation=observation, first=False, seed=seed)
         for _ in range(remaining):
             transition = next(loop)
