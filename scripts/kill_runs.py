@@ -218,7 +218,8 @@ class Experiment:
         kept = differences(results(folder), results(self.out / f"{command}-whole"))
         kills_of_it = sum(line["run"] == number for line in made)
         self.note(command, "end", run=number, kills=kills_of_it, code=process.exitcode, differs=kept)
-        shutil.rmtree(cache if cache.name != "cache" else folder, ignore_errors=True)
+        if cache.name != "cache":
+            shutil.rmtree(cache, ignore_errors=True)
         if not kept and process.exitcode == 0:
             shutil.rmtree(folder, ignore_errors=True)
             output.unlink()

@@ -276,7 +276,9 @@ class Kinds:
 
         def act(path: str) -> None:
             load_agent(path)
-            observation = {name: np.full(space.shape, 1 / len(self.suite)) for name, space in self.env.observation_space.items()}
+            observation = {
+                name: np.full(space.shape, 1 / len(self.suite)) for name, space in self.env.observation_space.items()
+            }
             make_agent(path, capabilities=self.suite.names).predict(observation)
 
         return refused(act, self._written("damaged.zip", content))

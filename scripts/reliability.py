@@ -19,9 +19,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from common import DOCS
 from kill_runs import Experiment
 from malformed_inputs import Kinds, tried
-from pages import DOCS
 
 from read_env import files
 from read_env.config import BudgetConfig
