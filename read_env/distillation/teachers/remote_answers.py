@@ -124,8 +124,9 @@ def read_reply(body: Mapping[str, Any], max_tokens: int | None, *, keep_reasonin
     elif reasoning:
         note = note or "it reasons before it answers: the student learns the answers alone (models.remote_reasoning)"
     if not text and (reasoning or not ended):
-        where = ", while reasoning (models.remote_max_tokens)" if reasoning else ""
-        return Reply("", skipped=f"{'ended' if ended else 'cut'} before any text{where}")
+        # Some servers count tokens of a reasoning that they don't show.
+        what = ("ended" if ended else "cut") + " before any text" + (", while reasoning" if reasoning else "")
+        return Reply("", skipped=what + ("" if ended else " (models.remote_max_tokens)"))
     return Reply(text, ended, note=note)
 
 

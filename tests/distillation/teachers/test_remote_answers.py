@@ -55,7 +55,7 @@ def test_without_a_known_reason_the_usage_tells(used, ended):
         ({"content": None, "finish": "tool_calls"}, "tool_calls"),
         ({"content": None, "refusal": "I can't help with that"}, "refusal: I can't help with that"),
         ({"content": None}, "no content, finish_reason 'stop'"),
-        ({"content": "", "finish": "length"}, "cut before any text"),
+        ({"content": "", "finish": "length"}, "cut before any text (models.remote_max_tokens)"),
         (
             {"content": None, "finish": "length", "reasoning_content": THOUGHT},
             "cut before any text, while reasoning (models.remote_max_tokens)",
