@@ -242,12 +242,13 @@ class Experiment:
             rows.append([command, *lengths, *map(str, counts)])
         head = [
             "command",
-            "whole run, s",
+            "fresh, s",
+            "forked, s",
             "kills",
             *STAGES,
             "in a write",
             "runs",
-            "most kills of a run",
+            "most kills",
             "failed",
             "differ",
         ]

@@ -136,6 +136,18 @@ _rows = st.fixed_dictionaries({}, optional={
     "prompt": _json | st.text(min_size=5), "answer": _json | st.lists(_text), "difficulty": _json, "question": _json,
     "messages": _json, "extra": _json,
 })  # fmt: skip
+_PROMPTS = [
+    {"prompt": f"How much is {i} + {i * i}?", "answer": str(i + i * i), "difficulty": i / 40} for i in range(40)
+]
+
+
+@st.composite
+def damaged_prompts(draw: st.DrawFn) -> str:
+    """Good lines of prompts, one of which is damaged."""
+    rows = draw(damaged_values(_PROMPTS))
+    return "\n".join(map(json.dumps, rows if isinstance(rows, list) else [rows]))
+
+
 _lines = st.lists(_rows.map(json.dumps) | _json.map(json.dumps) | _text, max_size=6).map("\n".join)
 
 
@@ -188,8 +200,8 @@ class Kinds:
             "command line": (command_lines, command),
             "preset (TOML)": (lambda: damaged_toml(toml), self.preset),
             "task card (TOML)": (lambda: damaged_toml(card), self.card),
-            "prompts (JSONL)": (lambda: _lines, self.prompts),
-            "evaluation prompts (JSONL)": (lambda: _lines, self.evaluation),
+            "prompts (JSONL)": (lambda: damaged_prompts() | _lines, self.prompts),
+            "evaluation prompts (JSONL)": (lambda: damaged_prompts() | _lines, self.evaluation),
             "snapshot": (lambda: damaged_values(self.snapshot), self.restore),
             "saved agent": (self.saved_agents, self.agent),
             "report of a damaged folder": (lambda: self.damaged_folder("finished"), self.report),

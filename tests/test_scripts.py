@@ -228,7 +228,7 @@ def test_the_ledger_of_a_run_is_never_overspent(
 def test_the_study_of_the_ledger_sees_faults(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     reliability = script("reliability")
     monkeypatch.setattr(reliability.Ledger, "_charge", lambda self, examples: None)
-    assert set(reliability.ledger_faults(100, 50, [[10]], [[1.0]])) == {"miscounted", "left over"}
+    assert set(reliability.ledger_faults(100, 50, [[10]], [[1.0]])) == {"overspent", "miscounted", "left over"}
     monkeypatch.setattr(reliability.Ledger, "_gather", lambda *_: ([reliability._Completion(60)], [1]))
     assert {"overspent", "outside"} <= set(reliability.ledger_faults(100, 50, [[10], [10]], [[1.0, 0.0]]))
 
