@@ -1,6 +1,6 @@
 """Kill runs, trainings and comparisons at random moments, resume them, and compare them with uninterrupted ones.
 
-    python scripts/kill_runs.py --kills 200 --out runs/kill-runs
+    python scripts/kill_runs.py --kills 200
 
 Each command is run on the micro models with a small budget, in a process group of its own. The group gets SIGKILL at a
 random moment, and the same command is started again, to be killed again, until it ends before its moment. Moments are uniform
@@ -268,7 +268,7 @@ def kill_runs() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs/kill-runs"))
+    parser.add_argument("--out", type=Path, default=Path("runs/reliability/kills"))
     args = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     _import_libraries()

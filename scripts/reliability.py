@@ -1,7 +1,7 @@
 """Remake docs/reliability.md: kills and resumes, the ledger under random budgets, and malformed inputs.
 
-    python scripts/kill_runs.py --kills 200 --out runs/reliability/kills
-    python scripts/reliability.py --out runs/reliability
+    python scripts/kill_runs.py --kills 200
+    python scripts/reliability.py
 
 The first command kills, the second one checks the ledger, tries inputs, and writes the page from the logs of both. Each goes
 on from its log after an interruption.
