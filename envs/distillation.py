@@ -302,8 +302,8 @@ class DistillationEnv(gym.Env):
             generator = np.random.Generator(np.random.PCG64())
             generator.bit_generator.state = state["np_random"]
         except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-            reason = str(error).replace("\n", " ")
-            raise ReadEnvError(f"this is no snapshot of a DistillationEnv: {type(error).__name__} {reason}") from None
+            reason = repr(error).replace("\n", " ")
+            raise ReadEnvError(f"this is no snapshot of a DistillationEnv: {reason}") from None
         if suite != list(self.suite.names):
             raise ReadEnvError(f"the snapshot's capabilities are {suite}, the environment's {list(self.suite.names)}")
         card.requirement_vector(self.suite)
