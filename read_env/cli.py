@@ -326,7 +326,7 @@ def _write_report(directory: Path, typed: str, reference: str = "task-static") -
         path = directory / "commands.txt"
         known = path.read_text().splitlines() if path.exists() else []
         files.write_atomic(path, "".join(f"{line}\n" for line in dict.fromkeys([*known, typed])).encode())
-    kind = files.read_json(identity).get("kind", "")
+    kind = str(files.read_json(identity).get("kind", ""))
     if kind == "comparison":
         return reporting.comparison_report(directory, reference=reference)
     reports = {"training": reporting.training_report, "transfer": reporting.transfer_report}

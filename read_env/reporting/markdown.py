@@ -89,7 +89,9 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], text_co
 
 def write_page(path: Path, blocks: Sequence[str]) -> Path:
     """Join blocks with blank lines and write them, replacing the page in one move."""
-    write_atomic(path, ("\n\n".join(block.strip("\n") for block in blocks if block) + "\n").encode())
+    write_atomic(
+        path, ("\n\n".join(block.strip("\n") for block in blocks if block) + "\n").encode("utf-8", "backslashreplace")
+    )
     return path
 
 
