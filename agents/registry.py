@@ -111,6 +111,10 @@ def load_agent(path: str | os.PathLike[str], options: Mapping[str, Any] | None =
         name, capabilities, seed, state = (document[key] for key in ("agent", "capabilities", "seed", "state"))
     except KeyError as error:
         raise ReadEnvError(f"{path} is no saved agent: it has no {error}") from error
+    kinds = {"agent": str, "options": dict, "capabilities": list, "seed": int, "state": dict}
+    for key, kind in kinds.items():
+        if not isinstance(document[key], kind):
+            raise ReadEnvError(f"{path} is damaged: its {key} is {document[key]!r:.80}, not a {kind.__name__}")
     agent = _construct(name, capabilities, {**kept, **(options or {})}, seed)
     try:
         agent.load_state_dict(state)

@@ -19,7 +19,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from pydantic import Field
 
 from read_env.agents.base import Agent, AgentSettings
@@ -117,10 +116,14 @@ class Sb3Zip(Agent):
 
         module = data.get("policy_class", {}).get("__module__", "")
         on_policy = ("stable_baselines3", "PPO" if "n_epochs" in data else "A2C")
-        package, algorithm = on_policy if module == "stable_baselines3.common.policies" else _ALGORITHMS.get(module, ("", ""))
+        package, algorithm = (
+            on_policy if module == "stable_baselines3.common.policies" else _ALGORITHMS.get(module, ("", ""))
+        )
         if not algorithm:
             known = ", ".join(["PPO", "A2C", *(name for _, name in _ALGORITHMS.values())])
-            raise self._wrong(f"its policy class is of {module or 'an unknown module'}; known are the policies of {known}")
+            raise self._wrong(
+                f"its policy class is of {module or 'an unknown module'}; known are the policies of {known}"
+            )
         try:
             factory = getattr(importlib.import_module(package), algorithm)
         except ImportError as error:

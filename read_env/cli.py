@@ -24,6 +24,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from read_env.capabilities.splits import fit_splits
 from read_env.config import Config, load_preset, make_config
 from read_env.deprecated import rename_arguments
 from read_env.errors import ReadEnvError, describe_os_error
@@ -275,6 +276,8 @@ def _main(arguments: Sequence[str] | None) -> int:
                 args=arguments,
                 config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
             )
+        if isinstance(getattr(request, "config", None), Config):
+            request = replace(request, config=fit_splits(request.config))
         execute = next(function for parsed, _, function in _COMMANDS.values() if isinstance(request, parsed))
         return int(execute(request, shlex.join(["read-env", *arguments])))
     except ReadEnvError as error:
@@ -351,7 +354,7 @@ def _write_report(directory: Path, typed: str, reference: str = "task-static") -
         path = directory / "commands.txt"
         known = files.read_text(path).splitlines() if path.exists() else []
         files.write_text(path, "".join(f"{line}\n" for line in dict.fromkeys([*known, typed])))
-    kind = files.read_json(identity).get("kind", "")
+    kind = str(files.read_json(identity).get("kind", ""))
     if kind == "comparison":
         return reporting.comparison_report(directory, reference=reference)
     reports = {"training": reporting.training_report, "transfer": reporting.transfer_report}

@@ -295,7 +295,10 @@ class CacheConfig(_Settings):
 
 
 class EvalConfig(_Settings):
-    """Evaluation on the three held-out splits: probes (seen by agents), dev (calibration), exam (final reports)."""
+    """Evaluation on the three held-out splits: probes (seen by agents), dev (calibration), exam (final reports).
+
+    Sizes that are not set are lowered to what the files of the suite have.
+    """
 
     section: ClassVar[str] = "eval"
 

@@ -39,9 +39,8 @@ def model_files(folder: Path, code: bool = False) -> Iterator[Path]:
         inside = Path(where)
         folders[:] = [f for f in folders if f[0] not in "._" and not (inside / f / "config.json").exists()]
         for name in names:
-            if any(fnmatch(name, pattern) for pattern in _MODEL) and name not in _NOT_MODEL and name[0] != ".":
-                yield inside / name
-            elif code and name.endswith(".py"):
+            of_model = any(fnmatch(name, pattern) for pattern in _MODEL) and name not in _NOT_MODEL and name[0] != "."
+            if of_model or (code and name.endswith(".py")):
                 yield inside / name
 
 

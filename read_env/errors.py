@@ -36,7 +36,9 @@ def describe_os_error(error: OSError) -> str:
     if error.errno is None or error.strerror is None:  # of libraries, with a text alone
         return " ".join(str(error).split()) or type(error).__name__
     help_ = _HELP.get(error.errno)
-    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes, os.PathLike))]
+    names = [
+        os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes, os.PathLike))
+    ]
     where = f"{' -> '.join(names)}: " if names else ""
     return f"{where}{error.strerror}" + (f"; {help_}" if help_ else "")
 

@@ -113,9 +113,7 @@ def load_teacher(config: Config, student: Student) -> LocalTeacher | RemoteTeach
     loaded = load(models.teacher, models)
     size = count_parameters(loaded.model) / 1e6
     _LOG.info("teacher %s: %.1f M parameters; %s", models.teacher, size, loaded.placement)
-    weights = weights_identity(
-        loaded.source, loaded.model, loaded.placement, memory, code=models.trust_remote_code
-    )
+    weights = weights_identity(loaded.source, loaded.model, loaded.placement, memory, code=models.trust_remote_code)
     return LocalTeacher(loaded.model, loaded.encoder, weights, max_completion_tokens=cut, top_k=top_k)
 
 

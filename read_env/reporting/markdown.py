@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from read_env.files import write_text
+from read_env.files import write_atomic
 from read_env.reporting.runs import Run
 from read_env.reporting.statistics import Estimate
 
@@ -89,7 +89,9 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], text_co
 
 def write_page(path: Path, blocks: Sequence[str]) -> Path:
     """Join blocks with blank lines and write them, replacing the page in one move."""
-    write_text(path, "\n\n".join(block.strip("\n") for block in blocks if block) + "\n")
+    write_atomic(
+        path, ("\n\n".join(block.strip("\n") for block in blocks if block) + "\n").encode("utf-8", "backslashreplace")
+    )
     return path
 
 

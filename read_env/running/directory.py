@@ -153,7 +153,7 @@ class RecordDirectory:
         """Name the file and the remedy in errors that occur while a checkpoint is loaded."""
         try:
             yield
-        except (ReadEnvError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        except (ReadEnvError, KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
             reason = str(error) if isinstance(error, ReadEnvError) else f"{type(error).__name__}: {error}"
             raise ReadEnvError(f"checkpoint {self.checkpoint} does not fit ({reason}); {_REMEDY}") from error
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from read_env.capabilities import own_files, task_package
 from read_env.deprecated import rename_fields
 from read_env.digests import content_digest
+from read_env.errors import ReadEnvError
 
 if TYPE_CHECKING:
     from read_env.config import Config
@@ -87,8 +88,10 @@ class RunIdentity:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RunIdentity:
         """Identity from the content of ``identity.json``."""
-        settings = rename_fields(value.get("settings", {}), warn=False)
-        return cls(str(value.get("kind", "run")), settings, value.get("contents", {}))
+        settings, contents = value.get("settings", {}), value.get("contents", {})
+        if not isinstance(settings, Mapping) or not isinstance(contents, Mapping):
+            raise ReadEnvError("identity.json is damaged: settings and contents must be objects; restore the file")
+        return cls(str(value.get("kind", "run")), rename_fields(settings, warn=False), contents)
 
     def differences(self, other: RunIdentity) -> list[str]:
         """One line per field that differs; empty for the same run.

@@ -42,7 +42,7 @@ def _tasks(suite_name: str) -> list[tuple[str, str]]:
 
     suite = get_suite(suite_name)
     rows = []
-    for name in task_names():
+    for name in task_names(suite):
         card = load_task(name, suite)
         needs = ", ".join(f"{c} {weight:.2g}" for c, weight in card.requirement.items() if weight > 0)
         rows.append((name, f"{needs}; {card.utility_form}"))
@@ -56,7 +56,9 @@ def _presets(_: str) -> list[tuple[str, str]]:
 
     rows = []
     for name in preset_names():
-        first = (resources.files("read_env") / "presets" / f"{name}.toml").read_text(encoding="utf-8").partition("\n")[0]
+        first = (
+            (resources.files("read_env") / "presets" / f"{name}.toml").read_text(encoding="utf-8").partition("\n")[0]
+        )
         rows.append((name, first.removeprefix("#").strip() if first.startswith("#") else ""))
     return [*rows, ("PATH.toml", "custom preset")]
 

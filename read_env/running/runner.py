@@ -20,13 +20,13 @@ import numpy as np
 from read_env import files
 from read_env.agents.interaction import transitions
 from read_env.errors import ReadEnvError
+from read_env.records import RunStart, StepRecord, read_record, read_records
 from read_env.running.agents import AgentDriver, build_agent
 from read_env.running.callbacks import Callback, Onlookers
 from read_env.running.directory import RunDirectory
 from read_env.running.identity import RunIdentity
 from read_env.running.records import start_record, step_record, summary_record
 from read_env.running.requests import RunRequest
-from read_env.running.tensors import from_tensors, to_tensors
 
 if TYPE_CHECKING:
     from read_env.config import BudgetConfig, Config
@@ -107,23 +107,26 @@ def _run(
 
     def state() -> dict[str, Any]:
         return {
-            "step": len(steps), "terminated": terminated, "observation": to_tensors(observation),
-            "agent": driver.state_dict(), "env": env.snapshot(),
+            "step": len(steps), "terminated": terminated, "agent": driver.state_dict(), "env": env.snapshot(),
         }  # fmt: skip
 
     if saved is None:
         profile = info["profile"]
-        start = start_record(env.card, env.suite, profile, _start_exam(env, profile), distillation.dev_profile())
+        start = start_record(
+            env.card, env.suite, profile, _start_exam(env, profile), distillation.dev_profile(), distillation.overlong
+        )
         files.write_json(directory.start, start)
         # From here on there is always a checkpoint: recorded steps without one are an error.
         directory.save_checkpoint(state)
     else:
-        start = files.read_json(directory.start)
-        steps = files.keep_lines(directory.steps, saved["step"])
+        start = read_record(directory.start, RunStart).to_json()
+        files.keep_lines(directory.steps, saved["step"])
+        if saved["step"]:
+            steps = [step.to_json() for step in read_records(directory.steps, StepRecord, len(start["suite"]))[0]]
         with directory.fitting_checkpoint():
-            env.restore(saved["env"])
+            observation, _ = env.restore(saved["env"])
             driver.load_state_dict(saved["agent"])
-            observation, terminated = from_tensors(saved["observation"]), bool(saved["terminated"])
+            terminated = bool(saved["terminated"])
     resumed_after = None if saved is None else len(steps)
     onlookers.call("on_run_start", start, steps)
 

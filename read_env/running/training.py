@@ -177,7 +177,9 @@ class _Training:
                 counts = saved["statistics"]
                 self.statistics.load_state_dict(counts, files.keep_lines(self._episodes, counts["episode_count"]))
             after = ", where an episode had ended, with new episodes" if own_loop else ""
-            self._console.call("print", f"training resumes after step {self.statistics.total_steps}{after}", highlight=False)
+            self._console.call(
+                "print", f"training resumes after step {self.statistics.total_steps}{after}", highlight=False
+            )
         self._episodes.touch()
         self._pace = Pace(self.request.steps, self.statistics.total_steps)
         first = self.statistics.total_steps + 1 if saved else 0
@@ -212,10 +214,11 @@ class _Training:
             # A reset loads the models; the state that it draws is overwritten.
             self.env.reset(seed=seed)
             with self.directory.fitting_checkpoint():
-                self.env.restore(saved["env"])
+                restored, _ = self.env.restore(saved["env"])
                 driver.load_state_dict(saved["agent"])
-                observation, seed = (None if saved["first"] else from_tensors(saved["observation"])), None
+                observation, seed = (None if saved["first"] else restored), None
         remaining = self.request.steps - self.statistics.total_steps
+        self.agent.training = True  # as in the agent's own ``learn``
         loop = transitions(driver, self.statistics, observation=observation, first=False, seed=seed)
         for _ in range(remaining):
             transition = next(loop)
@@ -243,9 +246,7 @@ class _Training:
         return {"agent": to_tensors(self.agent.state_dict(), f"the state of {self.request.agent.label!r}")}
 
     def _driver_state(self, driver: AgentDriver, transition: Transition) -> dict[str, Any]:
-        observation = to_tensors(transition.next_observation)
-        of_loop = {"observation": observation, "first": transition.done}
-        return {"agent": driver.state_dict(), "env": self.env.snapshot(), **of_loop}
+        return {"agent": driver.state_dict(), "env": self.env.snapshot(), "first": transition.done}
 
     def _save(self, state: Callable[[], Mapping[str, Any]]) -> None:
         counts = {"step": self.statistics.total_steps, "statistics": self.statistics.state_dict()}

@@ -80,7 +80,12 @@ class TakesEnv:
         self.infos: list[Any] = []
 
     def predict(
-        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False, info: Any = None
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+        info: Any = None,
     ) -> Any:
         self.infos.append(info)
         return np.ones(self.size), state

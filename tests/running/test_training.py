@@ -66,7 +66,12 @@ def test_a_trained_agent_is_named_by_its_training_and_reports_its_tokens(small: 
 
 @pytest.mark.parametrize(
     ("agent", "stop_after"),
-    [("read-bandit-published", 8), *(("random-candidate", stop_after) for stop_after in (1, 8, 12, 19))],
+    [
+        ("read-bandit-published", 8),
+        ("read-bandit", 8),
+        ("read-bandit", 12),
+        *(("random-candidate", stop_after) for stop_after in (1, 8, 12, 19)),
+    ],
 )
 def test_an_interrupted_training_ends_with_the_same_bits(
     small: Config, tmp_path: Path, agent: str, stop_after: int

@@ -96,4 +96,7 @@ class Quotas:
 
     def load_state_dict(self, state: Mapping[str, list[float]]) -> None:
         """Restore a ``state_dict``."""
-        self.owed = np.array(state["owed"])
+        owed = np.array(state["owed"], dtype=np.float64)
+        if owed.shape != self.owed.shape:
+            raise ValueError(f"owed has shape {owed.shape}, not {self.owed.shape}")
+        self.owed = owed
