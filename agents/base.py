@@ -48,6 +48,8 @@ class Agent:
 
     name: str = ""
     settings_type: ClassVar[type[AgentSettings]] = AgentSettings
+    #: True while the agent is trained; it may then explore more than in a run.
+    training = False
 
     def __init__(
         self,
@@ -56,7 +58,8 @@ class Agent:
         options: Mapping[str, Any] | None = None,
         name: str | None = None,
     ) -> None:
-        if isinstance(capabilities, str) or not capabilities or len(set(capabilities)) < len(capabilities):
+        named = not isinstance(capabilities, str) and all(isinstance(name, str) for name in capabilities)
+        if not named or not capabilities or len(set(capabilities)) < len(capabilities):
             raise ReadEnvError(f"capabilities must be distinct names, at least one, not {capabilities!r}")
         if seed < 0:
             raise ReadEnvError(f"an agent's seed must not be negative: {seed}")
@@ -132,7 +135,11 @@ class Agent:
 
     def _learn(self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback, seed: int | None) -> None:
         """Loop of :meth:`learn` for at least one step; agents that learn otherwise override it."""
-        interact(self, env, total_steps, callback, seed)
+        self.training = True
+        try:
+            interact(self, env, total_steps, callback, seed)
+        finally:
+            self.training = False
 
     def scalars(self) -> dict[str, float]:
         """Metrics for TensorBoard. A name with a slash is the whole tag; others appear under ``bandit/``."""

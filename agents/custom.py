@@ -6,7 +6,9 @@ The class needs nothing from this package::
         def predict(self, observation, state=None, episode_start=None, deterministic=False):
             return observation["requirement"], state
 
-Its constructor may take the keyword arguments ``capabilities`` and ``seed``, and options of its own. The methods ``observe``,
+Its constructor may take the keyword arguments ``capabilities``, ``seed`` and ``env`` (an environment with spaces and
+``suite.names`` alone, for networks that are built from spaces), and options of its own. If ``predict`` has a parameter
+``info``, it gets the info of the last step, ``{}`` before the first one. The methods ``observe``,
 ``learn``, ``scalars``, and ``state_dict`` with ``load_state_dict`` are used if it has them.
 """
 
@@ -18,6 +20,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import numpy.typing as npt
 
 from read_env.agents.base import Agent
 from read_env.agents.interaction import StepCallback
@@ -53,7 +56,11 @@ def _arguments(
     anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     accepted = [key for key, parameter in parameters.items() if parameter.kind in kinds]
-    offered = {"capabilities": tuple(capabilities), "seed": seed}
+    offered: dict[str, Any] = {"capabilities": tuple(capabilities), "seed": seed}
+    if "env" in accepted and "env" not in options:
+        from read_env.agents.sb3_bridge import BlankEnv
+
+        offered["env"] = BlankEnv(capabilities)
     check_names(name, options, [key for key in (*accepted, *(options if anything else ())) if key not in offered])
     return {**{key: value for key, value in offered.items() if anything or key in accepted}, **options}
 
@@ -70,6 +77,8 @@ class CustomAgent(Agent):
         super().__init__(capabilities, seed, name=name)
         self.inner = inner
         self._options = dict(options)
+        self._wants_info = "info" in inspect.signature(inner.predict).parameters
+        self._info: dict[str, Any] = {}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -78,14 +87,22 @@ class CustomAgent(Agent):
     def predict(
         self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[np.ndarray, Any]:
-        answer = self.inner.predict(observation, state=state, episode_start=episode_start, deterministic=deterministic)
+        more = {"info": self._info} if self._wants_info else {}
+        answer = self.inner.predict(
+            observation, state=state, episode_start=episode_start, deterministic=deterministic, **more
+        )
         if not isinstance(answer, tuple) or len(answer) != 2:
             raise ReadEnvError(f"agent {self.name!r}: predict must return (action, state), not {type(answer).__name__}")
         return np.asarray(answer[0], dtype=np.float32), answer[1]
 
-    def observe(self, *args: Any, **kwargs: Any) -> None:
+    def observe(
+        self, observation: Observation, action: npt.ArrayLike, reward: float, next_observation: Observation,
+        terminated: bool, truncated: bool, info: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        if self._wants_info:
+            self._info = {} if terminated or truncated else dict(info)
         if hasattr(self.inner, "observe"):
-            self.inner.observe(*args, **kwargs)
+            self.inner.observe(observation, action, reward, next_observation, terminated, truncated, info)
 
     def _learn(self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback, seed: int | None) -> None:
         if not hasattr(self.inner, "learn"):
@@ -111,9 +128,10 @@ class CustomAgent(Agent):
         state = super().state_dict()
         if hasattr(self.inner, "state_dict"):
             state["inner"] = self.inner.state_dict()
-        return state
+        return {**state, "info": self._info} if self._wants_info else state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
+        self._info = dict(state.get("info", {}))
         if "inner" in state:
             self.inner.load_state_dict(state["inner"])

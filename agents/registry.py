@@ -62,7 +62,7 @@ def make_agent(
     """Make an untrained agent by name, or load a saved one.
 
     Args:
-        name: one of ``agent_names()``, ``module:Class``, or the path of a saved agent.
+        name: one of ``agent_names()``, ``module:Class``, or the path of a saved agent or of a zip of SB3.
         capabilities: names of the suite, in order. Not needed if ``env`` is given.
         options: options of the agent; for a saved agent, options to change.
         seed: seed of the agent's generator; a saved agent keeps its own.
@@ -81,6 +81,10 @@ def make_agent(
             raise ReadEnvError("make_agent needs the suite's capabilities: give capabilities= or env=")
         capabilities = env.unwrapped.suite.names  # type: ignore[attr-defined]
     if name not in BUILT_IN and Path(name).is_file():
+        from read_env.agents.sb3_zip import Sb3Zip, is_sb3_zip
+
+        if is_sb3_zip(Path(name)):
+            return Sb3Zip(Path(name), capabilities, options or {}, seed)
         agent = load_agent(name, options)
         if agent.capabilities != tuple(capabilities):
             raise ReadEnvError(
@@ -107,12 +111,18 @@ def load_agent(path: str | os.PathLike[str], options: Mapping[str, Any] | None =
         name, capabilities, seed, state = (document[key] for key in ("agent", "capabilities", "seed", "state"))
     except KeyError as error:
         raise ReadEnvError(f"{path} is no saved agent: it has no {error}") from error
+    kinds = {"agent": str, "options": dict, "capabilities": list, "seed": int, "state": dict}
+    for key, kind in kinds.items():
+        if not isinstance(document[key], kind):
+            raise ReadEnvError(f"{path} is damaged: its {key} is {document[key]!r:.80}, not a {kind.__name__}")
     agent = _construct(name, capabilities, {**kept, **(options or {})}, seed)
     try:
         agent.load_state_dict(state)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except ReadEnvError as error:
+        raise ReadEnvError(f"{path}: {error}") from error
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError, RuntimeError) as error:
         raise ReadEnvError(
-            f"{path} is damaged: no state of agent {name!r} ({type(error).__name__}: {error})"
+            f"{path} is damaged, or the options are not those that it was saved with: no state of agent {name!r} ({type(error).__name__}: {error})"
         ) from error
     return agent
 

@@ -22,7 +22,7 @@ from pydantic import Field
 from read_env.agents.base import Agent, AgentSettings
 from read_env.agents.interaction import StepCallback
 from read_env.agents.observation import Array, View
-from read_env.agents.sb3_bridge import BlankEnv, PrivateGenerators, StepCap, VectorObservation
+from read_env.agents.sb3_bridge import BlankEnv, PrivateGenerators, StepCap, VectorObservation, folded
 from read_env.envs.wrappers import CandidateAllocation, SoftmaxAllocation
 from read_env.errors import ReadEnvError
 
@@ -109,7 +109,7 @@ class Sb3Agent(Agent):
                 learning_rate=s.learning_rate,
                 gamma=s.gamma,
                 policy_kwargs={"net_arch": [s.hidden, s.hidden]},
-                seed=self.seed,
+                seed=folded(self.seed),
                 device="cpu",  # two layers: a GPU would only add latency
                 **self._arguments(),
             )
@@ -209,10 +209,7 @@ class Sb3Agent(Agent):
         self._curves.clear()
         self._curves.update(state["curves"])
         if "replay" in state:
-            replay, kept = self.model.replay_buffer, state["replay"]
-            replay.pos, replay.full = int(kept["pos"]), bool(kept["full"])
-            for key in _replay_arrays(replay):
-                getattr(replay, key)[: replay.size()] = kept[key]
+            _fill(self.model.replay_buffer, state["replay"])
 
 
 class _Rollouts(Sb3Agent):
@@ -307,6 +304,19 @@ def _replay_arrays(replay: Any) -> list[str]:
     """Names of a replay buffer's arrays; one is missing with ``optimize_memory_usage``."""
     names = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
     return [name for name in names if isinstance(getattr(replay, name, None), np.ndarray)]
+
+
+def _fill(replay: Any, kept: Mapping[str, Any]) -> None:
+    """Put saved steps into a replay buffer; one of another size gets the newest that fit, oldest first."""
+    arrays = {key: kept[key] for key in _replay_arrays(replay)}
+    pos, full, saved = int(kept["pos"]), bool(kept["full"]), len(arrays["rewards"])
+    if saved > replay.buffer_size or (full and saved != replay.buffer_size):
+        order = np.roll(np.arange(saved), -pos if full else 0)[-replay.buffer_size :]
+        arrays = {key: value[order] for key, value in arrays.items()}
+        pos, full = len(order) % replay.buffer_size, len(order) == replay.buffer_size
+    replay.pos, replay.full = pos, full
+    for key, value in arrays.items():
+        getattr(replay, key)[: len(value)] = value
 
 
 def _attach_logger(model: Any) -> dict[str, float]:

@@ -87,8 +87,8 @@ class PrivateGenerators:
 
         before = _generators()
         random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
+        np.random.seed(folded(seed))
+        torch.manual_seed(folded(seed))
         self._states = _generators()
         self._in_use = False
         _set_generators(before)
@@ -120,6 +120,15 @@ class PrivateGenerators:
         version, internal, gauss = state["python"]
         generator = torch.from_numpy(np.array(state["torch"], dtype=np.uint8))
         self._states = (version, tuple(internal), gauss), tuple(state["numpy"]), generator
+
+
+def folded(seed: int) -> int:
+    """Seed below 2**32, the limit of numpy's global generator; smaller seeds stay as they are.
+
+    >>> folded(7), folded(2**32) < 2**32
+    (7, True)
+    """
+    return seed if seed < 2**32 else int(np.random.SeedSequence(seed).generate_state(1)[0])
 
 
 def _generators() -> tuple[Any, Any, Any]:

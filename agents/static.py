@@ -62,7 +62,7 @@ class WaterFilling(Agent):
 
 
 class FixedSettings(AgentSettings):
-    """Options: ``shares`` are weights by capability, such as ``"math=2 code=1"``, 0 for the others. Empty: equal weights."""
+    """Options: ``shares`` are weights by capability, such as ``"math=2 code=1"``, 0 for the others."""
 
     shares: str = ""
 
@@ -75,7 +75,10 @@ class Fixed(Agent):
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        weights = np.zeros(self.size) if self.settings.shares.strip() else np.ones(self.size)
+        self._allocation: Array | None = None
+        if not self.settings.shares.strip():
+            return  # an error once it acts, so that it can be listed and made by name
+        weights = np.zeros(self.size)
         for part in self.settings.shares.split():
             capability, _, value = part.partition("=")
             if capability not in self.capabilities:
@@ -91,7 +94,16 @@ class Fixed(Agent):
             )
         self._allocation = to_simplex(weights)
 
+    def check_task(self, requirement: Array) -> None:
+        if self._allocation is None:
+            shares = " ".join(f"{name}={weight}" for name, weight in zip(self.capabilities[:2], (2, 1), strict=False))
+            raise ReadEnvError(
+                f"agent 'fixed' has no allocation; right would be 'fixed,shares={shares}', or agent uniform or task-static"
+            )
+
     def allocate(self, view: View, deterministic: bool) -> Array:
+        self.check_task(view.requirement)
+        assert self._allocation is not None
         return self._allocation
 
 

@@ -13,14 +13,12 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
 from read_env.agents.bandit import Bandit, BanditSettings
 from read_env.agents.candidates import perturbations
-from read_env.agents.interaction import StepCallback
 from read_env.agents.observation import Array, View, to_simplex
 from read_env.agents.planning import PlanningState, UtilityForm, infer_form, planned_return
 from read_env.agents.transfer_model import TransferModel, TransferPrior
@@ -71,13 +69,13 @@ class ReadBandit(Bandit):
         self._form: UtilityForm = "weighted_mean"
         self._share = 1.0 / s.steps  # of the budget that a step takes
         self._chunks = 1.0
-        self._training = False
 
     def allocate(self, view: View, deterministic: bool) -> Array:
         if self.model.steps < self.settings.warmup:
             order = np.random.default_rng(self.seed).permutation(self.size)
             return self.probe(view, np.array_split(order, self.settings.warmup)[self.model.steps])
-        if self._training and self.rng.random() < self.settings.training_probes:
+        # Effects of sources can't be told apart if allocations always use the same few.
+        if self.training and self.rng.random() < self.settings.training_probes:
             return self.probe(view, self.rng.permutation(self.size)[: self.rng.integers(1, min(3, self.size) + 1)])
         kappa = self.kappa(view)
         situation = PlanningState(
@@ -99,7 +97,10 @@ class ReadBandit(Bandit):
         score, choice, shown = best(self.candidates(view))
         for _ in range(self.settings.refinements):
             # The candidates' own shifts, then a finer one.
-            better, row, parts = best(perturbations(choice, (*self.settings.shifts, 0.03)))
+            rows = perturbations(choice, (*self.settings.shifts, 0.03))
+            if not len(rows):  # one capability: nothing to move it to
+                break
+            better, row, parts = best(rows)
             if better <= score:
                 break
             score, choice, shown = better, row, parts
@@ -115,15 +116,6 @@ class ReadBandit(Bandit):
         turn = np.zeros(self.size)
         turn[sources] = 1.0
         return 0.5 * to_simplex(np.sqrt(view.requirement)) + 0.5 * to_simplex(turn)
-
-    def _learn(self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback, seed: int | None) -> None:
-        # A share of the steps goes to random probes: the effects of sources can't be told apart if allocations always use
-        # the same few.
-        self._training = True
-        try:
-            super()._learn(env, total_steps, callback, seed)
-        finally:
-            self._training = False
 
     def candidates(self, view: View) -> Array:
         """A(τ) and the static rules, (n, |C|)."""

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
+from pydantic import Field, TypeAdapter
 
 from read_env.capabilities import get_suite
 from read_env.capabilities.splits import fit_splits
-from read_env.config import load_preset
 from read_env.distillation.examples.allocation import normalise_allocation
 from read_env.envs.episode import Point
 from read_env.envs.reward import Reward, reward_of
 from read_env.errors import ReadEnvError, unknown
+from read_env.preset_files import load_preset
 from read_env.tasks import TaskCard, load_task
 
 if TYPE_CHECKING:  # importing it for real loads torch
@@ -44,9 +45,9 @@ class DistillationEnv(gym.Env):
     ## Action Space
 
     `Box(0, 1, (|C|,), float32)`: the allocation w_t, weights in the suite's order. They are scaled
-    to sum to 1, so only their ratios matter. Weights above 1 are accepted. Weights that are
-    negative, not finite, all zero or not |C| in number raise a `ValueError` that shows them, and
-    change nothing.
+    to sum to 1, so only their ratios matter. All zeros, which a Gaussian policy clipped to the box
+    can give, mean the uniform allocation. Weights above 1 are accepted. Weights that are negative,
+    not finite or not |C| in number raise a `ValueError` that shows them, and change nothing.
 
     | Num | Action | Min | Max |
     |-----|--------|-----|-----|
@@ -121,8 +122,11 @@ class DistillationEnv(gym.Env):
     ## Arguments
 
     ```python
-    gym.make("ReadEnv/Distillation-v0", task="math", overrides={"budget": {"total_tokens": 60_000}})
+    gym.make("read_env:ReadEnv/Distillation-v0", task="math", overrides={"budget": {"total_tokens": 60_000}})
     ```
+
+    The prefix `read_env:` imports the package, which registers the environment; after
+    `import read_env` it can be left out.
 
     - `preset="micro"`: configuration, by name or as a `.toml` file.
     - `task=None`: task card, by name or as a `.toml` file; the preset's task if neither this nor `tasks` is given.
@@ -296,18 +300,23 @@ class DistillationEnv(gym.Env):
         """
         try:
             suite, card = list(state["suite"]), TaskCard.model_validate(state["card"])
-            trace = [Point(**point) for point in state["trace"]]
-            ended, generator, seed = bool(state["ended"]), state["np_random"], state["np_random_seed"]
-            distillation = state["distillation"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ReadEnvError(f"this is no snapshot of a DistillationEnv: {error!r}") from None
+            ended, seed, distillation = bool(state["ended"]), state["np_random_seed"], state["distillation"]
+            trace = TypeAdapter(Annotated[list[Point], Field(min_length=1)]).validate_python(state["trace"])
+            generator = np.random.Generator(np.random.PCG64())
+            generator.bit_generator.state = state["np_random"]
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+            reason = repr(error).replace("\n", " ")
+            raise ReadEnvError(f"this is no snapshot of a DistillationEnv: {reason}") from None
         if suite != list(self.suite.names):
             raise ReadEnvError(f"the snapshot's capabilities are {suite}, the environment's {list(self.suite.names)}")
+        card.requirement_vector(self.suite)
+        if any(len(vector) != len(suite) for point in trace for vector in (point.allocation, point.profile)):
+            raise ReadEnvError(f"the snapshot's trace has vectors of another length than its {len(suite)} capabilities")
         process = self.distillation or self.load_distillation()
         before = process.snapshot()
         try:
             process.restore(distillation)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RuntimeError) as error:
             process.restore(before)
             if isinstance(error, ReadEnvError):
                 raise
@@ -315,9 +324,7 @@ class DistillationEnv(gym.Env):
             raise ReadEnvError(f"this snapshot fits no student of this environment: {reason}") from None
         self.distillation = process
         self.card, self._trace, self._ended, self.last_report = card, trace, ended, None
-        self._np_random = np.random.Generator(np.random.PCG64())
-        self._np_random.bit_generator.state = generator
-        self._np_random_seed = seed
+        self._np_random, self._np_random_seed = generator, seed
         return self._observation(), self._info()
 
     # -- inside ------------------------------------------------------------------------------------

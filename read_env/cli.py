@@ -25,9 +25,11 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from read_env.capabilities.splits import fit_splits
-from read_env.config import Config, load_preset, make_config
+from read_env.config import Config, make_config
 from read_env.deprecated import rename_arguments
-from read_env.errors import ReadEnvError
+from read_env.errors import ReadEnvError, describe_os_error
+from read_env.output import forgiving_output
+from read_env.preset_files import load_preset
 from read_env.running.agents import AgentSpec
 from read_env.running.requests import (
     ComparisonRequest,
@@ -131,8 +133,7 @@ def _run(request: RunRequest, typed: str) -> int:
 
 
 def _train(request: TrainingRequest, typed: str) -> int:
-    from rich.console import Console
-
+    from read_env.running.display import StderrConsole
     from read_env.running.training import train
 
     agent, tasks = request.agent, request.tasks or (request.config.task,)
@@ -140,7 +141,7 @@ def _train(request: TrainingRequest, typed: str) -> int:
     request = _resolved(replace(request, config=config, tasks=tasks))
     directory = request.directory
     _check(config, [], tasks)
-    result = train(request, Console(stderr=True))
+    result = train(request, StderrConsole())
     if result.already_finished:
         print(f"{directory} was finished already; --overwrite trains again")
     rows: Rows = [
@@ -186,12 +187,32 @@ def _transfer(request: TransferRequest, typed: str) -> int:
 def _check_configuration(request: CheckRequest, typed: str) -> int:
     from read_env.running.check import check
 
-    rows, ready = check(_plain(request.config))
+    config, note = _with_fitting_task(_plain(request.config))
+    rows, ready = check(config)
+    rows = [*note, *rows]
     refused = [text for name, text in rows if name == "refused"]
     _table([row for row in rows if row[0] != "refused"])
     for problem in refused:
         print(f"read-env: {problem}", file=sys.stderr)
     return 2 if refused else 0 if ready else 1
+
+
+def _with_fitting_task(config: Config) -> tuple[Config, Rows]:
+    """Configuration whose task fits the suite, and a row about a preset's task that doesn't."""
+    from read_env.capabilities import get_suite
+    from read_env.tasks import load_task
+
+    if config.task != load_preset(config.preset).task:
+        return config, []
+    with contextlib.suppress(ReadEnvError):  # a suite that can't be read is reported by the check
+        suite = get_suite(config.suite)
+        try:
+            load_task(config.task, suite)
+        except ReadEnvError:
+            first = suite.names[0]
+            note = f"{first}; the suite lacks capabilities of {config.task!r}, so a run needs --task {first} or another"
+            return config.model_copy(update={"task": first}), [("task", note)]
+    return config, []
 
 
 def _check_contamination(request: ContaminationRequest, typed: str) -> int:
@@ -222,7 +243,7 @@ _COMMANDS: Mapping[str, tuple[Any, type[Config] | None, Any]] = {
     "train": (TrainingRequest, TrainingConfig, _train),
     "compare": (ComparisonRequest, SharedConfig, _compare),
     "transfer-matrix": (TransferRequest, SharedConfig, _transfer),
-    "check": (CheckRequest, SharedConfig, _check_configuration),
+    "check": (CheckRequest, Config, _check_configuration),
     "check-contamination": (ContaminationRequest, None, _check_contamination),
     "report": (ReportRequest, None, _report),
     "list": (ListRequest, None, _list),
@@ -239,6 +260,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0; 1 if some of many runs failed, ``check`` found something missing or ``check-contamination`` found an
         overlap; 2 for a mistake; 130 after Ctrl-C.
     """
+    with forgiving_output():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     try:
         with _plain_warnings():
             arguments = rename_arguments(sys.argv[1:] if arguments is None else arguments)
@@ -261,6 +287,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(execute(request, shlex.join(["read-env", *arguments])))
     except ReadEnvError as error:
         print(f"read-env: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"read-env: {describe_os_error(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nread-env: interrupted; the same command resumes after the last finished step", file=sys.stderr)
@@ -336,9 +365,9 @@ def _write_report(directory: Path, typed: str, reference: str = "task-static") -
         raise ReadEnvError(f"{directory} holds no run, comparison, transfer matrix or training")
     if typed:
         path = directory / "commands.txt"
-        known = path.read_text().splitlines() if path.exists() else []
-        files.write_atomic(path, "".join(f"{line}\n" for line in dict.fromkeys([*known, typed])).encode())
-    kind = files.read_json(identity).get("kind", "")
+        known = files.read_text(path).splitlines() if path.exists() else []
+        files.write_text(path, "".join(f"{line}\n" for line in dict.fromkeys([*known, typed])))
+    kind = str(files.read_json(identity).get("kind", ""))
     if kind == "comparison":
         return reporting.comparison_report(directory, reference=reference)
     reports = {"training": reporting.training_report, "transfer": reporting.transfer_report}

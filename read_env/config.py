@@ -7,10 +7,8 @@ beside every run. The text below a field is its help on the command line.
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
@@ -26,14 +24,8 @@ from pydantic import (
 )
 
 from read_env.deprecated import rename_fields
-from read_env.errors import ReadEnvError, unknown
+from read_env.errors import ReadEnvError
 from read_env.remote_settings import base_url, request_body, without_secrets
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 
 #: Default of the fields that depend on the models; ``read_env.distillation.defaults.resolve`` replaces it by a value.
 AUTO: Any = "auto"
@@ -265,7 +257,10 @@ class CacheConfig(_Settings):
 
 
 class EvalConfig(_Settings):
-    """Evaluation on the three held-out splits: probes (seen by agents), dev (calibration), exam (final reports)."""
+    """Evaluation on the three held-out splits: probes (seen by agents), dev (calibration), exam (final reports).
+
+    Sizes that are not set are lowered to what the files of the suite have.
+    """
 
     section: ClassVar[str] = "eval"
 
@@ -348,62 +343,6 @@ class Config(_Settings):
         return copy
 
 
-def preset_names() -> tuple[str, ...]:
-    """Names of the presets that ship with the package, sorted."""
-    folder = resources.files("read_env") / "presets"
-    return tuple(sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")))
-
-
-def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Config:
-    """Configuration of a preset, with nested overrides merged in before validation.
-
-    A preset may name another one that it changes: ``extends = "smollm2"``, or a path relative to its own file.
-
-    Args:
-        name: a shipped preset or the path of a ``.toml`` file.
-        overrides: nested field values.
-
-    Raises:
-        ReadEnvError: unknown preset, malformed file, presets that extend each other, or a field that is unknown or out of
-            range.
-
-    >>> load_preset("micro", {"budget": {"total_tokens": 80_000}}).budget.total_tokens
-    80000
-    """
-    merged = _merge(_preset_values(name), rename_fields(overrides or {}))
-    return make_config({**merged, "preset": name}, f"preset {name!r}")
-
-
-def _preset_values(name: str, extended_by: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Values of a preset, over those of the preset that it extends."""
-    if name in extended_by:
-        raise ReadEnvError(f"presets extend each other: {' -> '.join([*extended_by, name])}")
-    if name.endswith(".toml"):
-        path = Path(name).expanduser()
-        if not path.is_file():
-            raise ReadEnvError(f"preset {name!r}: no such file")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ReadEnvError(f"preset {name!r} can't be read as UTF-8 text: {error}") from None
-    elif name in preset_names():
-        text = (resources.files("read_env") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
-    else:
-        raise unknown("preset", name, preset_names())
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ReadEnvError(f"preset {name!r} is not valid TOML: {error}") from None
-    base = values.pop("extends", None)
-    if base is None:
-        return rename_fields(values)
-    if not isinstance(base, str):
-        raise ReadEnvError(f"preset {name!r}: extends is {base!r}; right would be the name of a preset or a .toml file")
-    if base.endswith(".toml"):
-        base = str(Path(name).expanduser().parent / Path(base).expanduser())
-    return _merge(_preset_values(base, (*extended_by, name)), rename_fields(values))
-
-
 def make_config(values: Mapping[str, Any], source: str) -> Config:
     """Validate values into a :class:`Config`; errors name ``source``, the field and the value."""
     try:
@@ -426,11 +365,3 @@ def describe(error: ValidationError, source: str) -> str:
         given = "" if item["type"] in ("missing", "extra_forbidden", "value_error") else f", got {item['input']!r}"
         lines.append(f"{field}: {item['msg'].removeprefix('Value error, ')}{given}")
     return f"{source}: " + "; ".join(lines)
-
-
-def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in changes.items():
-        inner = merged.get(key)
-        merged[key] = _merge(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
-    return merged

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Iterator
 from contextlib import suppress
+from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,16 +16,44 @@ from read_env.files import whole_file
 #: Bytes below which a file is read again each time, which is faster than a look-up.
 _LARGE = 2**20
 
+#: Names of the files that transformers reads a model from: weights, configuration, tokenizer and chat template.
+_MODEL = (
+    "*.safetensors", "*.bin", "*.gguf", "*.index.json", "*config*.json", "*token*.json", "*vocab*.json", "*template*.json",
+    "*vocab*.txt", "*merges*.txt", "*.model", "*.tiktoken", "*.jinja",
+)  # fmt: skip
+#: Files of these names that a Trainer adds.
+_NOT_MODEL = ("training_args.bin", "optimizer.bin", "scheduler.bin")
 
-def content_digest(path: Path, remembered: Path | None = None) -> str:
-    """SHA-256 of the names and contents of the files under ``path``, its first 16 hexadecimal digits.
+
+def model_files(folder: Path, code: bool = False) -> Iterator[Path]:
+    """Files of the model in a folder, at any depth.
+
+    Hidden folders, such as the hub's ``.cache``, and folders with a ``config.json`` of their own, which hold another model
+    or the records of a run, don't belong to it.
 
     Args:
-        path: a file or a folder.
+        folder: the model's folder.
+        code: include Python files, which ``trust_remote_code`` runs.
+    """
+    for where, folders, names in os.walk(folder):
+        inside = Path(where)
+        folders[:] = [f for f in folders if f[0] not in "._" and not (inside / f / "config.json").exists()]
+        for name in names:
+            of_model = any(fnmatch(name, pattern) for pattern in _MODEL) and name not in _NOT_MODEL and name[0] != "."
+            if of_model or (code and name.endswith(".py")):
+                yield inside / name
+
+
+def content_digest(path: Path, remembered: Path | None = None, *, code: bool = False) -> str:
+    """SHA-256 of the content of a file, or of the names and contents of a model's files, its first 16 hexadecimal digits.
+
+    Args:
+        path: a file, or the folder of a model.
         remembered: JSON file with the digests of large files by path, size and time of change. None: this process alone
             remembers them.
+        code: the Python files of the model count, since they are run.
     """
-    found = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    found = sorted(p for p in model_files(path, code) if p.is_file()) if path.is_dir() else [path]
     return _digest(path, tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in found), remembered)
 
 
@@ -62,7 +93,7 @@ def _read_remembered(remembered: Path | None) -> dict[str, str]:
     if remembered is None:
         return {}
     try:
-        value = json.loads(remembered.read_text())
+        value = json.loads(remembered.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

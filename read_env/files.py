@@ -6,8 +6,10 @@ A file written here has its old content or its new content whenever the process 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -16,6 +18,22 @@ from pathlib import Path
 from typing import IO, Any
 
 from read_env.errors import ReadEnvError
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Add the path to an ``OSError`` without a file name, and turn safetensors' error of a full disk into an ``OSError``."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
+    except Exception as error:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        if found is None or "safetensors" not in type(error).__module__ + type(error).__name__.lower():
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
 
 
 @contextmanager
@@ -29,7 +47,7 @@ def whole_file(path: Path, shared: bool = False) -> Iterator[IO[bytes]]:
     """
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp" if shared else f"{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with naming(path), temporary.open("wb") as file:
             yield file
             file.flush()
             # Without this, a power cut can leave a file with the new name and no content.
@@ -46,9 +64,19 @@ def write_atomic(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Replace the content of a file by text in UTF-8, in which names that are not UTF-8 keep their bytes."""
+    write_atomic(path, text.encode("utf-8", "surrogateescape"))
+
+
+def read_text(path: Path) -> str:
+    """Read a file of :func:`write_text`."""
+    return path.read_text("utf-8", "surrogateescape")
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write one JSON object atomically. Floats keep every bit (shortest form that reads back the same)."""
-    write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    write_atomic(path, _json(value, indent=2))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -72,8 +100,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
     """Append one JSON line and wait until it is on disk."""
-    with path.open("ab") as file:
-        file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
+    with naming(path), path.open("ab") as file:
+        file.write(_json(record))
         file.flush()
         os.fsync(file.fileno())
 
@@ -122,7 +150,29 @@ def save_tensors(path: Path, value: Mapping[str, Any]) -> None:
     import torch
 
     with whole_file(path) as file:
-        torch.save(dict(value), file)
+        kept = _KeepsError(file)
+        try:
+            torch.save(dict(value), kept)
+        except RuntimeError:  # of torch, in place of the error of the file
+            raise kept.error or OSError(errno.EIO, "the file was not written completely", str(path)) from None
+
+
+class _KeepsError:
+    """File that keeps the error of a write."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
 
 
 def load_tensors(path: Path, remedy: str) -> dict[str, Any]:
@@ -156,7 +206,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f"{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    yield temporary
+    with naming(path):
+        yield temporary
     remove(path)
     temporary.replace(path)
     _sync_folder(path.parent)
@@ -178,3 +229,11 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _json(value: Mapping[str, Any], indent: int | None = None) -> bytes:
+    """JSON text with a newline in UTF-8; names of files that are not UTF-8 are escaped."""
+    try:
+        return (json.dumps(value, indent=indent, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:
+        return (json.dumps(value, indent=indent) + "\n").encode()

@@ -250,6 +250,33 @@ class TrainingSummary(Record):
     tokens_before_run: Count
 
 
+class _Budget(Record):
+    total_tokens: Count | None = None
+    step_tokens: Count | None = None
+
+
+class _Reward(Record):
+    essential_k: Count = 3
+
+
+class ConfigRecord(Record):
+    """The fields of a ``config.json`` that reports read; other fields may hold anything."""
+
+    agent: str = ""
+    agent_options: dict[str, Any] = {}
+    task: str = ""
+    seed: Count = 0
+    models: dict[str, Any] = {}
+    budget: _Budget = _Budget()
+    distill: dict[str, Any] = {}
+    reward: _Reward = _Reward()
+    agents: Names = ()
+    tasks: Names = ()
+    seeds: tuple[Count, ...] = ()
+    budgets: tuple[Count, ...] = ()
+    steps: Count = 0
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """The one JSON object in a file.
 
@@ -317,6 +344,7 @@ _EXPECTED = {
     "tuple": "a list of strings",
     "too_short": "a list of strings",
     "dict": "an object",
+    "model": "an object",
 }
 
 

@@ -185,7 +185,7 @@ def test_run_leaves_student_report_and_curves_and_is_not_run_twice(
     assert main(command) == 0
     assert "was finished already" in capsys.readouterr().out
     assert main([*command, "--seed", "1"]) == 2
-    assert "seed: 0 here, 1 there" in capsys.readouterr().err
+    assert "seed: 0 in the folder, 1 in this command" in capsys.readouterr().err
 
     report = (tmp_path / "out" / "report.md").read_bytes()
     assert shlex.join(["read-env", *command]).encode() in report

@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -10,8 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fake_distillation import FakeDistillationEnv
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from synthetic_records import write_run
 
+from read_env import files
 from read_env.capabilities import get_suite
 from read_env.errors import ReadEnvError
 from read_env.reporting import load_run
@@ -200,3 +206,110 @@ def test_correlations_by_capability(script: Script) -> None:
     assert "does not vary" in code and "0.25 – 0.25" in code
     with pytest.raises(ValueError, match=r"shape \(students, 3\)"):
         correlation_table(("a", "b", "c"), profiles, profiles)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    total=st.integers(1, 400),
+    step_tokens=st.integers(1, 500),
+    lengths=st.integers(1, 4).flatmap(
+        lambda size: st.lists(st.lists(st.integers(1, 90), min_size=1, max_size=5), min_size=size, max_size=size)
+    ),
+    data=st.data(),
+)
+def test_the_ledger_of_a_run_is_never_overspent(
+    script: Script, total: int, step_tokens: int, lengths: list, data: st.DataObject
+) -> None:
+    weights = st.lists(st.floats(0, 1e9), min_size=len(lengths), max_size=len(lengths)).filter(any)
+    allocations = data.draw(st.lists(weights, min_size=1, max_size=3))
+    assert script("reliability").ledger_faults(total, step_tokens, lengths, allocations) == []
+
+
+def test_the_study_of_the_ledger_sees_faults(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    reliability = script("reliability")
+    monkeypatch.setattr(reliability.Ledger, "_charge", lambda self, examples: None)
+    assert set(reliability.ledger_faults(100, 50, [[10]], [[1.0]])) == {"overspent", "miscounted", "left over"}
+    monkeypatch.setattr(reliability.Ledger, "_gather", lambda *_: ([reliability._Completion(60)], [1]))
+    assert {"overspent", "outside"} <= set(reliability.ledger_faults(100, 50, [[10], [10]], [[1.0, 0.0]]))
+
+
+@pytest.mark.parametrize("kind", ["command line", "preset (TOML)", "task card (TOML)", "prompts (JSONL)",
+                                  "evaluation prompts (JSONL)", "saved agent"])  # fmt: skip
+def test_malformed_inputs_end_in_a_line(
+    script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    inputs = script("malformed_inputs")
+    strategy, read = inputs.Kinds(tmp_path).all()[kind]
+    found = inputs.tried(strategy(), read, 15, number=1)
+    assert found["tracebacks"] == [] and 5 < found["refused"] <= found["tried"] <= 15
+
+
+def test_malformed_snapshots_and_folders_end_in_a_line(
+    script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    inputs = script("malformed_inputs")
+    kinds = inputs.Kinds(tmp_path)
+    kinds.env = FakeDistillationEnv(overrides=inputs.TINY)
+    kinds.env.reset(seed=0)
+    for name in ("snapshot", "report of a damaged folder", "resume of a damaged folder", "damaged checkpoint"):
+        strategy, read = kinds.all()[name]
+        found = inputs.tried(strategy(), read, 10, number=1)
+        assert found["tracebacks"] == [] and found["refused"], name
+
+
+def test_a_traceback_is_counted(script: Script) -> None:
+    inputs = script("malformed_inputs")
+    found = inputs.tried(st.just("1"), lambda value: value + 1, 1, number=0)
+    assert (
+        found["tried"] == 1 and found["tracebacks"][0][0].startswith("TypeError") and found["tracebacks"][0][2] == "'1'"
+    )
+
+
+def test_the_page_of_reliability_is_made_from_logs(
+    script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sys.argv", ["scripts/reliability.py"])
+    reliability = script("reliability")
+    lines = [
+        {"command": command, "event": event, "fresh": 8.0, "forked": 2.0, "files": 3, "run": 0, "at": 1.0, "kills": 1,
+         "stage": "with a checkpoint", "writing": False, "code": 0, "differs": ["summary.json"] * (command == "train")}
+        for command in ("run", "train", "compare")
+        for event in ("whole", "kill", "end")
+    ]  # fmt: skip
+    (tmp_path / "kills").mkdir()
+    (tmp_path / "kills" / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    study = reliability.Study(tmp_path)
+    study.ledger(30)
+    study.ledger(30)  # goes on from its log
+    study.note(part="inputs", kind="preset (TOML)", tried=9, refused=8, tracebacks=[["KeyError: 'x'", "cli.py:1", "…"]])
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]]
+            for line in study.page(tmp_path / "page.md", "python x").read_text().splitlines() if "|" in line]  # fmt: skip
+    assert ["all", "", "", "3", "0", "3", "0", "0", "3", "1", "0", "1"] in rows
+    assert ["30", "0", "0", "0", "0", "0"] in [row[:1] + row[2:] for row in rows]
+    assert ["all", "9", "8", "1"] in rows
+
+
+@pytest.mark.slow
+def test_killed_runs_end_as_whole_ones(script: Script, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, script("kill_runs").__file__, "--kills", "3", "--out", str(tmp_path)],
+        capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert sum(line["event"] == "kill" for line in lines) >= 3
+    assert all(line["code"] == 0 and not line["differs"] for line in lines if line["event"] == "end")
+
+
+def test_a_difference_between_runs_is_found(script: Script, tmp_path: Path) -> None:
+    kill_runs = script("kill_runs")
+    for name, seconds, gain in (("one", 1.0, 0.5), ("same", 2.0, 0.5), ("other", 1.0, np.nextafter(0.5, 1))):
+        (tmp_path / name).mkdir()
+        files.append_line(
+            tmp_path / name / "steps.jsonl", {"step": 1, "gain": float(gain), "seconds": {"all": seconds}}
+        )
+    one, same, other = (kill_runs.results(tmp_path / name) for name in ("one", "same", "other"))
+    assert kill_runs.differences(one, same) == [] and kill_runs.differences(one, other) == ["steps.jsonl"]
+    assert kill_runs.differences(one, {}) == ["steps.jsonl"]

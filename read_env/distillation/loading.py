@@ -107,13 +107,13 @@ def load_teacher(config: Config, student: Student) -> LocalTeacher | RemoteTeach
     if student.adapted is not None and shares_base(models, source, find_model(models.student)):
         _LOG.info("teacher %s: the student's base with its adapters switched off", models.teacher)
         return LocalTeacher(
-            student.model, student.encoder, weights_identity(source, student.model, student.placement, memory),
+            student.model, student.encoder, weights_identity(source, student.model, student.placement, memory, code=models.trust_remote_code),
             max_completion_tokens=cut, top_k=top_k, context=student.adapted.disable_adapter,
         )  # fmt: skip
     loaded = load(models.teacher, models)
     size = count_parameters(loaded.model) / 1e6
     _LOG.info("teacher %s: %.1f M parameters; %s", models.teacher, size, loaded.placement)
-    weights = weights_identity(loaded.source, loaded.model, loaded.placement, memory)
+    weights = weights_identity(loaded.source, loaded.model, loaded.placement, memory, code=models.trust_remote_code)
     return LocalTeacher(loaded.model, loaded.encoder, weights, max_completion_tokens=cut, top_k=top_k)
 
 
@@ -141,7 +141,7 @@ def _in_vllm(config: Config) -> VllmTeacher:
     # vLLM itself raises only at the first prompt that is too long, after minutes of loading.
     fitting_suite(get_suite(config.suite), LengthLimit([reader], maximum), config)
     return VllmTeacher(
-        source.location, models, encoder, files_identity(source, shape.config, config.cache.digests),
+        source.location, models, encoder, files_identity(source, shape.config, config.cache.digests, code=trust),
         max_completion_tokens=maximum, top_k=config.distill.teacher_top_k, context=reader.context,
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 
 from read_env.capabilities import get_suite
 from read_env.capabilities.base import Prompt, Split
@@ -271,14 +272,17 @@ class Distillation:
         if state["seed"] != self.seed:
             self.seed = state["seed"]
             self._stream = self._new_stream()
-        self.step_index = state["step_index"]
-        self.exhausted = state["exhausted"]
-        self.budget = TokenBudget(**state["budget"])
+        profile = np.array(state["profile"], dtype=np.float64)
+        if profile.shape != self.profile.shape:
+            raise ReadEnvError(f"the snapshot's profile has shape {profile.shape}, not {self.profile.shape}")
+        self.step_index = int(state["step_index"])
+        self.exhausted = bool(state["exhausted"])
+        self.budget = TypeAdapter(TokenBudget).validate_python(state["budget"])
         self._stream.load_state_dict(state["stream"])
         self._quotas.load_state_dict(state["quotas"])
         version, internal, gauss = state["rng"]
         self._rng.setstate((version, tuple(internal), gauss))
-        self.profile = np.array(state["profile"])
+        self.profile = profile
         self.student.load_state_dict(state["student"])
 
     def save_student(self, path: Path | str) -> None:

@@ -89,7 +89,9 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], text_co
 
 def write_page(path: Path, blocks: Sequence[str]) -> Path:
     """Join blocks with blank lines and write them, replacing the page in one move."""
-    write_atomic(path, ("\n\n".join(block.strip("\n") for block in blocks if block) + "\n").encode())
+    write_atomic(
+        path, ("\n\n".join(block.strip("\n") for block in blocks if block) + "\n").encode("utf-8", "backslashreplace")
+    )
     return path
 
 
@@ -103,7 +105,7 @@ def provenance(directory: Path, config: Mapping[str, Any], first: Run | None = N
         config, where = first.config, f"runs/{first.path.name}/config.json"
     if not config:
         return [heading, "No `config.json` was recorded."]
-    made = f"Made by\n\n```\n{commands.read_text(encoding='utf-8').strip()}\n```" if commands.exists() else ""
+    made = f"Made by\n\n```\n{commands.read_text('utf-8', 'surrogateescape').strip()}\n```" if commands.exists() else ""
     content = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
     return [
         heading,

@@ -195,7 +195,10 @@ def unfinished(runs: Sequence[Run], absent: Iterable[str]) -> tuple[str, ...]:
 
 def read_config(path: Path) -> dict[str, Any]:
     """The content of a directory's ``config.json``, empty where there is none."""
-    return records.read_object(path / "config.json") if (path / "config.json").exists() else {}
+    if not (path / "config.json").exists():
+        return {}
+    records.read_record(path / "config.json", records.ConfigRecord)
+    return records.read_object(path / "config.json")
 
 
 def load_runs(*sources: Source) -> pd.DataFrame:

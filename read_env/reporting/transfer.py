@@ -116,9 +116,10 @@ def matrices(budgets: Sequence[int], changes: np.ndarray, own: np.ndarray) -> li
     by_seed = changes.transpose(0, 2, 1, 3)  # (budgets, seeds, sources, |C|)
     target = by_seed[..., own].mean(axis=-1)  # (budgets, seeds): mean gain on the own target
     gains = np.diff(target, axis=0, prepend=0) / np.diff(budgets, prepend=0)[:, None] * 10_000
-    drops = np.maximum(-by_seed, 0.0)[..., ~own].mean(axis=-1)
+    others = max(1, int((~own).sum()))  # none in a suite of one capability, where nothing can drop
+    drops = np.maximum(-by_seed, 0.0)[..., ~own].sum(axis=-1) / others
     means = changes.mean(axis=2)
-    of_means = np.maximum(-means, 0.0)[:, ~own].mean(axis=-1)
+    of_means = np.maximum(-means, 0.0)[:, ~own].sum(axis=-1) / others
     sds = changes.std(axis=2, ddof=1) if changes.shape[2] > 1 else np.full_like(means, np.nan)
     p = np.apply_along_axis(lambda entry: one_sample_p(entry)[0], 2, changes)
     p_holm = np.full_like(p, np.nan)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from read_env import files
+from read_env.distillation.examples.allocation import normalise_allocation
 from read_env.errors import ReadEnvError
 from read_env.running.tensors import from_tensors, to_tensors
 
@@ -128,6 +129,10 @@ class AgentDriver:
         action, self._policy_state = self.agent.predict(
             observation, state=self._policy_state, episode_start=episode_start, deterministic=deterministic
         )
+        try:
+            normalise_allocation(action, len(observation["requirement"]))
+        except ReadEnvError as error:
+            raise ReadEnvError(f"agent {self._label!r}: {error}") from None
         return np.asarray(action), self._policy_state
 
     def observe(self, *transition: Any) -> None:

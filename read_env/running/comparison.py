@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from read_env import files
 from read_env.errors import ReadEnvError
+from read_env.running.callbacks import Onlookers
 from read_env.running.directory import RecordDirectory, RunDirectory
 from read_env.running.display import ManyRunsDisplay
 from read_env.running.identity import RunIdentity
@@ -99,16 +100,16 @@ def run_many(
         except ReadEnvError as error:
             failures[name] = str(error)
     budgets = {name: run.config.budget.total_tokens for name, run in sources.items()}
-    display = ManyRunsDisplay(title, budgets, finished, console)
+    display = Onlookers([ManyRunsDisplay(title, budgets, finished, console)])
 
     def report(event: Event) -> None:
         if isinstance(event, StepEvent):
-            display.update(event.name, event.spent, event.utility, event.shares)
+            display.call("update", event.name, event.spent, event.utility, event.shares)
         elif event.result is None:
             failures[event.name] = event.error
-            display.finish(event.name, f"FAILED: {event.error}")
+            display.call("finish", event.name, f"FAILED: {event.error}")
         else:
-            display.finish(event.name, _in_short(event.result.summary))
+            display.call("finish", event.name, _in_short(event.result.summary))
 
     try:
         run_all({name: run for name, run in sources.items() if name not in finished}, processes, report, env_factory)
@@ -121,7 +122,7 @@ def run_many(
             except ReadEnvError as error:
                 failures[name] = str(error)
     finally:
-        display.close()
+        display.call("close")
     return failures
 
 

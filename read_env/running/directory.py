@@ -84,6 +84,13 @@ class RecordDirectory:
         """
         if self.path.exists() and not self.path.is_dir():
             raise ReadEnvError(f"{self.path} is a file; name a directory (--out)")
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError:
+            shown = str(self.path).encode("utf-8", "backslashreplace").decode()
+            raise ReadEnvError(
+                f"{shown} is not UTF-8, and tokenizers can't be saved there; choose another directory (--out)"
+            ) from None
         self.path.mkdir(parents=True, exist_ok=True)
         self._acquire()
         try:
@@ -146,7 +153,7 @@ class RecordDirectory:
         """Name the file and the remedy in errors that occur while a checkpoint is loaded."""
         try:
             yield
-        except (ReadEnvError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        except (ReadEnvError, KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
             reason = str(error) if isinstance(error, ReadEnvError) else f"{type(error).__name__}: {error}"
             raise ReadEnvError(f"checkpoint {self.checkpoint} does not fit ({reason}); {_REMEDY}") from error
 
@@ -168,6 +175,10 @@ class RecordDirectory:
 
     def _recognise(self, identity: RunIdentity, overwrite: bool) -> None:
         there = RunIdentity.from_json(files.read_json(self.identity))
+        differences = there.differences(identity)
+        if (differences or there.kind != identity.kind) and there.kind in _OWN and not self._holds_results():
+            self._clear(there.kind)  # of a run that failed before its first step
+            return
         if there.kind != identity.kind:
             raise ReadEnvError(
                 f"{self.path} holds a {there.kind}, which a {identity.kind} never replaces; choose another directory (--out)"
@@ -175,13 +186,22 @@ class RecordDirectory:
         if overwrite:
             self._clear(identity.kind)
             return
-        differences = there.differences(identity)
         if differences:
-            listed = "".join(f"\n  {line}" for line in differences)
             raise ReadEnvError(
-                f"{self.path} holds another {there.kind}; these fields differ:{listed}\n"
-                "choose another directory (--out), or delete what is there with --overwrite"
+                f"{self.path} holds another {there.kind} ({'; '.join(differences)}); choose another directory (--out), or "
+                "delete what is there with --overwrite"
             )
+
+    def _holds_results(self) -> bool:
+        """True once a step is recorded, here or in a run of a comparison, or saved in a checkpoint."""
+        records = ("steps.jsonl", "episodes.jsonl", "summary.json", "training.json")
+        if any(path.stat().st_size for name in records for path in self.path.rglob(name)):
+            return True
+        try:
+            saved = self.load_checkpoint(expected=False)
+        except ReadEnvError:  # damaged, but the user may have a copy
+            return True
+        return saved is not None and saved["step"] > 0
 
     def _clear(self, kind: str) -> None:
         for pattern in (*_OWN[kind], *_REPORTS):

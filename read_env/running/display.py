@@ -16,6 +16,16 @@ from read_env.running.callbacks import Callback
 from read_env.tasks import utility_name
 
 
+class StderrConsole(Console):
+    """Console on standard error. A closed pipe silences it; rich by itself would end the process."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True)
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 class Pace:
     """Progress towards a total, with the time left at the pace since the start.
 
@@ -54,7 +64,7 @@ class RunDisplay(Callback):
     """
 
     def __init__(self, title: str, budget: int, console: Console | None = None) -> None:
-        self._title, self._budget, self._console = title, budget, console or Console(stderr=True)
+        self._title, self._budget, self._console = title, budget, console or StderrConsole()
         self._start: Mapping[str, Any] = {}
         self._live: Live | None = None
 
@@ -127,7 +137,7 @@ class ManyRunsDisplay:
     def __init__(
         self, title: str, budgets: Mapping[str, int], finished: Sequence[str] = (), console: Console | None = None
     ) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or StderrConsole()
         self._budgets = dict(budgets)
         self._spent = {name: (budget if name in finished else 0) for name, budget in self._budgets.items()}
         self._finished = len(finished)

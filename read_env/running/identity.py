@@ -11,12 +11,13 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from read_env.capabilities import own_files, task_package
 from read_env.deprecated import rename_fields
 from read_env.digests import content_digest
+from read_env.errors import ReadEnvError
 
 if TYPE_CHECKING:
     from read_env.config import Config
@@ -89,28 +90,43 @@ class RunIdentity:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RunIdentity:
         """Identity from the content of ``identity.json``."""
-        settings = rename_fields(value.get("settings", {}), warn=False)
-        return cls(str(value.get("kind", "run")), settings, value.get("contents", {}))
+        settings, contents = value.get("settings", {}), value.get("contents", {})
+        if not isinstance(settings, Mapping) or not isinstance(contents, Mapping):
+            raise ReadEnvError("identity.json is damaged: settings and contents must be objects; restore the file")
+        return cls(str(value.get("kind", "run")), rename_fields(settings, warn=False), contents)
 
     def differences(self, other: RunIdentity) -> list[str]:
         """One line per field that differs; empty for the same run.
 
+        Args:
+            other: identity of the command; this one is the folder's.
+
         >>> RunIdentity("run", {"seed": 0}).differences(RunIdentity("run", {"seed": 1}))
-        ['seed: 0 here, 1 there']
+        ['seed: 0 in the folder, 1 in this command']
         """
         mine, theirs = self._flat(), other._flat()
         return [
-            f"{name}: {mine.get(name, 'absent')!r} here, {theirs.get(name, 'absent')!r} there"
+            f"{name}: {mine.get(name, 'absent')!r} in the folder, {theirs.get(name, 'absent')!r} in this command"
             for name in dict.fromkeys([*mine, *theirs])
             if mine.get(name, _ABSENT) != theirs.get(name, _ABSENT)
         ]
 
     def _flat(self) -> dict[str, Any]:
-        settings = {name: value for name, value in _flatten(self.settings) if name not in self.contents}
+        settings = {name: _moved(name, value) for name, value in _flatten(self.settings) if name not in self.contents}
         return {**settings, **{f"{name} (content)": value for name, value in self.contents.items()}}
 
 
 _ABSENT = object()
+
+
+def _moved(name: str, value: Any) -> Any:
+    """Setting without the folders of the files in it, whose content is compared."""
+    if name == "suite":
+        first, *rest = str(value).split(",")
+        return ",".join(part.partition("=")[0] if "=" in part else part for part in (first, *rest))
+    if name == "decontamination_files":
+        return [PurePath(path).name for path in value]
+    return PurePath(value).name if name == "preset" else value
 
 
 def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -139,7 +155,7 @@ def model_content(reference: str, config: Config) -> str:
     source = find_model(reference.removeprefix("vllm:"))
     path = Path(source.location) / source.gguf
     if path.exists():
-        return content_digest(path, config.cache.digests)
+        return content_digest(path, config.cache.digests, code=config.models.trust_remote_code)
     return _on_the_hub(source, config.models.trust_remote_code)
 
 

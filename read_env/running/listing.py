@@ -52,11 +52,13 @@ def _tasks(suite_name: str) -> list[tuple[str, str]]:
 def _presets(_: str) -> list[tuple[str, str]]:
     from importlib import resources
 
-    from read_env.config import preset_names
+    from read_env.preset_files import preset_names
 
     rows = []
     for name in preset_names():
-        first = (resources.files("read_env") / "presets" / f"{name}.toml").read_text().partition("\n")[0]
+        first = (
+            (resources.files("read_env") / "presets" / f"{name}.toml").read_text(encoding="utf-8").partition("\n")[0]
+        )
         rows.append((name, first.removeprefix("#").strip() if first.startswith("#") else ""))
     return [*rows, ("PATH.toml", "custom preset")]
 

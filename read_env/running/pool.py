@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
-from read_env.errors import ReadEnvError
+from read_env.errors import ReadEnvError, describe_os_error
 from read_env.running.callbacks import Callback
 from read_env.running.directory import RunDirectory
 from read_env.running.display import largest_shares
@@ -104,8 +104,7 @@ class Worker:
         except Exception as error:
             # The state of a failed run must not reach the next one.
             self._env = None
-            in_a_line = error if isinstance(error, ReadEnvError) else traceback.format_exception_only(error)[-1]
-            return EndEvent(name, error=str(in_a_line).strip())
+            return EndEvent(name, error=_in_a_line(error))
 
 
 def run_all(
@@ -228,6 +227,12 @@ class _StepReporter(Callback):
     def on_step(self, record: Mapping[str, Any]) -> None:
         shares = largest_shares(self._suite, record["allocation"])
         self._report(StepEvent(self._name, record["budget_spent"], record["utility"], shares))
+
+
+def _in_a_line(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return describe_os_error(error)
+    return str(error if isinstance(error, ReadEnvError) else traceback.format_exception_only(error)[-1]).strip()
 
 
 def _cores() -> int:

@@ -15,6 +15,7 @@ import numpy as np
 
 from read_env import files
 from read_env.records import RunStart, RunSummary, StepRecord
+from read_env.running.callbacks import Onlookers
 from read_env.running.directory import RunDirectory
 from read_env.running.records import judgement
 from read_env.running.requests import RunRequest
@@ -84,16 +85,16 @@ def derive(source: RunRequest, target: RunRequest) -> RunResult:
 
         files.write_json(directory.start, start)
         lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in steps)
-        files.write_atomic(directory.steps, lines.encode())
+        files.write_text(directory.steps, lines)
         if origin.student.exists():
             with files.whole_folder(directory.student) as folder:
                 shutil.copytree(origin.student, folder, dirs_exist_ok=True)
-        curves = TensorBoardCallback(directory.tensorboard, config.budget.total_tokens)
-        curves.on_run_start(start, [])
+        curves = Onlookers([TensorBoardCallback(directory.tensorboard, config.budget.total_tokens)])
+        curves.call("on_run_start", start, [])
         for record in steps:
-            curves.on_step(record)
-        curves.on_run_end(summary)
-        curves.close()
+            curves.call("on_step", record)
+        curves.call("on_run_end", summary)
+        curves.call("close")
         files.write_json(directory.summary, summary)
     return RunResult(directory.path, summary)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +20,14 @@ import numpy as np
 from read_env import files
 from read_env.agents.interaction import transitions
 from read_env.errors import ReadEnvError
+from read_env.records import RunStart, StepRecord, read_record, read_records
 from read_env.running.agents import AgentDriver, build_agent
-from read_env.running.callbacks import Callback
+from read_env.running.callbacks import Callback, Onlookers
 from read_env.running.diagnosis import DiagnosisCallback
 from read_env.running.directory import RunDirectory
 from read_env.running.identity import RunIdentity
 from read_env.running.records import start_record, step_record, summary_record
 from read_env.running.requests import RunRequest, resolved
-from read_env.running.tensors import from_tensors, to_tensors
 
 if TYPE_CHECKING:
     from read_env.config import BudgetConfig, Config
@@ -70,7 +71,7 @@ def run(
     Args:
         request: the run.
         env: a loaded environment to reuse; its models must be those of ``request.config``. None: a new one.
-        callbacks: called at the start, after every step and at the end.
+        callbacks: called at the start, after every step and at the end. One that raises is let go, with a warning.
         checkpoint_share: largest share of the time that checkpoints may take.
 
     Raises:
@@ -84,19 +85,19 @@ def run(
             files.remove(directory.checkpoint.parent)  # a kill after the summary was written may have left it
             return RunResult(directory.path, files.read_json(directory.summary), already_finished=True)
         files.remove(directory.error)
-        callbacks = [DiagnosisCallback(directory.path.name, config), *callbacks]
+        onlookers = Onlookers([DiagnosisCallback(directory.path.name, config), *callbacks])
         try:
-            return _run(request, directory, env or make_env(request.config), callbacks, checkpoint_share)
+            return _run(request, directory, env or make_env(request.config), onlookers, checkpoint_share)
         except Exception:
-            files.write_atomic(directory.error, traceback.format_exc().encode())
+            with suppress(OSError):  # a full disk, which may be the error itself
+                files.write_atomic(directory.error, traceback.format_exc().encode(errors="backslashreplace"))
             raise
         finally:
-            for callback in callbacks:
-                callback.close()
+            onlookers.call("close")
 
 
 def _run(
-    request: RunRequest, directory: RunDirectory, env: DistillationEnv, callbacks: Sequence[Callback], share: float
+    request: RunRequest, directory: RunDirectory, env: DistillationEnv, onlookers: Onlookers, share: float
 ) -> RunResult:
     config, agent = request.config, request.agent
     saved = directory.load_checkpoint(expected=directory.begun)
@@ -108,8 +109,7 @@ def _run(
 
     def state() -> dict[str, Any]:
         return {
-            "step": len(steps), "terminated": terminated, "observation": to_tensors(observation),
-            "agent": driver.state_dict(), "env": env.snapshot(),
+            "step": len(steps), "terminated": terminated, "agent": driver.state_dict(), "env": env.snapshot(),
         }  # fmt: skip
 
     if saved is None:
@@ -122,15 +122,16 @@ def _run(
         # From here on there is always a checkpoint: recorded steps without one are an error.
         directory.save_checkpoint(state)
     else:
-        start = files.read_json(directory.start)
-        steps = files.keep_lines(directory.steps, saved["step"])
+        start = read_record(directory.start, RunStart).to_json()
+        files.keep_lines(directory.steps, saved["step"])
+        if saved["step"]:
+            steps = [step.to_json() for step in read_records(directory.steps, StepRecord, len(start["suite"]))[0]]
         with directory.fitting_checkpoint():
-            env.restore(saved["env"])
+            observation, _ = env.restore(saved["env"])
             driver.load_state_dict(saved["agent"])
-            observation, terminated = from_tensors(saved["observation"]), bool(saved["terminated"])
+            terminated = bool(saved["terminated"])
     resumed_after = None if saved is None else len(steps)
-    for callback in callbacks:
-        callback.on_run_start(start, steps)
+    onlookers.call("on_run_start", start, steps)
 
     loop = transitions(driver, env, observation=observation, first=not steps, deterministic=True)
     while not terminated:
@@ -142,8 +143,7 @@ def _run(
         record = step_record(transition.info, transition.reward, env.last_report, driver.scalars(), exam)
         files.append_line(directory.steps, record)
         steps.append(record)
-        for callback in callbacks:
-            callback.on_step(record)
+        onlookers.call("on_step", record)
         if terminated or directory.checkpoint_due(share):
             directory.save_checkpoint(state)
 
@@ -160,8 +160,7 @@ def _run(
     files.write_json(directory.summary, summary)
     # Student and optimizer state are large, and a finished run is not resumed.
     files.remove(directory.checkpoint.parent)
-    for callback in callbacks:
-        callback.on_run_end(summary)
+    onlookers.call("on_run_end", summary)
     return RunResult(directory.path, summary, resumed_after)
 
 

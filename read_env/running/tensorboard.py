@@ -40,11 +40,35 @@ def write_pictures(folder: Path, pictures: Mapping[str, Path]) -> None:
             writer.add_image(tag, matplotlib.image.imread(path), dataformats="HWC")
 
 
-def write_scalars(writer: SummaryWriter, scalars: Mapping[str, float], step: int) -> None:
-    """Write values at a step, and flush: a kill may come at any time, and recorded steps should be in the curves."""
-    for tag, value in scalars.items():
-        writer.add_scalar(tag, value, step)
-    writer.flush()
+class Curves:
+    """Curves in a folder; the first point is at ``first_step``.
+
+    Args:
+        folder: folder of the event files.
+        first_step: see :func:`open_writer`.
+    """
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        self._folder, self._first_step = folder, first_step
+        self._writer: SummaryWriter | None = None
+
+    @property
+    def writer(self) -> SummaryWriter:
+        """The open writer."""
+        if self._writer is None:
+            self._writer = open_writer(self._folder, self._first_step)
+        return self._writer
+
+    def write(self, scalars: Mapping[str, float], step: int) -> None:
+        """Write one point per curve, and flush: a kill may come at any time, and recorded steps should be in the curves."""
+        for tag, value in scalars.items():
+            self.writer.add_scalar(tag, value, step)
+        self.writer.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()
 
 
 class TensorBoardCallback(Callback):
@@ -59,33 +83,25 @@ class TensorBoardCallback(Callback):
         self._folder, self._budget = folder, budget
         self._reward = 0.0
         self._names: Sequence[str] = ()
-        self._writer: SummaryWriter | None = None
+        self._curves = Curves(folder, 0)
 
     def on_run_start(self, start: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> None:
         """Open the writer; the initial student is step 0."""
         self._names = start["suite"]
         self._reward = sum(record["reward"] for record in steps)
-        self._writer = open_writer(self._folder, len(steps) + 1 if steps else 0)
+        first = len(steps) + 1 if steps else 0
+        self._curves = Curves(self._folder, first)
         if not steps:
-            score = start.get("score") or "likelihood"
-            figures = {
-                "utility/probes, utility/dev": utility_name(start["utility_form"], score),
-                "exam/utility": utility_name(start["utility_form"], "exact-match"),
-                "profile/*": f"score of the probes: {score}",
-                "exam/*": "exact match of greedily decoded answers",
-                "teacher/profile/*, teacher/exam/*": "the same scores of the teacher",
-            }
-            lines = (f"| `{tag}` | {text} |" for tag, text in figures.items())
-            self._writer.add_text("figures", "\n".join(["| tag | figure |", "|---|---|", *lines]), 0)
+            self._curves.writer.add_text("figures", _figures(start), 0)
             for scores in ("profile", "exam"):
                 ceiling = zip(self._names, start.get(f"teacher_{scores}") or (), strict=False)
-                self._write({f"teacher/{scores}/{name}": value for name, value in ceiling}, 0)
-        self._write({} if steps else profile_scalars(self._names, start["profile"], start["utility"]), 0)
+                self._curves.write({f"teacher/{scores}/{name}": value for name, value in ceiling}, 0)
+        self._curves.write({} if steps else profile_scalars(self._names, start["profile"], start["utility"]), 0)
 
     def on_step(self, record: Mapping[str, Any]) -> None:
         """Write one point per curve."""
         self._reward += record["reward"]
-        self._write(step_scalars(self._names, record, self._budget), record["step"])
+        self._curves.write(step_scalars(self._names, record, self._budget), record["step"])
 
     def on_run_end(self, summary: Mapping[str, Any]) -> None:
         """Write return and length of the episode, under SB3's tags, and the exam."""
@@ -93,15 +109,24 @@ class TensorBoardCallback(Callback):
         if summary["exam"] is not None:
             scalars["exam/utility"] = summary["exam_utility"]
             scalars |= {f"exam/{name}": score for name, score in zip(self._names, summary["exam"], strict=True)}
-        self._write(scalars, summary["steps"])
+        self._curves.write(scalars, summary["steps"])
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        self._curves.close()
 
-    def _write(self, scalars: Mapping[str, float], step: int) -> None:
-        assert self._writer is not None, "on_run_start comes first"
-        write_scalars(self._writer, scalars, step)
+
+def _figures(start: Mapping[str, Any]) -> str:
+    """Table of what each curve shows."""
+    score = start.get("score") or "likelihood"
+    figures = {
+        "utility/probes, utility/dev": utility_name(start["utility_form"], score),
+        "exam/utility": utility_name(start["utility_form"], "exact-match"),
+        "profile/*": f"score of the probes: {score}",
+        "exam/*": "exact match of greedily decoded answers",
+        "teacher/profile/*, teacher/exam/*": "the same scores of the teacher",
+    }
+    lines = (f"| `{tag}` | {text} |" for tag, text in figures.items())
+    return "\n".join(["| tag | figure |", "|---|---|", *lines])
 
 
 def agent_scalars(scalars: Mapping[str, float]) -> dict[str, float]:

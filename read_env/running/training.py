@@ -23,16 +23,16 @@ from read_env.agents.interaction import Transition, transitions
 from read_env.errors import ReadEnvError
 from read_env.records import Episode, TrainingSummary
 from read_env.running.agents import TRAINING_RECORD, AgentDriver, build_agent
+from read_env.running.callbacks import Onlookers
 from read_env.running.directory import RecordDirectory
 from read_env.running.display import Pace
 from read_env.running.requests import TrainingRequest, resolved
 from read_env.running.runner import CHECKPOINT_SHARE, make_env
-from read_env.running.tensorboard import agent_scalars, open_writer, profile_scalars, reward_scalars, write_scalars
+from read_env.running.tensorboard import Curves, agent_scalars, profile_scalars, reward_scalars
 from read_env.running.tensors import from_tensors, to_tensors
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from torch.utils.tensorboard import SummaryWriter
 
     from read_env.agents.observation import Observation
     from read_env.envs.distillation import DistillationEnv
@@ -150,13 +150,14 @@ _COUNTS = ("total_steps", "total_tokens", "episode_count", "episode_returns", "e
 class _Training:
     """State of one training between its steps."""
 
-    _writer: SummaryWriter
+    _curves: Onlookers
     _pace: Pace
 
     def __init__(
         self, request: TrainingRequest, directory: RecordDirectory, env: DistillationEnv, console: Console
     ) -> None:
-        self.request, self.directory, self.env, self.console = request, directory, env, console
+        self.request, self.directory, self.env = request, directory, env
+        self._console = Onlookers([console])
         self.statistics = TrainingStatistics(env, self._on_episode)
         self.agent: Agent = build_agent(request.agent, env.suite, request.config.seed)
         self.agent.check_saving()
@@ -177,14 +178,20 @@ class _Training:
                 counts = saved["statistics"]
                 self.statistics.load_state_dict(counts, files.keep_lines(self._episodes, counts["episode_count"]))
             after = ", where an episode had ended, with new episodes" if own_loop else ""
-            self.console.print(f"training resumes after step {self.statistics.total_steps}{after}", highlight=False)
+            self._console.call(
+                "print", f"training resumes after step {self.statistics.total_steps}{after}", highlight=False
+            )
         self._episodes.touch()
         self._pace = Pace(self.request.steps, self.statistics.total_steps)
-        with open_writer(self.directory.tensorboard, self.statistics.total_steps + 1 if saved else 0) as self._writer:
+        first = self.statistics.total_steps + 1 if saved else 0
+        self._curves = Onlookers([Curves(self.directory.tensorboard, first)])
+        try:
             if own_loop:
                 self._let_learn(saved)
             else:
                 self._drive(saved, checkpoint_share)
+        finally:
+            self._curves.call("close")
 
     def record(self) -> dict[str, Any]:
         """Content of ``training.json``."""
@@ -208,10 +215,11 @@ class _Training:
             # A reset loads the models; the state that it draws is overwritten.
             self.env.reset(seed=seed)
             with self.directory.fitting_checkpoint():
-                self.env.restore(saved["env"])
+                restored, _ = self.env.restore(saved["env"])
                 driver.load_state_dict(saved["agent"])
-                observation, seed = (None if saved["first"] else from_tensors(saved["observation"])), None
+                observation, seed = (None if saved["first"] else restored), None
         remaining = self.request.steps - self.statistics.total_steps
+        self.agent.training = True  # as in the agent's own ``learn``
         loop = transitions(driver, self.statistics, observation=observation, first=False, seed=seed)
         for _ in range(remaining):
             transition = next(loop)
@@ -239,9 +247,7 @@ class _Training:
         return {"agent": to_tensors(self.agent.state_dict(), f"the state of {self.request.agent.label!r}")}
 
     def _driver_state(self, driver: AgentDriver, transition: Transition) -> dict[str, Any]:
-        observation = to_tensors(transition.next_observation)
-        of_loop = {"observation": observation, "first": transition.done}
-        return {"agent": driver.state_dict(), "env": self.env.snapshot(), **of_loop}
+        return {"agent": driver.state_dict(), "env": self.env.snapshot(), "first": transition.done}
 
     def _save(self, state: Callable[[], Mapping[str, Any]]) -> None:
         counts = {"step": self.statistics.total_steps, "statistics": self.statistics.state_dict()}
@@ -251,7 +257,8 @@ class _Training:
         record = Episode(**record, seed=self.request.config.seed).to_json()
         files.append_line(self._episodes, record)
         step = self.statistics.total_steps
-        self.console.print(
+        self._console.call(
+            "print",
             f"step {step:>5} of {self.request.steps}  episode {record['episode']:>4}  {record['task']:<20} "
             f"return {record['return']:+.4f}  utility (probes) {record['utility']:.4f}  left {self._pace.left(step)}",
             highlight=False, soft_wrap=True,
@@ -264,7 +271,7 @@ class _Training:
             values["rollout/ep_rew_mean"] = float(np.mean(statistics.return_queue))
             values["rollout/ep_len_mean"] = float(np.mean(statistics.length_queue))
             values["time/episodes"] = statistics.episode_count
-        write_scalars(self._writer, values, statistics.total_steps)
+        self._curves.call("write", values, statistics.total_steps)
 
 
 def _has_own_loop(agent: Agent) -> bool:

@@ -22,7 +22,8 @@ NAMES = ("general", "steer", "reason", "math", "code", "tool", "context", "lingu
 
 
 def make(name: str, seed: int = 0) -> Agent:
-    options: dict[str, Any] = {"allocation": [1, 2, 3, 4, 0, 0, 0, 0]} if name == "grid-searched" else {}
+    required = {"grid-searched": {"allocation": [1, 2, 3, 4, 0, 0, 0, 0]}, "fixed": {"shares": "math=2 code=1"}}
+    options: dict[str, Any] = required.get(name, {})
     if name in ("greedy", "read-bandit-published"):
         options = {"updates": 20}  # nothing here asks how well they are fitted
     return make_agent(name, capabilities=NAMES, options=options, seed=seed)

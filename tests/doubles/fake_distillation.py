@@ -37,7 +37,7 @@ class FakeDistillation:
         self.suite = get_suite(config.suite)
         size = len(self.suite)
         # Fixed, so that every test sees one world: diagonals learn, neighbours help, the rest is hurt.
-        self.transfer = np.full((size, size), -0.03) + np.diag(np.full(size, 0.4)) + np.diag(np.full(size - 1, 0.1), 1)
+        self.transfer = np.full((size, size), -0.03) + 0.4 * np.eye(size) + 0.1 * np.eye(size, k=1)
         self.reset(config.seed)
 
     @classmethod

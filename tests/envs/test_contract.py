@@ -146,10 +146,24 @@ def test_bad_weights_are_shown_and_change_nothing(env_id: str) -> None:
     expected = play(env, allocations(2))
     play(env, allocations(1))
     # The messages are those of normalise_allocation.
-    for weights in (np.eye(8)[0] - 0.01, np.full(8, np.nan), np.zeros(8), np.full(7, 0.5), "math"):
+    for weights in (np.eye(8)[0] - 0.01, np.full(8, np.nan), np.full(7, 0.5), "math"):
         with pytest.raises(ValueError, match="allocation (weights )?must"):
             env.step(weights)
     assert_same([env.step(allocations(2)[1])], expected[2:])
+
+
+@env_ids
+def test_zeros_are_the_uniform_allocation(env_id: str) -> None:
+    env = make(env_id).unwrapped
+    assert_same([*play(env, [np.zeros(8)])[1:]], play(env, [np.ones(8)])[1:])
+
+
+def test_a_plain_policy_of_sb3_learns_on_the_environment() -> None:
+    from stable_baselines3 import PPO
+
+    model = PPO("MultiInputPolicy", FakeDistillationEnv(overrides=SMALL), n_steps=16, batch_size=8, n_epochs=1, seed=0)
+    model.policy.action_net.bias.data.fill_(-100.0)  # clipped to zeros
+    assert model.learn(32).num_timesteps == 32
 
 
 @env_ids

@@ -95,7 +95,7 @@ def test_another_budget_is_refused(comparison: Any, small: Config) -> None:
     play(comparison(["uniform"]))
     other = small.model_copy(update={"budget": small.budget.model_copy(update={"total_tokens": 700})})
     request = comparison(["uniform"])
-    with pytest.raises(ReadEnvError, match=r"budget.total_tokens: 600 here, 700 there"):
+    with pytest.raises(ReadEnvError, match=r"budget.total_tokens: 600 in the folder, 700 in this command"):
         play(replace(request, config=other))
 
 

@@ -15,8 +15,9 @@ import pytest
 from fake_runs import Make, contents, fake_env, kill_on_call, killed, play
 
 from read_env import files
-from read_env.config import BudgetConfig, CacheConfig, load_preset
+from read_env.config import BudgetConfig, CacheConfig
 from read_env.errors import ReadEnvError
+from read_env.preset_files import load_preset
 from read_env.running.callbacks import Callback
 from read_env.running.requests import RunRequest
 from read_env.running.runner import run
@@ -64,9 +65,9 @@ def test_a_finished_run_is_not_run_again(request_for: Make) -> None:
 def test_another_configuration_is_refused_naming_the_fields(request_for: Make) -> None:
     first = play(request_for("uniform"))
     before = contents(first.directory)
-    with pytest.raises(ReadEnvError, match=r"seed: 0 here, 3 there") as refused:
+    with pytest.raises(ReadEnvError, match=r"seed: 0 in the folder, 3 in this command") as refused:
         play(request_for("task-static", seed=3))
-    assert "agent: 'uniform' here, 'task-static' there" in str(refused.value)
+    assert "agent: 'uniform' in the folder, 'task-static' in this command" in str(refused.value)
     assert "--overwrite" in str(refused.value)
     assert contents(first.directory) == before
     assert play(request_for("task-static", seed=3, overwrite=True)).summary["seed"] == 3

@@ -66,7 +66,12 @@ def test_a_trained_agent_is_named_by_its_training_and_reports_its_tokens(small: 
 
 @pytest.mark.parametrize(
     ("agent", "stop_after"),
-    [("read-bandit-published", 8), *(("random-candidate", stop_after) for stop_after in (1, 8, 12, 19))],
+    [
+        ("read-bandit-published", 8),
+        ("read-bandit", 8),
+        ("read-bandit", 12),
+        *(("random-candidate", stop_after) for stop_after in (1, 8, 12, 19)),
+    ],
 )
 def test_an_interrupted_training_ends_with_the_same_bits(
     small: Config, tmp_path: Path, agent: str, stop_after: int
@@ -133,7 +138,7 @@ def test_training_episodes_are_not_those_of_runs(small: Config, tmp_path: Path) 
 
 def test_a_training_of_other_tasks_or_steps_is_refused(small: Config, tmp_path: Path) -> None:
     play(request_of(small, "uniform", tmp_path / "training"))
-    with pytest.raises(ReadEnvError, match="steps: 20 here, 21 there"):
+    with pytest.raises(ReadEnvError, match="steps: 20 in the folder, 21 in this command"):
         play(request_of(small, "uniform", tmp_path / "training", steps=21))
     with pytest.raises(ReadEnvError, match="steps must be above 0"):
         play(request_of(small, "uniform", tmp_path / "other", steps=0))

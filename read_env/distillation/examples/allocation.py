@@ -10,21 +10,23 @@ from read_env.errors import ReadEnvError
 
 
 def normalise_allocation(weights: Sequence[float] | np.ndarray, size: int) -> np.ndarray:
-    """Scale weights onto the simplex.
+    """Scale weights onto the simplex; all zeros mean the uniform allocation.
 
     Args:
-        weights: (|C|,) non-negative weights, not all zero.
+        weights: (|C|,) non-negative weights.
         size: |C|.
 
     Returns:
         (|C|,) float64 shares that sum to 1.
 
     Raises:
-        ReadEnvError: wrong length, negative, not finite, or all zero; the message shows the weights.
+        ReadEnvError: wrong length, negative or not finite; the message shows the weights.
 
     Example:
         >>> normalise_allocation([3, 1], size=2).tolist()
         [0.75, 0.25]
+        >>> normalise_allocation([0, 0], size=2).tolist()
+        [0.5, 0.5]
     """
     try:
         array = np.asarray(weights, dtype=np.float64)
@@ -40,7 +42,7 @@ def normalise_allocation(weights: Sequence[float] | np.ndarray, size: int) -> np
     if (array < 0).any():
         raise ReadEnvError(f"allocation weights must not be negative, got {shown}")
     if not array.any():
-        raise ReadEnvError(f"allocation weights must not all be zero, got {shown}")
+        return np.full(size, 1 / size)
     array = array / array.max()  # the sum of large weights may overflow
     return array / array.sum()
 
@@ -94,4 +96,7 @@ class Quotas:
 
     def load_state_dict(self, state: Mapping[str, list[float]]) -> None:
         """Restore a ``state_dict``."""
-        self.owed = np.array(state["owed"])
+        owed = np.array(state["owed"], dtype=np.float64)
+        if owed.shape != self.owed.shape:
+            raise ValueError(f"owed has shape {owed.shape}, not {self.owed.shape}")
+        self.owed = owed

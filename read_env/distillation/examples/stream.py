@@ -117,8 +117,16 @@ class ExampleStream:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the positions of a ``state_dict``."""
-        self._taken = list(state["taken"])
-        self._cursors = [list(c) for c in state["cursors"]]
+        taken, cursors = np.array(state["taken"], dtype=np.int64), np.array(state["cursors"], dtype=np.int64)
+        if (
+            taken.shape != (len(self._streams),)
+            or cursors.shape != (len(self._streams), 3)
+            or min(0, *taken, *cursors.flat)
+        ):
+            raise ValueError(
+                f"positions in {len(self._streams)} streams are wrong: {state['taken']}, {state['cursors']}"
+            )
+        self._taken, self._cursors = taken.tolist(), cursors.tolist()
         self.skipped = [dict(one) for one in state.get("skipped", ())]
 
     def _position(self, capability: int) -> tuple[int, int, int]:

@@ -304,27 +304,31 @@ def _merged_weights(model: PreTrainedModel) -> dict[str, torch.Tensor] | None:
     return weights
 
 
-def weights_identity(source: ModelSource, model: PreTrainedModel, placement: Placement, memory: Path | None) -> str:
+def weights_identity(
+    source: ModelSource, model: PreTrainedModel, placement: Placement, memory: Path | None, *, code: bool = False
+) -> str:
     """Identity of a model's answers to the last digit: its files and its placement.
 
     Args:
         source: location of the model's files.
         model: the loaded model.
         placement: device and dtypes.
-        memory: folder in which digests of large files are cached.
+        memory: file in which digests of large files are cached.
+        code: Python files of the model are run.
     """
-    return f"{files_identity(source, model.config, memory)}/{placement.identity}"
+    return f"{files_identity(source, model.config, memory, code=code)}/{placement.identity}"
 
 
-def files_identity(source: ModelSource, config: Any, memory: Path | None) -> str:
+def files_identity(source: ModelSource, config: Any, memory: Path | None, *, code: bool = False) -> str:
     """Identity of a set of weights: the digest of its files, or the commit on the hub.
 
     Args:
         source: location of the files.
         config: configuration of the model; from the hub it contains the commit.
-        memory: folder in which digests of large files are cached.
+        memory: file in which digests of large files are cached.
+        code: Python files of the model are run.
     """
     path = Path(source.location)
     if path.exists():
-        return content_digest(path / source.gguf if source.gguf else path, memory)
+        return content_digest(path / source.gguf if source.gguf else path, memory, code=code)
     return f"{source.location}/{source.gguf}@{getattr(config, '_commit_hash', None)}"

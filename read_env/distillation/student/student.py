@@ -265,7 +265,7 @@ class Student:
         self.optimizer.load_state_dict(_copied(state["optimizer"]))
         if self._controller is not None:
             self._controller.load_state_dict(state["controller"])
-        self.micro_batch_tokens = state["micro_batch_tokens"]
+        self.micro_batch_tokens = max(1, int(state["micro_batch_tokens"]))
 
     def save(self, path: Path | str) -> None:
         """Save model and tokenizer in Hugging Face form, adapters merged into the weights."""

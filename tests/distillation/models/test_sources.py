@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from read_env import digests
-from read_env.config import load_preset
 from read_env.digests import content_digest
 from read_env.distillation.loading import load, load_student, load_teacher
 from read_env.distillation.models import weights
 from read_env.distillation.models.sources import ModelSource, find_model
 from read_env.distillation.models.weights import files_identity, weights_identity
 from read_env.errors import ReadEnvError
+from read_env.preset_files import load_preset
 from read_env.running import identity
 
 
@@ -171,3 +171,50 @@ def test_without_a_memory_nothing_is_written(large):
     before = sorted(Path(file.parent.parent).rglob("*"))
     content_digest(file.parent)
     assert sorted(Path(file.parent.parent).rglob("*")) == before
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Folder of a model whose weights have a shard in a subfolder, with Python code."""
+    for name in (
+        "config.json", "model-1.safetensors", "shards/model-2.safetensors", "tokenizer.json", "merges.txt",
+        "additional_chat_templates/tool.jinja", "modeling.py", "parts/attention.py",
+    ):  # fmt: skip
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".DS_Store", "README.md", "LICENSE", ".gitattributes", ".cache/huggingface/download/config.json.metadata",
+        ".git/config.json", "__pycache__/modeling.cpython-313.py", "training_args.bin", "trainer_state.json",
+        "checkpoint-5/model.safetensors", "runs/one/student/model.safetensors", "runs/one/summary.json",
+    ],
+)  # fmt: skip
+def test_files_that_are_not_the_model_do_not_change_its_identity(folder, name):
+    before = content_digest(folder, code=True)
+    for other in ("checkpoint-5/config.json", "runs/one/config.json", name):
+        (folder / other).parent.mkdir(parents=True, exist_ok=True)
+        (folder / other).write_text("new")
+    assert content_digest(folder, code=True) == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", "model-1.safetensors", "shards/model-2.safetensors", "tokenizer.json", "merges.txt",
+     "additional_chat_templates/tool.jinja", "generation_config.json", "chat_template.jinja"],
+)  # fmt: skip
+def test_weights_configuration_tokenizer_and_template_are_the_model_at_any_depth(folder, name):
+    before = content_digest(folder)
+    (folder / name).write_text("changed")
+    assert content_digest(folder) != before
+
+
+@pytest.mark.parametrize("name", ["modeling.py", "parts/attention.py"])
+def test_code_belongs_to_a_model_where_it_is_run(folder, name):
+    before = [content_digest(folder, code=code) for code in (False, True)]
+    (folder / name).write_text("changed")
+    after = [content_digest(folder, code=code) for code in (False, True)]
+    assert after[0] == before[0] and after[1] != before[1]

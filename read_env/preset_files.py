@@ -1,0 +1,139 @@
+"""Presets: configurations in TOML files, shipped or of one's own, that may extend each other."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from read_env.config import Config, make_config
+from read_env.deprecated import rename_fields
+from read_env.errors import ReadEnvError, unknown
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def preset_names() -> tuple[str, ...]:
+    """Names of the presets that ship with the package, sorted."""
+    folder = resources.files("read_env") / "presets"
+    return tuple(sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")))
+
+
+def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Configuration of a preset, with nested overrides merged in before validation.
+
+    A preset may name another one that it changes: ``extends = "smollm2"``, or a path relative to its own file.
+
+    Args:
+        name: a shipped preset or the path of a ``.toml`` file. Paths in the file are relative to it.
+        overrides: nested field values.
+
+    Raises:
+        ReadEnvError: unknown preset, malformed file, presets that extend each other, or a field that is unknown or out of
+            range.
+
+    >>> load_preset("micro", {"budget": {"total_tokens": 80_000}}).budget.total_tokens
+    80000
+    """
+    changes = rename_fields(overrides or {})
+    merged = _merge(_preset_values(name, changes), changes)
+    return make_config({**merged, "preset": name}, f"preset {name!r}")
+
+
+def _preset_values(name: str, changes: Mapping[str, Any], extended_by: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Values of a preset, over those of the preset that it extends; paths in ``changes`` are left alone."""
+    if name in extended_by:
+        raise ReadEnvError(f"presets extend each other: {' -> '.join([*extended_by, name])}")
+    if name.endswith(".toml"):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise ReadEnvError(f"preset {name!r}: no such file")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ReadEnvError(f"preset {name!r} can't be read as UTF-8 text: {error}") from None
+    elif name in preset_names():
+        text = (resources.files("read_env") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
+    else:
+        raise unknown("preset", name, preset_names())
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ReadEnvError(f"preset {name!r} is not valid TOML: {error}") from None
+    values = rename_fields(values)
+    base = values.pop("extends", None)
+    if name.endswith(".toml"):
+        values = _relative_to(path.parent, values, changes)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise ReadEnvError(f"preset {name!r}: extends is {base!r}; right would be the name of a preset or a .toml file")
+    if base.endswith(".toml"):
+        base = str(Path(name).expanduser().parent / Path(base).expanduser())
+    return _merge(_preset_values(base, _merge(values, changes), (*extended_by, name)), values)
+
+
+def _relative_to(folder: Path, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a preset's file with their relative paths joined to its folder; fields in ``changes`` are left alone."""
+
+    def joined(path: str) -> str:
+        inside = Path(path).expanduser()
+        if inside.is_absolute() or folder == Path():
+            return path
+        if inside.exists() and not (folder / inside).exists():
+            warnings.warn(
+                f"{path} is relative to {folder}, the folder of the file that names it, and is not there; the one in the "
+                f"working directory is used, which will be an error in the next release",
+                FutureWarning,
+                stacklevel=2,
+            )
+            return path
+        return str(folder / inside)
+
+    def in_suite(part: str) -> str:
+        name, equals, path = part.partition("=")
+        return f"{name}={joined(path.strip())}" if equals else part
+
+    def is_model(name: str) -> bool:  # a name of the hub looks like a path
+        return name.startswith(("./", "../", "~")) or (folder / name).is_dir()
+
+    is_path: dict[str, Callable[[str], bool]] = {
+        "task": lambda text: text.endswith(".toml") or os.sep in text,
+        "agent": lambda text: ":" not in text and (os.sep in text or text.endswith(".zip")),
+        "teacher": is_model,
+        "student": is_model,
+        "directory": lambda text: text not in ("", "none"),
+    }
+
+    def resolved(section: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+        found = dict(section)
+        for key, value in section.items():
+            if isinstance(value, Mapping):
+                found[key] = resolved(value, inner if isinstance(inner := changed.get(key, {}), Mapping) else {})
+            elif key in changed:
+                continue
+            elif key == "decontamination_files" and isinstance(value, list):
+                found[key] = [joined(one) if isinstance(one, str) else one for one in value]
+            elif key == "suite" and isinstance(value, str):
+                found[key] = ",".join(map(in_suite, value.split(",")))
+            elif isinstance(value, str) and key in is_path and is_path[key](value.removeprefix("vllm:")):
+                before = "vllm:" if value.startswith("vllm:") else ""
+                found[key] = before + joined(value.removeprefix("vllm:"))
+        return found
+
+    return resolved(values, changes)
+
+
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        inner = merged.get(key)
+        merged[key] = _merge(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return merged
