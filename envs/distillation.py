@@ -120,7 +120,11 @@ class DistillationEnv(gym.Env):
     ## Arguments
 
     ```python
-    gym.make("ReadEnv/Distillation-v0", task="math", overrides={"budget": {"total_tokens": 60_000}})
+    >>> import read_env
+    >>> env = gym.make("ReadEnv/Distillation-v0", task="math", overrides={"budget": {"total_tokens": 60_000}})
+    >>> env.action_space
+    Box(0.0, 1.0, (8,), float32)
+
     ```
 
     - `preset="micro"`: configuration, by name or as a `.toml` file.
@@ -393,7 +397,12 @@ class DistillationEnv(gym.Env):
 
 
 def spaces_of(size: int) -> tuple[spaces.Box, spaces.Dict]:
-    """Action and observation space for |C| = ``size`` capabilities."""
+    """Action and observation space for |C| = ``size`` capabilities.
+
+    Example:
+        >>> spaces_of(8)[0]
+        Box(0.0, 1.0, (8,), float32)
+    """
     shares = spaces.Box(0.0, 1.0, (size,), np.float32)
     observations: dict[str, spaces.Space[Any]] = {
         "requirement": shares,

@@ -21,6 +21,10 @@ def content_digest(path: Path, remembered: Path | None = None) -> str:
         path: a file or a folder.
         remembered: JSON file with the digests of large files by path, size and time of change. None: this process alone
             remembers them.
+
+    Example:
+        >>> len(content_digest(Path(__file__)))
+        16
     """
     found = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     return _digest(path, tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in found), remembered)

@@ -64,6 +64,10 @@ class TaskCard(BaseModel):
         requirement: capability name -> weight r_c; non-negative, scaled to sum to 1.
         utility_form: ``weighted_mean``: U = Σ r_c·s_c; ``geometric_mean``: U = Π s_c^{r_c}, for abilities that
             are needed jointly.
+
+    >>> from read_env.capabilities import get_suite
+    >>> load_task("bookkeeper", get_suite("micro")).utility(np.full(8, 0.5), get_suite("micro"))
+    0.5
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -130,7 +134,11 @@ class TaskCard(BaseModel):
 
 
 def task_names() -> tuple[str, ...]:
-    """Names of the cards that ship with the package, sorted."""
+    """Names of the cards that ship with the package, sorted.
+
+    >>> task_names()[:3]
+    ('agent', 'bookkeeper', 'code')
+    """
     return tuple(sorted(path.stem for path in _CARDS.glob("*.toml")))
 
 
@@ -140,6 +148,10 @@ def load_task(name_or_path: str | os.PathLike[str], suite: Suite) -> TaskCard:
     Raises:
         ReadEnvError: for an unknown name, a missing file, invalid TOML, or a field that is missing,
             unknown or wrong, naming file and field; for a capability that ``suite`` lacks.
+
+    >>> from read_env.capabilities import get_suite
+    >>> load_task("math", get_suite("micro")).requirement
+    {'math': 1.0}
     """
     if name_or_path in suite.names and name_or_path not in task_names():
         return _of_capability(suite[str(name_or_path)])
