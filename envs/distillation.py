@@ -12,6 +12,7 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 
 from read_env.capabilities import get_suite
+from read_env.capabilities.splits import fit_splits
 from read_env.config import load_preset
 from read_env.distillation.examples.allocation import normalise_allocation
 from read_env.envs.episode import Point
@@ -163,7 +164,7 @@ class DistillationEnv(gym.Env):
             raise ReadEnvError(f"tasks must be a list of at least one task, got {tasks!r}")
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise unknown("render mode", str(render_mode), self.metadata["render_modes"])
-        self.config = load_preset(preset, {**(overrides or {}), **({} if task is None else {"task": task})})
+        self.config = fit_splits(load_preset(preset, {**(overrides or {}), **({} if task is None else {"task": task})}))
         self.suite = get_suite(self.config.suite)
         self.cards = tuple(load_task(name, self.suite) for name in (tasks or [self.config.task]))
         self.render_mode = render_mode

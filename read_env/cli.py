@@ -24,6 +24,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from read_env.capabilities.splits import fit_splits
 from read_env.config import Config, load_preset, make_config
 from read_env.deprecated import rename_arguments
 from read_env.errors import ReadEnvError
@@ -250,6 +251,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 args=arguments,
                 config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
             )
+        if isinstance(getattr(request, "config", None), Config):
+            request = replace(request, config=fit_splits(request.config))
         execute = next(function for parsed, _, function in _COMMANDS.values() if isinstance(request, parsed))
         return int(execute(request, shlex.join(["read-env", *arguments])))
     except ReadEnvError as error:

@@ -101,7 +101,12 @@ class Record(BaseModel):
 
 
 class RunStart(Record):
-    """The student before a run. ``requirement`` is the task's requirement vector; ``exam`` is exact match."""
+    """The student before a run. ``requirement`` is the task's requirement vector; ``exam`` is exact match.
+
+    ``overlong`` counts by capability the lines of files that were left out because they are too long for a model.
+    """
+
+    optional = ("overlong",)
 
     suite: Names = Field(min_length=1)
     task: str
@@ -112,6 +117,7 @@ class RunStart(Record):
     exam: Vector | None = None
     dev_profile: Vector | None = None
     dev_utility: Number | None = None
+    overlong: dict[str, Count] | None = None
 
 
 class StepRecord(Record):

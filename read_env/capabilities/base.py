@@ -10,10 +10,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple
+
+from read_env.capabilities.normal_form import normal_form
 
 Split = Literal["stream", "probes", "dev", "exam"]
 SPLITS: tuple[Split, ...] = ("stream", "probes", "dev", "exam")
@@ -25,17 +28,18 @@ _HELD_OUT_BUCKETS: Mapping[int, Split] = {
     **dict.fromkeys(range(4, 7), "exam"),
 }
 _BUCKETS = 32
+#: Buckets of each held-out split, of 32.
+SHARES = Counter(_HELD_OUT_BUCKETS.values())
 _CALIBRATION_DRAWS = 1200
 
 
 def normalised_hash(text: str) -> int:
-    """64-bit hash of a prompt, with case and whitespace folded.
+    """64-bit hash of a prompt's normal form (:func:`read_env.capabilities.normal_form.normal_form`).
 
     >>> normalised_hash("What is  2+2?") == normalised_hash("what is 2+2?")
     True
     """
-    folded = " ".join(text.casefold().split())
-    return int.from_bytes(hashlib.blake2b(folded.encode(), digest_size=8).digest(), "big")
+    return int.from_bytes(hashlib.blake2b(normal_form(text).encode(), digest_size=8).digest(), "big")
 
 
 def is_writable(text: str) -> bool:
@@ -165,6 +169,16 @@ class Capability:
 
     #: True for a fixed set of prompts, which cannot be balanced over templates and tertiles.
     finite: ClassVar[bool] = False
+
+    @property
+    def graded(self) -> bool:
+        """True if completions can be graded; else only the likelihood of a completion can be measured."""
+        return True
+
+    @property
+    def has_references(self) -> bool:
+        """True if the prompts come with a correct completion."""
+        return True
 
     def draws(self, rng: random.Random) -> Iterator[Prompt]:
         """Iterate over prompts in a seeded order: the templates in turn, endlessly."""

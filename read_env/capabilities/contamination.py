@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from read_env.capabilities.base import Capability, Prompt, Suite, is_writable, normalised_hash, split_of
+from read_env.capabilities.base import Capability, Prompt, Suite, normalised_hash, split_of
+from read_env.capabilities.rows import json_rows, prompt_and_completion, text_lines
 from read_env.capabilities.stream import training_draws
-from read_env.errors import ReadEnvError
-
-_FIELDS = ("prompt", "question")
 
 
 @dataclass(frozen=True)
@@ -47,8 +44,8 @@ def overlaps(suite: Suite, path: str | Path, draws: int = 20_000, seeds: Sequenc
 
     Args:
         suite: suite whose training streams are searched.
-        path: ``.txt``: every line is a prompt. Anything else: one JSON object per line, its prompt in
-            the field ``prompt`` or ``question``. Blank lines are skipped.
+        path: ``.txt``: every line is a prompt. Anything else: one JSON object per line, its prompt in the field ``prompt``,
+            ``question``, ``messages`` or ``conversations``. Blank lines are skipped.
         draws: number of draws of each stream that are searched; a fixed set of prompts is searched completely.
         seeds: of the streams.
 
@@ -82,23 +79,6 @@ def _drawn(capability: Capability, seed: int, draws: int) -> Iterator[Prompt]:
 
 
 def _prompts(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReadEnvError(f"{path}: can't be read ({error}); give a UTF-8 file, .txt or JSON lines") from error
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            yield number, line if path.suffix == ".txt" else _field(line, f"{path}, line {number}")
-
-
-def _field(line: str, where: str) -> str:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ReadEnvError(f"{where}: {line[:60]!r} is no JSON ({error}); write one object per line") from error
-    values = [row[name] for name in _FIELDS if name in row] if isinstance(row, dict) else []
-    if not values or not isinstance(values[0], str) or not is_writable(values[0]):
-        raise ReadEnvError(
-            f"{where}: {line[:60]!r} must be an object with a text in 'prompt' or 'question', without lone surrogates"
-        )
-    return values[0]
+    if path.suffix == ".txt":
+        return text_lines(path)
+    return ((number, prompt_and_completion(row, where)[0]) for where, number, row in json_rows(path))

@@ -1,4 +1,4 @@
-"""Capability from a user's own prompts: JSON lines with ``prompt``, ``answer`` and optionally ``difficulty``.
+"""Capability from a user's own prompts: JSON lines with a prompt and, where there is one, an answer or a completion.
 
 The normalised hash of a prompt assigns it to a split. The training stream repeats the prompts of its split, each
 pass in another seeded order; a held-out set consists of prompts of its split.
@@ -6,40 +6,44 @@ pass in another seeded order; a held-out set consists of prompts of its split.
 
 from __future__ import annotations
 
-import json
+import logging
 import math
 import random
-import string
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
-from read_env.capabilities.base import (
-    Capability,
-    Filling,
-    Prompt,
-    Template,
-    is_writable,
-    normalised_hash,
-    split_of,
-)
+from read_env.capabilities.base import Capability, Filling, Prompt, Template, normalised_hash, split_of
 from read_env.capabilities.extension import extend
-from read_env.capabilities.instruct.answers import (
-    has_signs,
-    is_number,
-    is_text,
-    is_written,
-    marked,
-    mentions,
-    numbers,
-    words,
-)
+from read_env.capabilities.instruct.answers import is_answer, marked, reply, words
+from read_env.capabilities.normal_form import normal_form
+from read_env.capabilities.rows import PROMPT_FIELDS, check_writable, json_rows, prompt_and_completion, short
 from read_env.errors import ReadEnvError
 
-_FIELDS = ("prompt", "answer", "difficulty")
+_LOG = logging.getLogger(__name__)
+_FIELDS = (*PROMPT_FIELDS, "completion", "answer", "difficulty")
+
+
+class _Row(NamedTuple):
+    """Line of a file.
+
+    Attributes:
+        line: its number.
+        prompt: text.
+        answers: accepted answers, the usual one first; empty for none.
+        reference: a correct completion; empty for none.
+        difficulty: None if it is not given.
+    """
+
+    line: int
+    prompt: str
+    answers: tuple[str, ...]
+    reference: str
+    difficulty: float | None
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,16 @@ class FileCapability(Capability):
         return min(max(3 * below // len(self._stream), 0), 2)
 
     @cached_property
+    def graded(self) -> bool:
+        """True if every prompt has an answer to compare with."""
+        return all(prompt.check["answers"] for prompt in self.prompts)
+
+    @cached_property
+    def has_references(self) -> bool:
+        """True if every prompt has a correct completion."""
+        return all(prompt.reference for prompt in self.prompts)
+
+    @cached_property
     def _stream(self) -> list[float]:
         return [p.difficulty for p in self.prompts if split_of(p.text) == "stream"]
 
@@ -75,42 +89,51 @@ class FileCapability(Capability):
 def capability_from_jsonl(path: str | Path, name: str) -> FileCapability:
     """Read a capability from a JSON-lines file.
 
-    Each line is an object with ``prompt`` (text), ``answer`` (the accepted text, or a list of
-    accepted texts, the usual one first) and optionally ``difficulty`` (a number in [0, 1]; by default
-    it is estimated from the length). Blank lines are skipped. The line after the last
-    ``Answer:`` is graded, or a whole short reply that mentions the answer. An answer that is a
-    number is compared as one, with the last number of a reply without a marker. One letter, and an
-    answer with signs in it (``x < 3``, ``C++``), must be the whole reply.
+    Each line is an object with
+
+    - ``prompt`` or ``question`` (text), or a conversation of one exchange in ``messages`` (``role``, ``content``) or
+      ``conversations`` (``from``, ``value``);
+    - ``answer``: the accepted text, number or truth value, or a list of them, the usual one first; or ``completion``, a
+      whole completion, whose final answer is graded where it has one; or neither, in all lines;
+    - optionally ``difficulty``, a number in [0, 1]; by default it is estimated from the length.
+
+    Blank lines are skipped, other fields are kept aside. A prompt that occurs twice with the same answer is kept once.
+    :func:`read_env.capabilities.instruct.answers.is_answer` grades completions.
 
     Args:
         path: UTF-8 file.
         name: name of the capability.
 
     Raises:
-        ReadEnvError: no such file; a line that is malformed (file, line, field and value are
-            named); two lines with the same prompt; fewer than three training prompts.
+        ReadEnvError: no such file; a line that is malformed (file, line, field and value are named); two lines with
+            the same prompt and different answers; answers in some lines only; fewer than three training prompts.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise ReadEnvError(f"{path}: can't be read ({error.strerror}); give the path of a JSON-lines file") from error
-    except UnicodeDecodeError as error:
-        raise ReadEnvError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
-    seen: dict[int, int] = {}
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        row = _row(line, f"{path}, line {number}")
-        first = seen.setdefault(normalised_hash(row["prompt"]), number)
-        if first != number:
+    rows: dict[int, _Row] = {}
+    aside: Counter[str] = Counter()
+    repeated = 0
+    for where, number, fields in json_rows(path):
+        aside.update(key for key in fields if key not in _FIELDS)
+        row = _row(fields, number, where)
+        first = rows.setdefault(normalised_hash(row.prompt), row)
+        repeated += first is not row
+        if first is not row and not _agree(first, row):
             raise ReadEnvError(
-                f"{path}, lines {first} and {number}: prompt {_short(row['prompt'])} occurs twice (case and space aside); "
-                "keep one of the lines"
+                f"{path}, lines {first.line} and {number}: prompt {short(row.prompt)} occurs twice (case and space aside), with "
+                f"the answers {_shown(first)} and {_shown(row)}; keep one of the lines"
             )
-        rows.append(row)
-    prompts = _ranked(rows, path.stem, name)
+    answered = [row for row in rows.values() if row.reference]
+    if answered and len(answered) < len(rows):
+        bare = next(row for row in rows.values() if not row.reference)
+        raise ReadEnvError(
+            f"{path}, line {bare.line}: field 'answer' is missing, and line {answered[0].line} has one; give an answer or a "
+            "completion in every line, or in none"
+        )
+    if aside:
+        _LOG.warning("%s: kept aside: %s (used are %s)", path, ", ".join(map(repr, aside)), ", ".join(_FIELDS))
+    if repeated:
+        _LOG.warning("%s: %d lines repeat a prompt with the same answer and are left out", path, repeated)
+    prompts = _ranked(list(rows.values()), path.stem, name)
     training = sum(split_of(prompt.text) == "stream" for prompt in prompts)
     if training < 3:
         raise ReadEnvError(
@@ -119,7 +142,19 @@ def capability_from_jsonl(path: str | Path, name: str) -> FileCapability:
         )
     # The template is only listed; draws return the prompts themselves.
     template = Template(path.stem, ("{prompt}",), "{answer}", lambda rng: _filling(rng.choice(prompts)))
-    return FileCapability(name, (template,), "Answer:", _verify, prompts)
+    capability = FileCapability(name, (template,), "Answer:", _verify, prompts)
+    if not capability.has_references:
+        _LOG.warning(
+            "%s: no answers, so %s has no exact match: probes and exam measure the likelihood of the teacher's own completions, "
+            "the student's agreement with the teacher and not whether it is right", path, name,
+        )  # fmt: skip
+    elif not capability.graded:
+        bare = next(row for row in rows.values() if not row.answers)
+        _LOG.warning(
+            "%s: completions without a short final answer (the first in line %d), so %s has no exact match: probes and exam "
+            "measure the likelihood of the completions", path, bare.line, name,
+        )  # fmt: skip
+    return capability
 
 
 def extended_by_jsonl(own: Capability, path: str | Path) -> Capability:
@@ -130,6 +165,8 @@ def extended_by_jsonl(own: Capability, path: str | Path) -> Capability:
         path: as in :func:`capability_from_jsonl`, which lists the errors.
     """
     file = capability_from_jsonl(path, own.name)
+    if not file.graded:
+        raise ReadEnvError(f"{path}: adds to prompts that are graded, so each of its lines needs an answer")
 
     def fill(rng: random.Random) -> Filling:
         prompt = rng.choice(file.prompts)
@@ -139,60 +176,78 @@ def extended_by_jsonl(own: Capability, path: str | Path) -> Capability:
     return extend(own, (Template(Path(path).name, ("{prompt}",), "{answer}", fill),), _verify)
 
 
-def _row(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ReadEnvError(f"{where}: {_short(line)} is no JSON ({error}); write one object per line") from error
-    if not isinstance(row, dict):
-        raise ReadEnvError(f'{where}: {_short(row)} is no JSON object; write {{"prompt": ..., "answer": ...}}')
-    for key in row:
-        if key not in _FIELDS:
-            raise ReadEnvError(f"{where}: field {key!r} = {_short(row[key])} is unknown; known: {', '.join(_FIELDS)}")
-    for key in ("prompt", "answer"):
-        if key not in row:
-            raise ReadEnvError(f"{where}: field {key!r} is missing in {_short(row)}; it must be a text")
-    if not isinstance(row["prompt"], str) or not row["prompt"].strip():
-        raise ReadEnvError(f"{where}: prompt = {_short(row['prompt'])} must be a text that is not empty")
-    answers = row["answer"] if isinstance(row["answer"], list) else [row["answer"]]
-    if not answers or not all(isinstance(answer, str) and words(answer) for answer in answers):
+def _row(fields: dict[str, Any], line: int, where: str) -> _Row:
+    prompt, completion = prompt_and_completion(fields, where)
+    difficulty = fields.get("difficulty")
+    number = isinstance(difficulty, (int, float)) and not isinstance(difficulty, bool)
+    if "difficulty" in fields and not (number and 0 <= fields["difficulty"] <= 1):
+        raise ReadEnvError(f"{where}: difficulty = {short(difficulty)} must be a number from 0 to 1")
+    answers = () if fields.get("answer") is None else _answers(fields["answer"], where)
+    if completion is None:
+        return _Row(line, prompt, answers, f"Answer: {answers[0]}" if answers else "", difficulty)
+    if answers and not _is_right(answers, completion):
         raise ReadEnvError(
-            f"{where}: answer = {_short(row['answer'])} must be a text with a letter or digit in it, or a list of such texts"
+            f"{where}: the completion ends with another answer than answer = {short(fields['answer'])}; let it end with "
+            "'Answer: ...', or leave one of the two fields out"
         )
-    for key, texts in (("prompt", [row["prompt"]]), ("answer", answers)):
-        if not all(map(is_writable, texts)):
-            raise ReadEnvError(f"{where}: {key} = {_short(row[key])} has half a character (a lone surrogate); mend it")
+    return _Row(line, prompt, answers or _final_answer(completion), completion, difficulty)
+
+
+def _answers(given: object, where: str) -> tuple[str, ...]:
+    answers: list[str] = []
+    for value in given if isinstance(given, list) else [given]:
+        if isinstance(value, bool):
+            answers += ("true", "yes") if value else ("false", "no")
+        elif isinstance(value, str) or (isinstance(value, (int, float)) and math.isfinite(value)):
+            answers.append(str(value))
+        else:
+            answers.append("")
+    if not answers or not all(map(words, answers)):
+        raise ReadEnvError(
+            f"{where}: answer = {short(given)} must be a text with a letter or digit in it, a number, true or false, or a list "
+            "of such values"
+        )
     for answer in answers:
+        check_writable(answer, "answer", where)
         if not _is_right([answer], f"Answer: {answer}"):
             raise ReadEnvError(
-                f"{where}: answer = {_short(answer)} must fit on one line without 'Answer:'; give the final answer alone"
+                f"{where}: answer = {short(answer)} must fit on one line without 'Answer:'; give the final answer alone"
             )
-    difficulty = row.get("difficulty")
-    number = isinstance(difficulty, (int, float)) and not isinstance(difficulty, bool)
-    if "difficulty" in row and not (number and 0 <= row["difficulty"] <= 1):
-        raise ReadEnvError(f"{where}: difficulty = {_short(difficulty)} must be a number from 0 to 1")
-    return {"prompt": row["prompt"], "answers": answers, "difficulty": difficulty}
+    return tuple(answers)
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _final_answer(completion: str) -> tuple[str, ...]:
+    """Answer that a completion gives, if it has one that can be compared with."""
+    final = marked(completion)
+    answer = completion.strip() if final is None else final
+    short_enough = "\n" not in answer and words(answer) and reply(answer)
+    return (answer,) if short_enough and _is_right([answer], completion) else ()
 
 
-def _ranked(rows: list[dict[str, Any]], template: str, name: str) -> tuple[Prompt, ...]:
-    longest = max((len(row["prompt"]) for row in rows), default=1)
+def _agree(a: _Row, b: _Row) -> bool:
+    """True if two rows accept the same answers, or have the same completion where nothing is graded."""
+    if not (a.answers and b.answers):
+        return normal_form(a.reference) == normal_form(b.reference)
+    return all(
+        _is_right(mine.answers, f"Answer: {answer}") for mine, other in ((a, b), (b, a)) for answer in other.answers
+    )
 
-    def key(row: dict[str, Any]) -> tuple[float, int, str]:
-        length = len(row["prompt"])
-        given = row["difficulty"]
-        return (math.sqrt(length / longest) if given is None else given, length, row["prompt"])
 
-    ranked = sorted(rows, key=key)
+def _shown(row: _Row) -> str:
+    return short(row.answers[0] if row.answers else row.reference)
+
+
+def _ranked(rows: list[_Row], template: str, name: str) -> tuple[Prompt, ...]:
+    longest = max((len(row.prompt) for row in rows), default=1)
+
+    def key(row: _Row) -> tuple[float, int, str]:
+        length = len(row.prompt)
+        return (math.sqrt(length / longest) if row.difficulty is None else row.difficulty, length, row.prompt)
+
     return tuple(
-        Prompt(name, template, row["prompt"], f"Answer: {row['answers'][0]}", i / max(1, len(ranked) - 1),
-               {"answers": row["answers"]})
-        for i, row in enumerate(ranked)
-    )  # fmt: skip
+        Prompt(name, template, row.prompt, row.reference, i / max(1, len(rows) - 1), {"answers": list(row.answers)})
+        for i, row in enumerate(sorted(rows, key=key))
+    )
 
 
 def _filling(prompt: Prompt) -> Filling:
@@ -205,16 +260,4 @@ def _verify(prompt: Prompt, completion: str) -> bool:
 
 
 def _is_right(accepted: Sequence[str], completion: str) -> bool:
-    return any(_is_answer(text, completion) for text in accepted)
-
-
-def _is_answer(text: str, completion: str) -> bool:
-    if has_signs(text):
-        return is_written(completion, text)
-    found = numbers(text)
-    # "42" or "$1,250" is a number; "42nd Street" and "5½" are not.
-    if len(found) == 1 and not any(c.isalnum() and c not in string.digits for c in text):
-        return is_number(completion, found[0])
-    # After the marker the answer must stand alone; a short reply may contain it in a sentence, unless it is one letter.
-    alone = marked(completion) is not None or len("".join(words(text))) == 1
-    return is_text(completion, [text]) if alone else mentions(completion, [text])
+    return any(is_answer(completion, text) for text in accepted)

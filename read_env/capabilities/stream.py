@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
 
-from read_env.capabilities.base import Capability, Prompt, Split, normalised_hash, split_of
+from read_env.capabilities.base import SHARES, Capability, Prompt, Split, normalised_hash, split_of
 from read_env.errors import ReadEnvError
 
 #: Maximum share of a tertile's prompts from one template, so that no scaffold dominates.
@@ -138,8 +138,14 @@ def held_out(capability: Capability, split: Split, count: int, seed: int = 0) ->
     if len(prompts) == count:
         return tuple(prompts.values())
     field = "eval.dev (or eval.exam, where eval.exam_split is 'dev')" if split == "dev" else f"eval.{split}"
-    more = "add lines to its file" if capability.finite else "give the templates more slots"
+    if capability.finite:
+        lines = sum(1 for _ in capability.draws(rng))
+        lower = f"set it to at most {len(prompts)}, or " if prompts else ""
+        raise ReadEnvError(
+            f"{field} is {count}, but of the {lines} prompts in the file of {capability.name}, {len(prompts)} fall into the {split} "
+            f"split ({SHARES[split]} of 32); {lower}add lines (about {-(-count * 32 // SHARES[split])} are needed)"
+        )
     raise ReadEnvError(
         f"{field} is {count}, but {capability.name} has only {len(prompts)} distinct prompts in its {split} split; "
-        f"lower it or {more}"
+        "lower it or give the templates more slots"
     )

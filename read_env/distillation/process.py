@@ -17,14 +17,16 @@ import numpy as np
 import torch
 
 from read_env.capabilities import get_suite
-from read_env.capabilities.base import Split
+from read_env.capabilities.base import Split, Suite
 from read_env.capabilities.contamination import evaluation_hashes
+from read_env.capabilities.splits import fit_splits
 from read_env.capabilities.stream import held_out
 from read_env.config import Config
 from read_env.distillation.budget import TokenBudget, check_group_of_samples
 from read_env.distillation.examples.allocation import Quotas, normalise_allocation
 from read_env.distillation.examples.batching import update_groups
 from read_env.distillation.examples.curriculum import tertile_shares
+from read_env.distillation.examples.references import with_references
 from read_env.distillation.examples.stream import ExampleStream
 from read_env.distillation.loading import cached, load_student, load_teacher
 from read_env.distillation.student.evaluation import ProbeSet, exam, probe_profile
@@ -106,7 +108,6 @@ class Distillation:
     """
 
     def __init__(self, config: Config, student: Student, cache: TeacherCache, alignment: Alignment) -> None:
-        self.config = config
         self.alignment = alignment
         self.student = student
         self.cache = cache
@@ -115,7 +116,9 @@ class Distillation:
         if isinstance(teacher.encoder, Encoder):  # a server doesn't report the context of its model
             readers.append(Reader("teacher", teacher.encoder, getattr(teacher, "context", None)))
         self._limit = LengthLimit(readers, config.distill.max_completion_tokens)
-        self.suite, self.overlong = fitting_suite(get_suite(config.suite), self._limit, config)
+        suite, self.overlong = fitting_suite(get_suite(config.suite), self._limit, config)
+        self.config = config = fit_splits(config, suite)
+        self.suite = with_references(suite, cache, config)
         for reader in readers:
             measure_lengths(self.suite, reader, config)
         self._excluded_hashes = evaluation_hashes(config.decontamination_files)
@@ -130,6 +133,7 @@ class Distillation:
             ReadEnvError: a model can't be loaded, its context is too short for the prompts, or the objective needs
                 probabilities and the vocabularies differ.
         """
+        config = fit_splits(config)
         torch.set_num_threads(config.models.threads)
         student = load_student(config)
         teacher = load_teacher(config, student)
@@ -387,14 +391,25 @@ class Distillation:
             return probe_profile(self.student.model, probes, per_token=per_token), probes.scored_tokens
 
     def _exact_match(self, split: Split, per_capability: int) -> tuple[np.ndarray, int]:
-        """(|C|,) exact match of greedily decoded answers on a split, and the tokens generated."""
+        """(|C|,) exact match of greedily decoded answers on a split, and the tokens generated.
+
+        A capability without answers to compare with gets the likelihood of its references per token.
+        """
+        graded = Suite(self.suite.name, tuple(c for c in self.suite if c.graded))
+        others = Suite(self.suite.name, tuple(c for c in self.suite if not c.graded))
         with self.student.placement.autocast():
+            likelihood = {}
+            if len(others):
+                probes = ProbeSet.build(others, self.student.encoder, split, per_capability)
+                likelihood = dict(
+                    zip(others.names, probe_profile(self.student.model, probes, per_token=True), strict=True)
+                )
             scores, generated = exam(
-                self.student.model, self.student.encoder, self.suite, split=split, per_capability=per_capability,
+                self.student.model, self.student.encoder, graded, split=split, per_capability=per_capability,
                 max_new_tokens=self.config.distill.max_completion_tokens,
                 batch_size=self.config.eval.eval_batch_size,
             )  # fmt: skip
-        return np.array([scores[name] for name in self.suite.names]), generated
+        return np.array([(scores | likelihood)[name] for name in self.suite.names]), generated
 
     def _check_affordable(self) -> None:
         check_group_of_samples(self.config)

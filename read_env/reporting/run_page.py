@@ -176,11 +176,14 @@ def _skipped(run: Run) -> str:
         for step in run.steps
         for one in step.skipped or ()
     ]
+    lines = [f"{count(n)} of {name}" for name, n in ((run.start and run.start.overlong) or {}).items()]
+    left_out = f"Lines left out as too long for a model: {', '.join(lines)}.\n\n" if lines else ""
     if not rows:
-        return ""
+        return left_out
     more = f", the first {_SHOWN} of them here and all in `steps.jsonl`" if len(rows) > _SHOWN else ""
     table = markdown_table(["step", "capability", "prompt", "reason"], rows[:_SHOWN], text_columns=4)
-    return f"{plural(len(rows), 'prompt')} without an example for the student, skipped without cost{more}:\n\n{table}"
+    skipped = f"{plural(len(rows), 'prompt')} without an example for the student, skipped without cost{more}"
+    return f"{left_out}{skipped}:\n\n{table}"
 
 
 def profile_picture(scores: pd.DataFrame, splits: Sequence[str]) -> Figure:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -71,16 +72,9 @@ def check(config: Config) -> tuple[Rows, bool]:
     """
     refused = Refusals()
     remote = config.models.teacher.startswith(REMOTE)
-    rows: Rows = []
-    lacking: Rows = []
-    teacher = student = None
-    with refused.noted():
-        if remote:
-            rows, lacking = check_remote(config)
-        else:
-            teacher = _side(config, "teacher")
-    with refused.noted():
-        student = _side(config, "student")
+    rows, lacking = (refused.attempt(lambda: check_remote(config)) if remote else None) or ([], [])
+    teacher = None if remote else refused.attempt(lambda: _side(config, "teacher"))
+    student = refused.attempt(lambda: _side(config, "student"))
     sides = [side for side in (teacher, student) if side is not None]
     for side in sides:
         where, models = str(side.placement), config.models
@@ -92,22 +86,15 @@ def check(config: Config) -> tuple[Rows, bool]:
             lacking.append((side.role, side.missing))
     if student is not None and (remote or teacher is not None):
         rows += _memory_rows(memory(config, teacher, student), student.placement.device)
-    readers = []
-    for side in sides:
-        if not side.missing:
-            with refused.noted():
-                trust = config.models.trust_remote_code
-                encoder = load_encoder(side.source, side.model.config, trust_remote_code=trust)
-                readers.append(Reader.of(side.role, encoder, side.model))
-    lengths = refused.look(config, readers)
+    readers = [refused.attempt(partial(_reader, config, side)) for side in sides if not side.missing]
+    lengths = refused.look(config, [reader for reader in readers if reader is not None])
     if lacking or refused.found:
         rows.append(
             ("time per step", f"not measured: {'something is missing' if lacking else 'a run would be refused'}")
         )
     else:
         rows += [(f"lengths ({role})", text) for role, text in lengths]
-        with refused.noted():
-            rows.append(("time per step", step_seconds(config)))
+        rows.append(("time per step", refused.attempt(lambda: step_seconds(config)) or "not measured"))
     rows += [(f"missing ({whose})", what) for whose, what in lacking]
     rows += [("refused", problem) for problem in refused.found]
     return rows, not lacking and not refused.found
@@ -128,6 +115,11 @@ def _side(config: Config, role: str) -> Side:
     if role == "student" and models.student_layers:
         prune_layers(model, models.student_layers)
     return Side(role, source, model, placement, "; ".join(lacking))
+
+
+def _reader(config: Config, side: Side) -> Reader:
+    encoder = load_encoder(side.source, side.model.config, trust_remote_code=config.models.trust_remote_code)
+    return Reader.of(side.role, encoder, side.model)
 
 
 def _memory_rows(parts: Sequence[Part], device: torch.device) -> Rows:

@@ -42,7 +42,7 @@ def _tasks(suite_name: str) -> list[tuple[str, str]]:
 
     suite = get_suite(suite_name)
     rows = []
-    for name in task_names():
+    for name in task_names(suite):
         card = load_task(name, suite)
         needs = ", ".join(f"{c} {weight:.2g}" for c, weight in card.requirement.items() if weight > 0)
         rows.append((name, f"{needs}; {card.utility_form}"))

@@ -26,7 +26,12 @@ _FROM_INFO = tuple(
 
 
 def start_record(
-    card: TaskCard, suite: Suite, profile: np.ndarray, exam: np.ndarray | None, dev_profile: np.ndarray | None
+    card: TaskCard,
+    suite: Suite,
+    profile: np.ndarray,
+    exam: np.ndarray | None,
+    dev_profile: np.ndarray | None,
+    overlong: Mapping[str, int],
 ) -> dict[str, Any]:
     """``start.json``: the student before the run."""
     return RunStart(
@@ -39,6 +44,7 @@ def start_record(
         exam=exam,
         dev_profile=dev_profile,
         dev_utility=None if dev_profile is None else card.utility(dev_profile, suite),
+        overlong=dict(overlong) or None,
     ).to_json()
 
 

@@ -111,7 +111,9 @@ def _run(
 
     if saved is None:
         profile = info["profile"]
-        start = start_record(env.card, env.suite, profile, _start_exam(env, profile), distillation.dev_profile())
+        start = start_record(
+            env.card, env.suite, profile, _start_exam(env, profile), distillation.dev_profile(), distillation.overlong
+        )
         files.write_json(directory.start, start)
         # From here on there is always a checkpoint: recorded steps without one are an error.
         directory.save_checkpoint(state)

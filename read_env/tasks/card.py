@@ -133,17 +133,20 @@ class TaskCard(BaseModel):
         return float(requirement @ scores)
 
 
-def task_names() -> tuple[str, ...]:
-    """Names of the cards that ship with the package, sorted.
+def task_names(suite: Suite | None = None) -> tuple[str, ...]:
+    """Names of the cards that ship with the package, sorted; with a suite, of those whose needs it has.
 
     >>> task_names()[:3]
     ('agent', 'bookkeeper', 'code')
     """
-    return tuple(sorted(path.stem for path in _CARDS.glob("*.toml")))
+    names = sorted(path.stem for path in _CARDS.glob("*.toml"))
+    return tuple(name for name in names if suite is None or not _lacking(name, suite))
 
 
 def load_task(name_or_path: str | os.PathLike[str], suite: Suite) -> TaskCard:
     """Load a task card by name, by path of a ``.toml`` file, or by the name of a capability.
+
+    A card that ships comes before a capability of its name, unless the capability is the user's own.
 
     Raises:
         ReadEnvError: for an unknown name, a missing file, invalid TOML, or a field that is missing,
@@ -153,8 +156,14 @@ def load_task(name_or_path: str | os.PathLike[str], suite: Suite) -> TaskCard:
     >>> load_task("math", get_suite("micro")).requirement
     {'math': 1.0}
     """
-    if name_or_path in suite.names and name_or_path not in task_names():
+    shipped = name_or_path in task_names()
+    if name_or_path in suite.names and not (shipped and not suite[str(name_or_path)].finite):
         return _of_capability(suite[str(name_or_path)])
+    if shipped and (lacking := _lacking(str(name_or_path), suite)):
+        raise ReadEnvError(
+            f"task {str(name_or_path)!r} needs {', '.join(lacking)}, which suite {suite.name!r} lacks; right would be a task of "
+            f"its own capabilities: {', '.join(suite.names)}, or a .toml card"
+        )
     path = _locate(name_or_path, suite)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -211,18 +220,25 @@ def _short(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def _lacking(name: str, suite: Suite) -> list[str]:
+    """Capabilities that a shipped card needs and the suite lacks."""
+    needs = tomllib.loads((_CARDS / f"{name}.toml").read_text(encoding="utf-8"))["requirement"]
+    return [capability for capability in needs if capability not in suite.names]
+
+
 def _of_capability(capability: Capability) -> TaskCard:
     """Task that requires one capability alone; its exemplar is a training prompt."""
     draws = capability.draws(random.Random(f"exemplar/{capability.name}"))
     shown = next(prompt for prompt in draws if split_of(prompt.text) == "stream")
+    measured = "share of answers that the verifier accepts" if capability.graded else "likelihood of the reference"
     name = re.sub(r"[^A-Za-z0-9._-]+|(?<=[_-])[_-]+", "-", capability.name).strip("-_") or "own"
     return TaskCard(
         name=name,
         description=f"One need: {capability.name}.",
         input_format=f"Prompts of {capability.name}.",
-        output_format="Answers that its verifier accepts.",
-        metric="share of answers that the verifier accepts",
-        exemplars=(Exemplar(prompt=shown.text, completion=shown.reference),),
+        output_format="Answers that its verifier accepts." if capability.graded else "Completions like the teacher's.",
+        metric=measured,
+        exemplars=(Exemplar(prompt=shown.text, completion=shown.reference or "(the teacher's completion)"),),
         requirement={capability.name: 1.0},
     )
 

@@ -45,7 +45,7 @@ def test_held_out_sets_are_the_prompts_of_their_split(capability):
     for split in ("probes", "dev", "exam"):
         own = {p.text for p in capability.prompts if split_of(p.text) == split}
         assert {p.text for p in held_out(capability, split, len(own))} == own
-        refusal = rf"is {len(own) + 1}, but sums has only {len(own)} distinct prompts in its {split} split; .*add lines"
+        refusal = rf"is {len(own) + 1}, but of the 200 prompts in the file of sums, {len(own)} fall into the {split} split .*add lines"
         with pytest.raises(ReadEnvError, match=refusal):
             held_out(capability, split, len(own) + 1)
 
@@ -137,17 +137,16 @@ def test_prompts_with_braces_are_taken_as_they_are(capability):
     ({"prompt": " ", "answer": "x"}, r"line 2: prompt = ' ' must be a text that is not empty"),
     ({"prompt": 3, "answer": "x"}, r"line 2: prompt = 3 must be a text"),
     ({"prompt": "x", "answer": []}, r"line 2: answer = \[\] must be a text"),
-    ({"prompt": "x", "answer": ["y", 2]}, r"line 2: answer = \['y', 2\] must be a text"),
+    ({"prompt": "x", "answer": ["y", None]}, r"line 2: answer = \['y', None\] must be a text"),
     ({"prompt": "x", "answer": "?"}, r"line 2: answer = '\?' must be a text with a letter or digit"),
     ({"prompt": "x", "answer": ["y", "3 + 4 = 7\n#### 7"]}, r"line 2: answer = '3 \+ 4.* must fit on one line without"),
     ({"prompt": "x", "answer": "So. Answer: 7"}, r"line 2: answer = 'So\. Answer: 7' must fit on one line without 'Answer:'"),
     ('{"prompt": "x \\ud800", "answer": "y"}', r"line 2: prompt = 'x \\ud800' has half a character"),
-    ('{"prompt": "x", "answer": ["y", "\\udc00z"]}', r"line 2: answer = \['y', '\\udc00z'\] has half a character"),
+    ('{"prompt": "x", "answer": ["y", "\\udc00z"]}', r"line 2: answer = '\\udc00z' has half a character"),
     ({"prompt": "x", "answer": "y", "difficulty": 2}, r"line 2: difficulty = 2 must be a number from 0 to 1"),
     ({"prompt": "x", "answer": "y", "difficulty": True}, r"line 2: difficulty = True must be"),
     ({"prompt": "x", "answer": "y", "difficulty": None}, r"line 2: difficulty = None must be"),
     ('{"prompt": "x", "answer": "y", "difficulty": NaN}', r"line 2: difficulty = nan must be"),
-    ({"prompt": "x", "answer": "y", "level": 2}, r"line 2: field 'level' = 2 is unknown; known: prompt, answer"),
 ])  # fmt: skip
 def test_a_malformed_line_is_named_with_its_value_and_what_would_be_right(tmp_path, row, message):
     path = write(tmp_path / "bad.jsonl", [{"prompt": "fine", "answer": "yes"}, row])
@@ -169,5 +168,5 @@ def test_a_file_that_is_missing_empty_or_no_text_is_refused(tmp_path):
     with pytest.raises(ReadEnvError, match=r"0 prompts, of which 0 fall into the training stream; at least 3"):
         capability_from_jsonl(write(tmp_path / "empty.jsonl", []), "x")
     (tmp_path / "bytes.jsonl").write_bytes(b"ab\xff")
-    with pytest.raises(ReadEnvError, match=r"byte 2 is not UTF-8"):
+    with pytest.raises(ReadEnvError, match=r"line 1: byte 2 \(0xff\) is not UTF-8"):
         capability_from_jsonl(tmp_path / "bytes.jsonl", "x")

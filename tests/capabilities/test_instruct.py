@@ -170,7 +170,7 @@ KNOWN = {
     "thousands": ("count", "seconds are there in an hour",
                   ["3600", "3,600", "Answer: 60 × 60 = 3,600 seconds", "Three thousand six hundred",
                    "There are 3600 seconds in one hour.", "An hour has 3,600 seconds (60 × 60 = 3600)"],
-                  ["3,600 or 360", "3", "600", "3 600", "60 × 60"]),
+                  ["3,600 or 360", "3", "600", "3 6 00", "60 × 60"]),
     "small": ("count", "letters are there in the English alphabet",
               ["26", "twenty six", "Twenty-six.", "Answer: 26 (twenty-six)"], ["26 or 24", "twenty or six", "twenty", "6"]),
     "words": ("count", "bones does an adult human have", ["two hundred and six", "206 bones", "Two hundred six"],

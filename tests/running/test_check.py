@@ -52,7 +52,7 @@ def test_everything_that_a_run_would_refuse_is_said_at_once(tmp_path):
         str(tmp_path / "absent"),
         "below one group",
         "eval.exam is 50",
-        "is 40, but own",
+        "is 40, but of the 100 prompts in the file of own",
     ):
         assert any(part in text for text in refused), part
     # What the task was in the way of.

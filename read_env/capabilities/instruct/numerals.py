@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from fractions import Fraction
 from functools import cache
 
 from read_env.capabilities.instruct.answers import numbers
@@ -17,21 +17,21 @@ _WORD = f"(?:{'|'.join((*_SMALL, *_TENS, 'hundred', 'thousand'))})"
 _RUN = re.compile(rf"\b{_WORD}(?:[\s-]+(?:and\s+)?{_WORD})*\b", re.IGNORECASE)
 
 
-def values(text: str) -> set[Decimal | None]:
-    """All numbers of a text, those in words up to 9999; None for words of numbers that make no number together.
+def values(text: str) -> set[Fraction | None]:
+    """All numbers of a text, those in words up to 9999; None for what can't be read as one number.
 
     Example:
-        >>> sorted(values("twenty-one of 36"))
-        [Decimal('21'), Decimal('36')]
+        >>> sorted(map(int, values("twenty-one of 36")))
+        [21, 36]
     """
     runs = (tuple(re.findall(r"\b(?!and\b)\w+", run.group().casefold())) for run in _RUN.finditer(text))
     return {*numbers(text), *map(_spelled().get, runs)}
 
 
 @cache
-def _spelled() -> dict[tuple[str, ...], Decimal]:
+def _spelled() -> dict[tuple[str, ...], Fraction]:
     """Words to number; "hundred" is "one hundred" too."""
-    known = {_words(n): Decimal(n) for n in range(10_000)}
+    known = {_words(n): Fraction(n) for n in range(10_000)}
     return known | {words[1:]: n for words, n in known.items() if words[0] == "one" and len(words) > 1}
 
 

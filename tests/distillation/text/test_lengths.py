@@ -10,6 +10,7 @@ import pytest
 
 from read_env.capabilities import get_suite
 from read_env.capabilities.base import Prompt
+from read_env.cli import main
 from read_env.config import load_preset
 from read_env.distillation.loading import load
 from read_env.distillation.models.sources import architecture_of, find_model
@@ -175,3 +176,12 @@ def test_a_long_prompt_among_generated_ones_is_skipped_and_recorded(tmp_path, lo
         reports.append(distillation.step([1.0] + [0.0] * 7))
     skipped = [one for report in reports for one in report.skipped]
     assert skipped and all(len(one["prompt"]) > 120 and "160 tokens" in one["reason"] for one in skipped)
+
+
+def test_record_and_report_count_the_lines_that_were_left_out(tmp_path):
+    suite, run = _lines(tmp_path / "own.jsonl", [9] * 100 + [150] * 30), tmp_path / "run"
+    arguments = ["run", "--suite", suite, "--task", "own", "--agent", "task-static", "--out", str(run)]
+    arguments += "--budget.total-tokens 300 --budget.step-tokens 300 --eval.probes 2 --eval.dev 2 --eval.exam 2".split()
+    assert main(arguments) == 0
+    assert json.loads((run / "start.json").read_text())["overlong"] == {"own": 30}
+    assert "Lines left out as too long for a model: 30 of own." in (run / "report.md").read_text()
