@@ -358,7 +358,11 @@ class Config(_Settings):
 
 
 def preset_names() -> tuple[str, ...]:
-    """Names of the presets that ship with the package, sorted."""
+    """Names of the presets that ship with the package, sorted.
+
+    >>> "micro" in preset_names()
+    True
+    """
     folder = resources.files("read_env") / "presets"
     return tuple(sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")))
 
@@ -397,7 +401,13 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Config
 
 
 def make_config(values: Mapping[str, Any], source: str) -> Config:
-    """Validate values into a :class:`Config`; errors name ``source``, the field and the value."""
+    """Validate values into a :class:`Config`; errors name ``source``, the field and the value.
+
+    >>> make_config({"seed": -1}, "mine.toml")
+    Traceback (most recent call last):
+    ...
+    read_env.errors.ReadEnvError: mine.toml: seed: Input should be greater than or equal to 0, got -1
+    """
     try:
         return Config.model_validate(values)
     except ValidationError as error:
