@@ -236,15 +236,13 @@ def completion_logits(model: PreTrainedModel, batch: Batch, vocabulary: int | No
     """(m, V) logits at the completion positions only, from the model's own forward pass.
 
     The body's output is reduced to these positions before the head, so the head never sees a prompt; what the model does
-    to its logits after the head, such as scaling or soft-capping, is applied by the model itself.
+    to its logits after the head, such as scaling or soft-capping, is applied by the model itself. An architecture whose
+    head reads something else computes the logits of all positions.
 
     Args:
         model: causal language model.
         batch: batch on the model's device.
         vocabulary: V, if the model has more rows of logits than there are tokens.
-
-    Raises:
-        ReadEnvError: the model's head does not read the last hidden states of ``model.base_model``.
 
     Example:
         >>> from read_env.distillation.loading import load
@@ -254,20 +252,20 @@ def completion_logits(model: PreTrainedModel, batch: Batch, vocabulary: int | No
     """
 
     def keep_positions(body: torch.nn.Module, args: Any, output: Any) -> Any:
+        reduced.append(True)
         output.last_hidden_state = output.last_hidden_state[batch.rows, batch.columns][None]
         return output
 
+    reduced: list[bool] = []
     hook = decoder_of(model).register_forward_hook(keep_positions)
     try:
         logits: torch.Tensor = model(input_ids=batch.input_ids, use_cache=False).logits
     finally:
         hook.remove()
-    if logits.shape[:2] != (1, len(batch.rows)):
-        raise ReadEnvError(
-            f"models: {type(model).__name__} computes its logits from something else than the last hidden states of its "
-            "base model, which this engine does not know; choose a model of another architecture"
-        )
-    return logits[0, :, :vocabulary]
+    if reduced and logits.shape[:2] == (1, len(batch.rows)):
+        return logits[0, :, :vocabulary]
+    logits = model(input_ids=batch.input_ids, use_cache=False).logits if reduced else logits
+    return logits[batch.rows, batch.columns, :vocabulary]
 
 
 def length_buckets(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:

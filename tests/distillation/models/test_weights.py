@@ -98,14 +98,19 @@ _TINY = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "nu
         ("Granite", {"logits_scaling": 8.0}),
         ("Cohere", {"logit_scale": 0.25}),
         ("Llama", {}),
+        ("Qwen3Moe", {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "head_dim": 8}),
+        ("GPT2", {"n_embd": 16, "n_layer": 2, "n_head": 2}),
+        ("GPTNeoX", {}),
+        ("OPT", {"ffn_dim": 16, "word_embed_proj_dim": 8, "init_std": 0.3}),  # its forward skips the base model
+        ("Bloom", {"n_layer": 2, "n_head": 2}),
+        ("Mamba", {"state_size": 4}),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_logits_are_those_of_the_models_own_forward(kind, settings, dtype):
     torch.manual_seed(0)
-    model = getattr(transformers, f"{kind}ForCausalLM")(
-        getattr(transformers, f"{kind}Config")(vocab_size=96, **_TINY, **settings)
-    ).to(dtype)
+    config = getattr(transformers, f"{kind}Config")(**{"vocab_size": 96, **_TINY, **settings})
+    model = transformers.AutoModelForCausalLM.from_config(config).to(dtype).eval()
     model.get_output_embeddings().weight.data *= 50  # logits of a trained model's size
     batch = collate([[5, 6, 7], [8]], [[9, 10, 2], [11, 12]], pad_id=0)
     own = model(input_ids=batch.input_ids).logits[batch.rows, batch.columns]
@@ -115,15 +120,14 @@ def test_logits_are_those_of_the_models_own_forward(kind, settings, dtype):
     assert model.get_input_embeddings().weight.grad[5].abs().sum() > 0
 
 
-def test_a_head_that_reads_something_else_is_refused():
+def test_a_head_that_reads_something_else_gets_all_positions():
     class Other(transformers.LlamaForCausalLM):
         def forward(self, input_ids, **others):
             states = self.model(input_ids=input_ids).last_hidden_state
-            return CausalLMOutput(logits=self.lm_head(states[:, :1]))
+            return CausalLMOutput(logits=self.lm_head(states).repeat(3 - len(states), 1, 1))
 
-    model = Other(transformers.LlamaConfig(vocab_size=96, **_TINY))
-    with pytest.raises(ReadEnvError, match="Other computes its logits from something else"):
-        completion_logits(model, collate([[5]], [[9, 2]], pad_id=0))
+    model, batch = Other(transformers.LlamaConfig(vocab_size=96, **_TINY)), collate([[5], [6]], [[9, 2], [7]], pad_id=0)
+    assert torch.equal(completion_logits(model, batch), model(batch.input_ids).logits[batch.rows, batch.columns])
 
 
 # --- fewer layers, adapters on the embeddings ------------------------------------------------------------
