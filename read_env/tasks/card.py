@@ -66,7 +66,8 @@ class TaskCard(BaseModel):
             are needed jointly.
 
     >>> from read_env.capabilities import get_suite
-    >>> load_task("bookkeeper", get_suite("micro")).utility(np.full(8, 0.5), get_suite("micro"))
+    >>> card = load_task("bookkeeper", get_suite("micro"))
+    >>> round(card.utility(np.full(8, 0.5), get_suite("micro")), 3)
     0.5
     """
 
