@@ -31,6 +31,11 @@ def candidates(view: View, k: int = TOP_K, grid: Sequence[float] = GRID, shifts:
 
     Returns:
         (n, |C|), every row on the simplex; n = 124 for eight capabilities at most.
+
+    Example:
+        >>> view = View(np.array([0.8, 0.2]), np.zeros(2), 1.0, np.zeros(2), np.zeros(2))
+        >>> candidates(view, grid=[0.5], shifts=[0.1]).round(2).tolist()
+        [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5], [0.7, 0.3], [0.9, 0.1]]
     """
     actions = sparse_actions(min(k, len(ranked_needs(view.requirement))), grid)[:LIMIT]
     rows = [sparse(view.requirement, ranks, shares) for ranks, shares in actions]
@@ -42,6 +47,10 @@ def perturbations(allocation: Array, shifts: Sequence[float] = SHIFTS) -> Array:
     """``allocation`` with weight δ, or all of i's weight if less, moved from i to j: (n, |C|).
 
     Sources without weight are left out, so n ≤ len(shifts)·|C|·(|C| − 1).
+
+    Example:
+        >>> perturbations(np.array([1.0, 0.0]), shifts=[0.25]).tolist()
+        [[0.75, 0.25]]
     """
     size = len(allocation)
     rows = [shifted(allocation, i, j, amount) for amount, i, j in moves(size, shifts) if allocation[i] > ROUNDING]

@@ -34,6 +34,12 @@ def adapt(factory: Any, name: str, capabilities: Sequence[str], options: Mapping
 
     Raises:
         ReadEnvError: not callable, no ``predict``, or options that the constructor doesn't take.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> mine = lambda: SimpleNamespace(predict=lambda observation, **_: (observation["requirement"], None))
+        >>> adapt(mine, "mine", ["math", "code"], {}, seed=0).predict({"requirement": [1, 0]})[0].tolist()
+        [1.0, 0.0]
     """
     if inspect.isclass(factory) and issubclass(factory, Agent):
         return factory(capabilities, seed=seed, options=options, name=name)

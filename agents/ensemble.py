@@ -66,12 +66,22 @@ class FittedEnsemble:
 
 
 def blocks(members: int, hidden: int) -> np.ndarray:
-    """Mask of a block-diagonal output layer: 1 at its weights, 0 elsewhere; (J·h, J) float32."""
+    """Mask of a block-diagonal output layer: 1 at its weights, 0 elsewhere; (J·h, J) float32.
+
+    Example:
+        >>> blocks(members=2, hidden=2).tolist()
+        [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
+    """
     return np.kron(np.eye(members), np.ones((hidden, 1))).astype(np.float32)
 
 
 def initial_parameters(inputs: int, config: EnsembleConfig, rng: np.random.Generator) -> list[np.ndarray]:
-    """Initial w1 (with the bias as its last row), w2 and b2 from torch's distribution for linear layers, U(±1/√fan-in)."""
+    """Initial w1 (with the bias as its last row), w2 and b2 from torch's distribution for linear layers, U(±1/√fan-in).
+
+    Example:
+        >>> [array.shape for array in initial_parameters(3, EnsembleConfig(), np.random.default_rng(0))]
+        [(4, 320), (320, 5), (5,)]
+    """
     width = config.members * config.hidden
     first, second = 1 / np.sqrt(max(inputs, 1)), 1 / np.sqrt(config.hidden)
     return [
@@ -141,6 +151,10 @@ def fit(inputs: Array, targets: Array, config: EnsembleConfig, rng: np.random.Ge
     Returns:
         The fitted ensemble. With constant targets it predicts that constant, plus what the
         fresh weights leave in it.
+
+    Example:
+        >>> fit(np.eye(2), np.array([0.0, 1.0]), EnsembleConfig(), np.random.default_rng(0)).members(np.eye(2)).shape
+        (2, 5)
     """
     count = len(inputs)
     spread = inputs.std(axis=0)

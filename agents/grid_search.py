@@ -33,6 +33,11 @@ class GridSearched(Agent):
     ``learn`` runs one whole episode per candidate, all under one seed and so on the same prompts, then starts over with the
     next seed. It makes exactly the steps that it is given; an unfinished episode doesn't count. Results are kept apart by
     requirement vector if the environment has several tasks. A comparison has to report the tokens of the search.
+
+    Example:
+        >>> obs = dict(requirement=[1, 0], profile=[0, 0], budget=[1], last_allocation=[0, 0], last_gain=[0, 0])
+        >>> GridSearched(["math", "code"], options={"allocation": [3, 1]}).predict(obs)[0].tolist()
+        [0.75, 0.25]
     """
 
     name = "grid-searched"

@@ -30,6 +30,10 @@ class View:
         budget: share of the token budget that is left, in [0, 1].
         last_allocation: w_{t−1}, (|C|,); zeros before the first step.
         last_gain: s_t − s_{t−1}, (|C|,); zeros before the first step.
+
+    >>> view = View(np.array([0.75, 0.25]), np.zeros(2), 1.0, last_allocation=np.zeros(2), last_gain=np.zeros(2))
+    >>> view.first, view.vector().shape
+    (True, (9,))
     """
 
     requirement: Array
@@ -60,6 +64,11 @@ def parse(observation: Observation, size: int) -> tuple[list[View], bool]:
 
     Raises:
         ReadEnvError: a part is missing, has a wrong shape or holds NaN or infinity.
+
+    >>> obs = dict(requirement=[[1, 0]], profile=[[0, 0]], budget=[[1]], last_allocation=[[0, 0]], last_gain=[[0, 0]])
+    >>> views, batched = parse(obs, size=2)
+    >>> views[0].requirement.tolist(), batched
+    ([1.0, 0.0], True)
     """
     if not isinstance(observation, Mapping):
         raise ReadEnvError(

@@ -23,6 +23,11 @@ def validate(agent: str, settings: type[Model], options: Mapping[str, Any]) -> M
 
     Raises:
         ReadEnvError: an option that is unknown or out of range, with its value.
+
+    Example:
+        >>> from read_env.agents.static import OneHotSettings
+        >>> validate("one-hot", OneHotSettings, {"capability": "math"})
+        OneHotSettings(capability='math')
     """
     check_names(agent, options, settings.model_fields)
     try:

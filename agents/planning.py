@@ -45,7 +45,11 @@ def utility(form: UtilityForm, requirement: Array, profiles: Array) -> Array:
 
 
 def infer_form(requirement: Array, profile: Array, measured: float) -> UtilityForm:
-    """Form of utility whose value is nearest to a measured utility."""
+    """Form of utility whose value is nearest to a measured utility.
+
+    >>> infer_form(np.array([0.5, 0.5]), np.array([0.2, 0.8]), measured=0.4)
+    'geometric_mean'
+    """
     errors = {form: abs(float(utility(form, requirement, profile)) - measured) for form in FORMS}
     return min(FORMS, key=errors.__getitem__)
 
@@ -59,6 +63,11 @@ def planned_return(allocations: Array, situation: PlanningState, posterior: Post
     The expected profile is followed step by step and clipped to [0, 1]. The mean is the gain in utility minus β times the
     losses on the way; the s.d. is that of the gain, linearised around this path. The model's coefficients are the same at
     every step, so their errors add up over the steps.
+
+    >>> from read_env.agents.transfer_model import TransferModel, TransferPrior
+    >>> state = PlanningState(np.array([1.0, 0.0]), np.array([0.2, 0.2]), "weighted_mean", 5, 1.0, 0.5)
+    >>> planned_return(np.eye(2), state, TransferModel(2, TransferPrior()).posterior())[0].round(2).tolist()
+    [0.27, -0.04]
     """
     s = situation
     gains, losses = rates(allocations, posterior.mean)

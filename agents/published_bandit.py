@@ -45,6 +45,11 @@ class PublishedBandit(Bandit):
     In a run it learns from the steps of that run alone, as published. ``learn`` over several episodes keeps their last
     ``memory`` observations, which also end the warm-up. The model is a function of the observations and the seed, so the
     history is the whole state.
+
+    Example:
+        >>> from read_env.agents import make_agent
+        >>> [make_agent(name, capabilities=["math"]).settings.kappa for name in ("read-bandit-published", "greedy")]
+        [1.0, 0.0]
     """
 
     name = "read-bandit-published"

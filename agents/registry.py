@@ -47,7 +47,11 @@ BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def agent_names() -> tuple[str, ...]:
-    """Names of the built-in agents, then of those that installed packages announce."""
+    """Names of the built-in agents, then of those that installed packages announce.
+
+    >>> agent_names()[:3]
+    ('uniform', 'task-static', 'sqrt-task')
+    """
     return (*BUILT_IN, *(point.name for point in _plug_ins() if point.name not in BUILT_IN))
 
 
@@ -156,6 +160,9 @@ def import_name(name: str) -> Any:
     """Import ``module:attribute``, also from the working directory.
 
     The directory is appended to ``sys.path``, where console scripts don't have it; at the end it hides no other module.
+
+    >>> import_name("collections:OrderedDict").__name__
+    'OrderedDict'
     """
     module_name, _, attribute = name.partition(":")
     here = os.getcwd()

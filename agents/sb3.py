@@ -233,7 +233,12 @@ class _Rollouts(Sb3Agent):
 
 
 class PPO(_Rollouts):
-    """Stable-Baselines3's PPO over softmax logits."""
+    """Stable-Baselines3's PPO over softmax logits.
+
+    Example:
+        >>> PPO(["math", "code"]).model.action_space
+        Box(-1.0, 1.0, (2,), float32)
+    """
 
     name = "sb3:PPO"
     algorithm = "PPO"
@@ -244,7 +249,12 @@ class PPO(_Rollouts):
 
 
 class A2C(_Rollouts):
-    """Stable-Baselines3's A2C over softmax logits."""
+    """Stable-Baselines3's A2C over softmax logits.
+
+    Example:
+        >>> A2C(["math", "code"], options={"n_steps": 5}).model.n_steps
+        5
+    """
 
     name = "sb3:A2C"
     algorithm = "A2C"
@@ -252,7 +262,12 @@ class A2C(_Rollouts):
 
 
 class MaskablePPO(PPO):
-    """MaskablePPO of sb3-contrib over the whole candidate catalogue, with masks."""
+    """MaskablePPO of sb3-contrib over the whole candidate catalogue, with masks.
+
+    Example:
+        >>> MaskablePPO(["math", "code"]).model.action_space
+        Discrete(13)
+    """
 
     name = "sb3-contrib:MaskablePPO"
     module = "sb3_contrib"
@@ -261,7 +276,12 @@ class MaskablePPO(PPO):
 
 
 class SAC(Sb3Agent):
-    """Stable-Baselines3's SAC over softmax logits."""
+    """Stable-Baselines3's SAC over softmax logits.
+
+    Example:
+        >>> SAC(["math", "code"]).model.ent_coef
+        'auto_0.01'
+    """
 
     name = "sb3:SAC"
     algorithm = "SAC"
@@ -269,7 +289,12 @@ class SAC(Sb3Agent):
 
 
 class TD3(Sb3Agent):
-    """Stable-Baselines3's TD3 over softmax logits, with Gaussian exploration noise of s.d. 0.2."""
+    """Stable-Baselines3's TD3 over softmax logits, with Gaussian exploration noise of s.d. 0.2.
+
+    Example:
+        >>> TD3(["math", "code"]).model.action_noise
+        NormalActionNoise(mu=[0. 0.], sigma=[0.2 0.2])
+    """
 
     name = "sb3:TD3"
     algorithm = "TD3"
@@ -283,7 +308,12 @@ class TD3(Sb3Agent):
 
 
 class DQN(Sb3Agent):
-    """Stable-Baselines3's DQN over the candidates that need no mask."""
+    """Stable-Baselines3's DQN over the candidates that need no mask.
+
+    Example:
+        >>> DQN(["math", "code"]).model.action_space
+        Discrete(5)
+    """
 
     name = "sb3:DQN"
     algorithm = "DQN"

@@ -18,7 +18,12 @@ from read_env.envs.distillation import spaces_of
 
 
 class BlankEnv(gym.Env[Any, Any]):
-    """Environment with spaces alone, from which SB3 builds a policy before training."""
+    """Environment with spaces alone, from which SB3 builds a policy before training.
+
+    Example:
+        >>> BlankEnv(["math", "code"]).action_space
+        Box(0.0, 1.0, (2,), float32)
+    """
 
     def __init__(self, capabilities: Sequence[str]) -> None:
         self.suite = SimpleNamespace(names=tuple(capabilities))
@@ -26,7 +31,12 @@ class BlankEnv(gym.Env[Any, Any]):
 
 
 class VectorObservation(gym.ObservationWrapper[Any, Any, Any]):
-    """Dict observation as one float32 vector (4|C| + 1,), with its parts in the order of ``KEYS``."""
+    """Dict observation as one float32 vector (4|C| + 1,), with its parts in the order of ``KEYS``.
+
+    Example:
+        >>> VectorObservation(BlankEnv(["math", "code"])).observation_space.shape
+        (9,)
+    """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
@@ -80,6 +90,11 @@ class PrivateGenerators:
 
     SB3 draws from the global generators. ``applied()`` sets them to the agent's own states and restores the global ones
     afterwards, so that neither an environment nor another agent changes the draws, and a saved agent continues them.
+
+    Example:
+        >>> with PrivateGenerators(seed=3).applied():
+        ...     random.random() == random.Random(3).random()
+        True
     """
 
     def __init__(self, seed: int) -> None:

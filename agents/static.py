@@ -17,7 +17,13 @@ from read_env.errors import ReadEnvError, unknown
 
 
 class Uniform(Agent):
-    """Equal weights, w = 1/|C|."""
+    """Equal weights, w = 1/|C|.
+
+    Example:
+        >>> obs = dict(requirement=[1, 0], profile=[0, 0], budget=[1], last_allocation=[0, 0], last_gain=[0, 0])
+        >>> Uniform(["math", "code"]).predict(obs)[0].tolist()
+        [0.5, 0.5]
+    """
 
     name = "uniform"
 
@@ -26,7 +32,13 @@ class Uniform(Agent):
 
 
 class TaskStatic(Agent):
-    """Allocation equal to the requirement, w = r_τ."""
+    """Allocation equal to the requirement, w = r_τ.
+
+    Example:
+        >>> obs = dict(requirement=[0.75, 0.25], profile=[0, 0], budget=[1], last_allocation=[0, 0], last_gain=[0, 0])
+        >>> TaskStatic(["math", "code"]).predict(obs)[0].tolist()
+        [0.75, 0.25]
+    """
 
     name = "task-static"
 
@@ -35,7 +47,13 @@ class TaskStatic(Agent):
 
 
 class SqrtTask(Agent):
-    """Allocation by the square root of the requirement, w ∝ √r_τ, flatter than task-static."""
+    """Allocation by the square root of the requirement, w ∝ √r_τ, flatter than task-static.
+
+    Example:
+        >>> obs = dict(requirement=[0.9, 0.1], profile=[0, 0], budget=[1], last_allocation=[0, 0], last_gain=[0, 0])
+        >>> SqrtTask(["math", "code"]).predict(obs)[0].round(2).tolist()
+        [0.75, 0.25]
+    """
 
     name = "sqrt-task"
 
@@ -50,7 +68,13 @@ class WaterFillingSettings(AgentSettings):
 
 
 class WaterFilling(Agent):
-    """Allocation by unmet need, w ∝ r_τ·(1 − s)."""
+    """Allocation by unmet need, w ∝ r_τ·(1 − s).
+
+    Example:
+        >>> obs = dict(requirement=[0.75, 0.25], profile=[1, 0], budget=[1], last_allocation=[0, 0], last_gain=[0, 0])
+        >>> WaterFilling(["math", "code"]).predict(obs)[0].tolist()
+        [0.0, 1.0]
+    """
 
     name = "water-filling"
     settings_type = WaterFillingSettings
@@ -68,7 +92,13 @@ class FixedSettings(AgentSettings):
 
 
 class Fixed(Agent):
-    """Given allocation, the same at every step."""
+    """Given allocation, the same at every step.
+
+    Example:
+        >>> obs = dict(requirement=[1, 0], profile=[0, 0], budget=[1], last_allocation=[0, 0], last_gain=[0, 0])
+        >>> Fixed(["math", "code"], options={"shares": "math=3 code=1"}).predict(obs)[0].tolist()
+        [0.75, 0.25]
+    """
 
     name = "fixed"
     settings_type = FixedSettings
@@ -114,7 +144,13 @@ class OneHotSettings(AgentSettings):
 
 
 class OneHot(Agent):
-    """All weight on one capability, as in the paper's baselines and the rows of a transfer matrix."""
+    """All weight on one capability, as in the paper's baselines and the rows of a transfer matrix.
+
+    Example:
+        >>> obs = dict(requirement=[0.75, 0.25], profile=[0, 0], budget=[1], last_allocation=[0, 0], last_gain=[0, 0])
+        >>> OneHot(["math", "code"]).predict(obs)[0].tolist()
+        [1.0, 0.0]
+    """
 
     name = "one-hot"
     settings_type = OneHotSettings
@@ -132,7 +168,13 @@ class OneHot(Agent):
 
 
 class RoundRobin(Agent):
-    """One capability per step, in the suite's order."""
+    """One capability per step, in the suite's order.
+
+    Example:
+        >>> obs = dict(requirement=[1, 0], profile=[0, 0], budget=[1], last_allocation=[1, 0], last_gain=[0, 0])
+        >>> RoundRobin(["math", "code"]).predict(obs)[0].tolist()
+        [0.0, 1.0]
+    """
 
     name = "round-robin"
 
@@ -153,6 +195,12 @@ class RandomCandidate(Agent):
     """Random draw from the candidates of the published bandit.
 
     ``deterministic`` changes nothing, since the draw is the policy; the seed repeats it.
+
+    Example:
+        >>> obs = dict(requirement=[1, 0], profile=[0, 0], budget=[1], last_allocation=[0, 0], last_gain=[0, 0])
+        >>> first, again = (RandomCandidate(["math", "code"], seed=3).predict(obs)[0].tolist() for _ in range(2))
+        >>> first == again
+        True
     """
 
     name = "random-candidate"

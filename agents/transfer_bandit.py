@@ -56,7 +56,13 @@ class ReadBanditSettings(BanditSettings):
 
 
 class ReadBandit(Bandit):
-    """Contextual bandit with a Bayesian linear transfer model; UCB on the planned return."""
+    """Contextual bandit with a Bayesian linear transfer model; UCB on the planned return.
+
+    Example:
+        >>> obs = dict(requirement=[0.75, 0.25], profile=[0, 0], budget=[1], last_allocation=[0, 0], last_gain=[0, 0])
+        >>> int(ReadBandit(["math", "code"]).predict(obs)[0].argmax())
+        0
+    """
 
     name = "read-bandit"
     settings_type = ReadBanditSettings

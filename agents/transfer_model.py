@@ -77,6 +77,11 @@ class TransferModel:
     Args:
         size: |C|.
         prior: the prior.
+
+    >>> model = TransferModel(2, TransferPrior())
+    >>> model.update(allocation=np.array([1.0, 0.0]), profile=np.zeros(2), change=np.array([0.2, 0.0]))
+    >>> float(model.posterior().mean[0, 0]) > TransferPrior.learning
+    True
     """
 
     def __init__(self, size: int, prior: TransferPrior) -> None:
@@ -145,7 +150,11 @@ def learning_curve(share: Array) -> Array:
 
 
 def neglect(share: Array) -> Array:
-    """Neglect q of a capability by its share: 1 without tokens, falling towards 0."""
+    """Neglect q of a capability by its share: 1 without tokens, falling towards 0.
+
+    >>> neglect(np.array([0.0, 0.5])).round(2)
+    array([1., 0.])
+    """
     return np.exp(-share / _REHEARSAL)
 
 
@@ -159,6 +168,9 @@ def features(allocations: Array, room: Array, held: Array) -> Array:
 
     Returns:
         (n, |C|, 2|C|), ordered as ``Posterior.mean``.
+
+    >>> features(np.eye(3), room=np.ones((3, 3)), held=np.ones((3, 3))).shape
+    (3, 3, 6)
     """
     size = allocations.shape[1]
     index = np.arange(size)
@@ -175,6 +187,10 @@ def rates(allocations: Array, mean: Array) -> tuple[Array, Array]:
     Args:
         allocations: (n, |C|).
         mean: coefficients, (|C|, 2|C|).
+
+    >>> mean = np.array([[0.5, 0.0, 0.0, 0.0], [0.25, 0.5, 0.0, 0.0]])
+    >>> rates(np.array([[1.0, 0.0]]), mean)[0].tolist()
+    [[0.5, 0.25]]
     """
     size = allocations.shape[1]
     gain, loss = mean[:, :size], mean[:, size:]

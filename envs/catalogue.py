@@ -172,7 +172,11 @@ def sparse_actions(k: int, grid: Sequence[float]) -> list[tuple[tuple[int, ...],
 
 
 def moves(size: int, shifts: Sequence[float]) -> Iterator[tuple[float, int, int]]:
-    """Amount, source and target of all shifts between ``size`` capabilities."""
+    """Amount, source and target of all shifts between ``size`` capabilities.
+
+    >>> list(moves(2, [0.1]))
+    [(0.1, 0, 1), (0.1, 1, 0)]
+    """
     return ((amount, i, j) for amount in shifts for i, j in permutations(range(size), 2))
 
 
@@ -197,6 +201,9 @@ def sparse(requirement: np.ndarray, ranks: tuple[int, ...], shares: tuple[float,
 
     Raises:
         ReadEnvError: the task has no need of such a rank.
+
+    >>> sparse(np.array([0.2, 0.5, 0.3]), ranks=(0, 1), shares=(0.75, 0.25)).tolist()
+    [0.0, 0.75, 0.25]
     """
     needs = ranked_needs(requirement)
     if max(ranks) >= len(needs):
@@ -223,6 +230,9 @@ def shifted(allocation: np.ndarray, source: int, target: int, amount: float) -> 
 
     Raises:
         ReadEnvError: the source has no weight.
+
+    >>> shifted(np.array([0.75, 0.25]), source=0, target=1, amount=0.25).tolist()
+    [0.5, 0.5]
     """
     if allocation[source] <= ROUNDING:
         raise ReadEnvError(f"capability {source} has no weight to shift, the allocation is {allocation}")
@@ -235,7 +245,11 @@ def shifted(allocation: np.ndarray, source: int, target: int, amount: float) -> 
 
 
 def starting_point(requirement: np.ndarray, last_allocation: np.ndarray) -> np.ndarray:
-    """Allocation that is kept or perturbed: the last one, or the requirement before the first step; (|C|,)."""
+    """Allocation that is kept or perturbed: the last one, or the requirement before the first step; (|C|,).
+
+    >>> starting_point(np.array([0.75, 0.25]), last_allocation=np.zeros(2)).tolist()
+    [0.75, 0.25]
+    """
     return _on_simplex(last_allocation if np.any(last_allocation) else requirement)
 
 

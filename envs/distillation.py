@@ -122,7 +122,10 @@ class DistillationEnv(gym.Env):
     ## Arguments
 
     ```python
-    gym.make("read_env:ReadEnv/Distillation-v0", task="math", overrides={"budget": {"total_tokens": 60_000}})
+    >>> env = gym.make("read_env:ReadEnv/Distillation-v0", task="math", overrides={"budget": {"total_tokens": 60_000}})
+    >>> env.action_space
+    Box(0.0, 1.0, (8,), float32)
+
     ```
 
     The prefix `read_env:` imports the package, which registers the environment; after
@@ -403,7 +406,12 @@ class DistillationEnv(gym.Env):
 
 
 def spaces_of(size: int) -> tuple[spaces.Box, spaces.Dict]:
-    """Action and observation space for |C| = ``size`` capabilities."""
+    """Action and observation space for |C| = ``size`` capabilities.
+
+    Example:
+        >>> spaces_of(8)[0]
+        Box(0.0, 1.0, (8,), float32)
+    """
     shares = spaces.Box(0.0, 1.0, (size,), np.float32)
     observations: dict[str, spaces.Space[Any]] = {
         "requirement": shares,

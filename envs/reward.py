@@ -42,6 +42,12 @@ def reward_of(
         before: (|C|,) scores before the step.
         after: (|C|,) scores after it.
         cost: share of the total budget spent by the step.
+
+    Example:
+        >>> from read_env.capabilities.micro import MICRO
+        >>> from read_env.tasks import load_task
+        >>> reward_of(RewardConfig(), load_task("math", MICRO), MICRO, np.zeros(8), np.full(8, 0.5), cost=0.1).gain
+        0.5
     """
     requirement = card.requirement_vector(suite)
     change = after - before

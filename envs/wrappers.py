@@ -25,6 +25,10 @@ class SoftmaxAllocation(gym.ActionWrapper, gym.utils.RecordConstructorArgs):
 
     Raises:
         ReadEnvError: scale not positive; at a step, logits that aren't |C| finite numbers.
+
+    Example:
+        >>> SoftmaxAllocation(gym.make("ReadEnv/Distillation-v0")).action(np.zeros(8)).tolist()
+        [0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125]
     """
 
     def __init__(self, env: gym.Env, scale: float = 3.0) -> None:
@@ -60,6 +64,10 @@ class CandidateAllocation(gym.Wrapper, gym.utils.RecordConstructorArgs):
 
     Raises:
         ReadEnvError: arguments out of range; at a step, an action that is no index.
+
+    Example:
+        >>> CandidateAllocation(gym.make("ReadEnv/Distillation-v0"), mask_free=True).action_names
+        ('need 1', 'task-static', 'uniform', 'water-filling', 'keep')
     """
 
     def __init__(

@@ -344,7 +344,13 @@ class Config(_Settings):
 
 
 def make_config(values: Mapping[str, Any], source: str) -> Config:
-    """Validate values into a :class:`Config`; errors name ``source``, the field and the value."""
+    """Validate values into a :class:`Config`; errors name ``source``, the field and the value.
+
+    >>> make_config({"seed": -1}, "mine.toml")
+    Traceback (most recent call last):
+    ...
+    read_env.errors.ReadEnvError: mine.toml: seed: Input should be greater than or equal to 0, got -1
+    """
     try:
         return Config.model_validate(values)
     except ValidationError as error:

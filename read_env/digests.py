@@ -52,6 +52,10 @@ def content_digest(path: Path, remembered: Path | None = None, *, code: bool = F
         remembered: JSON file with the digests of large files by path, size and time of change. None: this process alone
             remembers them.
         code: the Python files of the model count, since they are run.
+
+    Example:
+        >>> len(content_digest(Path(__file__)))
+        16
     """
     found = sorted(p for p in model_files(path, code) if p.is_file()) if path.is_dir() else [path]
     return _digest(path, tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in found), remembered)

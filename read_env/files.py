@@ -84,6 +84,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises:
         ReadEnvError: the file is missing or holds something else.
+
+    Example:
+        >>> read_json(Path(__file__).parent / "assets" / "micro" / "student" / "config.json")["num_hidden_layers"]
+        4
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -111,6 +115,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
     Raises:
         ReadEnvError: a line before the last one is damaged.
+
+    Example:
+        >>> read_lines(Path("no-such-file.jsonl"))
+        []
     """
     if not path.exists():
         return []

@@ -21,7 +21,11 @@ else:
 
 
 def preset_names() -> tuple[str, ...]:
-    """Names of the presets that ship with the package, sorted."""
+    """Names of the presets that ship with the package, sorted.
+
+    >>> "micro" in preset_names()
+    True
+    """
     folder = resources.files("read_env") / "presets"
     return tuple(sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")))
 

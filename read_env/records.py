@@ -57,7 +57,12 @@ class RecordError(ReadEnvError):
 
 
 def plain(value: Any) -> Any:
-    """JSON values of arrays, numpy numbers and mappings of them."""
+    """JSON values of arrays, numpy numbers and mappings of them.
+
+    Example:
+        >>> plain({"profile": np.array([0.5, 0.25]), "step": np.int64(3)})
+        {'profile': [0.5, 0.25], 'step': 3}
+    """
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, np.generic):
@@ -226,7 +231,13 @@ class RunSummary(Judgement):
 
 
 class Episode(Record):
-    """One finished training episode. ``completion_tokens`` is what this episode spent."""
+    """One finished training episode. ``completion_tokens`` is what this episode spent.
+
+    Example:
+        >>> episode = Episode(episode=1, task="math", episode_return=0.5, steps=20, completion_tokens=900, seed=0)
+        >>> episode.to_json()["return"]
+        0.5
+    """
 
     episode: Count
     task: str

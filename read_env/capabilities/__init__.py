@@ -32,6 +32,9 @@ def get_suite(name: str) -> Suite:
     Raises:
         ReadEnvError: if there is no suite of that name (the message lists the known ones), a package that
             the suite takes prompts from is not installed, or a file can't be used.
+
+    >>> get_suite("micro").names
+    ('general_knowledge', 'steerability', 'reasoning', 'math', 'code', 'tool_use', 'long_context', 'multilingual')
     """
     return _suite(name, tuple(map(_version, own_files(name).values())))
 
@@ -86,7 +89,11 @@ def own_files(name: str) -> dict[str, str]:
 
 
 def task_package(name: str) -> str:
-    """Name and version of the package that a suite takes prompts from; empty for none."""
+    """Name and version of the package that a suite takes prompts from; empty for none.
+
+    >>> task_package("micro")
+    ''
+    """
     if name.partition(",")[0] != _WITH_TASKS:
         return ""
     from read_env.capabilities.instruct.gym_tasks import version

@@ -43,7 +43,11 @@ def normalised_hash(text: str) -> int:
 
 
 def is_writable(text: str) -> bool:
-    """True if UTF-8 can encode the text: JSON escapes can produce lone surrogates, which no encoding has."""
+    """True if UTF-8 can encode the text: JSON escapes can produce lone surrogates, which no encoding has.
+
+    >>> is_writable("naïve"), is_writable(chr(0xD800))
+    (True, False)
+    """
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -52,6 +56,9 @@ def split_of(text: str) -> Split:
 
     The split is a function of the normalised hash, so the four splits are disjoint whatever generator or seed
     made the prompt.
+
+    >>> [split_of(f"What is 2+{n}?") for n in range(4)]
+    ['stream', 'stream', 'exam', 'stream']
     """
     return _HELD_OUT_BUCKETS.get(normalised_hash(text) % _BUCKETS, "stream")
 
@@ -89,6 +96,10 @@ class Template:
         patterns: equivalent phrasings of the prompt, ``str.format`` style.
         reference: pattern of the correct completion, worked steps included.
         fill: draws the slots from a seeded generator.
+
+    >>> double = Template("double", ("Twice {n}?",), "{d}", lambda rng: Filling({"n": "3", "d": "6"}, {}))
+    >>> double.draw(random.Random(0))
+    Draw(text='Twice 3?', reference='6', factors={}, check={})
     """
 
     name: str
@@ -144,6 +155,11 @@ class Capability:
         templates: scaffolds of its prompts, used in turn.
         answer_marker: text before the final answer in a completion; without it the whole completion is the answer.
         verifier: grades completions; None: exact match with the reference's final answer.
+
+    >>> from read_env.capabilities.micro import MICRO
+    >>> prompt = next(MICRO["math"].draws(random.Random(0)))
+    >>> MICRO["math"].verify(prompt, prompt.reference), MICRO["math"].verify(prompt, "")
+    (True, False)
     """
 
     name: str
@@ -225,6 +241,10 @@ class Suite:
     Attributes:
         name: how presets refer to it.
         capabilities: in index order.
+
+    >>> from read_env.capabilities.micro import MICRO
+    >>> Suite("two", (MICRO["math"], MICRO["code"])).names
+    ('math', 'code')
     """
 
     name: str

@@ -19,6 +19,10 @@ class TemplateDiversity:
         distinct: number of distinct ones, by normalised hash.
         tertiles: shares of easy, medium and hard prompts; they sum to 1.
         mean_length: mean characters per prompt.
+
+    Example:
+        >>> TemplateDiversity(drawn=4, distinct=3, tertiles=(0.5, 0.25, 0.25), mean_length=20.0).distinct_share
+        0.75
     """
 
     drawn: int
@@ -60,6 +64,12 @@ def diversity(capability: Capability, prompts: int = 2000, seed: int = 0) -> Div
 
     Raises:
         ValueError: ``prompts`` is not positive.
+
+    Example:
+        >>> from read_env.capabilities.micro import MICRO
+        >>> report = diversity(MICRO["math"], prompts=100)
+        >>> {name: template.drawn for name, template in report.templates.items()}
+        {'sum': 25, 'difference': 25, 'story': 25, 'larger': 25}
     """
     if prompts < 1:
         raise ValueError(f"prompts must be at least 1, got {prompts}")

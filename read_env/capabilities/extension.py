@@ -46,6 +46,12 @@ def extend(own: Capability, added: tuple[Template, ...], verifier: Verifier) -> 
         own: a capability that generates its prompts.
         added: templates with names that do not occur in ``own``; their only factor is ``level``.
         verifier: grades completions of the added prompts.
+
+    Example:
+        >>> from read_env.capabilities.micro import MICRO
+        >>> added = Template("double", ("Twice 3?",), "6", lambda rng: Filling({}, {"level": 0}))
+        >>> extend(MICRO["math"], (added,), lambda prompt, completion: completion == "6").templates[-1].name
+        'double'
     """
     names = {template.name for template in added}
 

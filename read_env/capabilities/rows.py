@@ -80,6 +80,11 @@ def prompt_and_completion(row: dict[str, Any], where: str) -> tuple[str, str | N
 
     Raises:
         ReadEnvError: no prompt, an empty one, one with a lone surrogate, or a conversation of several exchanges.
+
+    Example:
+        >>> messages = [{"role": "user", "content": "2+3?"}, {"role": "assistant", "content": "5"}]
+        >>> prompt_and_completion({"messages": messages}, "line 1")
+        ('2+3?', '5')
     """
     field = next((name for name in PROMPT_FIELDS if row.get(name) is not None), None)
     if field is None:

@@ -29,6 +29,11 @@ def training_draws(capability: Capability, seed: int) -> Iterator[Prompt]:
     """Iterate over all draws of a training stream, held-out prompts and repetitions included.
 
     Endless: a capability with a fixed set of prompts starts again in another order.
+
+    Example:
+        >>> from read_env.capabilities.micro import MICRO
+        >>> next(training_draws(MICRO["math"], seed=0)).text
+        'add 2,2,4'
     """
     rng = random.Random(f"stream/{capability.name}/{seed}")
     while True:
@@ -45,6 +50,12 @@ class PromptStream:
         capability: source of the prompts.
         seed: seed of the stream.
         refused: normalised hashes of prompts that must not be trained on.
+
+    Example:
+        >>> from read_env.capabilities.micro import MICRO
+        >>> hard = PromptStream(MICRO["math"], seed=0).slice(tertile=2, start=0, stop=3)
+        >>> [MICRO["math"].tertile(prompt.difficulty) for prompt in hard]
+        [2, 2, 2]
     """
 
     def __init__(self, capability: Capability, seed: int, refused: frozenset[int] = frozenset()) -> None:
@@ -95,6 +106,11 @@ def held_out(capability: Capability, split: Split, count: int, seed: int = 0) ->
     Raises:
         ReadEnvError: the capability has too few prompts.
         ValueError: ``split`` is the training stream.
+
+    Example:
+        >>> from read_env.capabilities.micro import MICRO
+        >>> {split_of(prompt.text) for prompt in held_out(MICRO["math"], "exam", count=12)}
+        {'exam'}
     """
     if split == "stream":
         raise ValueError("split must be 'probes', 'dev' or 'exam', got 'stream': streams have no fixed size")

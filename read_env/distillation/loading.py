@@ -80,6 +80,11 @@ def load_student(config: Config) -> Student:
 
     Raises:
         ReadEnvError: the model can't be loaded, or its architecture can't be trained here.
+
+    Example:
+        >>> config = Config(models=ModelConfig(student_layers=(0, 3)))
+        >>> load_student(config).model.config.num_hidden_layers
+        2
     """
     models = config.models
     # With adapters the model's own weights are frozen.
@@ -118,7 +123,13 @@ def load_teacher(config: Config, student: Student) -> LocalTeacher | RemoteTeach
 
 
 def shares_base(models: ModelConfig, teacher: ModelSource, student: ModelSource) -> bool:
-    """True if the teacher is the student's base model with all its layers: one model in memory serves both."""
+    """True if the teacher is the student's base model with all its layers: one model in memory serves both.
+
+    Example:
+        >>> base = find_model("embedded:micro/student")
+        >>> shares_base(ModelConfig(lora_r=8), base, base), shares_base(ModelConfig(), base, base)
+        (True, False)
+    """
     return (
         models.lora_r > 0
         and not models.student_layers

@@ -148,7 +148,12 @@ OBJECTIVES: dict[str, Objective] = {
 
 
 def loss_names() -> tuple[str, ...]:
-    """Names that ``distill.loss`` takes."""
+    """Names that ``distill.loss`` takes.
+
+    Example:
+        >>> loss_names()[:4]
+        ('sft', 'fkl', 'rkl', 'jsd')
+    """
     return tuple(OBJECTIVES)
 
 

@@ -31,6 +31,10 @@ class ARKD:
         entropy: weight of the policy's entropy.
 
     Reference: arXiv 2606.29869 for state and mixture; the windows are those of ATESD (arXiv 2605.11458).
+
+    Example:
+        >>> ARKD().alpha(progress=0.0)
+        0.5
     """
 
     validates = True

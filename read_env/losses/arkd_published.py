@@ -27,6 +27,10 @@ class PublishedARKD:
         learning_rate: learning rate of f; 1e-4 in the paper.
 
     Reference: arXiv 2606.29869.
+
+    Example:
+        >>> PublishedARKD().alpha(progress=0.0)
+        0.5
     """
 
     validates = False

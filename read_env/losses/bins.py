@@ -36,12 +36,22 @@ def log_bins(logits: torch.Tensor, batch: TeacherTargets) -> tuple[torch.Tensor,
 
 
 def kl(log_a: torch.Tensor, log_b: torch.Tensor) -> torch.Tensor:
-    """``KL(a ‖ b)`` over the last axis, nats; a bin with a = 0 contributes 0 to value and gradient."""
+    """``KL(a ‖ b)`` over the last axis, nats; a bin with a = 0 contributes 0 to value and gradient.
+
+    Example:
+        >>> kl(torch.tensor([0.0, 1.0]).log(), torch.tensor([0.5, 0.5]).log())  # log 2
+        tensor(0.6931)
+    """
     a = log_a.exp()
     return torch.where(a > 0, a * (log_a - log_b), torch.zeros_like(a)).sum(-1)
 
 
 def log_mix(share: float, log_a: torch.Tensor, log_b: torch.Tensor) -> torch.Tensor:
-    """``log(share · a + (1 − share) · b)`` for a share in (0, 1)."""
+    """``log(share · a + (1 − share) · b)`` for a share in (0, 1).
+
+    Example:
+        >>> log_mix(0.5, torch.tensor([0.25, 0.75]).log(), torch.tensor([0.5, 0.5]).log()).exp()
+        tensor([0.3750, 0.6250])
+    """
     first = log_a + torch.log(torch.tensor(share))
     return torch.logaddexp(first, log_b + torch.log1p(torch.tensor(-share)))

@@ -57,6 +57,12 @@ def tail_aware(
 
 
 def tail_mass(batch: TeacherTargets, top: int) -> float:
-    """Mean probability of the teacher beyond its ``top`` tokens, over all tokens of the batch."""
+    """Mean probability of the teacher beyond its ``top`` tokens, over all tokens of the batch.
+
+    Example:
+        >>> batch = TeacherTargets.from_logits(torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([0]), top_k=2)
+        >>> round(tail_mass(batch, top=1), 3)
+        0.335
+    """
     tail = torch.cat([batch.top_log_probs[:, top:], batch.log_tail[:, None]], dim=-1)
     return float(tail.exp().sum(-1).mean())

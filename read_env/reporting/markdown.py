@@ -32,13 +32,21 @@ def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
 
 
 def plus_minus(estimate: Estimate, digits: int = 3, signed: bool = False) -> str:
-    """``mean ± half width``; the mean alone where there is no interval."""
+    """Mean with half the interval's width; the mean alone where there is no interval.
+
+    >>> plus_minus(Estimate(0.5, 0.25, 0.75, n=4))
+    '0.500 ± 0.250'
+    """
     mean = number(estimate.mean, digits, signed)
     return mean if math.isnan(estimate.half_width) else f"{mean} ± {number(estimate.half_width, digits)}"
 
 
 def interval(estimate: Estimate, digits: int = 3) -> str:
-    """``[low, high]``, or ``–`` where there is none."""
+    """Ends of the interval, or ``–`` where there is none.
+
+    >>> interval(Estimate(0.5, 0.25, 0.75, n=4), digits=2)
+    '[+0.25, +0.75]'
+    """
     if math.isnan(estimate.low):
         return ABSENT
     return f"[{number(estimate.low, digits, True)}, {number(estimate.high, digits, True)}]"
@@ -65,7 +73,11 @@ def count(value: float) -> str:
 
 
 def plural(amount: int, noun: str) -> str:
-    """``1 seed``, ``2 seeds``."""
+    """Number and noun, in the plural with an s.
+
+    >>> plural(1, "seed"), plural(2000, "seed")
+    ('1 seed', '2,000 seeds')
+    """
     return f"{count(amount)} {noun}{'' if amount == 1 else 's'}"
 
 
@@ -76,6 +88,11 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], text_co
 
     Raises:
         ValueError: a row with another number of cells than the header.
+
+    >>> print(markdown_table(["agent", "gain"], [["uniform", "0.12"]]))
+    | agent   | gain |
+    |:--------|-----:|
+    | uniform | 0.12 |
     """
     cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in [header, *rows]]
     if wrong := next((row for row in cells if len(row) != len(header)), None):

@@ -182,7 +182,12 @@ def load_many(directory: str | Path) -> tuple[Run, ...]:
 
 
 def unfinished(runs: Sequence[Run], absent: Iterable[str]) -> tuple[str, ...]:
-    """One line for each run that is not in the numbers: the unfinished ones, and those of ``absent`` without a folder."""
+    """One line for each run that is not in the numbers: the unfinished ones, and those of ``absent`` without a folder.
+
+    Example:
+        >>> unfinished([], ["uniform__math__seed0"])
+        ('uniform__math__seed0: not started',)
+    """
 
     def plain(name: str) -> str:
         return re.sub(r"[^A-Za-z0-9]+", "-", name)
@@ -194,7 +199,12 @@ def unfinished(runs: Sequence[Run], absent: Iterable[str]) -> tuple[str, ...]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The content of a directory's ``config.json``, empty where there is none."""
+    """The content of a directory's ``config.json``, empty where there is none.
+
+    Example:
+        >>> read_config(Path("no-such-folder"))
+        {}
+    """
     if not (path / "config.json").exists():
         return {}
     records.read_record(path / "config.json", records.ConfigRecord)

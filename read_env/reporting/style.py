@@ -61,7 +61,13 @@ def save(picture: Figure, path: Path, alt: str) -> str:
 def panels(
     items: Iterable[Item], most: int, width: float = WIDTH, height: float = 3.2, **options: Any
 ) -> tuple[Figure, list[tuple[Axes, Item]]]:
-    """A figure with a panel for each item, at most ``most`` in a row; ``height`` is that of a row, in inches."""
+    """A figure with a panel for each item, at most ``most`` in a row; ``height`` is that of a row, in inches.
+
+    Example:
+        >>> picture, grid = panels(["math", "code", "logic"], most=2)
+        >>> len(picture.axes), len(grid)
+        (4, 3)
+    """
     items = list(items)
     down = -(-len(items) // most)
     picture = Figure(figsize=(width, height * down), layout=options.pop("layout", "constrained"))
@@ -78,13 +84,23 @@ def agent_colours(agents: Sequence[str]) -> dict[str, Any]:
 
 
 def capability_handles(suite: Iterable[str]) -> list[Any]:
-    """Legend patches of capabilities, each in the colour of its place in the suite."""
+    """Legend patches of capabilities, each in the colour of its place in the suite.
+
+    Example:
+        >>> [patch.get_label() for patch in capability_handles(["math", "tool_use"])]
+        ['math', 'tool use']
+    """
     colours = _CAPABILITIES * (1 + len(list(suite)) // len(_CAPABILITIES))
     return [Patch(color=colour, label=readable(name)) for name, colour in zip(suite, colours, strict=False)]
 
 
 def readable(name: str) -> str:
-    """``tool_use`` → ``tool use``."""
+    """Name of a capability or column in words.
+
+    Example:
+        >>> readable("tool_use")
+        'tool use'
+    """
     return name.replace("_", " ")
 
 
@@ -109,7 +125,13 @@ def t_interval(values: pd.Series) -> tuple[float, float]:
 
 
 def shared_steps(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the steps that all runs of an agent reached: up to the end of the shortest."""
+    """Rows of the steps that all runs of an agent reached: up to the end of the shortest.
+
+    Example:
+        >>> steps = pd.DataFrame({"agent": "uniform", "path": ["a", "a", "b"], "step": [0, 1, 0]})
+        >>> shared_steps(steps)["step"].tolist()
+        [0, 0]
+    """
     runs = frame.groupby("agent")["path"].transform("nunique")
     return frame[frame.groupby(["agent", "step"])["path"].transform("nunique") == runs]
 

@@ -112,7 +112,13 @@ def load_transfer(directory: str | Path) -> Transfer:
 
 
 def matrices(budgets: Sequence[int], changes: np.ndarray, own: np.ndarray) -> list[TransferMatrix]:
-    """The transfer matrices of (budgets, sources, seeds, |C|) changes; ``own`` marks each source's own column."""
+    """The transfer matrices of (budgets, sources, seeds, |C|) changes; ``own`` marks each source's own column.
+
+    Example:
+        >>> changes = np.array([[0.3, -0.1], [0.0, 0.2]])[None, :, None]  # one budget, one seed
+        >>> matrices([1000], changes, np.eye(2, dtype=bool))[0].negative_spillover_of_means
+        0.05
+    """
     by_seed = changes.transpose(0, 2, 1, 3)  # (budgets, seeds, sources, |C|)
     target = by_seed[..., own].mean(axis=-1)  # (budgets, seeds): mean gain on the own target
     gains = np.diff(target, axis=0, prepend=0) / np.diff(budgets, prepend=0)[:, None] * 10_000

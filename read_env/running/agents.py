@@ -178,6 +178,10 @@ def build_agent(spec: AgentSpec, suite: Suite, seed: int) -> Agent:
 
     Raises:
         ReadEnvError: an unknown or wrong option, or a saved agent that is damaged or of another suite.
+
+    >>> from read_env.capabilities import get_suite
+    >>> build_agent(AgentSpec.parse("one-hot,capability=math"), get_suite("micro"), seed=0).options
+    {'capability': 'math'}
     """
     from read_env.agents import make_agent
 

@@ -212,7 +212,12 @@ class RecordDirectory:
 
 
 class RunDirectory(RecordDirectory):
-    """Directory of one run."""
+    """Directory of one run.
+
+    Example:
+        >>> RunDirectory(Path("no-such-run")).finished
+        False
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)

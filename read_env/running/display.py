@@ -34,6 +34,9 @@ class Pace:
         done: work that an earlier call did; it doesn't count for the pace.
         title: text before the bar.
         console: console of the bar. None: there is no bar.
+
+    >>> Pace(total=100).left(done=0)
+    '-:--:--'
     """
 
     def __init__(self, total: int, done: int = 0, title: str = "", console: Console | None = None) -> None:

@@ -138,7 +138,12 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def settings_of(config: Config, without: Collection[str] = ()) -> dict[str, Any]:
-    """Fields of a configuration that change results, as JSON values."""
+    """Fields of a configuration that change results, as JSON values.
+
+    >>> from read_env.config import Config
+    >>> settings_of(Config(seed=3))["seed"], "cache" in settings_of(Config())
+    (3, False)
+    """
     return config.model_dump(mode="json", exclude={**dict.fromkeys(without, True), **_EXCLUDED_FIELDS})
 
 
@@ -147,6 +152,10 @@ def model_content(reference: str, config: Config) -> str:
 
     Raises:
         ReadEnvError: a model on the hub that is not on this machine while the hub can't be reached.
+
+    >>> from read_env.config import Config
+    >>> model_content("remote:llama", Config())
+    ''
     """
     from read_env.distillation.models.sources import find_model
 
@@ -168,7 +177,11 @@ def _on_the_hub(source: ModelSource, trust_remote_code: bool) -> str:
 
 
 def agent_code(name: str) -> dict[str, str]:
-    """Digest of the file that defines a custom ``module:Class``; empty for built-in agents."""
+    """Digest of the file that defines a custom ``module:Class``; empty for built-in agents.
+
+    >>> agent_code("uniform"), list(agent_code("collections:OrderedDict"))
+    ({}, ['agent code'])
+    """
     from read_env.agents.registry import BUILT_IN
 
     if name in BUILT_IN or ":" not in name:
@@ -178,7 +191,11 @@ def agent_code(name: str) -> dict[str, str]:
 
 
 def card_fingerprint(task: str, suite: str) -> str:
-    """Digest of the content of a task card, 16 hexadecimal digits."""
+    """Digest of the content of a task card, 16 hexadecimal digits.
+
+    >>> len(card_fingerprint("math", "micro"))
+    16
+    """
     from read_env.capabilities import get_suite
     from read_env.tasks import load_task
 

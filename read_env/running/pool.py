@@ -58,6 +58,12 @@ class Schedule:
 
     Args:
         requests: name -> run, in the order in which they should start.
+
+    Example:
+        >>> from read_env.config import Config
+        >>> schedule = Schedule({f"run {n}": RunRequest(Config(seed=n % 2)) for n in range(3)})
+        >>> schedule.next(None), schedule.next(0), schedule.next(0)
+        ('run 0', 'run 2', 'run 1')
     """
 
     def __init__(self, requests: Mapping[str, RunRequest]) -> None:

@@ -56,7 +56,13 @@ class RunResult:
 
 
 def make_env(config: Config, **kwargs: Any) -> DistillationEnv:
-    """Environment of a resolved configuration. Models are loaded at its first reset."""
+    """Environment of a resolved configuration. Models are loaded at its first reset.
+
+    Example:
+        >>> from read_env.config import Config
+        >>> make_env(Config(task="math")).cards[0].name
+        'math'
+    """
     from read_env.envs.distillation import DistillationEnv
 
     return DistillationEnv(preset=config.preset, overrides=config.model_dump(exclude={"preset"}), **kwargs)

@@ -139,7 +139,11 @@ def agent_scalars(scalars: Mapping[str, float]) -> dict[str, float]:
 
 
 def profile_scalars(names: Sequence[str], profile: Sequence[float], utility: float) -> dict[str, float]:
-    """Values of ``profile/<capability>`` and ``utility/probes``."""
+    """Values of ``profile/<capability>`` and ``utility/probes``.
+
+    >>> profile_scalars(["math"], [0.5], utility=0.5)
+    {'utility/probes': 0.5, 'profile/math': 0.5}
+    """
     return {"utility/probes": utility, **{f"profile/{name}": score for name, score in zip(names, profile, strict=True)}}
 
 
@@ -157,6 +161,10 @@ def cache_scalars(counts: Mapping[str, int]) -> dict[str, float]:
 
     Args:
         counts: counts of ``CacheUse``; empty in records of early versions.
+
+    >>> counts = dict(blocks_asked=4, blocks_served=1, tokens_asked=90, tokens_served=45, evictions=0, disk_tokens=0)
+    >>> cache_scalars(counts)
+    {'cache/block_hit_rate': 0.25, 'cache/token_hit_rate': 0.5, 'cache/evictions': 0.0}
     """
     if not counts.get("blocks_asked"):
         return {}  # on-policy losses ask for no answers

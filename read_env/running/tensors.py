@@ -39,7 +39,11 @@ def to_tensors(value: Any, where: str = "state") -> Any:
 
 
 def from_tensors(value: Any) -> Any:
-    """Convert tensors in a nested value to numpy arrays, the inverse of :func:`to_tensors`."""
+    """Convert tensors in a nested value to numpy arrays, the inverse of :func:`to_tensors`.
+
+    >>> from_tensors(to_tensors({"weights": np.array([1, 2])}))
+    {'weights': array([1, 2])}
+    """
     import torch
 
     if isinstance(value, torch.Tensor):

@@ -64,6 +64,11 @@ class TaskCard(BaseModel):
         requirement: capability name -> weight r_c; non-negative, scaled to sum to 1.
         utility_form: ``weighted_mean``: U = Σ r_c·s_c; ``geometric_mean``: U = Π s_c^{r_c}, for abilities that
             are needed jointly.
+
+    >>> from read_env.capabilities import get_suite
+    >>> card = load_task("bookkeeper", get_suite("micro"))
+    >>> round(card.utility(np.full(8, 0.5), get_suite("micro")), 3)
+    0.5
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -150,7 +155,11 @@ def utility_name(form: str, score: str) -> str:
 
 
 def task_names(suite: Suite | None = None) -> tuple[str, ...]:
-    """Names of the cards that ship with the package, sorted; with a suite, of those whose needs it has."""
+    """Names of the cards that ship with the package, sorted; with a suite, of those whose needs it has.
+
+    >>> task_names()[:3]
+    ('agent', 'bookkeeper', 'code')
+    """
     names = sorted(path.stem for path in _CARDS.glob("*.toml"))
     return tuple(name for name in names if suite is None or not _lacking(name, suite))
 
@@ -163,6 +172,10 @@ def load_task(name_or_path: str | os.PathLike[str], suite: Suite) -> TaskCard:
     Raises:
         ReadEnvError: for an unknown name, a missing file, invalid TOML, or a field that is missing,
             unknown or wrong, naming file and field; for a capability that ``suite`` lacks.
+
+    >>> from read_env.capabilities import get_suite
+    >>> load_task("math", get_suite("micro")).requirement
+    {'math': 1.0}
     """
     shipped = name_or_path in task_names()
     if name_or_path in suite.names and not (shipped and not suite[str(name_or_path)].finite):

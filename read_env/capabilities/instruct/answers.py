@@ -45,7 +45,11 @@ _OPPOSITES = {"true": ("false", "no"), "yes": ("no", "false"), "false": ("true",
 
 
 def marked(completion: str) -> str | None:
-    """Text after the last answer marker, or in the last LaTeX box; None without either."""
+    """Text after the last answer marker, or in the last LaTeX box; None without either.
+
+    >>> marked("2 + 3 is 5. Answer: 5")
+    '5'
+    """
     # NFC first: an accent of the marker may be a character of its own.
     text = unicodedata.normalize("NFC", completion)
     *before, tail = _MARKER.split(text)
@@ -63,7 +67,11 @@ def marked(completion: str) -> str | None:
 
 
 def reply(completion: str) -> str:
-    """Text that is graded: the final answer, or a whole short reply; empty for a long reply without a marker."""
+    """Text that is graded: the final answer, or a whole short reply; empty for a long reply without a marker.
+
+    >>> reply("Answer: Paris"), reply("I do not know. " * 20)
+    ('Paris', '')
+    """
     answer = marked(completion)
     text = completion if answer is None else answer
     return text if len(words(text)) + len(re.findall(f"[{UNSPACED}]", text)) // 2 <= LONGEST_REPLY else ""
@@ -79,7 +87,11 @@ def numbers(text: str) -> list[Fraction | None]:
 
 
 def words(text: str, articles: Collection[str] = ()) -> list[str]:
-    """Words of a text in its normal form, without surrounding punctuation and articles."""
+    """Words of a text in its normal form, without surrounding punctuation and articles.
+
+    >>> words("**The** Nile!", articles=["the"])
+    ['nile']
+    """
     found = (word.strip("_") for word in _WORD.findall(_folded(text)))
     return [word for word in found if word and word not in articles]
 
@@ -108,7 +120,11 @@ def is_number(completion: str, value: object) -> bool:
 
 
 def is_text(completion: str, accepted: Iterable[str], articles: Collection[str] = ()) -> bool:
-    """True if the final answer is one of the accepted texts, word for word."""
+    """True if the final answer is one of the accepted texts, word for word.
+
+    >>> is_text("Answer: the Nile", ["Nile"], articles=["the"])
+    True
+    """
     answer = marked(completion)
     given = _folded(completion if answer is None else answer)
     found = [_joined(words(text, articles)) for text in (given, without_ending(given))]
@@ -116,19 +132,31 @@ def is_text(completion: str, accepted: Iterable[str], articles: Collection[str] 
 
 
 def has_signs(text: str) -> bool:
-    """True if signs are part of the meaning, as in ``x < 3``, ``a - b`` or ``C++``."""
+    """True if signs are part of a text's meaning.
+
+    >>> has_signs("C++"), has_signs("Paris.")
+    (True, False)
+    """
     return bool(_PUNCTUATION.sub("", _folded(text, emphasis=True)))
 
 
 def is_written(completion: str, text: str) -> bool:
-    """True if the final answer is this text sign for sign, up to case, emphasis and space beside a sign."""
+    """True if the final answer is this text sign for sign, up to case, emphasis and space beside a sign.
+
+    >>> is_written("Answer: `x<3`", "x < 3")
+    True
+    """
     answer = marked(completion)
     given = _close(completion if answer is None else answer)
     return _close(text) in (given, given.strip("*`$."))
 
 
 def is_set(completion: str, names: Iterable[str]) -> bool:
-    """True if the final answer lists exactly these one-word names, in any order."""
+    """True if the final answer lists exactly these one-word names, in any order.
+
+    >>> is_set("Answer: Ben and Ada", ["Ada", "Ben"])
+    True
+    """
     answer = marked(completion)
     given = words(completion if answer is None else answer, ("and", "&"))
     wanted = sorted(word for name in names for word in words(name))
@@ -136,7 +164,11 @@ def is_set(completion: str, names: Iterable[str]) -> bool:
 
 
 def mentions(completion: str, accepted: Iterable[str], rivals: Iterable[str] = ()) -> bool:
-    """True if the final answer, or a short reply, contains an accepted text as whole words and no rival."""
+    """True if the final answer, or a short reply, contains an accepted text as whole words and no rival.
+
+    >>> mentions("It is Paris.", ["Paris"], rivals=["Rome"]), mentions("Paris or Rome", ["Paris"], rivals=["Rome"])
+    (True, False)
+    """
     text = _folded(reply(completion))
     given, hits = words(text), [hit for hit in map(words, accepted) if is_mentioned(text, hit)]
     return bool(hits) and not any(
@@ -164,7 +196,11 @@ def is_answer(completion: str, text: str) -> bool:
 
 
 def grade(check: Mapping[str, Any], completion: str) -> bool:
-    """Grade by the kind of answer in ``check``: ``number``, ``set`` or ``answers`` (with ``articles``)."""
+    """Grade by the kind of answer in ``check``: ``number``, ``set`` or ``answers`` (with ``articles``).
+
+    >>> grade({"number": 5}, "Answer: 5"), grade({"answers": ["Nile"]}, "Answer: Rhine")
+    (True, False)
+    """
     if "number" in check:
         return is_number(completion, check["number"])
     if "set" in check:

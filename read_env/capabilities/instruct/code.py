@@ -169,9 +169,13 @@ def _trace(rng: random.Random) -> Filling:
 
 
 def python_block(completion: str) -> str:
-    """The last fenced Python block of a completion (to its end if the fence stays open), or all of it.
+    r"""The last fenced Python block of a completion (to its end if the fence stays open), or all of it.
 
     A block without a language counts only where none says Python: it may show what the program prints.
+
+    Example:
+        >>> python_block("It is:\n```python\nprint(1)\n```")
+        'print(1)'
     """
     tagged: list[str] | None = None
     untagged: list[str] | None = None

@@ -70,6 +70,10 @@ class Function:
         description: in its schema.
         arguments: by name.
         requests: phrasings with every required argument as a slot.
+
+    Example:
+        >>> TRAVEL[0].request(random.Random(0))[1]
+        {'origin': 'Paris', 'destination': 'Prague', 'date': '2024-02-11'}
     """
 
     name: str

@@ -47,6 +47,10 @@ def is_mentioned(text: str, words: list[str]) -> bool:
     A word ends at a space, a sign or another script. Where a script sets no spaces, it also ends at the words that open and
     close a name: ``答案是北京`` mentions 北京, and ``東京都`` does not mention 京都. ``not Paris`` and ``Paris or Rome`` are no
     answers.
+
+    Example:
+        >>> is_mentioned("it is paris", ["paris"]), is_mentioned("not paris", ["paris"])
+        (True, False)
     """
     # 5 km and 5km are the same.
     pattern = re.sub(
@@ -56,12 +60,22 @@ def is_mentioned(text: str, words: list[str]) -> bool:
 
 
 def without_ending(text: str) -> str:
-    """Text without the polite ending of a Japanese, Korean or Thai sentence."""
+    """Text without the polite ending of a Japanese, Korean or Thai sentence.
+
+    Example:
+        >>> without_ending("東京です")
+        '東京'
+    """
     return _ENDING.sub("", text)
 
 
 def script(character: str) -> str:
-    """Script of a character, as far as word limits depend on it."""
+    """Script of a character, as far as word limits depend on it.
+
+    Example:
+        >>> script("京"), script("a")
+        ('han', 'spaced')
+    """
     for name, low, high in _SCRIPTS:
         if low <= character <= high:
             return name

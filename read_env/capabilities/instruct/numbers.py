@@ -56,6 +56,10 @@ class Number(NamedTuple):
         value: None for digits that can't be read as one number, such as ``1.2.3``, ``12:30``, ``5x`` or ``>5``.
         unit: sign of the currency, ``%``, or empty.
         start, end: span in the line that :func:`read_numbers` returns, sign and unit included.
+
+    >>> (_, [half]), (_, [percent]) = read_numbers("0.5"), read_numbers("50 %")
+    >>> half.equals(percent)
+    True
     """
 
     value: Fraction | None
@@ -75,7 +79,11 @@ class Number(NamedTuple):
 
 
 def read_numbers(line: str) -> tuple[str, list[Number]]:
-    """Numbers of one line, and the line in the form that their spans refer to."""
+    """Numbers of one line, and the line in the form that their spans refer to.
+
+    >>> [float(number.value) for number in read_numbers("5 km, or 1,200.5 m")[1]]
+    [5.0, 1200.5]
+    """
     line = plain_line(line)
     found: list[Number] = []
     for match in _BLOB.finditer(line):
@@ -102,7 +110,11 @@ def as_number(text: str) -> Number | None:
 
 
 def plain_line(text: str) -> str:
-    """Normal form of a line, its LaTeX, HTML and Markdown turned into plain text."""
+    r"""Normal form of a line, its LaTeX, HTML and Markdown turned into plain text.
+
+    >>> plain_line("**\\frac{1}{2}**").strip()
+    '1/2'
+    """
     text = normal_form(text).replace("{,}", ",")
     if "\\" in text or "$" in text:
         for _ in range(3):  # \boxed{\text{...}}

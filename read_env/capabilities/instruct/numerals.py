@@ -18,7 +18,12 @@ _RUN = re.compile(rf"\b{_WORD}(?:[\s-]+(?:and\s+)?{_WORD})*\b", re.IGNORECASE)
 
 
 def values(text: str) -> set[Fraction | None]:
-    """All numbers of a text, those in words up to 9999; None for what can't be read as one number."""
+    """All numbers of a text, those in words up to 9999; None for what can't be read as one number.
+
+    Example:
+        >>> sorted(map(int, values("twenty-one of 36")))
+        [21, 36]
+    """
     runs = (tuple(re.findall(r"\b(?!and\b)\w+", run.group().casefold())) for run in _RUN.finditer(text))
     return {*numbers(text), *map(_spelled().get, runs)}
 

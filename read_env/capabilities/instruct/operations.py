@@ -34,7 +34,12 @@ class Operation:
 
 
 def number_test(rng: random.Random) -> Operation:
-    """A condition on an integer ``n``; reads after "that"."""
+    """A condition on an integer ``n``; reads after "that".
+
+    Example:
+        >>> number_test(random.Random(1)).text
+        'are divisible by 4'
+    """
     k = rng.randint(2, 9)
     r = rng.randrange(1, k)
     bound = rng.randint(-5, 25)
@@ -50,7 +55,12 @@ def number_test(rng: random.Random) -> Operation:
 
 
 def number_change(rng: random.Random) -> Operation:
-    """A new value for an integer ``n``; reads after "each number"."""
+    """A new value for an integer ``n``; reads after "each number".
+
+    Example:
+        >>> number_change(random.Random(1)).text
+        'multiplied by 4'
+    """
     k = rng.randint(2, 12)
     return rng.choice(
         (
@@ -63,7 +73,12 @@ def number_change(rng: random.Random) -> Operation:
 
 
 def list_summary(rng: random.Random) -> Operation:
-    """A result from a list ``values`` of integers."""
+    """A result from a list ``values`` of integers.
+
+    Example:
+        >>> list_summary(random.Random(1)).source
+        'values[:3]'
+    """
     k = rng.randint(2, 6)
     return rng.choice(
         (
@@ -94,7 +109,12 @@ def list_summary(rng: random.Random) -> Operation:
 
 
 def text_change(rng: random.Random) -> Operation:
-    """A change of a string ``text``; reads as an instruction about it."""
+    """A change of a string ``text``; reads as an instruction about it.
+
+    Example:
+        >>> text_change(random.Random(1)).text
+        'convert it to upper case'
+    """
     k = rng.randint(2, 5)
     a, b = rng.sample(LETTERS, 2)
     mark = rng.choice("!?#*+")
@@ -117,7 +137,12 @@ def text_change(rng: random.Random) -> Operation:
 
 
 def word_key(rng: random.Random) -> Operation:
-    """A property of a word ``text`` to group by."""
+    """A property of a word ``text`` to group by.
+
+    Example:
+        >>> word_key(random.Random(1)).source
+        'len(text) % 2'
+    """
     k = rng.randint(2, 3)
     return rng.choice(
         (
@@ -131,7 +156,12 @@ def word_key(rng: random.Random) -> Operation:
 
 
 def group_summary(rng: random.Random) -> Operation:
-    """A result from a list ``values`` of words."""
+    """A result from a list ``values`` of words.
+
+    Example:
+        >>> group_summary(random.Random(1)).text
+        'how many there are'
+    """
     mark = rng.choice("-+/ ")
     return rng.choice(
         (

@@ -17,6 +17,10 @@ class Statement:
     Attributes:
         kind: ``"knight"`` or ``"knave"`` (of the first one named), ``"same"`` or ``"different"`` (of both).
         about: indices of the people named.
+
+    Example:
+        >>> Statement("same", (0, 1)).text(["Ada", "Ben"])
+        'Ada and Ben are of the same kind'
     """
 
     kind: str
@@ -39,7 +43,12 @@ class Statement:
 
 
 def solutions(statements: tuple[Statement, ...]) -> list[Assignment]:
-    """Every assignment under which exactly the knights' statements are true; person i makes statement i."""
+    """Every assignment under which exactly the knights' statements are true; person i makes statement i.
+
+    Example:
+        >>> solutions((Statement("knave", (1,)), Statement("same", (0, 1))))
+        [(True, False)]
+    """
     return [
         knights
         for knights in itertools.product((True, False), repeat=len(statements))
@@ -48,7 +57,13 @@ def solutions(statements: tuple[Statement, ...]) -> list[Assignment]:
 
 
 def knights_and_knaves(rng: random.Random, people: int) -> tuple[tuple[Statement, ...], Assignment]:
-    """Statements of ``people`` people, at least one of them a knight, and the only assignment that fits them."""
+    """Statements of ``people`` people, at least one of them a knight, and the only assignment that fits them.
+
+    Example:
+        >>> statements, assignment = knights_and_knaves(random.Random(0), people=2)
+        >>> solutions(statements) == [assignment]
+        True
+    """
     while True:
         statements = []
         for i in range(people):

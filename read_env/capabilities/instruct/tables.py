@@ -32,7 +32,12 @@ _PORTUGAL = {"dezesseis": "dezasseis", "dezessete": "dezassete", "dezenove": "de
 
 
 def number_words(n: int, language: str) -> list[str]:
-    """The accepted spellings of 0 to 99 in a language, the usual one first."""
+    """The accepted spellings of 0 to 99 in a language, the usual one first.
+
+    Example:
+        >>> number_words(21, "German"), number_words(16, "Portuguese")
+        (['einundzwanzig'], ['dezesseis', 'dezasseis'])
+    """
     small, tens = _SMALL[language].split(), _TENS[language].split()
     if n < len(small):
         word = small[n]

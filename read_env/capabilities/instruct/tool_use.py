@@ -41,7 +41,12 @@ def _call(domain: tuple[Function, ...]) -> Callable[[random.Random], Filling]:
 
 
 def last_object(completion: str) -> dict[str, Any] | None:
-    """The last outermost JSON object in a completion, fenced or not."""
+    """The last outermost JSON object in a completion, fenced or not.
+
+    Example:
+        >>> last_object('I call {"name": "pay", "arguments": {"sum": 3}}.')
+        {'name': 'pay', 'arguments': {'sum': 3}}
+    """
     decoder, found = json.JSONDecoder(), None
     text = completion[-_LONGEST_CALL:]
     at = text.find("{")
@@ -55,7 +60,12 @@ def last_object(completion: str) -> dict[str, Any] | None:
 
 
 def same(given: Any, wanted: Any) -> bool:
-    """True if two JSON values are equal up to key order, 3 and 3.0, and case and outer space of strings."""
+    """True if two JSON values are equal up to key order, 3 and 3.0, and case and outer space of strings.
+
+    Example:
+        >>> same({"sum": 3, "to": "Ada"}, {"to": " ada", "sum": 3.0})
+        True
+    """
     if isinstance(given, bool) or isinstance(wanted, bool):
         return given is wanted
     if isinstance(given, str) and isinstance(wanted, str):

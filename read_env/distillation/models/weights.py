@@ -44,6 +44,11 @@ def load_tokenizer(source: ModelSource, *, trust_remote_code: bool = False) -> P
 
     Raises:
         ReadEnvError: it doesn't exist, or its files can't be read.
+
+    Example:
+        >>> from read_env.distillation.models.sources import find_model
+        >>> load_tokenizer(find_model("embedded:micro/student")).eos_token
+        '<eos>'
     """
     from transformers import AutoTokenizer
 
@@ -59,6 +64,11 @@ def empty_model(source: ModelSource, *, trust_remote_code: bool = False) -> PreT
 
     Raises:
         ReadEnvError: no configuration, or an unknown architecture.
+
+    Example:
+        >>> from read_env.distillation.models.sources import find_model
+        >>> empty_model(find_model("embedded:micro/student")).device
+        device(type='meta')
     """
     from transformers import AutoModelForCausalLM
 
@@ -73,6 +83,11 @@ def load_config(source: ModelSource, *, trust_remote_code: bool = False) -> Pret
 
     Raises:
         ReadEnvError: no configuration, or an unknown architecture.
+
+    Example:
+        >>> from read_env.distillation.models.sources import find_model
+        >>> load_config(find_model("embedded:micro/student")).num_hidden_layers
+        4
     """
     from transformers import AutoConfig
 
@@ -93,6 +108,12 @@ def load_encoder(source: ModelSource, config: PretrainedConfig, *, trust_remote_
 
     Raises:
         ReadEnvError: no tokenizer, one without an end, or one with more tokens than the model has embeddings.
+
+    Example:
+        >>> from read_env.distillation.models.sources import find_model
+        >>> source = find_model("embedded:micro/student")
+        >>> load_encoder(source, load_config(source)).stop_ids
+        (2,)
     """
     from transformers import GenerationConfig
 
@@ -108,7 +129,12 @@ def load_encoder(source: ModelSource, config: PretrainedConfig, *, trust_remote_
 
 
 def count_parameters(model: torch.nn.Module) -> int:
-    """Number of parameters; tied ones count once."""
+    """Number of parameters; tied ones count once.
+
+    Example:
+        >>> count_parameters(torch.nn.Linear(2, 3))
+        9
+    """
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -157,6 +183,12 @@ def prune_layers(model: PreTrainedModel, kept: Sequence[int]) -> None:
     Raises:
         ReadEnvError: unknown layers, a model without ``base_model.layers``, or one whose configuration can't describe the
             kept layers.
+
+    Example:
+        >>> from read_env.distillation.loading import load
+        >>> prune_layers(model := load("embedded:micro/student").model, kept=[0, 3])
+        >>> model.config.num_hidden_layers
+        2
     """
     body = decoder_of(model)
     layers = getattr(body, "layers", None)

@@ -35,6 +35,12 @@ class ProbeSet:
         sizes: (|C|,) prompts per capability.
         scored_tokens: completion tokens scored per evaluation.
         vocabulary: V; token ids are below it.
+
+    Example:
+        >>> from read_env.capabilities.micro import MICRO
+        >>> from read_env.distillation.loading import load
+        >>> ProbeSet.build(MICRO, load("embedded:micro/student").encoder, "probes", per_capability=2).sizes.tolist()
+        [2, 2, 2, 2, 2, 2, 2, 2]
     """
 
     batches: tuple[Batch, ...]

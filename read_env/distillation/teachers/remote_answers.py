@@ -131,7 +131,11 @@ def read_reply(body: Mapping[str, Any], max_tokens: int | None, *, keep_reasonin
 
 
 def refusal(status: int, body: Any) -> str:
-    """Reason why a server refused this prompt and would take others; empty if the refusal is about something else."""
+    """Reason why a server refused this prompt and would take others; empty if the refusal is about something else.
+
+    >>> refusal(413, {"error": {"message": "the prompt is too long"}})
+    'the prompt is too long'
+    """
     if status == 413:
         return error_message(body)[:120] or "HTTP 413"
     if status not in _REFUSING or not isinstance(body, Mapping):
@@ -173,7 +177,11 @@ def error_message(body: Any) -> str:
 
 
 def decoded(content: bytes) -> Any:
-    """JSON value of a body, the first of a list (errors of Google's servers); its text if it is no JSON."""
+    """JSON value of a body, the first of a list (errors of Google's servers); its text if it is no JSON.
+
+    >>> decoded(b'[{"error": "no key"}]'), decoded(b"Bad Gateway")
+    ({'error': 'no key'}, 'Bad Gateway')
+    """
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):

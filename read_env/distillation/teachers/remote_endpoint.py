@@ -38,6 +38,10 @@ class Endpoint:
         refused: the API key is missing or was rejected.
         names: names of its models; None if it doesn't list them.
         trouble: error message without the key; empty without an error.
+
+    Example:
+        >>> Endpoint(True, names=("qwen", "llama")).text("llama")
+        "yes, and has 'llama'"
     """
 
     reached: bool

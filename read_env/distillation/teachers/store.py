@@ -70,6 +70,11 @@ class BlockStore:
         directory: folder, created at the first write; several processes and machines may share it.
         max_bytes: size limit; above it the least recently used blocks are deleted. The size is measured at the first
             write and after every 80th of the limit, which then includes the blocks of other processes.
+
+    Example:
+        >>> store = BlockStore(Path("no-such-folder"), max_bytes=10**9)
+        >>> store.read(b"key") is None, store.stats.misses
+        (True, 1)
     """
 
     def __init__(self, directory: Path, max_bytes: int) -> None:

@@ -87,6 +87,12 @@ def align(teacher: AnswerText, student: Encoder, loss: str, max_completion_token
     Raises:
         ReadEnvError: the vocabularies differ and the objective needs the teacher's probabilities; the message names
             the first token that differs.
+
+    Example:
+        >>> from read_env.distillation.loading import load
+        >>> teacher, student = (load(f"embedded:micro/{name}").encoder for name in ("teacher", "student"))
+        >>> align(teacher, student, "fkl") is same_vocabulary
+        True
     """
     if isinstance(teacher, Encoder):
         difference = first_difference(teacher.tokenizer, student.tokenizer)
@@ -112,7 +118,14 @@ def align(teacher: AnswerText, student: Encoder, loss: str, max_completion_token
 
 
 def first_difference(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> str:
-    """Description of the first difference between two vocabularies; empty if they are equal."""
+    """Description of the first difference between two vocabularies; empty if they are equal.
+
+    Example:
+        >>> from read_env.distillation.loading import load
+        >>> teacher, student = (load(f"embedded:micro/{name}").encoder for name in ("teacher", "student"))
+        >>> first_difference(teacher.tokenizer, student.tokenizer)
+        ''
+    """
     theirs, ours = teacher.get_vocab(), student.get_vocab()
     if ours == theirs:
         return ""

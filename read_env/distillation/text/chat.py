@@ -40,6 +40,11 @@ class ChatTemplate:
 
     Raises:
         ReadEnvError: the template fails, or its result does not contain the prompt.
+
+    Example:
+        >>> from read_env.distillation.loading import load
+        >>> ChatTemplate(load("embedded:micro/student").encoder.tokenizer).around
+        ('<bos>', '')
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:

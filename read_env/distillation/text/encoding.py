@@ -243,6 +243,12 @@ def completion_logits(model: PreTrainedModel, batch: Batch, vocabulary: int | No
         model: causal language model.
         batch: batch on the model's device.
         vocabulary: V, if the model has more rows of logits than there are tokens.
+
+    Example:
+        >>> from read_env.distillation.loading import load
+        >>> batch = collate([[5, 6]], [[7, 8, 9]], pad_id=0)
+        >>> completion_logits(load("embedded:micro/student").model, batch, vocabulary=50).shape
+        torch.Size([3, 50])
     """
 
     def keep_positions(body: torch.nn.Module, args: Any, output: Any) -> Any:

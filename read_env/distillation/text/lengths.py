@@ -28,6 +28,12 @@ class Reader:
         role: ``teacher`` or ``student``.
         encoder: encoder of its tokenizer.
         context: maximum length of a sequence, tokens; None if the model's configuration has none.
+
+    Example:
+        >>> from read_env.distillation.loading import load
+        >>> student = load("embedded:micro/student")
+        >>> Reader.of("student", student.encoder, student.model).context
+        160
     """
 
     role: str
@@ -46,6 +52,12 @@ class LengthLimit:
     Args:
         readers: the models that read the prompts.
         max_completion_tokens: maximum length of a completion.
+
+    Example:
+        >>> from read_env.distillation.loading import load
+        >>> reader = Reader("student", load("embedded:micro/student").encoder, context=100)
+        >>> LengthLimit([reader], 64).excess([Prompt("math", "sum", "add 2,3 " * 9, "5", 0.5)])
+        ['models.student reads at most 100 tokens; the prompt has 73, and a completion up to 64']
     """
 
     def __init__(self, readers: Sequence[Reader], max_completion_tokens: int) -> None:
@@ -120,7 +132,13 @@ _REMEDY = "Right would be shorter prompts, a lower distill.max_completion_tokens
 
 
 def held_out_sizes(config: Config) -> Mapping[Split, int]:
-    """Sizes of the held-out sets that a run uses."""
+    """Sizes of the held-out sets that a run uses.
+
+    Example:
+        >>> from read_env.config import EvalConfig
+        >>> held_out_sizes(Config(eval=EvalConfig(exam=500)))
+        {'probes': 48, 'dev': 64, 'exam': 500}
+    """
     sizes: dict[Split, int] = {"probes": config.eval.probes, "dev": config.eval.dev}
     return sizes | {config.eval.exam_split: max(config.eval.exam, sizes.get(config.eval.exam_split, 0))}
 
