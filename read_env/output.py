@@ -17,7 +17,7 @@ def forgiving_output() -> Iterator[None]:
     An ``OSError`` in another thread is not printed: writers of curves raise it again in the main thread.
     """
     before, threads = (sys.stdout, sys.stderr), threading.excepthook
-    sys.stdout, sys.stderr = (stream and _Forgiving(stream) for stream in before)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = (stream and _Forgiving(stream) for stream in before)
     threading.excepthook = lambda args: None if isinstance(args.exc_value, OSError) else threads(args)
     try:
         yield
