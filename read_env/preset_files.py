@@ -80,7 +80,7 @@ def _preset_values(name: str, changes: Mapping[str, Any], extended_by: tuple[str
     if not isinstance(base, str):
         raise ReadEnvError(f"preset {name!r}: extends is {base!r}; right would be the name of a preset or a .toml file")
     if base.endswith(".toml"):
-        base = str(Path(name).expanduser().parent / Path(base).expanduser())
+        base = os.path.normpath(Path(name).expanduser().parent / Path(base).expanduser())
     return _merge(_preset_values(base, _merge(values, changes), (*extended_by, name)), values)
 
 

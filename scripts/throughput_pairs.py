@@ -96,6 +96,7 @@ def load_pair(name: str, threads: int, device: str = "auto") -> Pair:
         return Pair(name, config, teacher, student)
     tokens = 8_192 if name == "random-1b-8b" else 400
     distill = {"loss": "fkl", "teacher_top_k": 32, "tokens_per_update": tokens, "micro_batch_tokens": 2 * tokens}
+    distill |= {"learning_rate": 3e-4, "max_completion_tokens": 40}
     budget = {"step_tokens": 4 * tokens, "total_tokens": 40 * tokens}
     config = make_config({"models": models, "distill": distill, "budget": budget}, name)
     vocabulary, *shapes = SHAPES[name]

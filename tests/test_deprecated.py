@@ -34,7 +34,7 @@ def test_old_fields_are_taken_in_preset_files(tmp_path: Path) -> None:
     with pytest.warns(FutureWarning, match="distill.group_size is deprecated"):
         config = load_preset(str(path), {"eval": {"dev": 3}})
     assert (config.distill.num_generations, config.eval.exam, config.eval.dev) == (6, 5, 3)
-    assert config.decontamination_files == ("held_out.txt",)
+    assert config.decontamination_files == (str(tmp_path / "held_out.txt"),)
 
 
 def test_old_fields_are_taken_by_the_classes() -> None:

@@ -13,6 +13,7 @@ from read_env import files
 from read_env.capabilities import get_suite, own_files
 from read_env.capabilities.contamination import evaluation_hashes, overlaps
 from read_env.config import CacheConfig
+from read_env.errors import describe_os_error
 from read_env.preset_files import load_preset
 from read_env.tasks import load_task
 
@@ -42,6 +43,53 @@ def test_a_file_that_cannot_be_synced_is_an_error_and_the_old_content_stays(
     with pytest.raises(OSError, match="No space left"):
         files.write_json(tmp_path / "a.json", {"a": 2})
     assert files.read_json(tmp_path / "a.json") == {"a": 1} and [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+def test_files_have_the_mode_of_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        files.write_json(tmp_path / "a.json", {"a": 1})
+        files.save_tensors(tmp_path / "a.pt", {"a": 1})
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a.json", "a.pt")} == {0o640}
+
+
+def test_errors_name_the_file_and_a_full_disk_is_one_also_in_safetensors_and_torch(tmp_path: Path) -> None:
+    from safetensors import SafetensorError
+
+    with pytest.raises(OSError, match="No space left") as raised, files.naming(tmp_path / "a"):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert raised.value.filename == str(tmp_path / "a")
+    with pytest.raises(SafetensorError), files.naming(tmp_path / "a"):
+        raise SafetensorError("header too large")
+    line = describe_os_error(OSError(errno.ENOSPC, "No space left on device", "runs/a/checkpoint/state.pt"))
+    assert line.startswith("runs/a/checkpoint/state.pt: No space left on device; make room") and "\n" not in line
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_checkpoint_on_a_full_disk_is_an_error_of_the_operating_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    plain = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda path, *args: plain(Path("/dev/full") if path.suffix == ".tmp" else path, *args)
+    )
+    with pytest.raises(OSError, match="No space left"):
+        files.save_tensors(tmp_path / "a.pt", {"weights": torch.zeros(100_000)})
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no names of bytes")
+def test_names_that_are_not_utf8_keep_their_bytes(tmp_path: Path) -> None:
+    text = os.fsdecode(b"read-env run --preset own-\xff.toml")
+    files.write_text(tmp_path / "commands.txt", text)
+    files.write_json(tmp_path / "a.json", {"path": text})
+    files.append_line(tmp_path / "a.jsonl", {"path": text})
+    assert files.read_text(tmp_path / "commands.txt") == text
+    assert files.read_json(tmp_path / "a.json") == files.read_lines(tmp_path / "a.jsonl")[0] == {"path": text}
 
 
 def test_a_user_without_a_home_folder_gets_no_cache_and_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,5 +83,5 @@ def test_the_tables_name_every_objective_and_every_preset():
     objectives = text.partition("## Objectives")[2]
     named = " ".join(re.findall(r"^\| (`.*?) \|", objectives, re.MULTILINE))
     assert sorted(re.findall(r"`([\w-]+)`", named)) == sorted(loss_names())
-    rows = re.findall(r"^\| (.*?) \|", text.partition("## Presets")[2].partition("## Teachers")[0], re.MULTILINE)
+    rows = re.findall(r"^\| (.*?) \|", text.partition("## Presets")[2].partition("\n## ")[0], re.MULTILINE)
     assert sorted(n for row in rows for n in re.findall(r"`([\w.-]+)`", row)) == sorted([*preset_names(), "PATH.toml"])

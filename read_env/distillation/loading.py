@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from read_env.capabilities import get_suite
 from read_env.config import CacheConfig, Config, ModelConfig
+from read_env.distillation.defaults import resolve
 from read_env.distillation.models.placement import Placement, place
 from read_env.distillation.models.sources import ModelSource, find_model
 from read_env.distillation.models.weights import (
@@ -86,6 +87,7 @@ def load_student(config: Config) -> Student:
         >>> load_student(config).model.config.num_hidden_layers
         2
     """
+    config = resolve(config)
     models = config.models
     # With adapters the model's own weights are frozen.
     loaded = load(models.student, models, trained=not models.lora_r)
@@ -102,6 +104,7 @@ def load_teacher(config: Config, student: Student) -> LocalTeacher | RemoteTeach
     Raises:
         ReadEnvError: the model can't be loaded, or can't score completions.
     """
+    config = resolve(config)
     if config.models.teacher.startswith(VLLM):
         return _in_vllm(config)
     models, memory = config.models, config.cache.digests

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from read_env.config import Config
 
 #: Errors of file systems that can't lock, such as NFS without its lock daemon.
-_NO_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
+_NO_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 #: Files that reports and interrupted writes add to any kind of directory.
 _REPORTS = ("report.md", "*.png", "runs.csv", "commands.txt", "*.tmp")
@@ -65,7 +65,7 @@ class RecordDirectory:
         self.checkpoint = path / "checkpoint" / "state.pt"
         self.tensorboard = path / "tensorboard"
         # The kernel drops the lock when the process dies, however it dies.
-        self._lock = filelock.FileLock(path / ".lock")
+        self._lock = filelock.FileLock(path / ".lock", fallback_to_soft=False)
         self._saved_at = time.monotonic()
         self._save_seconds = 0.0
 

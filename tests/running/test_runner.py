@@ -94,15 +94,86 @@ def test_a_directory_in_use_is_refused(request_for: Make) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no flock")
+@pytest.mark.parametrize("code", [errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
 def test_a_file_system_without_locks_is_not_reported_as_in_use(
-    request_for: Make, monkeypatch: pytest.MonkeyPatch
+    code: int, request_for: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_lock_daemon(*_: Any) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("fcntl.flock", no_lock_daemon)
-    with pytest.warns(RuntimeWarning, match="file system without locks .No locks available"):
-        assert play(request_for("uniform")).summary["steps"]
+    for _ in range(2):  # the second time there is a lock file
+        with pytest.warns(RuntimeWarning, match="file system without locks"):
+            assert play(request_for("uniform")).summary["steps"]
+
+
+def test_a_run_that_failed_before_its_first_step_does_not_block_its_folder(request_for: Make) -> None:
+    play(request_for("uniform"), stop_after=0)
+    assert play(request_for("uniform", seed=3)).summary["seed"] == 3
+
+
+def test_a_run_that_failed_after_a_step_is_not_replaced_by_another(request_for: Make) -> None:
+    play(request_for("uniform"), stop_after=1)
+    with pytest.raises(ReadEnvError, match=r"holds another run \(seed.* 0.* 3.*--overwrite"):
+        play(request_for("uniform", seed=3))
+    assert play(request_for("uniform")).resumed_after == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no names of bytes")
+def test_a_folder_whose_name_is_not_utf8_is_refused_before_anything_runs(request_for: Make) -> None:
+    with pytest.raises(ReadEnvError, match=r"run-\\udcff is not UTF-8.*--out"):
+        play(request_for("uniform", os.fsdecode(b"run-\xff")))
+
+
+def test_a_callback_that_fails_is_named_once_and_the_run_goes_on(request_for: Make) -> None:
+    class Broken(Callback):
+        closed = 0
+
+        def on_step(self, record: Any) -> None:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+        def close(self) -> None:
+            self.closed += 1
+
+    class Steps(Callback):
+        seen = 0
+
+        def on_step(self, record: Any) -> None:
+            self.seen += 1
+
+    broken, steps = Broken(), Steps()
+    with pytest.warns(RuntimeWarning, match=r"Broken.on_step failed .*the run goes on without it") as warned:
+        summary = play(request_for("uniform"), callbacks=[broken, steps]).summary
+    assert summary["steps"] == steps.seen == 6 and broken.closed == 1 and len(warned) == 1
+
+
+def test_ctrl_c_in_a_callback_ends_the_run(request_for: Make) -> None:
+    class Interrupted(Callback):
+        def on_step(self, record: Any) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        play(request_for("uniform"), callbacks=[Interrupted()])
+
+
+def test_a_full_disk_ends_a_run_that_goes_on_where_there_is_room(
+    request_for: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = play(request_for("random-candidate", "whole")).summary
+    request, fsync, calls = request_for("random-candidate"), os.fsync, 0
+
+    def full(handle: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 12:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(handle)
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left") as raised:
+        patched.setattr(os, "fsync", full)
+        play(request)
+    assert str(request.directory) in str(raised.value.filename)
+    assert play(request).summary == expected
 
 
 # --- interruptions ---------------------------------------------------------------------------------

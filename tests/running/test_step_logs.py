@@ -18,7 +18,10 @@ from read_env.running.requests import RunRequest
 from read_env.running.runner import run
 from read_env.running.tensorboard import TensorBoardCallback
 
-TINY = {"budget": {"total_tokens": 480, "step_tokens": 240}, "eval": {"probes": 2, "dev": 2, "exam": 2}}
+TINY = {
+    "budget": {"total_tokens": 480, "step_tokens": 240},
+    "eval": {"probes": 2, "dev": 2, "exam": 2, "score_teacher": "never"},
+}
 DISTILL = {"tokens_per_update": 120, "teacher_batch_size": 8, "rollout_batch_size": 2, "max_completion_tokens": 24}
 
 
