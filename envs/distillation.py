@@ -14,11 +14,11 @@ from pydantic import Field, TypeAdapter
 
 from read_env.capabilities import get_suite
 from read_env.capabilities.splits import fit_splits
+from read_env.config import load_preset
 from read_env.distillation.examples.allocation import normalise_allocation
 from read_env.envs.episode import Point
 from read_env.envs.reward import Reward, reward_of
 from read_env.errors import ReadEnvError, unknown
-from read_env.preset_files import load_preset
 from read_env.tasks import TaskCard, load_task
 
 if TYPE_CHECKING:  # importing it for real loads torch

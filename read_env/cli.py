@@ -25,11 +25,10 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from read_env.capabilities.splits import fit_splits
-from read_env.config import Config, make_config
+from read_env.config import Config, load_preset, make_config
 from read_env.deprecated import rename_arguments
 from read_env.errors import ReadEnvError, describe_os_error
 from read_env.output import forgiving_output
-from read_env.preset_files import load_preset
 from read_env.running.agents import AgentSpec
 from read_env.running.requests import (
     ComparisonRequest,

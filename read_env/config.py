@@ -1,373 +1,161 @@
-"""Typed configuration of a run: filled by a preset (``read_env/presets/NAME.toml``), changed by overrides.
-
-The same models are the environment's settings, the options of the command line and the record that is written
-beside every run. The text below a field is its help on the command line.
+"""Configurations: the sections with their fields (:mod:`read_env.settings`), and presets in TOML files, which may extend each
+other.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
-
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    model_validator,
-)
+from typing import Any
 
 from read_env.deprecated import rename_fields
-from read_env.errors import ReadEnvError
-from read_env.remote_settings import base_url, request_body, without_secrets
+from read_env.errors import ReadEnvError, unknown
+from read_env.settings import (
+    AUTO,
+    BudgetConfig,
+    CacheConfig,
+    Config,
+    DistillConfig,
+    EvalConfig,
+    ModelConfig,
+    RewardConfig,
+    describe,
+    make_config,
+)
 
-#: Default of the fields that depend on the models; ``read_env.distillation.defaults.resolve`` replaces it by a value.
-AUTO: Any = "auto"
-if TYPE_CHECKING:  # whatever reads a configuration gets a resolved one
-    AutoInt: TypeAlias = int
-    AutoFloat: TypeAlias = float
+if sys.version_info >= (3, 11):
+    import tomllib
 else:
-    AutoInt = Annotated[int, Field(gt=0)] | Literal["auto"]
-    AutoFloat = Annotated[float, Field(gt=0)] | Literal["auto"]
+    import tomli as tomllib
+
+__all__ = [
+    "AUTO", "BudgetConfig", "CacheConfig", "Config", "DistillConfig", "EvalConfig", "ModelConfig", "RewardConfig", "describe",
+    "load_preset", "make_config", "preset_names",
+]  # fmt: skip
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    #: Name of the section in a preset; empty for the whole configuration.
-    section: ClassVar[str] = ""
+def preset_names() -> tuple[str, ...]:
+    """Names of the presets that ship with the package, sorted.
 
-    @model_validator(mode="before")
-    @classmethod
-    def _take_old_names(cls, values: Any) -> Any:
-        return rename_fields(values, cls.section) if isinstance(values, Mapping) else values
-
-
-class ModelConfig(_Settings):
-    """Teacher and student, and how they are loaded.
-
-    A model is ``embedded:NAME`` (ships with the package), a local folder, a hub id or a GGUF file. The teacher may also be
-    ``vllm:FOLDER-OR-HUB-ID`` (in vLLM) or ``remote:NAME`` (behind an OpenAI-compatible server).
+    >>> "micro" in preset_names()
+    True
     """
-
-    # An address may hold a password, and pydantic's errors would show it.
-    model_config = ConfigDict(hide_input_in_errors=True)
-    section: ClassVar[str] = "models"
-
-    teacher: str = "embedded:micro/teacher"
-    """Reference of the teacher model."""
-    student: str = "embedded:micro/student"
-    """Reference of the student model, which is trained."""
-    trust_remote_code: bool = False
-    """Run Python code that comes with a model. Off by default, because it runs with the user's rights."""
-    threads: int = Field(1, ge=1)
-    """Torch threads of this process. The default is 1: more make models of a few million parameters slower on a
-    shared CPU."""
-    device: str = "auto"
-    """Device of both models: cpu, cuda, cuda:1, … ``auto``: the GPU if there is one, else the CPU."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Compute dtype. ``auto``: bfloat16 where the hardware accelerates it and the model has at least 50 M parameters,
-    else float32."""
-    attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
-    """Attention implementation of transformers. ``auto``: by device and dtype; eager for bfloat16 on a CPU, where sdpa is
-    slow."""
-    gradient_checkpointing: bool = False
-    """Recompute the student's activations in the backward pass: less memory, about a third more time per update."""
-    student_layers: tuple[int, ...] = ()
-    """Layers of the student that are kept, by index from 0 (depth pruning). Empty: all layers."""
-    lora_r: int = Field(0, ge=0)
-    """Rank of the LoRA adapters that are trained in place of the student's weights. 0: all weights are trained."""
-    lora_alpha: int = Field(0, ge=0)
-    """LoRA alpha; adapters are scaled by alpha / rank. 0: twice the rank, a common choice."""
-    lora_target_modules: tuple[str, ...] = ("all-linear",)
-    """Names of the modules that get adapters. ``all-linear``: every linear layer but the output head, as in peft."""
-    vllm_gpu_memory_utilization: float = Field(0.5, gt=0, le=1)
-    """Share of each GPU's memory that vLLM reserves for a teacher ``vllm:NAME``. The default leaves half to the student."""
-    vllm_tensor_parallel_size: int = Field(1, gt=0)
-    """Number of GPUs over which vLLM shards the teacher."""
-    remote_base_url: Annotated[str, AfterValidator(base_url)] = ""
-    """Base URL of the OpenAI-compatible server of a teacher ``remote:NAME``, such as http://localhost:8000/v1. The key is
-    read from $READ_ENV_API_KEY: the URL is written beside every run, so one with a user, a password or a query is
-    refused."""
-    remote_revision: str = ""
-    """Revision of the remote model, any text. It is part of the run's identity: a server does not tell two models of one
-    name apart."""
-    remote_timeout: float = Field(120.0, gt=0)
-    """Seconds without data after which a request to the server counts as failed."""
-    remote_max_retries: int = Field(6, ge=0)
-    """Retries of a failed request, with exponentially growing pauses, or those that the server asks for."""
-    remote_concurrency: int = Field(8, gt=0)
-    """Requests in flight at the same time."""
-    remote_max_tokens: int = Field(0, ge=0)
-    """Tokens that the server may generate per answer, reasoning included; models that reason need more than the answer's
-    own. Sent as max_tokens, or as max_completion_tokens where the server asks for it. 0: distill.max_completion_tokens."""
-    remote_temperature: float = Field(0.0, ge=0)
-    """Sampling temperature of the remote teacher; 0 is greedy. A server that refuses it decides itself, with a warning."""
-    remote_reasoning: Literal["drop", "keep"] = "drop"
-    """Reasoning of the remote teacher, in a field of its own or in <think> tags. ``drop``: the student learns the answer
-    alone. ``keep``: it learns <think>reasoning</think> before the answer, and these tokens count against B as well."""
-    remote_extra_body: Annotated[str, BeforeValidator(request_body)] = ""
-    """Further parameters of each request: a JSON object, or a table in TOML, such as {"top_p": 0.9}. null removes a parameter
-    that is sent otherwise, such as {"max_tokens": null, "max_completion_tokens": 4096}."""
-    remote_extra_headers: Annotated[dict[str, str], AfterValidator(without_secrets)] = {}
-    """Further HTTP headers, such as api-key $READ_ENV_API_KEY. A value $NAME is read from the environment: the settings are
-    written beside every run."""
-    remote_extra_query: Annotated[dict[str, str], AfterValidator(without_secrets)] = {}
-    """Query of every request, such as api-version 2024-10-21. A value $NAME is read from the environment."""
+    folder = resources.files("read_env") / "presets"
+    return tuple(sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")))
 
 
-class BudgetConfig(_Settings):
-    """Token budget B, counted in teacher completion tokens that the student is trained on."""
+def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Configuration of a preset, with nested overrides merged in before validation.
 
-    section: ClassVar[str] = "budget"
+    A preset may name another one that it changes: ``extends = "smollm2"``, or a path relative to its own file.
 
-    total_tokens: int = Field(120_000, gt=0)
-    """B: completion tokens of a run."""
-    step_tokens: AutoInt = AUTO
-    """Completion tokens per decision step. ``auto``: a twentieth of B, and at least 16 completions."""
+    Args:
+        name: a shipped preset or the path of a ``.toml`` file. Paths in the file are relative to it.
+        overrides: nested field values.
 
-    @property
-    def steps(self) -> int:
-        """Number of decision steps of an episode, at least 1.
+    Raises:
+        ReadEnvError: unknown preset, malformed file, presets that extend each other, or a field that is unknown or out of
+            range.
 
-        >>> BudgetConfig(total_tokens=120_000, step_tokens=6_000).steps
-        20
-        """
-        return max(1, round(self.total_tokens / self.step_tokens)) if self.step_tokens != AUTO else 20
-
-
-class DistillConfig(_Settings):
-    """Distillation of one chunk: objective, optimizer, decoding, curriculum."""
-
-    section: ClassVar[str] = "distill"
-
-    loss: str = "fkl"
-    """Objective; ``read-env list losses`` describes each."""
-    learning_rate: AutoFloat = AUTO
-    """Learning rate of AdamW, constant over the run. ``auto``: by the student's size, from 3e-4 below 50 M parameters to 2e-5
-    from 2 B on (the default of TRL's SFT and GKD trainers); for LoRA ten times as much (Schulman, "LoRA Without Regret",
-    2025) up to 1e-3; for grpo and rlad a tenth."""
-    weight_decay: float = Field(0.0, ge=0)
-    """Weight decay of AdamW."""
-    tokens_per_update: AutoInt = AUTO
-    """Completion tokens per optimizer step. Counted in tokens, so that every capability gets as many updates per token.
-    ``auto``: 32 completions as long as the mean reference, and at most a quarter of a step."""
-    micro_batch_tokens: AutoInt = AUTO
-    """Padded tokens per forward pass of the student; larger optimizer steps are accumulated. On out-of-memory it is
-    halved. ``auto``: as many as need about 4 GiB, by the student's shape, in [512, 16384]."""
-    max_grad_norm: float = Field(1.0, gt=0)
-    """Gradient clipping: maximum norm."""
-    teacher_top_k: int = Field(8, gt=0)
-    """Teacher log-probabilities kept per token, the most likely ones; the rest of the vocabulary is one tail bin."""
-    jsd_beta: float = Field(0.5, ge=0, le=1)
-    """Losses jsd and gkd: weight of the teacher in the mixture. 0 is fkl, 1 is rkl."""
-    skew_alpha: float = Field(0.1, ge=0, lt=1)
-    """Losses skew-fkl and skew-rkl: share of the first distribution that is mixed into the second."""
-    tad_top_k: int = Field(10, gt=0)
-    """Loss tad: number of most likely tokens that form the head; teacher_top_k must be larger. Default of the paper."""
-    tad_beta: float = Field(2.0, ge=0)
-    """Loss tad: weight of the tail. Default of the paper; on the micro models 0.1 is better (docs/objectives.md)."""
-    num_generations: int = Field(4, ge=1)
-    """On-policy losses: completions sampled per prompt; grpo and rlad compare them and need at least 2."""
-    rollout_batch_size: int = Field(8, gt=0)
-    """On-policy losses: prompts per rollout; each rollout is followed by one optimizer step."""
-    epsilon: float = Field(0.2, gt=0, lt=1)
-    """Losses grpo and rlad: clipping range of the policy ratio, [1 - epsilon, 1 + epsilon]."""
-    delta: float = Field(10.0, gt=1)
-    """Losses grpo and rlad: upper bound of the ratio where the advantage is negative (dual clipping). It bounds the loss of
-    a sampled token to which the teacher gives almost no probability."""
-    rlad_alpha: float = Field(0.5, ge=0, le=1)
-    """Loss rlad: exponent of the old policy in the ratio's denominator; the teacher's is 1 - alpha. 1 is grpo. The paper's
-    value is not known."""
-    grpo_beta: float = Field(0.0, ge=0)
-    """Losses grpo and rlad: weight of the KL divergence to the teacher."""
-    mixed_kl_schedule: Literal["fixed", "linear", "greedy"] = "fixed"
-    """Loss mixed-kl: schedule of the share of forward KL. ``greedy``: all on the smaller of the two divergences."""
-    mixed_kl_start: float = Field(0.5, ge=0, le=1)
-    """Loss mixed-kl: share of forward KL at the start."""
-    mixed_kl_end: float = Field(0.5, ge=0, le=1)
-    """Loss mixed-kl: share of forward KL at the end of a linear schedule."""
-    max_completion_tokens: AutoInt = AUTO
-    """Maximum length of a completion in tokens; longer ones are cut. ``auto``: 1.5 times the longest reference, at least 256
-    for students from 50 M parameters on (TRL's GRPO trainer has 256), within the student's context."""
-    overlong_prompts: Literal["skip", "error"] = "skip"
-    """Lines of a file whose prompt leaves no room for a completion in the context of a model. ``skip``: they are left out
-    and counted in the record. ``error``: the run is refused before it starts."""
-    teacher_batch_size: int = Field(32, gt=0)
-    """Prompts per batch of the teacher. A batch is a fixed block of the prompt stream, so that an answer does not depend on
-    the policy."""
-    curriculum: Literal["easy-to-hard", "uniform"] = "easy-to-hard"
-    """Order of difficulty. ``easy-to-hard`` follows the progress through the budget, as published; ``uniform`` mixes all."""
-    max_loss: float = Field(30.0, gt=0)
-    """Loss in nats per token above which an update counts as diverged and the step is refused."""
-
-    @model_validator(mode="after")
-    def _fits_the_loss(self) -> DistillConfig:
-        if self.loss == "tad" and self.teacher_top_k <= self.tad_top_k:
-            raise ValueError(
-                f"with loss 'tad', teacher_top_k must be above tad_top_k ({self.tad_top_k}), and is {self.teacher_top_k}: "
-                "the divergence of the tail needs tokens beyond the head"
-            )
-        if self.loss in ("grpo", "rlad") and self.num_generations < 2:
-            raise ValueError(
-                f"with loss {self.loss!r}, num_generations must be at least 2, and is {self.num_generations}"
-            )
-        return self
+    >>> load_preset("micro", {"budget": {"total_tokens": 80_000}}).budget.total_tokens
+    80000
+    """
+    changes = rename_fields(overrides or {})
+    merged = _merge(_preset_values(name, changes), changes)
+    return make_config({**merged, "preset": name}, f"preset {name!r}")
 
 
-class CacheConfig(_Settings):
-    """Cache of the teacher's answers, kept between runs. It changes no result, so it is not part of a run's identity."""
-
-    section: ClassVar[str] = "cache"
-
-    directory: str = ""
-    """Folder of the cache. Empty: $READ_ENV_CACHE, else read-env/teacher in the user's cache folder. ``none``: no cache on
-    disk."""
-    max_gib: float = Field(20.0, gt=0)
-    """Maximum size in GiB; the least recently used answers are deleted."""
-
-    @property
-    def folder(self) -> Path | None:
-        """Folder of the cache; None for none, and with a warning for a user without a home folder."""
-        named = self.directory or os.environ.get("READ_ENV_CACHE", "")
-        if named == "none":
-            return None
-        if named:
-            return Path(named).expanduser()
+def _preset_values(name: str, changes: Mapping[str, Any], extended_by: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Values of a preset, over those of the preset that it extends; paths in ``changes`` are left alone."""
+    if name in extended_by:
+        raise ReadEnvError(f"presets extend each other: {' -> '.join([*extended_by, name])}")
+    if name.endswith(".toml"):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise ReadEnvError(f"preset {name!r}: no such file")
         try:
-            user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        except RuntimeError:  # a container's user without an entry in passwd
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ReadEnvError(f"preset {name!r} can't be read as UTF-8 text: {error}") from None
+    elif name in preset_names():
+        text = (resources.files("read_env") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
+    else:
+        raise unknown("preset", name, preset_names())
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ReadEnvError(f"preset {name!r} is not valid TOML: {error}") from None
+    values = rename_fields(values)
+    base = values.pop("extends", None)
+    if name.endswith(".toml"):
+        values = _relative_to(path.parent, values, changes)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise ReadEnvError(f"preset {name!r}: extends is {base!r}; right would be the name of a preset or a .toml file")
+    if base.endswith(".toml"):
+        base = os.path.normpath(Path(name).expanduser().parent / Path(base).expanduser())
+    return _merge(_preset_values(base, _merge(values, changes), (*extended_by, name)), values)
+
+
+def _relative_to(folder: Path, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a preset's file with their relative paths joined to its folder; fields in ``changes`` are left alone."""
+
+    def joined(path: str) -> str:
+        inside = Path(path).expanduser()
+        if inside.is_absolute() or folder == Path():
+            return path
+        if inside.exists() and not (folder / inside).exists():
             warnings.warn(
-                "this user has no home folder, so the teacher's answers are not kept on disk: set cache.directory or "
-                "$READ_ENV_CACHE to a folder, or to none",
+                f"{path} is relative to {folder}, the folder of the file that names it, and is not there; the one in the "
+                f"working directory is used, which will be an error in the next release",
+                FutureWarning,
                 stacklevel=2,
             )
-            return None
-        return user_cache / "read-env" / "teacher"
+            return path
+        return str(folder / inside)
 
-    @property
-    def digests(self) -> Path | None:
-        """File that keeps the content digests of large model files; None without a cache."""
-        return self.folder / "digests.json" if self.folder else None
+    def in_suite(part: str) -> str:
+        name, equals, path = part.partition("=")
+        return f"{name}={joined(path.strip())}" if equals else part
 
+    def is_model(name: str) -> bool:  # a name of the hub looks like a path
+        return name.startswith(("./", "../", "~")) or (folder / name).is_dir()
 
-class EvalConfig(_Settings):
-    """Evaluation on the three held-out splits: probes (seen by agents), dev (calibration), exam (final reports).
+    is_path: dict[str, Callable[[str], bool]] = {
+        "task": lambda text: text.endswith(".toml") or os.sep in text,
+        "agent": lambda text: ":" not in text and (os.sep in text or text.endswith(".zip")),
+        "teacher": is_model,
+        "student": is_model,
+        "directory": lambda text: text not in ("", "none"),
+    }
 
-    Sizes that are not set are lowered to what the files of the suite have.
-    """
+    def resolved(section: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+        found = dict(section)
+        for key, value in section.items():
+            if isinstance(value, Mapping):
+                found[key] = resolved(value, inner if isinstance(inner := changed.get(key, {}), Mapping) else {})
+            elif key in changed:
+                continue
+            elif key == "decontamination_files" and isinstance(value, list):
+                found[key] = [joined(one) if isinstance(one, str) else one for one in value]
+            elif key == "suite" and isinstance(value, str):
+                found[key] = ",".join(map(in_suite, value.split(",")))
+            elif isinstance(value, str) and key in is_path and is_path[key](value.removeprefix("vllm:")):
+                before = "vllm:" if value.startswith("vllm:") else ""
+                found[key] = before + joined(value.removeprefix("vllm:"))
+        return found
 
-    section: ClassVar[str] = "eval"
-
-    probes: int = Field(48, gt=0)
-    """Prompts per capability in the probes, which are scored after every step."""
-    dev: int = Field(64, gt=0)
-    """Prompts per capability in the dev split."""
-    dev_every: int = Field(5, gt=0)
-    """Steps between two evaluations on the dev split."""
-    exam: int = Field(128, gt=0)
-    """Prompts per capability in the exam, which is held before the first and after the last step."""
-    exam_split: Literal["exam", "dev"] = "exam"
-    """Split on which exact match is measured. A search that selects by exact match uses dev and leaves the exam unseen."""
-    score: Literal["likelihood", "token-likelihood", "exact-match"] = "likelihood"
-    """Score of probes and dev. ``likelihood``: probability of the reference, from one forward pass. ``token-likelihood``:
-    its geometric mean over tokens, for long references. ``exact-match``: share of greedily decoded answers that the
-    verifier accepts, where a reference is one of many right answers."""
-    eval_batch_size: int = Field(256, gt=0)
-    """Prompts decoded per batch. On out-of-memory a batch is halved."""
-    score_teacher: Literal["auto", "always", "never"] = "auto"
-    """Evaluation of the teacher on probes and exam, as the ceiling of the student's scores; its tokens don't count against B.
-    ``auto``: unless it is remote, where the answers cost money."""
-
-
-class RewardConfig(_Settings):
-    """Reward = gain - spillover_beta * spillover - cost_lambda * share of B spent (arXiv 2605.11290)."""
-
-    section: ClassVar[str] = "reward"
-
-    form: Literal["utility", "linear"] = "utility"
-    """Gain of a step. ``utility``: change of the task's utility; ``linear``: r·Δs, as published."""
-    spillover_beta: float = Field(0.5, ge=0)
-    """Weight of the drops on essential capabilities. Default of the authors' release."""
-    cost_lambda: float = Field(0.0, ge=0)
-    """Weight of the step's share of the budget. 0: every policy spends the same budget."""
-    essential_k: int = Field(3, ge=1)
-    """Number of capabilities with the largest requirement that count as essential."""
+    return resolved(values, changes)
 
 
-class Config(_Settings):
-    """Complete configuration. Together with the weights of the models it determines a run to the bit (on a CPU)."""
-
-    preset: str = "micro"
-    """Preset that filled the configuration: a shipped name or the path of a .toml file."""
-    suite: str = "micro"
-    """Capabilities: ``NAME``, or ``NAME,capability=FILE.jsonl,…`` with prompts of your own."""
-    decontamination_files: tuple[str, ...] = ()
-    """Files of evaluation prompts (JSON lines or text). Prompts that occur in them are never trained on."""
-    task: str = "bookkeeper"
-    """Downstream task: name of a task card, path of a .toml card, or name of a capability."""
-    agent: str = "read-bandit"
-    """Allocation agent: a name, ``module:Class`` or the path of a saved agent."""
-    agent_options: dict[str, str | int | float | bool] = {}
-    """Options of the agent."""
-    seed: int = Field(0, ge=0)
-    """Seed of the prompt streams, the batches and the agent."""
-    models: ModelConfig = ModelConfig()
-    budget: BudgetConfig = BudgetConfig()
-    distill: DistillConfig = DistillConfig()
-    cache: CacheConfig = CacheConfig()
-    eval: EvalConfig = EvalConfig()
-    reward: RewardConfig = RewardConfig()
-
-    _reasons: dict[str, str] = PrivateAttr(default_factory=dict)
-
-    @property
-    def resolved(self) -> bool:
-        """False while a field is ``auto``, apart from those of ``models``."""
-        return AUTO not in [*self.budget.model_dump().values(), *self.distill.model_dump().values()]
-
-    @property
-    def reasons(self) -> dict[str, str]:
-        """Value and reason of the fields that were ``auto``, once they are resolved: field -> text."""
-        return dict(self._reasons)
-
-    def with_reasons(self, reasons: Mapping[str, str]) -> Config:
-        """Copy of the configuration with these ``reasons``."""
-        copy = self.model_copy()
-        copy._reasons = dict(reasons)
-        return copy
-
-
-def make_config(values: Mapping[str, Any], source: str) -> Config:
-    """Validate values into a :class:`Config`; errors name ``source``, the field and the value.
-
-    >>> make_config({"seed": -1}, "mine.toml")
-    Traceback (most recent call last):
-    ...
-    read_env.errors.ReadEnvError: mine.toml: seed: Input should be greater than or equal to 0, got -1
-    """
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise ReadEnvError(describe(error, source)) from None
-
-
-#: Names that pydantic gives to the branches of an ``auto`` field.
-_BRANCHES = ("constrained-int", "constrained-float", "literal['auto']")
-
-
-def describe(error: ValidationError, source: str) -> str:
-    """Text of a pydantic error: field, problem and given value, one entry per field."""
-    lines = []
-    for item in error.errors():
-        field = ".".join(str(part) for part in item["loc"] if part not in _BRANCHES)
-        if item["loc"][-1:] == ("literal['auto']",):  # the other branch says more
-            continue
-        given = "" if item["type"] in ("missing", "extra_forbidden", "value_error") else f", got {item['input']!r}"
-        lines.append(f"{field}: {item['msg'].removeprefix('Value error, ')}{given}")
-    return f"{source}: " + "; ".join(lines)
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        inner = merged.get(key)
+        merged[key] = _merge(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return merged

@@ -15,7 +15,7 @@ from common import exam_of, parser_of, run_all, write_page
 from fixed_allocations import FINALISTS, SEARCH_SEEDS, SETTINGS, requests, search, shares_of
 
 from read_env.capabilities import get_suite
-from read_env.preset_files import load_preset
+from read_env.config import load_preset
 from read_env.reporting.markdown import interval, markdown_table, number, p_value
 from read_env.reporting.statistics import paired
 from read_env.tasks import load_task, task_names

@@ -157,8 +157,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the tables here")
     args = parser.parse_args()
 
+    from read_env.config import load_preset
     from read_env.distillation.process import Distillation
-    from read_env.preset_files import load_preset
 
     lines = [f"`{shlex.join(['python', *sys.argv])}`, one thread of a {platform.machine()} CPU.", ""]
     measured: dict[str, dict[int, list[dict[str, float]]]] = {"cold": {}, "warm": {}}

@@ -22,8 +22,7 @@ from rich.console import Console
 from read_env import files
 from read_env.agents import make_agent
 from read_env.capabilities import get_suite
-from read_env.config import Config
-from read_env.preset_files import load_preset
+from read_env.config import Config, load_preset
 from read_env.reporting import comparison_report
 from read_env.reporting.comparison import EXAM_UTILITY, PROBE_UTILITY, Comparison, load_comparison
 from read_env.reporting.markdown import ABSENT, markdown_table, number

@@ -32,7 +32,7 @@ from typing import Any
 
 from read_env import files
 from read_env.cli import main
-from read_env.preset_files import load_preset
+from read_env.config import load_preset
 from read_env.reporting.markdown import markdown_table
 
 _SMALL = (

@@ -29,10 +29,9 @@ from read_env.agents import agent_names, load_agent, make_agent
 from read_env.capabilities import get_suite
 from read_env.capabilities.contamination import evaluation_hashes
 from read_env.cli import main
-from read_env.config import Config
+from read_env.config import Config, load_preset, preset_names
 from read_env.envs.distillation import DistillationEnv
 from read_env.errors import DivergedError, ReadEnvError
-from read_env.preset_files import load_preset, preset_names
 from read_env.running.requests import RunRequest
 from read_env.running.runner import run
 from read_env.tasks import load_task, task_names

@@ -21,8 +21,7 @@ from common import exam_of, parser_of, run_all, write_page
 from rich.console import Console
 
 from read_env.capabilities import get_suite
-from read_env.config import Config
-from read_env.preset_files import load_preset
+from read_env.config import Config, load_preset
 from read_env.reporting.markdown import interval, markdown_table, number, p_value, plus_minus
 from read_env.reporting.runs import Run
 from read_env.reporting.statistics import holm, mean_interval, paired

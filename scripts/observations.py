@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from common import parser_of, publish
 
-from read_env.preset_files import load_preset
+from read_env.config import load_preset
 from read_env.reporting import transfer_report
 from read_env.reporting.markdown import interval, markdown_table, number
 from read_env.reporting.statistics import Estimate, mean_interval

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from common import write_page
 
+from read_env.config import load_preset
 from read_env.distillation.process import Distillation
-from read_env.preset_files import load_preset
 from read_env.reporting.markdown import markdown_table, number
 from read_env.reporting.statistics import spearman
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from common import parser_of, write_page
 
+from read_env.config import load_preset
 from read_env.distillation.loading import load_student
 from read_env.distillation.models.weights import count_parameters
-from read_env.preset_files import load_preset
 from read_env.reporting.markdown import count, markdown_table, number
 from read_env.reporting.runs import Run, load_run
 from read_env.running.requests import RunRequest

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from read_env.capabilities import get_suite
-from read_env.config import Config, make_config
+from read_env.config import Config, load_preset, make_config
 from read_env.distillation.examples.stream import ExampleStream
 from read_env.distillation.loading import cached, load_student, load_teacher
 from read_env.distillation.models.placement import place
@@ -21,7 +21,6 @@ from read_env.distillation.teachers.store import BlockStore
 from read_env.distillation.text.alignment import same_vocabulary
 from read_env.distillation.text.completion import Answer
 from read_env.distillation.text.encoding import Encoder
-from read_env.preset_files import load_preset
 
 #: Random weights in the shape of Llama models: (hidden, intermediate, layers, heads, key-value heads), the student
 #: first; its embeddings are tied. ``random-tiny`` is there to try the script out.

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from read_env.cli import main
-from read_env.config import Config, DistillConfig
+from read_env.config import Config, DistillConfig, load_preset
 from read_env.deprecated import RENAMED_COMMANDS, RENAMED_FIELDS, rename_arguments, rename_fields
 from read_env.errors import ReadEnvError
-from read_env.preset_files import load_preset
 from read_env.running.identity import RunIdentity
 
 

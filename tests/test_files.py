@@ -12,9 +12,8 @@ import pytest
 from read_env import files
 from read_env.capabilities import get_suite, own_files
 from read_env.capabilities.contamination import evaluation_hashes, overlaps
-from read_env.config import CacheConfig
+from read_env.config import CacheConfig, load_preset
 from read_env.errors import describe_os_error
-from read_env.preset_files import load_preset
 from read_env.tasks import load_task
 
 

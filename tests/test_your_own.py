@@ -10,8 +10,8 @@ import pytest
 from documents import ROOT, blocks
 
 from read_env.cli import main
+from read_env.config import load_preset, preset_names
 from read_env.losses import loss_names
-from read_env.preset_files import load_preset, preset_names
 
 DOCUMENT = "docs/your_own.md"
 

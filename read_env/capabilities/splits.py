@@ -9,8 +9,7 @@ from functools import lru_cache
 from read_env.capabilities import get_suite, own_files
 from read_env.capabilities.base import Split, Suite, split_of
 from read_env.capabilities.from_jsonl import FileCapability
-from read_env.config import Config, EvalConfig
-from read_env.preset_files import load_preset, preset_names
+from read_env.config import Config, EvalConfig, load_preset, preset_names
 
 _LOG = logging.getLogger(__name__)
 

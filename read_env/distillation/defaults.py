@@ -46,7 +46,7 @@ def resolve(config: Config, model: PreTrainedModel | None = None, encoder: Encod
     Raises:
         ReadEnvError: the student's files can't be read, or an unknown suite.
 
-    >>> from read_env.preset_files import load_preset
+    >>> from read_env.config import load_preset
     >>> resolve(load_preset("micro", {"distill": {"learning_rate": "auto"}})).distill.learning_rate
     0.0003
     """

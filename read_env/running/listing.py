@@ -52,7 +52,7 @@ def _tasks(suite_name: str) -> list[tuple[str, str]]:
 def _presets(_: str) -> list[tuple[str, str]]:
     from importlib import resources
 
-    from read_env.preset_files import preset_names
+    from read_env.config import preset_names
 
     rows = []
     for name in preset_names():

@@ -15,9 +15,9 @@ from fake_runs import SMALL, play
 
 from read_env.agents import make_agent
 from read_env.agents.sb3_bridge import VectorObservation
+from read_env.config import load_preset
 from read_env.envs.wrappers import CandidateAllocation, SoftmaxAllocation
 from read_env.errors import ReadEnvError
-from read_env.preset_files import load_preset
 from read_env.running.agents import AgentSpec
 from read_env.running.requests import RunRequest
 

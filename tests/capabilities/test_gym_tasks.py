@@ -12,8 +12,8 @@ from read_env.capabilities import _suite, get_suite, split_of
 from read_env.capabilities.instruct import gym_tasks
 from read_env.capabilities.stream import PromptStream, held_out
 from read_env.cli import main
+from read_env.config import load_preset
 from read_env.errors import ReadEnvError
-from read_env.preset_files import load_preset
 from read_env.running.identity import RunIdentity
 
 NAME = "instruct+reasoning-gym"

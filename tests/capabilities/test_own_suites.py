@@ -12,9 +12,9 @@ from read_env.capabilities import get_suite, split_of
 from read_env.capabilities.contamination import evaluation_hashes
 from read_env.capabilities.stream import PromptStream, held_out
 from read_env.cli import main
+from read_env.config import load_preset
 from read_env.distillation.process import Distillation
 from read_env.errors import ReadEnvError
-from read_env.preset_files import load_preset
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from read_env.capabilities.from_jsonl import capability_from_jsonl
 from read_env.capabilities.splits import fit_splits
 from read_env.capabilities.stream import PromptStream, held_out
 from read_env.cli import main
+from read_env.config import load_preset
 from read_env.distillation.examples.references import with_references
 from read_env.distillation.process import Distillation
 from read_env.errors import ReadEnvError
-from read_env.preset_files import load_preset
 from read_env.tasks import load_task, task_names
 
 PLAIN = [{"prompt": f"Question {i}", "answer": f"A{i}"} for i in range(12)]

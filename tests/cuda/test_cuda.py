@@ -22,10 +22,10 @@ import torch
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import read_env  # noqa: F401  (registers the environments)
+from read_env.config import load_preset
 from read_env.distillation.loading import load_student
 from read_env.distillation.models import placement
 from read_env.distillation.process import Distillation
-from read_env.preset_files import load_preset
 
 CPU = pytest.param("cpu", id="cpu")
 NEEDS_GPU = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]

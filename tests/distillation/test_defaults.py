@@ -8,12 +8,11 @@ import torch
 from micro import micro_config
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from read_env.config import AUTO
+from read_env.config import AUTO, load_preset, preset_names
 from read_env.distillation.defaults import resolve
 from read_env.distillation.process import Distillation
 from read_env.envs.distillation import DistillationEnv
 from read_env.errors import ReadEnvError
-from read_env.preset_files import load_preset, preset_names
 from read_env.running.requests import ComparisonRequest, RunRequest, resolved
 from read_env.running.runner import run
 

@@ -7,10 +7,9 @@ from typing import Any
 import torch
 
 from read_env.capabilities import get_suite
-from read_env.config import Config
+from read_env.config import Config, load_preset
 from read_env.distillation.loading import Loaded, load
 from read_env.distillation.text.completion import Answer
-from read_env.preset_files import load_preset
 
 SUITE = get_suite("micro")
 

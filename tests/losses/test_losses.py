@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from read_env.config import load_preset
 from read_env.errors import ReadEnvError
 from read_env.losses import (
     TeacherTargets,
@@ -22,7 +23,6 @@ from read_env.losses import (
     skew_reverse_kl,
     tail_aware,
 )
-from read_env.preset_files import load_preset
 
 
 def _case(seed, tokens=5, vocabulary=11, scale=3.0):

@@ -7,10 +7,10 @@ from unittest.mock import Mock
 import pytest
 import torch
 
+from read_env.config import load_preset
 from read_env.losses import StepState, TeacherTargets, forward_kl, get_objective, mixed_kl, reverse_kl, step_state
 from read_env.losses.arkd import ARKD
 from read_env.losses.arkd_published import PublishedARKD
-from read_env.preset_files import load_preset
 
 
 def case(seed=0, kept=11):

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from fake_runs import SMALL
 
-from read_env.config import Config
-from read_env.preset_files import load_preset
+from read_env.config import Config, load_preset
 from read_env.running.agents import AgentSpec
 from read_env.running.requests import RunRequest
 

@@ -9,11 +9,11 @@ import pytest
 from chat_server import answer, serving
 
 from read_env.cli import main
+from read_env.config import load_preset, preset_names
 from read_env.distillation.loading import load, load_student
 from read_env.distillation.models import sources
 from read_env.distillation.teachers import remote_endpoint
 from read_env.errors import ReadEnvError
-from read_env.preset_files import load_preset, preset_names
 from read_env.running import check_remote
 from read_env.running.check import _side, check, memory
 

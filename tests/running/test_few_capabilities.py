@@ -14,9 +14,8 @@ from fake_runs import SMALL, fake_env, play
 from rich.console import Console
 
 from read_env.agents.registry import BUILT_IN
-from read_env.config import Config
+from read_env.config import Config, load_preset
 from read_env.envs.wrappers import CandidateAllocation, SoftmaxAllocation
-from read_env.preset_files import load_preset
 from read_env.reporting import comparison_report, run_report, training_report, transfer_report
 from read_env.running.agents import AgentSpec
 from read_env.running.comparison import compare

@@ -15,9 +15,8 @@ import pytest
 from fake_runs import Make, contents, fake_env, kill_on_call, killed, play
 
 from read_env import files
-from read_env.config import BudgetConfig, CacheConfig
+from read_env.config import BudgetConfig, CacheConfig, load_preset
 from read_env.errors import ReadEnvError
-from read_env.preset_files import load_preset
 from read_env.running.callbacks import Callback
 from read_env.running.requests import RunRequest
 from read_env.running.runner import run

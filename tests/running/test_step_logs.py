@@ -10,8 +10,8 @@ import pytest
 from fake_runs import curves
 
 from read_env import files
+from read_env.config import load_preset
 from read_env.losses import loss_names
-from read_env.preset_files import load_preset
 from read_env.reporting import run_report
 from read_env.running.agents import AgentSpec
 from read_env.running.requests import RunRequest

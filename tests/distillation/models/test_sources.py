@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from read_env import digests
+from read_env.config import load_preset
 from read_env.digests import content_digest
 from read_env.distillation.loading import load, load_student, load_teacher
 from read_env.distillation.models import weights
 from read_env.distillation.models.sources import ModelSource, find_model
 from read_env.distillation.models.weights import files_identity, weights_identity
 from read_env.errors import ReadEnvError
-from read_env.preset_files import load_preset
 from read_env.running import identity
 
 

@@ -7,12 +7,12 @@ from chat_server import answer, serving
 
 from read_env import load_steps
 from read_env.cli import main
+from read_env.config import load_preset
 from read_env.distillation.process import Distillation
 from read_env.distillation.teachers.base import TeacherCache
 from read_env.distillation.teachers.remote import Utf8
 from read_env.distillation.teachers.store import BlockStore
 from read_env.errors import ReadEnvError
-from read_env.preset_files import load_preset
 from read_env.records import StepRecord, read_records
 
 pytest.importorskip("openai")

@@ -11,6 +11,7 @@ import pytest
 from read_env.capabilities import get_suite
 from read_env.capabilities.base import Prompt
 from read_env.cli import main
+from read_env.config import load_preset
 from read_env.distillation.loading import load
 from read_env.distillation.models.sources import architecture_of, find_model
 from read_env.distillation.models.weights import empty_model, load_tokenizer
@@ -18,7 +19,6 @@ from read_env.distillation.process import Distillation
 from read_env.distillation.text.encoding import Encoder
 from read_env.distillation.text.lengths import LengthLimit, Reader, fitting_suite, measure_lengths
 from read_env.errors import ReadEnvError
-from read_env.preset_files import load_preset
 
 INSTRUCT = [(c, t) for c in get_suite("instruct") for t in c.templates]
 

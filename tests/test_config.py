@@ -2,8 +2,8 @@
 
 import pytest
 
+from read_env.config import load_preset
 from read_env.errors import ReadEnvError
-from read_env.preset_files import load_preset
 
 
 @pytest.fixture
