@@ -114,9 +114,11 @@ class DistillationEnv(gym.Env):
     | `allocation` | step | (\|C\|,) | the normalised action |
     | `tokens_by_capability` | step | (\|C\|,) int | completion tokens of each capability |
     | `completion_tokens`, `prompt_tokens` | step | int | of this step |
-    | `trained_tokens` | step | int | both together, the tokens that the student was trained on |
+    | `trained_tokens` | step | int | both together times `distill.epochs`, the tokens that the student was trained on |
     | `updates` | step | int | optimizer steps |
     | `loss` | step | float | mean training loss, nats per token |
+    | `loss_by_capability` | step | (\|C\|,) | of each capability before its examples were trained on; 0 without tokens |
+    | `divergence_by_capability` | step | (\|C\|,) | KL(teacher ‖ student) of the same tokens; 0 for a teacher of text |
     | `dev_profile`, `dev_utility` | every `dev_every` steps and at the end | (\|C\|,), float | on the dev split |
 
     ## Arguments
@@ -402,6 +404,8 @@ class DistillationEnv(gym.Env):
             "tokens_by_capability": np.array(report.tokens_by_capability, dtype=np.int64),
             **{name: int(getattr(report, name)) for name in counts},
             "loss": float(report.loss),
+            "loss_by_capability": np.nan_to_num(report.loss_by_capability),
+            "divergence_by_capability": np.nan_to_num(report.divergence_by_capability),
         }
 
 

@@ -49,6 +49,7 @@ METRICS = {
     "ratio": "mean of that ratio",
     "reward": "share of sampled tokens whose answer the verifier accepts",
     "grad_norm": "of the gradient, before it is clipped",
+    "learning_rate": "after warm-up and schedule",
 }
 
 
@@ -85,6 +86,16 @@ def _vector(value: Any, info: ValidationInfo) -> np.ndarray:
     return array
 
 
+def _gaps(value: Any, info: ValidationInfo) -> np.ndarray:
+    array = np.asarray([np.nan if entry is None else entry for entry in plain(value)], np.float64)
+    _vector(np.nan_to_num(array, nan=0.0), info)
+    return array
+
+
+def _written(value: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(entry) else entry for entry in value.tolist()]
+
+
 def _numbers(value: Any) -> dict[str, float]:
     value = plain(value or {})
     if not isinstance(value, dict) or not all(isinstance(entry, int | float) for entry in value.values()):
@@ -94,6 +105,8 @@ def _numbers(value: Any) -> dict[str, float]:
 
 Names = Annotated[tuple[str, ...], PlainSerializer(list)]
 Vector = Annotated[np.ndarray, PlainValidator(_vector), PlainSerializer(plain)]
+#: Vector with null, NaN when read, for capabilities without a value.
+VectorWithGaps = Annotated[np.ndarray, PlainValidator(_gaps), PlainSerializer(_written)]
 Numbers = Annotated[dict[str, float], PlainValidator(_numbers)]
 Skipped = tuple[dict[str, str], ...]
 Count = Annotated[int, BeforeValidator(plain), Field(strict=True, ge=0)]
@@ -151,9 +164,14 @@ class StepRecord(Record):
     and ``cache`` what was asked of the teacher's cache. The last two tell two runs of the same bits apart.
     ``skipped`` is ``capability``, ``prompt`` and ``reason`` of each prompt to which the teacher gave no answer. Of the
     completions (``examples_by_capability``), those in ``cut_by_capability`` were cut at the maximum length.
+    ``loss_by_capability`` and ``divergence_by_capability`` (KL(teacher ‖ student)) are nats per token before an example was
+    trained on, null for a capability without tokens.
     """
 
-    optional = ("dev_profile", "dev_utility", "exam", "skipped", "examples_by_capability", "cut_by_capability")
+    optional = (
+        "dev_profile", "dev_utility", "exam", "skipped", "examples_by_capability", "cut_by_capability", "loss_by_capability",
+        "divergence_by_capability",
+    )  # fmt: skip
 
     step: Count
     reward: Number
@@ -180,6 +198,8 @@ class StepRecord(Record):
     skipped: Skipped | None = None
     examples_by_capability: Vector | None = None
     cut_by_capability: Vector | None = None
+    loss_by_capability: VectorWithGaps | None = None
+    divergence_by_capability: VectorWithGaps | None = None
 
 
 class Judgement(Record):

@@ -149,11 +149,24 @@ class DistillConfig(_Settings):
     loss: str = "fkl"
     """Objective; ``read-env list losses`` describes each."""
     learning_rate: AutoFloat = AUTO
-    """Learning rate of AdamW, constant over the run. ``auto``: by the student's size, from 3e-4 below 50 M parameters to 2e-5
+    """Peak learning rate of AdamW. ``auto``: by the student's size, from 3e-4 below 50 M parameters to 2e-5
     from 2 B on (the default of TRL's SFT and GKD trainers); for LoRA ten times as much (Schulman, "LoRA Without Regret",
     2025) up to 1e-3; for grpo and rlad a tenth."""
+    lr_scheduler_type: Literal["constant", "linear", "cosine", "wsd"] = "linear"
+    """Learning rate over the progress through B. ``linear`` and ``cosine`` fall to 0 at its end, ``wsd`` over its last fifth."""
+    warmup_ratio: float = Field(0.02, ge=0, lt=1)
+    """Share of B over which the learning rate rises from 0."""
+    epochs: int = Field(3, ge=1)
+    """Passes over the examples of a step, each in a new order. B counts an example once; its passes count as trained tokens.
+    On-policy losses make one pass."""
+    group_by_length: bool = False
+    """Optimizer steps of similar lengths, in place of a random mixture of the step's capabilities."""
     weight_decay: float = Field(0.0, ge=0)
     """Weight decay of AdamW."""
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    """Decay rate of AdamW's mean of the gradients."""
+    adam_beta2: float = Field(0.999, ge=0, lt=1)
+    """Decay rate of AdamW's mean of the squared gradients."""
     tokens_per_update: AutoInt = AUTO
     """Completion tokens per optimizer step. Counted in tokens, so that every capability gets as many updates per token.
     ``auto``: 32 completions as long as the mean reference, and at most a quarter of a step."""
@@ -315,7 +328,7 @@ class Config(_Settings):
     """Allocation agent: a name, ``module:Class`` or the path of a saved agent."""
     agent_options: dict[str, str | int | float | bool] = {}
     """Options of the agent."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     """Seed of the prompt streams, the batches and the agent."""
     models: ModelConfig = ModelConfig()
     budget: BudgetConfig = BudgetConfig()

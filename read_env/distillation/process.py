@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,11 +31,11 @@ from read_env.distillation.examples.curriculum import tertile_shares
 from read_env.distillation.examples.references import with_references
 from read_env.distillation.examples.stream import ExampleStream
 from read_env.distillation.loading import cached, load_student, load_teacher
+from read_env.distillation.report import ChunkReport
 from read_env.distillation.student.evaluation import ProbeSet, answer, exam, probe_profile
 from read_env.distillation.student.on_policy import TrainedChunk, train_on_policy
 from read_env.distillation.student.student import Student
 from read_env.distillation.teachers.base import ScoringTeacher, TeacherCache
-from read_env.distillation.teachers.cache_use import CacheUse
 from read_env.distillation.teachers.evaluation import TeacherScores, evaluate_teacher
 from read_env.distillation.teachers.remote import REMOTE
 from read_env.distillation.text.alignment import Alignment, align
@@ -49,52 +48,6 @@ from read_env.errors import DivergedError, ReadEnvError
 _SAMPLES = 2
 #: Dev prompts per capability for objectives that validate.
 _VALIDATION_PROMPTS = 4
-
-
-@dataclass(frozen=True)
-class ChunkReport:
-    """Results of one step.
-
-    Attributes:
-        step: 1-based index of the step.
-        allocation: (|C|,) requested shares of completion tokens; they sum to 1.
-        tokens_by_capability: (|C|,) completion tokens trained on.
-        examples_by_capability: (|C|,) examples trained on.
-        cut_by_capability: (|C|,) of these, completions cut at the maximum length.
-        completion_tokens: completion tokens charged to B.
-        prompt_tokens: prompt tokens of the same examples.
-        updates: number of optimizer steps.
-        loss: mean objective, nats per completion token.
-        metrics: token-weighted means over the updates, as in ``UpdateStats``.
-        profile_before, profile: (|C|,) capability profile before and after, each in [0, 1].
-        exhausted: True in the last step of the budget.
-        skipped: prompts to which the teacher gave no answer: capability, prompt and reason of each.
-        seconds: wall-clock seconds by stage: prompts, teacher, cache (answers read from disk), student, probes, other.
-        cache: use of the teacher's cache. Like the seconds it is no part of the result: it depends on what earlier
-            runs asked.
-    """
-
-    step: int
-    allocation: np.ndarray
-    tokens_by_capability: np.ndarray
-    examples_by_capability: np.ndarray
-    cut_by_capability: np.ndarray
-    completion_tokens: int
-    prompt_tokens: int
-    updates: int
-    loss: float
-    metrics: dict[str, float]
-    profile_before: np.ndarray
-    profile: np.ndarray
-    exhausted: bool
-    seconds: dict[str, float]
-    cache: CacheUse
-    skipped: tuple[dict[str, str], ...] = ()
-
-    @property
-    def trained_tokens(self) -> int:
-        """Completion and prompt tokens that went through the student."""
-        return self.completion_tokens + self.prompt_tokens
 
 
 class Distillation:
@@ -213,7 +166,11 @@ class Distillation:
             **stages, "student": training_ended - training_started, "probes": measured - training_ended,
             "other": training_started - started - sum(stages.values()),
         }  # fmt: skip
-        return self._report(allocation, chunk, profile_before, seconds, cache, skipped)
+        return ChunkReport.of(
+            chunk, self.suite.names, self.student.encoder.stop_ids, step=self.step_index, allocation=allocation,
+            profile_before=profile_before.copy(), profile=self.profile.copy(), exhausted=self.exhausted, seconds=seconds,
+            cache=cache, skipped=skipped,
+        )  # fmt: skip
 
     def dev_profile(self) -> np.ndarray:
         """(|C|,) probe score on the dev split, each in [0, 1]: for calibration at coarse checkpoints."""
@@ -307,14 +264,21 @@ class Distillation:
         examples, capability_ids = self._gather(allocation, last)
         self._charge(examples)
         gathered, validated = time.perf_counter(), self.student.validated_tokens
-        groups = update_groups(examples, self.config.distill.tokens_per_update, self._rng)
-        # ``step_index`` already counts this step: progress runs from the end of the step before.
-        updates = [
-            self.student.update(group, (self.step_index - 1 + i / len(groups)) / self.config.budget.steps)
-            for i, group in enumerate(groups)
+        distill = self.config.distill
+        passes = [
+            update_groups(examples, distill.tokens_per_update, self._rng, group_by_length=distill.group_by_length)
+            for _ in range(distill.epochs)
         ]
+        count, done, updates = sum(map(len, passes)), 0, []
+        for groups in passes:
+            updates.append([])
+            for group in groups:
+                # ``step_index`` already counts this step. The middle of an update: the last one's rate is above 0.
+                progress = (self.step_index - 1 + (done + 0.5) / count) / self.config.budget.steps
+                updates[-1].append(self.student.update(group, progress, observe=len(updates) == 1))
+                done += 1
         self.budget = self.budget.count(dev_tokens=self.student.validated_tokens - validated)
-        return TrainedChunk(examples, capability_ids, updates), gathered
+        return TrainedChunk(examples, capability_ids, updates[0], distill.epochs), gathered
 
     def _train_on_samples(self, allocation: np.ndarray, last: bool) -> tuple[TrainedChunk, float]:
         """Updates on the student's own samples, and the time at which sampling began."""
@@ -322,8 +286,7 @@ class Distillation:
         assert isinstance(self.cache.teacher, ScoringTeacher), "load refuses others"
         chunk = train_on_policy(
             self.student, self.cache.teacher, self.suite, self._stream, self._quotas, self.config.distill,
-            eligible=allocation > 0, tokens_left=self.budget.left, last=last,
-            progress=(self.step_index - 1) / self.config.budget.steps, seed=f"rollout/{self.seed}/{self.step_index}",
+            eligible=allocation > 0, tokens_left=self.budget.left, total=self.budget.total, last=last, seed=f"rollout/{self.seed}/{self.step_index}",
         )  # fmt: skip
         self._charge(chunk.examples)
         self.budget = self.budget.count(generated_tokens=sum(map(len, chunk.examples)))
@@ -350,38 +313,6 @@ class Distillation:
             left -= len(example)
             lengths[choice] = len(self._stream.peek(choice))
         return examples, capability_ids
-
-    def _report(
-        self, allocation: np.ndarray, chunk: TrainedChunk, profile_before: np.ndarray, seconds: dict[str, float],
-        cache: CacheUse, skipped: tuple[dict[str, str], ...],
-    ) -> ChunkReport:  # fmt: skip
-        updates, size = chunk.updates, len(self.suite)
-        lengths = np.array([len(e) for e in chunk.examples], dtype=np.int64)
-        tokens = np.bincount(chunk.capability_ids, weights=lengths, minlength=size).astype(np.int64)
-        weights = [u.tokens for u in updates]
-        ends = self.student.encoder.stop_ids
-        cut = [example.token_ids[-1] not in ends for example in chunk.examples]
-        return ChunkReport(
-            step=self.step_index,
-            allocation=allocation,
-            tokens_by_capability=tokens,
-            examples_by_capability=np.bincount(chunk.capability_ids, minlength=size),
-            cut_by_capability=np.bincount(chunk.capability_ids, weights=cut, minlength=size).astype(np.int64),
-            completion_tokens=int(tokens.sum()),
-            prompt_tokens=sum(len(e.prompt_ids) for e in chunk.examples),
-            updates=len(updates),
-            loss=_mean([u.loss for u in updates], weights),
-            metrics={
-                name: _mean([u.metrics[name] for u in updates], weights)
-                for name in (updates[0].metrics if updates else ())
-            },
-            profile_before=profile_before.copy(),
-            profile=self.profile.copy(),
-            exhausted=self.exhausted,
-            seconds=seconds,
-            cache=cache,
-            skipped=skipped,
-        )
 
     # --- evaluation ----------------------------------------------------------------------------
 
@@ -442,7 +373,3 @@ class Distillation:
             raise ReadEnvError(
                 f"budget.total_tokens is {self.budget.total}, below one completion: the shortest at hand has {shortest} tokens"
             )
-
-
-def _mean(values: list[float], weights: list[int]) -> float:
-    return float(np.average(values, weights=weights)) if values else 0.0

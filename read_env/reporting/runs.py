@@ -34,7 +34,10 @@ ENDS = "utility_start utility exam_utility_start exam_utility spillover forgetti
 _GAINS = "exam_utility_gain exam_match_gain utility_gain".split()
 _STEP_COUNTS = "step spent completion_tokens prompt_tokens trained_tokens skipped".split()
 _STEP_NUMBERS = "utility dev_utility reward gain spillover cost forgetting loss spillover_sum forgetting_so_far".split()
-_SCORES = "step spent capability requirement allocation tokens completions cut probe dev exam teacher_probe teacher_exam".split()
+_SCORES = (
+    "step spent capability requirement allocation tokens completions cut loss divergence probe dev exam teacher_probe "
+    "teacher_exam"
+).split()
 _NAMED = ("metrics", "agent", "seconds", "cache")
 
 
@@ -328,6 +331,8 @@ def _scores(run: Run) -> Iterator[dict[str, Any]]:
         "exam": exams,
         "completions": [None, *(step.examples_by_capability for step in steps)],
         "cut": [None, *(step.cut_by_capability for step in steps)],
+        "loss": [None, *(step.loss_by_capability for step in steps)],
+        "divergence": [None, *(step.divergence_by_capability for step in steps)],
         "teacher_probe": [start.teacher_profile] * len(exams),
         "teacher_exam": [start.teacher_exam] * len(exams),
     }

@@ -23,7 +23,7 @@ _FROM_INFO = tuple(
     name
     for name in StepRecord.model_fields
     if name not in ("reward", "exam", "metrics", "agent", "seconds", "cache", "skipped")
-    and not name.startswith(("examples_", "cut_"))
+    and not name.startswith(("examples_", "cut_", "loss_", "divergence_"))
 )
 
 
@@ -78,6 +78,8 @@ def step_record(
         skipped=report.skipped or None,
         examples_by_capability=report.examples_by_capability,
         cut_by_capability=report.cut_by_capability,
+        loss_by_capability=report.loss_by_capability,
+        divergence_by_capability=report.divergence_by_capability,
     ).to_json()
 
 

@@ -25,7 +25,8 @@ SMALL = {
 RESET_KEYS = {"task", "step", "utility", "profile", "budget_left", "budget_spent"}
 STEP_KEYS = RESET_KEYS | {
     "gain", "spillover", "cost", "forgetting", "profile_gain", "allocation", "tokens_by_capability",
-    "completion_tokens", "prompt_tokens", "trained_tokens", "updates", "loss",
+    "completion_tokens", "prompt_tokens", "trained_tokens", "updates", "loss", "loss_by_capability",
+    "divergence_by_capability",
 }  # fmt: skip
 
 env_ids = pytest.mark.parametrize("env_id", ["Double/Distillation-v0", *ENVIRONMENTS])
@@ -89,7 +90,8 @@ def test_an_episode(env_id: str) -> None:
         assert set(info) == STEP_KEYS | ({"dev_profile", "dev_utility"} if checkpoint else set())
         spent += info["completion_tokens"]
         assert info["tokens_by_capability"].sum() == info["completion_tokens"]
-        assert info["trained_tokens"] == info["completion_tokens"] + info["prompt_tokens"]
+        passes = env.unwrapped.config.distill.epochs
+        assert info["trained_tokens"] == passes * (info["completion_tokens"] + info["prompt_tokens"])
         assert info["budget_spent"] == spent <= 800 and info["budget_left"] == 800 - spent
         assert observation["budget"] == np.float32(info["budget_left"] / 800)
         assert info["cost"] == info["completion_tokens"] / 800

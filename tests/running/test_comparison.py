@@ -202,7 +202,7 @@ def test_a_budget_between_two_steps_is_measured_when_it_is_passed(small: Config,
 
 
 def test_only_runs_of_one_configuration_share_a_run(small: Config, tmp_path: Path) -> None:
-    faster = small.model_copy(update={"distill": small.distill.model_copy(update={"learning_rate": 1e-3})})
+    faster = small.model_copy(update={"distill": small.distill.model_copy(update={"learning_rate": 2e-3})})
     configs = {"slow": small, "slow-elsewhere": small.model_copy(update={"task": "travel-desk"}), "fast": faster}
     requests = {
         name: RunRequest(config.model_copy(update={"agent": "uniform"}), tmp_path / name)

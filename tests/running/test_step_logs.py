@@ -55,7 +55,7 @@ def cells(page: str, first: str) -> list[str]:
 # --- the objective --------------------------------------------------------------------------------
 
 
-ALWAYS = {"fkl", "rkl", "topk_mass", "overlap", "grad_norm"}
+ALWAYS = {"fkl", "rkl", "topk_mass", "overlap", "grad_norm", "learning_rate"}
 EXTRA = {
     "alpha": ("mixed-kl", "arkd", "arkd-published"),
     "reward": ("gkd", "grpo", "rlad"),
@@ -96,7 +96,7 @@ def test_a_teacher_of_text_has_no_divergences_to_report(tmp_path: Path) -> None:
     loaded.model.save_pretrained(tmp_path / "teacher")
     tokenizer.save_pretrained(tmp_path / "teacher")
     steps = played(tmp_path / "run", models={"teacher": str(tmp_path / "teacher")}, distill={**DISTILL, "loss": "sft"})
-    assert all(set(step["metrics"]) == {"grad_norm"} for step in steps)
+    assert all(set(step["metrics"]) == {"grad_norm", "learning_rate"} for step in steps)
     assert "distill/fkl" not in values(tmp_path / "run")
 
 

@@ -26,16 +26,17 @@ from read_env.distillation.text.completion import Example
 
 @dataclass(frozen=True)
 class TrainedChunk:
-    """Examples that a chunk trained on, the capability index of each, and the optimizer steps."""
+    """Examples that a chunk trained on, the capability index of each, the optimizer steps of the first pass, and the passes."""
 
     examples: list[Example] = field(default_factory=list)
     capability_ids: list[int] = field(default_factory=list)
     updates: list[UpdateStats] = field(default_factory=list)
+    epochs: int = 1
 
 
 def train_on_policy(
     student: Student, teacher: ScoringTeacher, suite: Suite, stream: ExampleStream, quotas: Quotas,
-    config: DistillConfig, *, eligible: np.ndarray, tokens_left: int, last: bool, progress: float, seed: str,
+    config: DistillConfig, *, eligible: np.ndarray, tokens_left: int, total: int, last: bool, seed: str,
 ) -> TrainedChunk:  # fmt: skip
     """Roll out and update until the quotas are met; in the last chunk until the budget is spent.
 
@@ -48,8 +49,8 @@ def train_on_policy(
         config: samples per prompt, prompts per rollout, maximum length.
         eligible: (|C|,) bool, capabilities that may get tokens.
         tokens_left: completion tokens left in the budget.
+        total: B, completion tokens.
         last: True in the last chunk of the budget.
-        progress: share of the budget spent so far, in [0, 1].
         seed: seed of the draws in this chunk.
     """
     chunk = TrainedChunk()
@@ -58,7 +59,8 @@ def train_on_policy(
 
     def update() -> None:
         if pending:
-            chunk.updates.append(student.update(pending, progress))
+            spent = total - tokens_left
+            chunk.updates.append(student.update(pending, (spent - sum(map(len, pending)) / 2) / total))
             pending.clear()
 
     for number in itertools.count():

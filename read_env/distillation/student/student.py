@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from read_env.config import DistillConfig, ModelConfig
+from read_env.distillation.examples.batching import forward_passes
 from read_env.distillation.models.memory import release_memory
 from read_env.distillation.models.placement import Placement
 from read_env.distillation.models.weights import add_adapters, count_parameters, save_student
+from read_env.distillation.student.schedule import learning_rate_factor
 from read_env.distillation.text.completion import Example
 from read_env.distillation.text.encoding import Encoder, collate, completion_logits
 from read_env.errors import DivergedError, ReadEnvError
@@ -48,6 +50,8 @@ class UpdateStats:
     Attributes:
         loss: mean of the objective, nats per completion token.
         tokens: completion tokens.
+        by_capability: sums over the completion tokens of each capability, before the step: ``tokens``, ``loss`` and, with
+            teacher probabilities, ``fkl``, in nats.
         metrics: ``grad_norm`` before clipping. With teacher probabilities also means over the tokens before the step:
             ``topk_mass`` (teacher's probability of its kept tokens), ``overlap`` (share of the teacher's kept tokens
             among as many of the student's most likely), ``fkl`` and ``rkl`` (divergences, for any objective). With
@@ -57,6 +61,7 @@ class UpdateStats:
     loss: float
     tokens: int
     metrics: dict[str, float]
+    by_capability: dict[str, dict[str, float]]
 
 
 class Student:
@@ -116,7 +121,7 @@ class Student:
         self._controller = self._new_controller(seed)
         self.micro_batch_tokens = self.config.micro_batch_tokens
 
-    def update(self, examples: Sequence[Example], progress: float = 0.0) -> UpdateStats:
+    def update(self, examples: Sequence[Example], progress: float = 0.0, *, observe: bool = True) -> UpdateStats:
         """One optimizer step on the completion tokens of ``examples``, every token weighted the same.
 
         On out-of-memory the step is repeated with half the micro-batch size: same gradient, more time.
@@ -124,15 +129,17 @@ class Student:
         Args:
             examples: at least one; the student's own samples if the objective is on-policy.
             progress: share of the budget spent so far, in [0, 1].
+            observe: report all metrics; False: the loss and what the objective itself computes, which takes less time.
 
         Raises:
             DivergedError: loss or gradient is not finite, or the loss exceeds ``max_loss``.
             ReadEnvError: a single example doesn't fit into memory.
         """
         loss = self._loss_of_step(examples, progress)
-        sums = self._retry_with_less_memory(examples, partial(self._accumulate, examples, loss))
+        by_capability = self._retry_with_less_memory(examples, partial(self._accumulate, examples, loss, observe))
+        sums = {name: sum(of[name] for of in by_capability.values()) for name in next(iter(by_capability.values()))}
         norm = torch.nn.utils.clip_grad_norm_(self._trained.values(), self.config.max_grad_norm).item()
-        tokens = sum(len(example) for example in examples)
+        tokens = int(sums.pop("tokens"))
         means = {name: value / tokens for name, value in sums.items()}
         mean_loss, state = means.pop("loss"), [means.pop(name) for name in _STATE if name in means]
         if not (mean_loss <= self.config.max_loss and norm < float("inf")):  # NaN fails both comparisons
@@ -141,13 +148,20 @@ class Student:
                 f"{self.config.max_loss}), gradient norm {norm}; lower distill.learning_rate (now "
                 f"{self.config.learning_rate})"
             )
+        rate = self.config.learning_rate * learning_rate_factor(
+            self.config.lr_scheduler_type, progress, self.config.warmup_ratio
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         if norm > 0:  # with a zero gradient, Adam would still move along the momentum of earlier steps
             self.optimizer.step()
         if self._controller is not None:
             means["alpha"] = self._controller.alpha(progress)
             validate = partial(self._retry_with_less_memory, self.validation, self._validate)
             self._controller.learn(StepState(*state), validate)
-        return UpdateStats(mean_loss, tokens, {"grad_norm": norm, **means})
+        shown = ("tokens", "loss", "fkl")
+        kept = {name: {key: of[key] for key in shown if key in of} for name, of in by_capability.items()}
+        return UpdateStats(mean_loss, tokens, {"grad_norm": norm, "learning_rate": rate, **means}, kept)
 
     def _loss_of_step(self, examples: Sequence[Example], progress: float) -> Loss:
         """Loss with the arguments that are the same for all micro-batches of the step."""
@@ -159,17 +173,23 @@ class Student:
             arguments["alpha"] = self._controller.alpha(progress)
         return partial(self._loss, **arguments)
 
-    def _accumulate(self, examples: Sequence[Example], loss: Loss) -> dict[str, float]:
-        """Accumulate the gradient of the mean loss; sums of loss and metrics over all tokens."""
+    def _accumulate(self, examples: Sequence[Example], loss: Loss, observe: bool) -> dict[str, dict[str, float]]:
+        """Accumulate the gradient of the mean loss; by capability, the sums of tokens, loss and metrics."""
         self.optimizer.zero_grad(set_to_none=True)
         tokens = sum(len(example) for example in examples)
-        sums: dict[str, float] = {}
-        for part in self._micro_batches(examples):
+        capabilities = list(dict.fromkeys(example.prompt.capability for example in examples))
+        sums: dict[str, dict[str, float]] = {name: {} for name in capabilities}
+        for part in forward_passes(examples, self.micro_batch_tokens):
             logits, batch = self._forward(part)
             per_token, metrics = loss(logits, batch)
             (per_token.sum() / tokens).backward()
-            for name, values in self._metrics(logits, batch, per_token, metrics).items():
-                sums[name] = sums.get(name, 0.0) + values.sum().item()
+            values = self._metrics(logits, batch, per_token, metrics, observe)
+            owners = [capabilities.index(e.prompt.capability) for e in part for _ in range(len(e))]
+            owned = torch.nn.functional.one_hot(torch.tensor(owners), len(capabilities)).double()
+            table = torch.stack([torch.ones_like(per_token), *values.values()]).detach().cpu().double() @ owned
+            for key, row in zip(("tokens", *values), table.tolist(), strict=True):
+                for name, value in zip(capabilities, row, strict=True):
+                    sums[name][key] = sums[name].get(key, 0.0) + value
         return sums
 
     def _forward(self, part: Sequence[Example]) -> tuple[torch.Tensor, TeacherTargets]:
@@ -183,11 +203,16 @@ class Student:
 
     @torch.no_grad()
     def _metrics(
-        self, logits: torch.Tensor, batch: TeacherTargets, per_token: torch.Tensor, metrics: dict[str, torch.Tensor]
+        self,
+        logits: torch.Tensor,
+        batch: TeacherTargets,
+        per_token: torch.Tensor,
+        metrics: dict[str, torch.Tensor],
+        observe: bool,
     ) -> dict[str, torch.Tensor]:
-        """Loss and metrics of each token, (m,) each: the objective's own and those of every objective."""
+        """Loss and metrics of each token, (m,) each: the objective's own and, if observed, those of every objective."""
         found = {"loss": per_token}
-        if kept := batch.top_ids.shape[-1]:
+        if observe and (kept := batch.top_ids.shape[-1]):
             found["topk_mass"] = batch.top_mass
             of_teacher = torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, batch.top_ids, True)
             found["overlap"] = of_teacher.gather(-1, logits.topk(kept, dim=-1).indices).float().mean(-1)
@@ -204,24 +229,11 @@ class Student:
     def _validate(self) -> float:
         """Jensen-Shannon divergence from the teacher on the validation examples, nats per token."""
         total = 0.0
-        for part in self._micro_batches(self.validation):
+        for part in forward_passes(self.validation, self.micro_batch_tokens):
             total += jensen_shannon(*self._forward(part))[0].sum().item()
         tokens = sum(len(example) for example in self.validation)
         self.validated_tokens += tokens
         return total / tokens
-
-    def _micro_batches(self, examples: Sequence[Example]) -> Iterator[list[Example]]:
-        """Consecutive examples of at most ``micro_batch_tokens`` padded tokens, at least one each."""
-        part: list[Example] = []
-        longest = 0
-        for example in examples:
-            length = len(example.prompt_ids) + len(example)
-            if part and max(longest, length) * (len(part) + 1) > self.micro_batch_tokens:
-                yield part
-                part, longest = [], 0
-            part.append(example)
-            longest = max(longest, length)
-        yield part
 
     def _retry_with_less_memory(self, examples: Sequence[Example], function: Callable[[], _Result]) -> _Result:
         """Result of ``function``; on out-of-memory, retry with half the micro-batch size."""
@@ -235,7 +247,7 @@ class Student:
             release_memory()
 
     def _halve_micro_batches(self, examples: Sequence[Example], error: str) -> None:
-        parts = list(self._micro_batches(examples))
+        parts = forward_passes(examples, self.micro_batch_tokens)
         if all(len(part) == 1 for part in parts):
             longest = max(len(e.prompt_ids) + len(e) for e in examples)
             raise ReadEnvError(
@@ -286,8 +298,9 @@ class Student:
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
-            self._trained.values(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True
-        )
+            self._trained.values(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay,
+            betas=(self.config.adam_beta1, self.config.adam_beta2), fused=True,
+        )  # fmt: skip
 
 
 def _checkpoint_gradients(model: PreTrainedModel) -> None:

@@ -131,7 +131,7 @@ def test_layers_that_cannot_be_kept_are_refused(layers, message):
 
 def test_adapters_learn_and_the_base_stays():
     pytest.importorskip("peft")
-    student, batch = examples(models={"lora_r": 4}, learning_rate=1e-2)
+    student, batch = examples(models={"lora_r": 4}, learning_rate=1e-2, lr_scheduler_type="constant", warmup_ratio=0)
     frozen = {n: p.detach().clone() for n, p in student.model.named_parameters() if not p.requires_grad}
     assert 0 < student.trained_parameters < 0.3 * sum(p.numel() for p in frozen.values())
     losses = [student.update(batch).loss for _ in range(6)]
@@ -179,7 +179,7 @@ def test_saved_adapters_load_like_any_model(tmp_path):
     pytest.importorskip("peft")
     from transformers import AutoModelForCausalLM
 
-    student, batch = examples(models={"lora_r": 4}, learning_rate=1e-2)
+    student, batch = examples(models={"lora_r": 4}, learning_rate=1e-2, lr_scheduler_type="constant", warmup_ratio=0)
     for _ in range(3):
         student.update(batch)
     student.save(tmp_path)

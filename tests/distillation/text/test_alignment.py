@@ -85,7 +85,7 @@ def test_a_student_with_another_vocabulary_learns_from_text(swapped):
     distillation = Distillation.load(micro_config(models={"student": str(swapped)}, distill=distill))
     reports = [distillation.step(np.ones(8)) for _ in range(3)]
     assert reports[-1].loss < reports[0].loss
-    assert set(reports[0].metrics) == {"grad_norm"}, "nothing is known of the teacher's probabilities"
+    assert set(reports[0].metrics) == {"grad_norm", "learning_rate"}, "nothing is known of the teacher's probabilities"
     assert distillation.budget.spent <= 900 and distillation.exhausted
 
 
