@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy.typing as npt
 from pydantic import Field
@@ -28,6 +28,7 @@ class Bandit(Agent):
     """Agent that takes the candidate with the largest mean + κ·uncertainty of its reward."""
 
     settings_type = BanditSettings
+    episode_state: ClassVar[tuple[str, ...]] = ("calibration",)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

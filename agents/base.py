@@ -50,6 +50,8 @@ class Agent:
     settings_type: ClassVar[type[AgentSettings]] = AgentSettings
     #: True while the agent is trained; it may then explore more than in a run.
     training = False
+    #: Attributes that belong to the current episode. A training in several environments keeps them apart.
+    episode_state: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,

@@ -77,6 +77,8 @@ class CustomAgent(Agent):
     Its actions are passed on unchecked; the environment raises for wrong ones.
     """
 
+    episode_state = ("_info",)
+
     def __init__(
         self, inner: Any, name: str, capabilities: Sequence[str], options: Mapping[str, Any], seed: int
     ) -> None:

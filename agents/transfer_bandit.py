@@ -66,6 +66,7 @@ class ReadBandit(Bandit):
 
     name = "read-bandit"
     settings_type = ReadBanditSettings
+    episode_state = ("calibration", "_form", "_share", "_chunks")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -117,7 +117,8 @@ class AgentDriver:
         self._label = label
         self._policy_state: Any = None
         inner = getattr(agent, "inner", agent)  # of a custom agent
-        self._has_state = hasattr(inner, "state_dict") and hasattr(inner, "load_state_dict")
+        #: False: restored by showing the agent again what it saw.
+        self.has_state = hasattr(inner, "state_dict") and hasattr(inner, "load_state_dict")
         self._seen: list[tuple[Any, ...]] = []
 
     def predict(
@@ -138,7 +139,7 @@ class AgentDriver:
     def observe(self, *transition: Any) -> None:
         """Show the agent a finished step."""
         self.agent.observe(*transition)
-        if not self._has_state:
+        if not self.has_state:
             self._seen.append(transition)
 
     def scalars(self) -> dict[str, float]:
@@ -147,7 +148,7 @@ class AgentDriver:
 
     def state_dict(self) -> dict[str, Any]:
         """State of the agent, as tensors and plain values."""
-        if not self._has_state:
+        if not self.has_state:
             return {"seen": to_tensors(self._seen, f"what agent {self._label!r} saw")}
         state = {"agent": self.agent.state_dict(), "policy": self._policy_state}
         return to_tensors(state, f"the state of agent {self._label!r}")
@@ -159,7 +160,7 @@ class AgentDriver:
             ReadEnvError: an agent without a state of its own acts otherwise than before.
         """
         value = from_tensors(dict(saved))
-        if self._has_state:
+        if self.has_state:
             self.agent.load_state_dict(value["agent"])
             self._policy_state = value["policy"]
             return

@@ -73,11 +73,13 @@ class TrainingRequest:
     tasks: tuple[str, ...] = ()
     """Tasks, one drawn for each episode: names or .toml files of task cards. None given: the preset's task."""
     steps: int = 200
-    """Environment steps, over all episodes."""
+    """Environment steps, over all episodes and environments."""
     out: Path | None = None
     """Directory of the training. None: runs/train-AGENT."""
     overwrite: bool = False
     """Delete an earlier training in that directory first."""
+    envs: int = 1
+    """Environments that run at the same time, each in a worker process with its own models. 1: one, in this process."""
 
     @cached_property
     def agent(self) -> AgentSpec:
@@ -90,11 +92,16 @@ class TrainingRequest:
         return self.out or Path("runs") / f"train-{self.agent.label}"
 
     @property
+    def lengths(self) -> dict[str, int]:
+        """Number of steps, and of environments if there are several, as the records name them."""
+        return {"steps": self.steps, **({"envs": self.envs} if self.envs > 1 else {})}
+
+    @property
     def identity(self) -> RunIdentity:
         """Identity that a resumed training must have."""
         cards = {f"task {name}": card_fingerprint(name, self.config.suite) for name in self.tasks}
         shared = RunIdentity.of_many("training", self.config)
-        settings = {**shared.settings, **settings_of(self.config, without={"task"}), "steps": self.steps}
+        settings = {**shared.settings, **settings_of(self.config, without={"task"}), **self.lengths}
         contents = {**shared.contents, **cards}
         if self.agent.path is not None:
             contents["agent"] = content_digest(self.agent.path)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from fake_runs import EVERY_STEP, contents, fake_env, kill_on_call, killed, stopping_env
-from rich.console import Console
+from fake_runs import TASKS, contents, fake_env, kill_on_call, killed
+from fake_runs import play_training as play
+from fake_runs import training_request as request_of
 
 from read_env import files
 from read_env.agents import load_agent
@@ -21,21 +19,6 @@ from read_env.errors import ReadEnvError
 from read_env.running.agents import AgentSpec
 from read_env.running.requests import RunRequest, TrainingRequest
 from read_env.running.runner import run
-from read_env.running.training import train
-
-QUIET = Console(file=io.StringIO())
-TASKS = ("math", "travel-desk", "tutor")
-
-
-def request_of(config: Config, agent: str, folder: Path, steps: int = 20, **changes: Any) -> TrainingRequest:
-    changed = AgentSpec.parse(agent).configure(config).model_copy(update=changes)
-    return TrainingRequest(changed, TASKS, steps, folder)
-
-
-def play(request: TrainingRequest, stop_after: int | None = None) -> Any:
-    env = stopping_env(request.config, stop_after, tasks=request.tasks)
-    with nullcontext() if stop_after is None else pytest.raises(RuntimeError, match="enough"):
-        return train(request, QUIET, env=env, checkpoint_share=EVERY_STEP)
 
 
 @pytest.mark.parametrize("agent", ["read-bandit-published", "grid-searched", "sb3:PPO"])
