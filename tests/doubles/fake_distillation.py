@@ -44,9 +44,10 @@ class FakeDistillation:
     def load(cls, config: Config) -> FakeDistillation:
         return cls(config)
 
-    def reset(self, seed: int) -> np.ndarray:
+    def reset(self, seed: int, start: str = "") -> np.ndarray:
         self.seed, self.step_index, self.exhausted = seed, 0, False
-        self._rng = random.Random(seed)
+        start = start or self.config.models.start
+        self._rng = random.Random(seed if start == "even" else f"{seed}/{start}")
         self.budget = TokenBudget(self.config.budget.total_tokens)
         self.profile = np.array([0.2 + 0.4 * self._rng.random() for _ in self.suite])
         return self.profile.copy()
