@@ -23,7 +23,8 @@ from read_env.errors import ReadEnvError, unknown
 from read_env.tasks import TaskCard, load_task
 
 if TYPE_CHECKING:  # importing it for real loads torch
-    from read_env.distillation.process import ChunkReport, Distillation
+    from read_env.distillation.process import Distillation
+    from read_env.distillation.report import ChunkReport
 
 Observation = dict[str, np.ndarray]
 

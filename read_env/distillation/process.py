@@ -36,7 +36,7 @@ from read_env.distillation.report import ChunkReport
 from read_env.distillation.starts import EVEN, parse_past
 from read_env.distillation.student.evaluation import ProbeSet, answer, exam, probe_profile
 from read_env.distillation.student.on_policy import TrainedChunk, train_on_policy
-from read_env.distillation.student.student import Student
+from read_env.distillation.student.student import Student, UpdateStats
 from read_env.distillation.teachers.base import ScoringTeacher, TeacherCache
 from read_env.distillation.teachers.evaluation import TeacherScores, evaluate_teacher
 from read_env.distillation.teachers.remote import REMOTE
@@ -284,7 +284,8 @@ class Distillation:
             update_groups(examples, distill.tokens_per_update, self._rng, group_by_length=distill.group_by_length)
             for _ in range(distill.epochs)
         ]
-        count, done, updates = sum(map(len, passes)), 0, []
+        updates: list[list[UpdateStats]] = []
+        count, done = sum(map(len, passes)), 0
         for groups in passes:
             updates.append([])
             for group in groups:

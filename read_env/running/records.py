@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from read_env.capabilities.base import Prompt, Suite
     from read_env.config import Config
     from read_env.distillation.budget import TokenBudget
-    from read_env.distillation.process import ChunkReport
+    from read_env.distillation.report import ChunkReport
     from read_env.distillation.teachers.evaluation import TeacherScores
     from read_env.tasks import TaskCard
 

@@ -17,7 +17,7 @@ from read_env.capabilities.base import Prompt
 from read_env.config import Config
 from read_env.distillation.budget import TokenBudget
 from read_env.distillation.examples.allocation import normalise_allocation
-from read_env.distillation.process import ChunkReport
+from read_env.distillation.report import ChunkReport
 from read_env.distillation.teachers.cache_use import CacheUse
 from read_env.distillation.teachers.evaluation import TeacherScores
 from read_env.envs.distillation import DistillationEnv
