@@ -16,13 +16,15 @@ from read_env.capabilities import get_suite
 from read_env.capabilities.splits import fit_splits
 from read_env.config import load_preset
 from read_env.distillation.examples.allocation import normalise_allocation
+from read_env.distillation.starts import parse_past
 from read_env.envs.episode import Point
 from read_env.envs.reward import Reward, reward_of
 from read_env.errors import ReadEnvError, unknown
 from read_env.tasks import TaskCard, load_task
 
 if TYPE_CHECKING:  # importing it for real loads torch
-    from read_env.distillation.process import ChunkReport, Distillation
+    from read_env.distillation.process import Distillation
+    from read_env.distillation.report import ChunkReport
 
 Observation = dict[str, np.ndarray]
 
@@ -82,9 +84,10 @@ class DistillationEnv(gym.Env):
 
     ## Starting State
 
-    The initial student S_0 with a new optimizer, the full budget, and prompt streams of this
-    episode's seed. Every reset draws that seed from `np_random` and then the task, if there are
-    several. Therefore `reset(seed=s)` starts the same episode again; two environments reset with
+    The starting student S_0 with a new optimizer, the full budget, and prompt streams of this
+    episode's seed. Every reset draws that seed from `np_random` and then the task and the starting
+    student, if there are several. A starting student with a past (`read_env.distillation.starts`) is
+    distilled at its first use, which takes time, and kept on disk. Therefore `reset(seed=s)` starts the same episode again; two environments reset with
     one seed use common random numbers (the same prompts per capability and difficulty tertile in
     the same order, for all agents, tasks and allocations); and `options` don't change later episodes.
 
@@ -104,6 +107,7 @@ class DistillationEnv(gym.Env):
     | Key | At | Type | Meaning |
     |-----|----|------|---------|
     | `task` | both | str | name of the task card |
+    | `student` | both | str | starting student, as in `models.start` |
     | `step` | both | int | number of finished steps |
     | `utility` | both | float | U_τ on the probe profile |
     | `profile` | both | (\|C\|,) | s |
@@ -136,10 +140,11 @@ class DistillationEnv(gym.Env):
     - `preset="micro"`: configuration, by name or as a `.toml` file.
     - `task=None`: task card, by name or as a `.toml` file; the preset's task if neither this nor `tasks` is given.
     - `tasks=None`: several tasks, one drawn uniformly at every reset.
+    - `students=None`: several starting students, one drawn uniformly at every reset; the preset's `models.start` if not given.
     - `overrides=None`: nested values that replace the preset's.
     - `render_mode=None`: `"rgb_array"` draws the episode so far.
 
-    All are JSON-able. `reset(options={"task": ...})` sets the task of one episode.
+    All are JSON-able. `reset(options={"task": ..., "student": ...})` sets task and starting student of one episode.
 
     `env.unwrapped.snapshot()` returns the whole state, and `restore()` restores it to the bit.
 
@@ -160,18 +165,24 @@ class DistillationEnv(gym.Env):
         preset: str = "micro",
         task: str | None = None,
         tasks: Sequence[str] | None = None,
+        students: Sequence[str] | None = None,
         overrides: Mapping[str, Any] | None = None,
         render_mode: str | None = None,
     ) -> None:
         if task is not None and tasks is not None:
             raise ReadEnvError(f"give task or tasks, not both; got task={task!r} and tasks={tasks!r}")
-        if isinstance(tasks, str) or (tasks is not None and not tasks):
-            raise ReadEnvError(f"tasks must be a list of at least one task, got {tasks!r}")
+        for kind, value in (("task", tasks), ("student", students)):
+            if isinstance(value, str) or (value is not None and not value):
+                raise ReadEnvError(f"{kind}s must be a list of at least one {kind}, got {value!r}")
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise unknown("render mode", str(render_mode), self.metadata["render_modes"])
         self.config = fit_splits(load_preset(preset, {**(overrides or {}), **({} if task is None else {"task": task})}))
         self.suite = get_suite(self.config.suite)
         self.cards = tuple(load_task(name, self.suite) for name in (tasks or [self.config.task]))
+        self.students = tuple(students or [self.config.models.start])
+        for name in self.students:
+            parse_past(name, self.suite.names)
+        self.student = self.students[0]
         self.render_mode = render_mode
 
         self.action_space, self.observation_space = spaces_of(len(self.suite))
@@ -220,13 +231,17 @@ class DistillationEnv(gym.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode; ``options={"task": name}`` sets the task of this episode only."""
-        asked = self._task_of(options)
+        """Start an episode; ``options={"task": name, "student": name}`` sets them for this episode only."""
+        asked, student = self._task_of(options), str((options or {}).get("student", ""))
+        if student:
+            parse_past(student, self.suite.names)
         super().reset(seed=seed)
         # Always two draws in this order, used or not: see "Starting State".
         episode_seed = int(self.np_random.integers(2**31))
         drawn = self.cards[int(self.np_random.random() * len(self.cards))]
-        profile = self._process().reset(episode_seed)
+        other = self.students[int(self.np_random.random() * len(self.students))] if len(self.students) > 1 else ""
+        self.student = student or other or self.students[0]
+        profile = self._process().reset(episode_seed, self.student)
         self._begin(asked or drawn)
         self._append(np.zeros(len(self.suite)), profile)
         return self._observation(), self._info()
@@ -283,6 +298,7 @@ class DistillationEnv(gym.Env):
             "card": self.card.model_dump(mode="json"),
             "trace": [asdict(point) for point in self._trace],
             "ended": self._ended,
+            "student": self.student,
             "np_random": self.np_random.bit_generator.state,
             "np_random_seed": self._np_random_seed,
             "distillation": self._process().snapshot(),
@@ -306,6 +322,7 @@ class DistillationEnv(gym.Env):
         try:
             suite, card = list(state["suite"]), TaskCard.model_validate(state["card"])
             ended, seed, distillation = bool(state["ended"]), state["np_random_seed"], state["distillation"]
+            student = str(state["student"])
             trace = TypeAdapter(Annotated[list[Point], Field(min_length=1)]).validate_python(state["trace"])
             generator = np.random.Generator(np.random.PCG64())
             generator.bit_generator.state = state["np_random"]
@@ -329,6 +346,7 @@ class DistillationEnv(gym.Env):
             raise ReadEnvError(f"this snapshot fits no student of this environment: {reason}") from None
         self.distillation = process
         self.card, self._trace, self._ended, self.last_report = card, trace, ended, None
+        self.student = student
         self._np_random, self._np_random_seed = generator, seed
         return self._observation(), self._info()
 
@@ -369,9 +387,9 @@ class DistillationEnv(gym.Env):
 
     def _task_of(self, options: Mapping[str, Any] | None) -> TaskCard | None:
         for key in options or {}:
-            if key != "task":
+            if key not in ("task", "student"):
                 raise unknown("reset option", str(key), ["task"])
-        return load_task(options["task"], self.suite) if options else None
+        return load_task(options["task"], self.suite) if options and "task" in options else None
 
     def _observation(self) -> Observation:
         budget = self._process().budget
@@ -388,6 +406,7 @@ class DistillationEnv(gym.Env):
         budget = self._process().budget
         return {
             "task": self.card.name,
+            "student": self.student,
             "step": self._step,
             "utility": self._now.utility,
             "profile": self.profile,

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from read_env.records import Judgement, RunStart, RunSummary, StepRecord
+from read_env.running.requests import at_student
 from read_env.tasks import essential
 
 if TYPE_CHECKING:
     from read_env.capabilities.base import Prompt, Suite
     from read_env.config import Config
     from read_env.distillation.budget import TokenBudget
-    from read_env.distillation.process import ChunkReport
+    from read_env.distillation.report import ChunkReport
     from read_env.distillation.teachers.evaluation import TeacherScores
     from read_env.tasks import TaskCard
 
@@ -41,7 +42,8 @@ def start_record(
     """``start.json``: the student before the run."""
     return RunStart(
         suite=suite.names,
-        task=card.name,
+        task=at_student(card.name, config.models.start),
+        student=config.models.start,
         requirement=card.requirement_vector(suite),
         utility_form=card.utility_form,
         profile=profile,
@@ -104,7 +106,7 @@ def summary_record(
     """
     return RunSummary(
         agent=label,
-        task=card.name,
+        task=start["task"],
         seed=config.seed,
         budget=budget.total,
         spent=budget.spent,

@@ -64,7 +64,7 @@ def derive(source: RunRequest, target: RunRequest) -> RunResult:
 
         start = files.read_json(origin.start)
         start |= {
-            "task": card.name,
+            "task": target.task_name,
             "requirement": card.requirement_vector(suite).tolist(),
             "utility_form": card.utility_form,
             **_judged(start, lambda profile: card.utility(profile, suite)),
@@ -79,7 +79,7 @@ def derive(source: RunRequest, target: RunRequest) -> RunResult:
             steps.append(StepRecord(**{**record, "reward": reward.value, **parts, **utilities}).to_json())
             before = after
         summary = files.read_json(origin.summary)
-        summary |= {"task": card.name, "derived_from": source.directory.name}
+        summary |= {"task": target.task_name, "derived_from": source.directory.name}
         summary |= judgement(card, suite, config.reward.essential_k, start, steps, summary["exam"])
         start, summary = RunStart(**start).to_json(), RunSummary(**summary).to_json()
 

@@ -69,7 +69,8 @@ def train(
     Args:
         request: the training.
         console: console that shows the progress.
-        env_factory: makes the environment of a configuration and tasks; for several environments a function of a module.
+        env_factory: makes the environment of a configuration, tasks and starting students; for several environments, a
+            function of a module.
         checkpoint_share: largest share of the time that checkpoints may take.
 
     Raises:
@@ -89,7 +90,7 @@ def train(
         raise ReadEnvError("tasks: name at least one")
     request = resolved(request)
     directory = RecordDirectory(request.directory)
-    settings = {**request.config.model_dump(mode="json"), "tasks": list(request.tasks), **request.lengths}
+    settings = {**request.config.model_dump(mode="json"), "tasks": list(request.tasks), **request.settings}
     with directory.claim(request.identity, settings, overwrite=request.overwrite):
         record, saved_agent = directory.path / TRAINING_RECORD, directory.path / "agent.zip"
         if not (already_finished := record.exists()):
@@ -172,7 +173,7 @@ class Training:
         self, request: TrainingRequest, directory: RecordDirectory, env_factory: EnvFactory, console: Console
     ) -> None:
         self.request, self.directory, self.env_factory = request, directory, env_factory
-        self.env = env_factory(request.config, tasks=request.tasks)
+        self.env = env_factory(request.config, **request.drawn)
         self._console = Onlookers([console])
         self.statistics: Any = TrainingStatistics(self.env, self._on_episode)
         self.agent: Agent = build_agent(request.agent, self.env.suite, request.config.seed)

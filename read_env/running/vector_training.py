@@ -201,7 +201,7 @@ class VectorTraining(Training):
         self, steps: int, seed: int, states: Sequence[Any] | None = None, wrap: Wrap | None = None
     ) -> list[Callable[[], gym.Env]]:
         count = self.request.envs
-        make = partial(self.env_factory, self.request.config, tasks=self.request.tasks)
+        make = partial(self.env_factory, self.request.config, **self.request.drawn)
         return [
             WorkerEnvFactory(
                 make,
