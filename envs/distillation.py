@@ -70,15 +70,17 @@ class DistillationEnv(gym.Env):
 
     ## Rewards
 
-    *reward = gain − β · spillover − λ · cost*
+    *reward = gain − β · spillover − φ · forgetting − λ · cost*
 
     - gain: *U(s') − U(s)*, the change of the task's utility on the probe profile (form `utility`),
       or *Σ r_c · Δs_c* (form `linear`, the paper's). For `weighted_mean` utilities the two are equal.
     - spillover: *Σ r_c · max(−Δs_c, 0)* over the essential capabilities, those with the
       `essential_k` largest weights.
+    - forgetting: mean of *max(−Δs_c, 0)* over the other capabilities. φ is 0 by default.
     - cost: share of B that the step spent.
 
-    β, λ, the form and `essential_k` are fields of the preset's `reward` section.
+    β (`spillover_beta`), φ (`forgetting_beta`), λ (`cost_lambda`), the form and `essential_k` are fields of the preset's
+    `reward` section.
 
     ## Starting State
 
@@ -108,8 +110,7 @@ class DistillationEnv(gym.Env):
     | `utility` | both | float | U_τ on the probe profile |
     | `profile` | both | (\|C\|,) | s |
     | `budget_left`, `budget_spent` | both | int | completion tokens |
-    | `gain`, `spillover`, `cost` | step | float | parts of the reward |
-    | `forgetting` | step | float | mean drop on the capabilities that are not essential; not part of the reward |
+    | `gain`, `spillover`, `forgetting`, `cost` | step | float | parts of the reward |
     | `profile_gain` | step | (\|C\|,) | Δs |
     | `allocation` | step | (\|C\|,) | the normalised action |
     | `tokens_by_capability` | step | (\|C\|,) int | completion tokens of each capability |

@@ -16,11 +16,11 @@ class Reward:
     """Reward of one step.
 
     Attributes:
-        value: gain − β·spillover − λ·cost.
+        value: gain − β·spillover − φ·forgetting − λ·cost.
         gain: ΔU (form ``utility``) or r·Δs (form ``linear``).
         spillover: Σ over the essential capabilities of r_c·max(−Δs_c, 0).
         cost: share of B that the step spent.
-        forgetting: mean of max(−Δs_c, 0) over the other capabilities; not part of ``value``.
+        forgetting: mean of max(−Δs_c, 0) over the other capabilities.
     """
 
     value: float
@@ -36,7 +36,7 @@ def reward_of(
     """Reward of a step that changed the profile from ``before`` to ``after``.
 
     Args:
-        config: form of the gain, β, λ and the number of essential capabilities.
+        config: form of the gain, β, φ, λ and the number of essential capabilities.
         card: the task.
         suite: index order of the profiles.
         before: (|C|,) scores before the step.
@@ -59,5 +59,5 @@ def reward_of(
         gain = card.utility(after, suite) - card.utility(before, suite)
     spillover = float(requirement[needed] @ drop[needed])
     forgetting = float(drop[~needed].mean()) if (~needed).any() else 0.0
-    value = gain - config.spillover_beta * spillover - config.cost_lambda * cost
+    value = gain - config.spillover_beta * spillover - config.forgetting_beta * forgetting - config.cost_lambda * cost
     return Reward(value, gain, spillover, float(cost), forgetting)

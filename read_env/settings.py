@@ -299,7 +299,8 @@ class EvalConfig(_Settings):
 
 
 class RewardConfig(_Settings):
-    """Reward = gain - spillover_beta * spillover - cost_lambda * share of B spent (arXiv 2605.11290)."""
+    """Reward = gain - spillover_beta * spillover - forgetting_beta * forgetting - cost_lambda * share of B spent
+    (arXiv 2605.11290, which has no term for forgetting)."""
 
     section: ClassVar[str] = "reward"
 
@@ -307,6 +308,8 @@ class RewardConfig(_Settings):
     """Gain of a step. ``utility``: change of the task's utility; ``linear``: r·Δs, as published."""
     spillover_beta: float = Field(0.5, ge=0)
     """Weight of the drops on essential capabilities. Default of the authors' release."""
+    forgetting_beta: float = Field(0.0, ge=0)
+    """Weight of the mean drop on the other capabilities. 0: as published."""
     cost_lambda: float = Field(0.0, ge=0)
     """Weight of the step's share of the budget. 0: every policy spends the same budget."""
     essential_k: int = Field(3, ge=1)
