@@ -77,7 +77,7 @@ def make_agent(
             or a saved agent of another suite.
 
     >>> make_agent("one-hot", capabilities=["math", "code"], options={"capability": "code"}).options
-    {'capability': 'code'}
+    {'floor': 0.0, 'capability': 'code'}
     """
     name = os.fspath(name)
     if capabilities is None:

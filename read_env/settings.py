@@ -300,7 +300,8 @@ class EvalConfig(_Settings):
 
 class RewardConfig(_Settings):
     """Reward = gain - spillover_beta * spillover - forgetting_beta * forgetting - cost_lambda * share of B spent
-    (arXiv 2605.11290, which has no term for forgetting)."""
+    (arXiv 2605.11290, which has no term for forgetting).
+    """
 
     section: ClassVar[str] = "reward"
 

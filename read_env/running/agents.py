@@ -181,7 +181,7 @@ def build_agent(spec: AgentSpec, suite: Suite, seed: int) -> Agent:
 
     >>> from read_env.capabilities import get_suite
     >>> build_agent(AgentSpec.parse("one-hot,capability=math"), get_suite("micro"), seed=0).options
-    {'capability': 'math'}
+    {'floor': 0.0, 'capability': 'math'}
     """
     from read_env.agents import make_agent
 
