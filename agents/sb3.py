@@ -98,7 +98,7 @@ class Sb3Agent(Agent):
                 f"agent {self.name!r} needs {self.module.replace('_', '-')}, which is not installed "
                 f"({error}): pip install stable-baselines3 sb3-contrib"
             ) from error
-        self._blank = BlankEnv(self.capabilities)
+        self._blank = BlankEnv(self.capabilities, self.may_stop)
         self._wrapped: Any = self._allocation(self._blank)
         self.randomness = PrivateGenerators(self.seed)
         s = self.settings
@@ -128,7 +128,7 @@ class Sb3Agent(Agent):
         return CandidateAllocation(env, k=k, mask_free=self.actions == "mask-free")
 
     def allocate_all(self, views: list[View], deterministic: bool) -> Array:
-        """Allocations for a batch, which goes through the policy at once."""
+        """Actions for a batch, which goes through the policy at once."""
         vectors = np.stack([view.vector() for view in views]).astype(np.float32)
         situations = [(view.requirement, view.profile, view.last_allocation) for view in views]
         more = {}
@@ -145,6 +145,11 @@ class Sb3Agent(Agent):
     def _learn(self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback, seed: int | None) -> None:
         # SB3 rounds up to whole rollouts. Here the steps are split evenly into rollouts of at most ``n_steps``, so that all
         # of them are learned from. The callback gets allocations, not the wrapped actions.
+        if env.action_space.shape != self._blank.action_space.shape:
+            raise ReadEnvError(
+                f"agent {self.name!r} has actions of shape {self._blank.action_space.shape}, the environment of "
+                f"{env.action_space.shape}; right would be a new agent with the same budget.may_stop"
+            )
         capped = StepCap(env, total_steps, callback)
         not_stopped = lambda *_: not capped.stopped  # noqa: E731
         with self.randomness.applied():
@@ -303,7 +308,8 @@ class TD3(Sb3Agent):
     def _arguments(self) -> dict[str, Any]:
         from stable_baselines3.common.noise import NormalActionNoise
 
-        noise = NormalActionNoise(mean=np.zeros(self.size), sigma=np.full(self.size, 0.2))
+        size = self.size + self.may_stop
+        noise = NormalActionNoise(mean=np.zeros(size), sigma=np.full(size, 0.2))
         return {**super()._arguments(), "action_noise": noise}
 
 

@@ -17,16 +17,19 @@ from read_env.errors import ReadEnvError, unknown
 
 
 class RuleSettings(AgentSettings):
-    """Options: ``floor`` is a share that every capability keeps: w = floor + (1 − |C|·floor)·w of the rule."""
+    """Options: ``floor`` is a share that every capability keeps, w = floor + (1 − |C|·floor)·w of the rule; ``stop_at`` is the
+    share of B after which the rule stops, where ``budget.may_stop`` allows it.
+    """
 
     floor: float = Field(default=0.0, ge=0)
+    stop_at: float = Field(default=1.0, gt=0, le=1)
 
 
 class Rule(Agent):
     """Static rule, whose shares may be raised to a floor.
 
     Raises:
-        ReadEnvError: |C| times the floor is above 1.
+        ReadEnvError: |C| times the floor is above 1, or ``stop_at`` is below 1 without a stop entry in the actions.
     """
 
     settings_type = RuleSettings
@@ -39,6 +42,14 @@ class Rule(Agent):
                 f"agent {self.name!r}, option 'floor' is {self.settings.floor}: right would be at most 1/{self.size}, as all "
                 f"{self.size} capabilities get it"
             )
+
+        if self.settings.stop_at < 1 and not self.may_stop:
+            raise ReadEnvError(
+                f"agent {self.name!r}, option 'stop_at' is {self.settings.stop_at}: right would be budget.may_stop = true with it"
+            )
+
+    def stops(self, view: View) -> bool:
+        return 1.0 - view.budget >= self.settings.stop_at - 1e-6  # observations are float32
 
     def shares(self, view: View) -> Array:
         """Shares before the floor, (|C|,) on the simplex."""

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from pydantic import Field, TypeAdapter
 
 from read_env.capabilities import get_suite
 from read_env.capabilities.splits import fit_splits
 from read_env.config import load_preset
-from read_env.distillation.examples.allocation import normalise_allocation
 from read_env.envs.episode import Point
 from read_env.envs.reward import Reward, reward_of
+from read_env.envs.spaces import parse_action, spaces_of
 from read_env.errors import ReadEnvError, unknown
 from read_env.tasks import TaskCard, load_task
 
@@ -25,6 +24,10 @@ if TYPE_CHECKING:  # importing it for real loads torch
     from read_env.distillation.process import ChunkReport, Distillation
 
 Observation = dict[str, np.ndarray]
+
+# Of a step's info: parts of the reward, and counts.
+_PARTS = ("gain", "spillover", "cost", "forgetting")
+_COUNTS = ("completion_tokens", "prompt_tokens", "trained_tokens", "updates")
 
 
 class DistillationEnv(gym.Env):
@@ -52,6 +55,10 @@ class DistillationEnv(gym.Env):
     | Num | Action | Min | Max |
     |-----|--------|-----|-----|
     | i | weight of capability i | 0 | 1 |
+    | \|C\| | only with `may_stop`: stop, from 0.5 on | 0 | 1 |
+
+    With `may_stop=True` the space is `Box(0, 1, (|C| + 1,), float32)`: an action whose last entry is at least 0.5 ends the
+    episode, its weights are not used, and what is left of B stays unspent.
 
     `SoftmaxAllocation` and `CandidateAllocation` (`read_env.envs.wrappers`) take logits and indices
     of a discrete catalogue instead.
@@ -93,8 +100,9 @@ class DistillationEnv(gym.Env):
     ## Episode End
 
     `terminated` after `total_tokens / step_tokens` steps (rounded, at least one). The last step ends
-    when the next completion of none of its capabilities fits into the remaining budget. `truncated`
-    is never true, and there is no step limit. A step after the end raises
+    when the next completion of none of its capabilities fits into the remaining budget. With `may_stop`, a stop
+    entry ends it earlier: no tokens are spent, the student stays as it is, and the reward of this last transition is 0.
+    It is not counted in `step`, and its info has zeros for what a step does. `truncated` is never true, and there is no step limit. A step after the end raises
     `gymnasium.error.ResetNeeded`. An update that diverges raises `read_env.errors.DivergedError` and
     leaves the episode as it was before the step.
 
@@ -120,6 +128,7 @@ class DistillationEnv(gym.Env):
     | `loss` | step | float | mean training loss, nats per token |
     | `loss_by_capability` | step | (\|C\|,) | of each capability before its examples were trained on; 0 without tokens |
     | `divergence_by_capability` | step | (\|C\|,) | KL(teacher ‖ student) of the same tokens; 0 for a teacher of text |
+    | `stopped` | step, with `may_stop` | bool | the stop entry ended the episode |
     | `dev_profile`, `dev_utility` | every `dev_every` steps and at the end | (\|C\|,), float | on the dev split |
 
     ## Arguments
@@ -137,6 +146,7 @@ class DistillationEnv(gym.Env):
     - `preset="micro"`: configuration, by name or as a `.toml` file.
     - `task=None`: task card, by name or as a `.toml` file; the preset's task if neither this nor `tasks` is given.
     - `tasks=None`: several tasks, one drawn uniformly at every reset.
+    - `may_stop=None`: the action has a stop entry; sets `budget.may_stop`, which is off by default.
     - `overrides=None`: nested values that replace the preset's.
     - `render_mode=None`: `"rgb_array"` draws the episode so far.
 
@@ -163,6 +173,7 @@ class DistillationEnv(gym.Env):
         tasks: Sequence[str] | None = None,
         overrides: Mapping[str, Any] | None = None,
         render_mode: str | None = None,
+        may_stop: bool | None = None,
     ) -> None:
         if task is not None and tasks is not None:
             raise ReadEnvError(f"give task or tasks, not both; got task={task!r} and tasks={tasks!r}")
@@ -170,12 +181,15 @@ class DistillationEnv(gym.Env):
             raise ReadEnvError(f"tasks must be a list of at least one task, got {tasks!r}")
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise unknown("render mode", str(render_mode), self.metadata["render_modes"])
-        self.config = fit_splits(load_preset(preset, {**(overrides or {}), **({} if task is None else {"task": task})}))
+        changes = {**(overrides or {}), **({} if task is None else {"task": task})}
+        if may_stop is not None:
+            changes["budget"] = {**changes.get("budget", {}), "may_stop": may_stop}
+        self.config = fit_splits(load_preset(preset, changes))
         self.suite = get_suite(self.config.suite)
         self.cards = tuple(load_task(name, self.suite) for name in (tasks or [self.config.task]))
         self.render_mode = render_mode
 
-        self.action_space, self.observation_space = spaces_of(len(self.suite))
+        self.action_space, self.observation_space = spaces_of(len(self.suite), self.may_stop)
         self._trace: list[Point] = []
         self._ended = False
         self.distillation: Distillation | None = None
@@ -184,6 +198,11 @@ class DistillationEnv(gym.Env):
         self._begin(self.cards[0])
 
     # -- state that wrappers and agents read -----------------------------------------------------
+
+    @property
+    def may_stop(self) -> bool:
+        """True if actions have a stop entry."""
+        return self.config.budget.may_stop
 
     @property
     def requirement(self) -> np.ndarray:
@@ -237,7 +256,9 @@ class DistillationEnv(gym.Env):
         before = self._now
         if self._ended:
             raise ResetNeeded(f"the episode ended after step {self._step}, its budget is spent: call reset() first")
-        weights = normalise_allocation(action, len(self.suite))
+        weights, stop = parse_action(action, len(self.suite), self.may_stop)
+        if stop:
+            return self._stop()
         process = self._process()
         report = process.step(weights)
 
@@ -248,8 +269,7 @@ class DistillationEnv(gym.Env):
         self._ended = bool(process.exhausted)
         info = {**self._info(), **self._step_info(report, reward)}
         if self._ended or self._step % self.config.eval.dev_every == 0:
-            info["dev_profile"] = np.array(process.dev_profile(), dtype=np.float64)
-            info["dev_utility"] = self.card.utility(info["dev_profile"], self.suite)
+            info |= self._dev_info()
         return self._observation(), reward.value, self._ended, False, info
 
     def render(self) -> np.ndarray | None:
@@ -374,6 +394,26 @@ class DistillationEnv(gym.Env):
                 raise unknown("reset option", str(key), ["task"])
         return load_task(options["task"], self.suite) if options else None
 
+    def _stop(self) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """End the episode without a step."""
+        self._ended, self.last_report = True, None
+        vectors = (
+            "profile_gain",
+            "allocation",
+            "tokens_by_capability",
+            "loss_by_capability",
+            "divergence_by_capability",
+        )
+        nothing: dict[str, Any] = {
+            **dict.fromkeys((*_PARTS, "loss"), 0.0), **dict.fromkeys(_COUNTS, 0), "stopped": True,
+            **{name: np.zeros(len(self.suite), np.int64 if name[:6] == "tokens" else np.float64) for name in vectors},
+        }  # fmt: skip
+        return self._observation(), 0.0, True, False, {**self._info(), **nothing, **self._dev_info()}
+
+    def _dev_info(self) -> dict[str, Any]:
+        profile = np.array(self._process().dev_profile(), dtype=np.float64)
+        return {"dev_profile": profile, "dev_utility": self.card.utility(profile, self.suite)}
+
     def _observation(self) -> Observation:
         budget = self._process().budget
         values = {
@@ -397,32 +437,14 @@ class DistillationEnv(gym.Env):
         }
 
     def _step_info(self, report: ChunkReport, reward: Reward) -> dict[str, Any]:
-        counts = ("completion_tokens", "prompt_tokens", "trained_tokens", "updates")
         return {
-            **{part: getattr(reward, part) for part in ("gain", "spillover", "cost", "forgetting")},
+            **({"stopped": False} if self.may_stop else {}),
+            **{part: getattr(reward, part) for part in _PARTS},
             "profile_gain": self.last_gain,
             "allocation": self.last_allocation,
             "tokens_by_capability": np.array(report.tokens_by_capability, dtype=np.int64),
-            **{name: int(getattr(report, name)) for name in counts},
+            **{name: int(getattr(report, name)) for name in _COUNTS},
             "loss": float(report.loss),
             "loss_by_capability": np.nan_to_num(report.loss_by_capability),
             "divergence_by_capability": np.nan_to_num(report.divergence_by_capability),
         }
-
-
-def spaces_of(size: int) -> tuple[spaces.Box, spaces.Dict]:
-    """Action and observation space for |C| = ``size`` capabilities.
-
-    Example:
-        >>> spaces_of(8)[0]
-        Box(0.0, 1.0, (8,), float32)
-    """
-    shares = spaces.Box(0.0, 1.0, (size,), np.float32)
-    observations: dict[str, spaces.Space[Any]] = {
-        "requirement": shares,
-        "profile": shares,
-        "budget": spaces.Box(0.0, 1.0, (1,), np.float32),
-        "last_allocation": shares,
-        "last_gain": spaces.Box(-1.0, 1.0, (size,), np.float32),
-    }
-    return shares, spaces.Dict(observations)

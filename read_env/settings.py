@@ -130,6 +130,8 @@ class BudgetConfig(_Settings):
     """B: completion tokens of a run."""
     step_tokens: AutoInt = AUTO
     """Completion tokens per decision step. ``auto``: a twentieth of B, and at least 16 completions."""
+    may_stop: bool = False
+    """Actions have a stop entry: from 0.5 on it ends the episode, and the rest of B stays unspent."""
 
     @property
     def steps(self) -> int:
@@ -296,6 +298,9 @@ class EvalConfig(_Settings):
     score_teacher: Literal["auto", "always", "never"] = "auto"
     """Evaluation of the teacher on probes and exam, as the ceiling of the student's scores; its tokens don't count against B.
     ``auto``: unless it is remote, where the answers cost money."""
+    score_unspent: bool = True
+    """With budget.may_stop: utility that the tokens left by a run would have brought, spent by the requirement. It costs the
+    time of the steps that were left out."""
 
 
 class RewardConfig(_Settings):

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from read_env.distillation.models.sources import ModelSource
 
 _RUN_FIELDS = {"agent", "agent_options", "task", "seed"}
-# The answer cache changes no result, nor does the teacher's evaluation, nor the patience with a server: more of it may be what
-# lets a run go on.
+# The answer cache changes no result, nor does the evaluation of teacher and unspent tokens, nor the patience with a server:
+# more of it may be what lets a run go on.
 _EXCLUDED_FIELDS: dict[str, Any] = {
     "cache": True,
-    "eval": {"score_teacher"},
+    "eval": {"score_teacher", "score_unspent"},
     "models": {"remote_timeout", "remote_max_retries", "remote_concurrency"},
 }
 

@@ -86,7 +86,7 @@ def step_record(
 def summary_record(
     config: Config, card: TaskCard, suite: Suite, *, label: str, tokens_before_run: int, budget: TokenBudget,
     start: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], exam: np.ndarray | None,
-    samples: Sequence[tuple[Prompt, str]],
+    samples: Sequence[tuple[Prompt, str]], left: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """``summary.json``: the end of a finished run.
 
@@ -101,6 +101,7 @@ def summary_record(
         steps: the step records.
         exam: (|C|,) exact match at the end, or None if no exam was held.
         samples: exam prompts with the distilled student's answers.
+        left: with ``budget.may_stop``, the fields on tokens left unspent.
     """
     return RunSummary(
         agent=label,
@@ -118,6 +119,7 @@ def summary_record(
         profile_start=start["profile"],
         profile=steps[-1]["profile"] if steps else start["profile"],
         samples=tuple(answer for _, answer in samples),
+        **(left or {}),
         **judgement(card, suite, config.reward.essential_k, start, steps, exam),
     ).to_json()
 

@@ -258,7 +258,7 @@ def check_agents(config: Config, agents: Sequence[AgentSpec], tasks: Sequence[st
     suite = get_suite(config.suite)
     cards = [load_task(task, suite) for task in tasks]
     for agent in agents:
-        built = build_agent(agent, suite, seed=config.seed)
+        built = build_agent(agent, suite, config.seed, config.budget.may_stop)
         for card in cards:
             built.check_task(card.requirement_vector(suite))
 

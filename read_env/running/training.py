@@ -159,7 +159,7 @@ class _Training:
         self.request, self.directory, self.env = request, directory, env
         self._console = Onlookers([console])
         self.statistics = TrainingStatistics(env, self._on_episode)
-        self.agent: Agent = build_agent(request.agent, env.suite, request.config.seed)
+        self.agent: Agent = build_agent(request.agent, env.suite, request.config.seed, env.may_stop)
         self.agent.check_saving()
         self._episodes = directory.path / "episodes.jsonl"
         self._seed = SEED_OFFSET + request.config.seed

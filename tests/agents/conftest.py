@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from read_env.envs.distillation import spaces_of
+from read_env.envs.spaces import spaces_of
 
 NAMES = ("general", "steer", "reason", "math", "code", "tool", "context", "lingual")
 
