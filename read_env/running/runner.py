@@ -194,7 +194,7 @@ def _played_on(env: DistillationEnv) -> dict[str, float]:
     stopped = distillation.snapshot()
     try:
         while not distillation.exhausted:
-            distillation.step(env.requirement)
+            distillation.step(env.requirement.astype(np.float32))  # the precision of actions
         profile, exam = distillation.profile, distillation.exam()
     finally:
         distillation.restore(stopped)

@@ -202,6 +202,15 @@ def test_a_longer_outlook_prefers_to_share() -> None:
     assert far[1] > far[0] > 0 and (near >= 0).all()
 
 
+@pytest.mark.parametrize(("cost_lambda", "stops"), [(0.0, False), (0.05, False), (9.0, True)])
+def test_read_bandit_stops_where_tokens_cost_more_than_they_promise(cost_lambda: float, stops: bool, toy: Any) -> None:
+    env = toy(may_stop=True)
+    agent = make_agent("read-bandit", env=env, options={"cost_lambda": cost_lambda})
+    interact(agent, env, 6, seed=0)
+    assert [bool(action[8]) for action in env.actions] == [stops] * 6
+    assert agent.model.steps == (0 if stops else 6), "nothing is learned from a stop"
+
+
 def test_the_form_of_utility_is_recognised() -> None:
     requirement, profile = np.array([0.5, 0.5, 0.0]), np.array([0.2, 0.8, 0.1])
     assert utility("weighted_mean", requirement, profile) == pytest.approx(0.5)

@@ -48,6 +48,14 @@ def test_a_floor_is_a_share_that_everybody_keeps(name: str, options: dict[str, A
         weights(name, floor=0.4, **options)
 
 
+def test_a_rule_stops_at_a_share_of_the_budget(toy: Any, names: tuple[str, ...]) -> None:
+    env = toy(steps=10, may_stop=True)
+    interact(make_agent("task-static", env=env, options={"stop_at": 0.3}), env, 8)
+    assert [bool(action[8]) for action in env.actions] == [False] * 3 + [True] + [False] * 3 + [True]
+    with pytest.raises(ReadEnvError, match="'stop_at' is 0.3: right would be budget.may_stop = true"):
+        make_agent("task-static", capabilities=names, options={"stop_at": 0.3})
+
+
 @pytest.mark.parametrize("floor", [0.0, 0.1])
 def test_water_filling_at_the_start_keeps_its_first_shares(floor: float) -> None:
     agent = make_agent("water-filling", capabilities=NAMES, options={"when": "start", "floor": floor})
