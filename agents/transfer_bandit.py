@@ -74,6 +74,7 @@ class ReadBandit(Bandit):
         prior = TransferPrior(**{part.name: getattr(s, f"prior_{part.name}") for part in fields(TransferPrior)})
         self.model = TransferModel(self.size, prior)
         self._form: UtilityForm = "weighted_mean"
+        self._scale = 1.0  # of a utility that is relative to the teacher's
         self._share = 1.0 / s.steps  # of the budget that a step takes
         self._chunks = 1.0
 
@@ -127,6 +128,7 @@ class ReadBandit(Bandit):
             steps=min(max(round(view.budget / self._share), 1), _HORIZON),
             chunks=self._chunks,
             spillover_beta=self.settings.spillover_beta,
+            scale=1.0 if view.first else self._scale,
         )
 
     def probe(self, view: View, sources: npt.NDArray[np.intp]) -> Array:
@@ -154,7 +156,7 @@ class ReadBandit(Bandit):
         if view.budget > after.budget and not terminated:
             self._share, self._chunks = view.budget - after.budget, self._length(info)
         if "utility" in info:
-            self._form = infer_form(view.requirement, after.profile, float(info["utility"]))
+            self._form, self._scale = infer_form(view.requirement, after.profile, float(info["utility"]))
 
     def update(self, view: View, allocation: Array, reward: float, after: View, info: Mapping[str, Any]) -> None:
         self.model.update(allocation, view.profile, after.profile - view.profile, self._length(info))
@@ -168,11 +170,11 @@ class ReadBandit(Bandit):
         return {**super().scalars(), "noise": float(self.model.posterior().noise.mean())}
 
     def state_dict(self) -> dict[str, Any]:
-        own = {"form": self._form, "share": self._share, "chunks": self._chunks}
+        own = {"form": self._form, "scale": self._scale, "share": self._share, "chunks": self._chunks}
         return {**super().state_dict(), "model": self.model.state_dict(), **own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self.model.load_state_dict(state["model"])
-        self._form = state["form"]
+        self._form, self._scale = state["form"], float(state.get("scale", 1.0))
         self._share, self._chunks = float(state["share"]), float(state["chunks"])

@@ -14,8 +14,8 @@ from pydantic import Field, TypeAdapter
 from read_env.capabilities import get_suite
 from read_env.capabilities.splits import fit_splits
 from read_env.config import load_preset
-from read_env.envs.episode import Point
-from read_env.envs.reward import Reward, reward_of
+from read_env.envs.episode import Point, step_info, stop_info
+from read_env.envs.reward import reward_of
 from read_env.envs.spaces import parse_action, spaces_of
 from read_env.errors import ReadEnvError, unknown
 from read_env.tasks import TaskCard, load_task
@@ -24,10 +24,6 @@ if TYPE_CHECKING:  # importing it for real loads torch
     from read_env.distillation.process import ChunkReport, Distillation
 
 Observation = dict[str, np.ndarray]
-
-# Of a step's info: parts of the reward, and counts.
-_PARTS = ("gain", "spillover", "cost", "forgetting")
-_COUNTS = ("completion_tokens", "prompt_tokens", "trained_tokens", "updates")
 
 
 class DistillationEnv(gym.Env):
@@ -81,6 +77,7 @@ class DistillationEnv(gym.Env):
 
     - gain: *U(s') − U(s)*, the change of the task's utility on the probe profile (form `utility`),
       or *Σ r_c · Δs_c* (form `linear`, the paper's). For `weighted_mean` utilities the two are equal.
+      A `product` is divided by that of the teacher's scores on the probes, which a reset then measures.
     - spillover: *Σ r_c · max(−Δs_c, 0)* over the essential capabilities, those with the
       `essential_k` largest weights.
     - forgetting: mean of *max(−Δs_c, 0)* over the other capabilities. φ is 0 by default.
@@ -263,11 +260,12 @@ class DistillationEnv(gym.Env):
         report = process.step(weights)
 
         cost = (process.budget.spent - before.spent) / process.budget.total
-        reward = reward_of(self.config.reward, self.card, self.suite, self.profile, report.profile, cost)
+        reward = reward_of(self.config.reward, self.card, self.suite, self.profile, report.profile, cost, self._teacher)
         self.last_report = report
         self._append(report.allocation, report.profile)
         self._ended = bool(process.exhausted)
-        info = {**self._info(), **self._step_info(report, reward)}
+        stopped = {"stopped": False} if self.may_stop else {}
+        info = {**self._info(), **stopped, **step_info(report, reward, self.last_gain)}
         if self._ended or self._step % self.config.eval.dev_every == 0:
             info |= self._dev_info()
         return self._observation(), reward.value, self._ended, False, info
@@ -375,6 +373,12 @@ class DistillationEnv(gym.Env):
         return self._trace[-1]
 
     @property
+    def _teacher(self) -> np.ndarray | None:
+        """Scores of the teacher on the probes, where the utility is relative to them and they are measured."""
+        scores = self._process().teacher_scores if self.card.utility_form == "product" else None
+        return scores and scores.profile
+
+    @property
     def _step(self) -> int:
         return len(self._trace) - 1
 
@@ -385,7 +389,8 @@ class DistillationEnv(gym.Env):
         self.last_report = None
 
     def _append(self, allocation: np.ndarray, profile: np.ndarray) -> None:
-        spent, utility = int(self._process().budget.spent), self.card.utility(profile, self.suite)
+        spent = int(self._process().budget.spent)
+        utility = self.card.utility(profile, self.suite, self._teacher)
         self._trace.append(Point(spent, tuple(allocation.tolist()), tuple(profile.tolist()), utility))
 
     def _task_of(self, options: Mapping[str, Any] | None) -> TaskCard | None:
@@ -397,22 +402,12 @@ class DistillationEnv(gym.Env):
     def _stop(self) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """End the episode without a step."""
         self._ended, self.last_report = True, None
-        vectors = (
-            "profile_gain",
-            "allocation",
-            "tokens_by_capability",
-            "loss_by_capability",
-            "divergence_by_capability",
-        )
-        nothing: dict[str, Any] = {
-            **dict.fromkeys((*_PARTS, "loss"), 0.0), **dict.fromkeys(_COUNTS, 0), "stopped": True,
-            **{name: np.zeros(len(self.suite), np.int64 if name[:6] == "tokens" else np.float64) for name in vectors},
-        }  # fmt: skip
-        return self._observation(), 0.0, True, False, {**self._info(), **nothing, **self._dev_info()}
+        info = {**self._info(), **stop_info(len(self.suite)), **self._dev_info()}
+        return self._observation(), 0.0, True, False, info
 
     def _dev_info(self) -> dict[str, Any]:
         profile = np.array(self._process().dev_profile(), dtype=np.float64)
-        return {"dev_profile": profile, "dev_utility": self.card.utility(profile, self.suite)}
+        return {"dev_profile": profile, "dev_utility": self.card.utility(profile, self.suite, self._teacher)}
 
     def _observation(self) -> Observation:
         budget = self._process().budget
@@ -434,17 +429,4 @@ class DistillationEnv(gym.Env):
             "profile": self.profile,
             "budget_left": int(budget.left),
             "budget_spent": int(budget.spent),
-        }
-
-    def _step_info(self, report: ChunkReport, reward: Reward) -> dict[str, Any]:
-        return {
-            **({"stopped": False} if self.may_stop else {}),
-            **{part: getattr(reward, part) for part in _PARTS},
-            "profile_gain": self.last_gain,
-            "allocation": self.last_allocation,
-            "tokens_by_capability": np.array(report.tokens_by_capability, dtype=np.int64),
-            **{name: int(getattr(report, name)) for name in _COUNTS},
-            "loss": float(report.loss),
-            "loss_by_capability": np.nan_to_num(report.loss_by_capability),
-            "divergence_by_capability": np.nan_to_num(report.divergence_by_capability),
         }

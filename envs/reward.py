@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,8 +32,9 @@ class Reward:
 
 
 def reward_of(
-    config: RewardConfig, card: TaskCard, suite: Suite, before: np.ndarray, after: np.ndarray, cost: float
-) -> Reward:
+    config: RewardConfig, card: TaskCard, suite: Suite, before: np.ndarray, after: np.ndarray, cost: float,
+    teacher: Sequence[float] | np.ndarray | None = None,
+) -> Reward:  # fmt: skip
     """Reward of a step that changed the profile from ``before`` to ``after``.
 
     Args:
@@ -42,6 +44,7 @@ def reward_of(
         before: (|C|,) scores before the step.
         after: (|C|,) scores after it.
         cost: share of the total budget spent by the step.
+        teacher: (|C|,) the teacher's scores on the same split, as for ``TaskCard.utility``.
 
     Example:
         >>> from read_env.capabilities.micro import MICRO
@@ -56,7 +59,7 @@ def reward_of(
     if config.form == "linear":
         gain = float(requirement @ change)
     else:
-        gain = card.utility(after, suite) - card.utility(before, suite)
+        gain = card.utility(after, suite, teacher) - card.utility(before, suite, teacher)
     spillover = float(requirement[needed] @ drop[needed])
     forgetting = float(drop[~needed].mean()) if (~needed).any() else 0.0
     value = gain - config.spillover_beta * spillover - config.forgetting_beta * forgetting - config.cost_lambda * cost

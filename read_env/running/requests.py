@@ -94,7 +94,7 @@ class TrainingRequest:
         """Identity that a resumed training must have."""
         cards = {f"task {name}": card_fingerprint(name, self.config.suite) for name in self.tasks}
         shared = RunIdentity.of_many("training", self.config)
-        settings = {**shared.settings, **settings_of(self.config, without={"task"}), "steps": self.steps}
+        settings = {**shared.settings, **settings_of(self.config, {"task"}, self.tasks), "steps": self.steps}
         contents = {**shared.contents, **cards}
         if self.agent.path is not None:
             contents["agent"] = content_digest(self.agent.path)

@@ -166,7 +166,7 @@ def _run(
     with files.whole_folder(directory.student) as folder:
         distillation.save_student(folder)
     if left.get("left_tokens") and config.eval.score_unspent:
-        left |= _played_on(env)
+        left |= _played_on(env, start)
     summary = summary_record(
         config, env.card, env.suite, label=agent.label, tokens_before_run=agent.tokens_before_run,
         budget=distillation.budget, start=start, steps=steps, exam=exam, samples=distillation.samples(),
@@ -188,7 +188,7 @@ def _exam_due(budget: BudgetConfig, exam_at: Sequence[int], step: int, terminate
     return any(before < asked <= after or (terminated and asked > before) for asked in exam_at)
 
 
-def _played_on(env: DistillationEnv) -> dict[str, float]:
+def _played_on(env: DistillationEnv, start: Mapping[str, Any]) -> dict[str, float]:
     """Utility after the rest of the budget is spent by w = r; the student is restored afterwards."""
     distillation = _distillation(env)
     stopped = distillation.snapshot()
@@ -199,8 +199,9 @@ def _played_on(env: DistillationEnv) -> dict[str, float]:
     finally:
         distillation.restore(stopped)
     return {
-        "left_utility": env.card.utility(profile, env.suite), "left_exam_utility": env.card.utility(exam, env.suite),
-    }  # fmt: skip
+        "left_utility": env.card.utility(profile, env.suite, start.get("teacher_profile")),
+        "left_exam_utility": env.card.utility(exam, env.suite, start.get("teacher_exam")),
+    }
 
 
 _START_EXAMS: dict[tuple[str, bytes], list[float]] = {}
