@@ -147,7 +147,7 @@ def test_what_of_the_task_an_agent_looks_at(agent: str, keys: list[str | None]) 
 @pytest.mark.parametrize(
     ("agent", "task"),
     [
-        *product(("uniform", "round-robin", "one-hot,capability=code"), ("tutor", "translator")),
+        *product(("uniform", "round-robin", "one-hot,capability=code"), ("tutor", "translator", "code-reviewer")),
         ("one-hot", "polyglot-cashier"),
     ],
 )

@@ -48,6 +48,24 @@ def stopping(small: Config, **of_eval: Any) -> dict[str, Any]:
     return {"budget": budget, "eval": small.eval.model_copy(update=of_eval)}
 
 
+def test_the_utility_of_a_product_is_relative_to_the_teacher_in_all_records(request_for: Make, small: Config) -> None:
+    def ended(values: Any) -> float:
+        return float(np.prod(np.array(values)[[2, 3, 4]]) / 0.9**3)
+
+    of_eval = {"eval": small.eval.model_copy(update={"score_teacher": "never"})}
+    request = request_for("task-static", task="code-reviewer")
+    result = play(request)
+    start, summary = files.read_json(result.directory / "start.json"), result.summary
+    for record, scores, utility in [
+        (start, "profile", "utility"), (start, "dev_profile", "dev_utility"), (summary, "profile_start", "utility_start"),
+        (summary, "profile", "utility"), (summary, "exam_start", "exam_utility_start"), (summary, "exam", "exam_utility"),
+    ]:  # fmt: skip
+        assert record[utility] == pytest.approx(ended(record[scores])), utility
+    relative = request.identity.differences(request_for("task-static", task="code-reviewer", **of_eval).identity)
+    assert relative == ["eval.score_teacher: 'auto' in the folder, 'never' in this command"]
+    assert request_for("task-static").identity.differences(request_for("task-static", **of_eval).identity) == []
+
+
 @pytest.mark.parametrize("score_unspent", [True, False])
 @pytest.mark.parametrize(
     ("agent", "steps"), [("task-static,stop_at=0.3", 2), ("read-bandit,cost_lambda=9", 0), ("task-static", 6)]
