@@ -21,7 +21,8 @@ from read_env.errors import ReadEnvError, unknown
 from read_env.tasks import TaskCard, load_task
 
 if TYPE_CHECKING:  # importing it for real loads torch
-    from read_env.distillation.process import ChunkReport, Distillation
+    from read_env.distillation.process import Distillation
+    from read_env.distillation.report import ChunkReport
 
 Observation = dict[str, np.ndarray]
 
@@ -376,7 +377,7 @@ class DistillationEnv(gym.Env):
     def _teacher(self) -> np.ndarray | None:
         """Scores of the teacher on the probes, where the utility is relative to them and they are measured."""
         scores = self._process().teacher_scores if self.card.utility_form == "product" else None
-        return scores and scores.profile
+        return None if scores is None else scores.profile
 
     @property
     def _step(self) -> int:

@@ -39,7 +39,7 @@ class SoftmaxAllocation(gym.ActionWrapper, gym.utils.RecordConstructorArgs):
         gym.ActionWrapper.__init__(self, env)
         self.scale = float(scale)
         self._size = len(self.unwrapped.suite.names)  # type: ignore[attr-defined]
-        self.action_space = spaces.Box(-1.0, 1.0, env.action_space.shape, np.float32)  # type: ignore[arg-type]
+        self.action_space = spaces.Box(-1.0, 1.0, env.action_space.shape, np.float32)
 
     def action(self, action: np.ndarray) -> np.ndarray:
         """Allocation of these logits, (|C|,) float64 on the simplex, and the stop entry where there is one."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from read_env.capabilities.base import Prompt, Suite
     from read_env.config import Config
     from read_env.distillation.budget import TokenBudget
-    from read_env.distillation.process import ChunkReport
+    from read_env.distillation.report import ChunkReport
     from read_env.distillation.teachers.evaluation import TeacherScores
     from read_env.tasks import TaskCard
 
@@ -39,20 +39,21 @@ def start_record(
     overlong: Mapping[str, int],
 ) -> dict[str, Any]:
     """``start.json``: the student before the run."""
+    ceiling = None if teacher is None else teacher.profile
     return RunStart(
         suite=suite.names,
         task=card.name,
         requirement=card.requirement_vector(suite),
         utility_form=card.utility_form,
         profile=profile,
-        utility=card.utility(profile, suite, teacher and teacher.profile),
+        utility=card.utility(profile, suite, ceiling),
         exam=exam,
         dev_profile=dev_profile,
-        dev_utility=None if dev_profile is None else card.utility(dev_profile, suite, teacher and teacher.profile),
+        dev_utility=None if dev_profile is None else card.utility(dev_profile, suite, ceiling),
         score=config.eval.score,
         auto=config.reasons or None,
         teacher_exam=teacher and teacher.exam,
-        teacher_profile=teacher and teacher.profile,
+        teacher_profile=ceiling,
         teacher_tokens=teacher and teacher.tokens,
         samples=tuple(
             {"capability": prompt.capability, "prompt": prompt.text, "reference": prompt.reference, "student": answer}
@@ -129,18 +130,18 @@ def judgement(
     exam: Sequence[float] | np.ndarray | None,
 ) -> dict[str, Any]:  # fmt: skip
     """The part of a summary that depends on the task."""
-    profile = steps[-1]["profile"] if steps else start["profile"]
-    exams = exam is not None and start["exam"] is not None
+    profile, ceiling = steps[-1]["profile"] if steps else start["profile"], start.get("teacher_exam")
+    first, last = (start["exam"], exam) if exam is not None and start["exam"] is not None else (None, None)
     return Judgement(
         utility_start=start["utility"],
         utility=card.utility(profile, suite, start.get("teacher_profile")),
         exam_start=start["exam"],
         exam=exam,
-        exam_utility_start=card.utility(start["exam"], suite, start.get("teacher_exam")) if exams else None,
-        exam_utility=card.utility(exam, suite, start.get("teacher_exam")) if exams else None,
+        exam_utility_start=None if first is None else card.utility(first, suite, ceiling),
+        exam_utility=None if last is None else card.utility(last, suite, ceiling),
         spillover=float(sum(record["spillover"] for record in steps)),
         forgetting=_mean_drop(card, suite, essential_k, start["profile"], profile),
-        exam_forgetting=_mean_drop(card, suite, essential_k, start["exam"], exam) if exams else None,
+        exam_forgetting=None if last is None else _mean_drop(card, suite, essential_k, first, last),
     ).to_json()
 
 
