@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter
 from read_env.capabilities import get_suite
 from read_env.capabilities.splits import fit_splits
 from read_env.config import load_preset
+from read_env.distillation.starts import parse_past
 from read_env.envs.episode import Point, step_info, stop_info
 from read_env.envs.reward import reward_of
 from read_env.envs.spaces import parse_action, spaces_of
@@ -54,8 +55,7 @@ class DistillationEnv(gym.Env):
     | i | weight of capability i | 0 | 1 |
     | \|C\| | only with `may_stop`: stop, from 0.5 on | 0 | 1 |
 
-    With `may_stop=True` the space is `Box(0, 1, (|C| + 1,), float32)`: an action whose last entry is at least 0.5 ends the
-    episode, its weights are not used, and what is left of B stays unspent.
+    With `may_stop=True` the space is `Box(0, 1, (|C| + 1,), float32)`: a last entry of at least 0.5 ends the episode.
 
     `SoftmaxAllocation` and `CandidateAllocation` (`read_env.envs.wrappers`) take logits and indices
     of a discrete catalogue instead.
@@ -84,23 +84,24 @@ class DistillationEnv(gym.Env):
     - forgetting: mean of *max(−Δs_c, 0)* over the other capabilities. φ is 0 by default.
     - cost: share of B that the step spent.
 
-    β (`spillover_beta`), φ (`forgetting_beta`), λ (`cost_lambda`), the form and `essential_k` are fields of the preset's
-    `reward` section.
+    β (`spillover_beta`), φ (`forgetting_beta`), λ (`cost_lambda`), form and `essential_k` are fields of section `reward`.
 
     ## Starting State
 
-    The initial student S_0 with a new optimizer, the full budget, and prompt streams of this
-    episode's seed. Every reset draws that seed from `np_random` and then the task, if there are
-    several. Therefore `reset(seed=s)` starts the same episode again; two environments reset with
+    The starting student S_0 with a new optimizer, the full budget, and prompt streams of this
+    episode's seed. Every reset draws that seed from `np_random` and then the task and the starting
+    student, if there are several. A starting student with a past (`read_env.distillation.starts`) is
+    distilled at its first use, which takes time, and kept on disk. Therefore `reset(seed=s)` starts the same episode again; two environments reset with
     one seed use common random numbers (the same prompts per capability and difficulty tertile in
     the same order, for all agents, tasks and allocations); and `options` don't change later episodes.
 
     ## Episode End
 
     `terminated` after `total_tokens / step_tokens` steps (rounded, at least one). The last step ends
-    when the next completion of none of its capabilities fits into the remaining budget. With `may_stop`, a stop
-    entry ends it earlier: no tokens are spent, the student stays as it is, and the reward of this last transition is 0.
-    It is not counted in `step`, and its info has zeros for what a step does. `truncated` is never true, and there is no step limit. A step after the end raises
+    when the next completion of none of its capabilities fits into the remaining budget. With `may_stop`, an action
+    ends it earlier: its weights are not used, what is left of B stays unspent, the reward of this transition is 0, `step`
+    does not count it, and its info has zeros for what a step does. `truncated`
+    is never true, and there is no step limit. A step after the end raises
     `gymnasium.error.ResetNeeded`. An update that diverges raises `read_env.errors.DivergedError` and
     leaves the episode as it was before the step.
 
@@ -112,6 +113,7 @@ class DistillationEnv(gym.Env):
     | Key | At | Type | Meaning |
     |-----|----|------|---------|
     | `task` | both | str | name of the task card |
+    | `student` | both | str | starting student, as in `models.start` |
     | `step` | both | int | number of finished steps |
     | `utility` | both | float | U_τ on the probe profile |
     | `profile` | both | (\|C\|,) | s |
@@ -144,11 +146,12 @@ class DistillationEnv(gym.Env):
     - `preset="micro"`: configuration, by name or as a `.toml` file.
     - `task=None`: task card, by name or as a `.toml` file; the preset's task if neither this nor `tasks` is given.
     - `tasks=None`: several tasks, one drawn uniformly at every reset.
+    - `students=None`: several starting students, one drawn uniformly at every reset; the preset's `models.start` if not given.
     - `may_stop=None`: the action has a stop entry; sets `budget.may_stop`, which is off by default.
     - `overrides=None`: nested values that replace the preset's.
     - `render_mode=None`: `"rgb_array"` draws the episode so far.
 
-    All are JSON-able. `reset(options={"task": ...})` sets the task of one episode.
+    All are JSON-able. `reset(options={"task": ..., "student": ...})` sets task and starting student of one episode.
 
     `env.unwrapped.snapshot()` returns the whole state, and `restore()` restores it to the bit.
 
@@ -169,14 +172,16 @@ class DistillationEnv(gym.Env):
         preset: str = "micro",
         task: str | None = None,
         tasks: Sequence[str] | None = None,
+        students: Sequence[str] | None = None,
         overrides: Mapping[str, Any] | None = None,
         render_mode: str | None = None,
         may_stop: bool | None = None,
     ) -> None:
         if task is not None and tasks is not None:
             raise ReadEnvError(f"give task or tasks, not both; got task={task!r} and tasks={tasks!r}")
-        if isinstance(tasks, str) or (tasks is not None and not tasks):
-            raise ReadEnvError(f"tasks must be a list of at least one task, got {tasks!r}")
+        for kind, value in (("task", tasks), ("student", students)):
+            if isinstance(value, str) or (value is not None and not value):
+                raise ReadEnvError(f"{kind}s must be a list of at least one {kind}, got {value!r}")
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise unknown("render mode", str(render_mode), self.metadata["render_modes"])
         changes = {**(overrides or {}), **({} if task is None else {"task": task})}
@@ -185,6 +190,10 @@ class DistillationEnv(gym.Env):
         self.config = fit_splits(load_preset(preset, changes))
         self.suite = get_suite(self.config.suite)
         self.cards = tuple(load_task(name, self.suite) for name in (tasks or [self.config.task]))
+        self.students = tuple(students or [self.config.models.start])
+        for name in self.students:
+            parse_past(name, self.suite.names)
+        self.student = self.students[0]
         self.render_mode = render_mode
 
         self.action_space, self.observation_space = spaces_of(len(self.suite), self.may_stop)
@@ -238,13 +247,17 @@ class DistillationEnv(gym.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode; ``options={"task": name}`` sets the task of this episode only."""
-        asked = self._task_of(options)
+        """Start an episode; ``options={"task": name, "student": name}`` sets them for this episode only."""
+        asked, student = self._task_of(options), str((options or {}).get("student", ""))
+        if student:
+            parse_past(student, self.suite.names)
         super().reset(seed=seed)
         # Always two draws in this order, used or not: see "Starting State".
         episode_seed = int(self.np_random.integers(2**31))
         drawn = self.cards[int(self.np_random.random() * len(self.cards))]
-        profile = self._process().reset(episode_seed)
+        other = self.students[int(self.np_random.random() * len(self.students))] if len(self.students) > 1 else ""
+        self.student = student or other or self.students[0]
+        profile = self._process().reset(episode_seed, self.student)
         self._begin(asked or drawn)
         self._append(np.zeros(len(self.suite)), profile)
         return self._observation(), self._info()
@@ -303,6 +316,7 @@ class DistillationEnv(gym.Env):
             "card": self.card.model_dump(mode="json"),
             "trace": [asdict(point) for point in self._trace],
             "ended": self._ended,
+            "student": self.student,
             "np_random": self.np_random.bit_generator.state,
             "np_random_seed": self._np_random_seed,
             "distillation": self._process().snapshot(),
@@ -326,6 +340,7 @@ class DistillationEnv(gym.Env):
         try:
             suite, card = list(state["suite"]), TaskCard.model_validate(state["card"])
             ended, seed, distillation = bool(state["ended"]), state["np_random_seed"], state["distillation"]
+            student = str(state["student"])
             trace = TypeAdapter(Annotated[list[Point], Field(min_length=1)]).validate_python(state["trace"])
             generator = np.random.Generator(np.random.PCG64())
             generator.bit_generator.state = state["np_random"]
@@ -349,6 +364,7 @@ class DistillationEnv(gym.Env):
             raise ReadEnvError(f"this snapshot fits no student of this environment: {reason}") from None
         self.distillation = process
         self.card, self._trace, self._ended, self.last_report = card, trace, ended, None
+        self.student = student
         self._np_random, self._np_random_seed = generator, seed
         return self._observation(), self._info()
 
@@ -396,9 +412,9 @@ class DistillationEnv(gym.Env):
 
     def _task_of(self, options: Mapping[str, Any] | None) -> TaskCard | None:
         for key in options or {}:
-            if key != "task":
+            if key not in ("task", "student"):
                 raise unknown("reset option", str(key), ["task"])
-        return load_task(options["task"], self.suite) if options else None
+        return load_task(options["task"], self.suite) if options and "task" in options else None
 
     def _stop(self) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """End the episode without a step."""
@@ -425,6 +441,7 @@ class DistillationEnv(gym.Env):
         budget = self._process().budget
         return {
             "task": self.card.name,
+            "student": self.student,
             "step": self._step,
             "utility": self._now.utility,
             "profile": self.profile,

@@ -148,6 +148,7 @@ class RunStart(Record):
     exam: Vector | None = None
     dev_profile: Vector | None = None
     dev_utility: Number | None = None
+    student: str | None = None
     score: str | None = None
     auto: dict[str, str] | None = None
     teacher_exam: Vector | None = None

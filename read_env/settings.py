@@ -78,6 +78,10 @@ class ModelConfig(_Settings):
     slow."""
     gradient_checkpointing: bool = False
     """Recompute the student's activations in the backward pass: less memory, about a third more time per update."""
+    start: str = "even"
+    """Starting student. ``even``: the student as it is loaded. A recipe (``read-env list students``), ``random:K`` or shares
+    such as ``math=2 code=1@30000``: distilled on these shares before the run, for 40,000 completion tokens unless @TOKENS
+    says otherwise; they don't count against B."""
     student_layers: tuple[int, ...] = ()
     """Layers of the student that are kept, by index from 0 (depth pruning). Empty: all layers."""
     lora_r: int = Field(0, ge=0)

@@ -98,8 +98,9 @@ class Worker:
 
     def run(self, name: str, request: RunRequest, report: Callable[[Event], None]) -> EndEvent:
         """Run a request; an error becomes part of the result."""
-        # A reset changes task and seed; everything else needs another environment.
-        key = request.config.model_dump(exclude={"task", "agent", "agent_options", "seed"})
+        # A reset changes task, starting student and seed; everything else needs another environment.
+        fields = dict.fromkeys(("task", "agent", "agent_options", "seed"), True)
+        key = request.config.model_dump(exclude={**fields, "models": {"start"}})
         try:
             if self._env is None or key != self._key:
                 self._env, self._key = self._factory(request.config), key

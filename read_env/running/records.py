@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from read_env.records import Judgement, RunStart, RunSummary, StepRecord
+from read_env.running.requests import at_student
 from read_env.tasks import essential
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def start_record(
     ceiling = None if teacher is None else teacher.profile
     return RunStart(
         suite=suite.names,
-        task=card.name,
+        task=at_student(card.name, config.models.start),
+        student=config.models.start,
         requirement=card.requirement_vector(suite),
         utility_form=card.utility_form,
         profile=profile,
@@ -106,7 +108,7 @@ def summary_record(
     """
     return RunSummary(
         agent=label,
-        task=card.name,
+        task=start["task"],
         seed=config.seed,
         budget=budget.total,
         spent=budget.spent,

@@ -66,7 +66,7 @@ def derive(source: RunRequest, target: RunRequest) -> RunResult:
         teacher = start.get("teacher_profile")
         utility = lambda profile: card.utility(profile, suite, teacher)  # noqa: E731
         start |= {
-            "task": card.name,
+            "task": target.task_name,
             "requirement": card.requirement_vector(suite).tolist(),
             "utility_form": card.utility_form,
             **_judged(start, utility),
@@ -82,7 +82,7 @@ def derive(source: RunRequest, target: RunRequest) -> RunResult:
             )
             before = after
         summary = files.read_json(origin.summary)
-        summary |= {"task": card.name, "derived_from": source.directory.name}
+        summary |= {"task": target.task_name, "derived_from": source.directory.name}
         summary |= judgement(card, suite, config.reward.essential_k, start, steps, summary["exam"])
         start, summary = RunStart(**start).to_json(), RunSummary(**summary).to_json()
 

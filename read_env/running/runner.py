@@ -107,7 +107,7 @@ def _run(
 ) -> RunResult:
     config, agent = request.config, request.agent
     saved = directory.load_checkpoint(expected=directory.begun)
-    observation, info = env.reset(seed=config.seed, options={"task": config.task})
+    observation, info = env.reset(seed=config.seed, options={"task": config.task, "student": config.models.start})
     driver = AgentDriver(build_agent(agent, env.suite, config.seed, env.may_stop), agent.label)
     distillation = _distillation(env)
     steps: list[dict[str, Any]] = []
@@ -216,7 +216,7 @@ def _start_exam(env: DistillationEnv, profile: np.ndarray) -> np.ndarray:
     identity = RunIdentity.of_many("exam", env.config).to_json()
     for section in ("preset", "budget", "reward"):  # no exam before the first step depends on them
         identity["settings"].pop(section)
-    key = (json.dumps(identity, sort_keys=True), profile.tobytes())
+    key = (json.dumps([identity, env.student], sort_keys=True), profile.tobytes())
     if key not in _START_EXAMS:
         distillation = _distillation(env)
         before = distillation.budget

@@ -80,10 +80,17 @@ def train(
     request = resolved(request)
     directory = RecordDirectory(request.directory)
     settings = {**request.config.model_dump(mode="json"), "tasks": list(request.tasks), "steps": request.steps}
+    if request.students:
+        settings["students"] = list(request.students)
     with directory.claim(request.identity, settings, overwrite=request.overwrite):
         record, saved_agent = directory.path / TRAINING_RECORD, directory.path / "agent.zip"
         if not (already_finished := record.exists()):
-            training = _Training(request, directory, env or make_env(request.config, tasks=request.tasks), console)
+            training = _Training(
+                request,
+                directory,
+                env or make_env(request.config, tasks=request.tasks, students=request.students or None),
+                console,
+            )
             training.run(checkpoint_share)
             training.agent.save(saved_agent)
             files.write_json(record, training.record())
