@@ -99,7 +99,7 @@ class Sb3Agent(Agent):
                 f"agent {self.name!r} needs {self.module.replace('_', '-')}, which is not installed "
                 f"({error}): pip install stable-baselines3 sb3-contrib"
             ) from error
-        self._blank = BlankEnv(self.capabilities)
+        self._blank = BlankEnv(self.capabilities, self.may_stop)
         #: Wraps an environment for the algorithm. A suite may have fewer capabilities than the top three needs.
         self.wrap = partial(_as_learned, actions=self.actions, scale=self.settings.scale, k=min(3, self.size))
         self._wrapped: Any = self.wrap(self._blank).env
@@ -124,7 +124,7 @@ class Sb3Agent(Agent):
         return {key: value for key, value in own.items() if key not in Sb3Settings.model_fields}
 
     def allocate_all(self, views: list[View], deterministic: bool) -> Array:
-        """Allocations for a batch, which goes through the policy at once."""
+        """Actions for a batch, which goes through the policy at once."""
         vectors = np.stack([view.vector() for view in views]).astype(np.float32)
         situations = [(view.requirement, view.profile, view.last_allocation) for view in views]
         more = {}
@@ -139,6 +139,11 @@ class Sb3Agent(Agent):
         return np.stack([catalogue.allocation(i, *parts) for i, parts in zip(indices, situations, strict=True)])
 
     def _learn(self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback, seed: int | None) -> None:
+        if env.action_space.shape != self._blank.action_space.shape:
+            raise ReadEnvError(
+                f"agent {self.name!r} has actions of shape {self._blank.action_space.shape}, the environment of "
+                f"{env.action_space.shape}; right would be a new agent with the same budget.may_stop"
+            )
         # The callback gets allocations, not the wrapped actions.
         capped = StepCap(env, total_steps, callback)
         self._learn_in(self.wrap(capped), 1, total_steps, lambda: not capped.stopped, seed)
@@ -328,7 +333,8 @@ class TD3(Sb3Agent):
     def _arguments(self) -> dict[str, Any]:
         from stable_baselines3.common.noise import NormalActionNoise
 
-        noise = NormalActionNoise(mean=np.zeros(self.size), sigma=np.full(self.size, 0.2))
+        size = self.size + self.may_stop
+        noise = NormalActionNoise(mean=np.zeros(size), sigma=np.full(size, 0.2))
         return {**super()._arguments(), "action_noise": noise}
 
 

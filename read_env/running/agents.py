@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from read_env import files
-from read_env.distillation.examples.allocation import normalise_allocation
+from read_env.envs.spaces import parse_action
 from read_env.errors import ReadEnvError
 from read_env.running.tensors import from_tensors, to_tensors
 
@@ -131,7 +131,7 @@ class AgentDriver:
             observation, state=self._policy_state, episode_start=episode_start, deterministic=deterministic
         )
         try:
-            normalise_allocation(action, len(observation["requirement"]))
+            parse_action(action, len(observation["requirement"]), self.agent.stop_entry)
         except ReadEnvError as error:
             raise ReadEnvError(f"agent {self._label!r}: {error}") from None
         return np.asarray(action), self._policy_state
@@ -174,19 +174,20 @@ class AgentDriver:
             self.observe(observation, action, *rest)
 
 
-def build_agent(spec: AgentSpec, suite: Suite, seed: int) -> Agent:
-    """Make the agent.
+def build_agent(spec: AgentSpec, suite: Suite, seed: int, may_stop: bool = False) -> Agent:
+    """Make the agent; with ``may_stop`` its actions have a stop entry.
 
     Raises:
         ReadEnvError: an unknown or wrong option, or a saved agent that is damaged or of another suite.
 
     >>> from read_env.capabilities import get_suite
     >>> build_agent(AgentSpec.parse("one-hot,capability=math"), get_suite("micro"), seed=0).options
-    {'capability': 'math'}
+    {'floor': 0.0, 'stop_at': 1.0, 'capability': 'math'}
     """
     from read_env.agents import make_agent
 
-    return make_agent(spec.path or spec.name, capabilities=suite.names, options=spec.options, seed=seed)
+    where = spec.path or spec.name
+    return make_agent(where, capabilities=suite.names, options=spec.options, seed=seed, may_stop=may_stop)
 
 
 def _saved_agent(path: Path) -> Path | None:

@@ -111,7 +111,7 @@ class TrainingRequest:
         """Identity that a resumed training must have."""
         cards = {f"task {name}": card_fingerprint(name, self.config.suite) for name in self.tasks}
         shared = RunIdentity.of_many("training", self.config)
-        settings = {**shared.settings, **settings_of(self.config, without={"task"}), **self.settings}
+        settings = {**shared.settings, **settings_of(self.config, {"task"}, self.tasks), **self.settings}
         contents = {**shared.contents, **cards}
         if self.agent.path is not None:
             contents["agent"] = content_digest(self.agent.path)
@@ -286,7 +286,7 @@ def check_agents(config: Config, agents: Sequence[AgentSpec], tasks: Sequence[st
     cards = [load_task(task, suite) for task in tasks]
     check_students(config, [config.models.start])
     for agent in agents:
-        built = build_agent(agent, suite, seed=config.seed)
+        built = build_agent(agent, suite, config.seed, config.budget.may_stop)
         for card in cards:
             built.check_task(card.requirement_vector(suite))
 

@@ -176,7 +176,7 @@ class Training:
         self.env = env_factory(request.config, **request.drawn)
         self._console = Onlookers([console])
         self.statistics: Any = TrainingStatistics(self.env, self._on_episode)
-        self.agent: Agent = build_agent(request.agent, self.env.suite, request.config.seed)
+        self.agent: Agent = build_agent(request.agent, self.env.suite, request.config.seed, self.env.may_stop)
         self.agent.check_saving()
         self._episodes = directory.path / "episodes.jsonl"
         self._seed = SEED_OFFSET + request.config.seed

@@ -36,6 +36,20 @@ def test_training_makes_the_steps_it_is_given_and_counts_their_tokens(
     assert play(request_of(small, agent, tmp_path / "training")).already_finished
 
 
+@pytest.mark.parametrize("agent", ["task-static,stop_at=0.5", "read-bandit", "sb3:PPO", "sb3-contrib:MaskablePPO"])
+def test_training_where_an_episode_may_be_stopped(small: Config, tmp_path: Path, agent: str) -> None:
+    budget = small.budget.model_copy(update={"may_stop": True})
+    result = play(request_of(small, agent, tmp_path / "training", budget=budget))
+    episodes = files.read_lines(tmp_path / "training" / "episodes.jsonl")
+    steps = [(episode["steps"], episode["completion_tokens"]) for episode in episodes]
+    assert all(tokens in (100 * count, 100 * (count - 1)) for count, tokens in steps), "a stop spends nothing"
+    if agent.startswith("task-static"):
+        assert set(steps) == {(4, 300)}
+    assert load_agent(result.agent).may_stop
+    config = small.model_copy(update={"budget": budget, "agent": str(result.agent), "task": "tutor"})
+    assert "left_tokens" in run(RunRequest(config, tmp_path / "run"), env=fake_env(config)).summary
+
+
 def test_a_trained_agent_is_named_by_its_training_and_reports_its_tokens(small: Config, tmp_path: Path) -> None:
     play(request_of(small, "read-bandit-published", tmp_path / "training"))
     for path in (tmp_path / "training", tmp_path / "training" / "agent.zip"):
