@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+from pydantic import ValidationError
 
 from read_env.capabilities.splits import fit_splits
-from read_env.config import Config, load_preset, make_config
+from read_env.config import Config, describe, load_preset, make_config
 from read_env.deprecated import rename_arguments
 from read_env.errors import ReadEnvError, describe_os_error
 from read_env.output import forgiving_output
@@ -286,6 +287,9 @@ def _main(arguments: Sequence[str] | None) -> int:
         return int(execute(request, shlex.join(["read-env", *arguments])))
     except ReadEnvError as error:
         print(f"read-env: {error}", file=sys.stderr)
+        return 2
+    except ValidationError as error:  # tyro prints those of sections itself
+        print(f"read-env: {describe(error, 'command line')}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"read-env: {describe_os_error(error)}", file=sys.stderr)

@@ -109,6 +109,7 @@ def test_a_preset_gives_the_defaults_that_help_shows(capsys: pytest.CaptureFixtu
         (["run", "--preset", "binary.toml"], "can't be read as UTF-8 text"),
         (["run", "--preset", "strange.toml"], "distil: Extra inputs are not permitted"),
         (["run", "--preset", "mine.toml"], "budget.total_tokens"),
+        (["run", "--seed", str(2**64)], "seed: Input should be less than"),
         (["report", "nowhere"], "nowhere"),
         (["list", "capabilities", "--suite", "mcro"], "did you mean 'micro'"),
     ],

@@ -15,6 +15,7 @@ from read_env.distillation.models.weights import (
     count_parameters,
     empty_model,
     files_identity,
+    has_fused_attention,
     load_encoder,
     load_model,
     prune_layers,
@@ -72,7 +73,7 @@ def load(reference: str, models: ModelConfig | None = None, *, trained: bool = F
     source, trust = find_model(reference), models.trust_remote_code
     shape = empty_model(source, trust_remote_code=trust)
     encoder = load_encoder(source, shape.config, trust_remote_code=trust)
-    placement = place(models, count_parameters(shape), trained=trained)
+    placement = place(models, count_parameters(shape), trained=trained, fused=has_fused_attention(shape))
     return Loaded(source, load_model(source, placement, trust_remote_code=trust), encoder, placement)
 
 

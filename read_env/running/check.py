@@ -20,7 +20,13 @@ from read_env.distillation.defaults import resolve
 from read_env.distillation.loading import shares_base
 from read_env.distillation.models.placement import Placement, place
 from read_env.distillation.models.sources import ModelSource, architecture_of, find_model, missing, not_installed
-from read_env.distillation.models.weights import count_parameters, empty_model, load_encoder, prune_layers
+from read_env.distillation.models.weights import (
+    count_parameters,
+    empty_model,
+    has_fused_attention,
+    load_encoder,
+    prune_layers,
+)
 from read_env.distillation.teachers.remote import REMOTE
 from read_env.distillation.teachers.vllm import VLLM
 from read_env.distillation.text.lengths import Reader
@@ -117,7 +123,12 @@ def _side(config: Config, role: str) -> Side:
     lacking = [absent] if absent else []
     if role == "teacher" and models.teacher.startswith(VLLM) and find_spec("vllm") is None:
         lacking.append("vLLM, on a machine with a GPU: pip install 'read-env[vllm]'")
-    placement = place(models, count_parameters(model), trained=role == "student" and not models.lora_r)
+    placement = place(
+        models,
+        count_parameters(model),
+        trained=role == "student" and not models.lora_r,
+        fused=has_fused_attention(model),
+    )
     if role == "student" and models.student_layers:
         prune_layers(model, models.student_layers)
     return Side(role, source, model, placement, "; ".join(lacking))

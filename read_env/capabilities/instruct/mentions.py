@@ -10,15 +10,15 @@ import unicodedata
 MARKS = "".join(chr(c) for c in range(0x300, 0x1E000) if c <= sys.maxunicode and unicodedata.category(chr(c))[0] == "M")
 
 _WORD = rf"[\w{MARKS}]"
-_CHOICE = "or|oder|ou|или|veya|또는|または|あるいは|それとも|或者|或|还是|還是|หรือ"
-_NOT = "not|never|nicht|не|不是|不在|并非|並非|ไม่ใช่"
+_CHOICE = "or|nor|oder|ou|или|veya|또는|または|あるいは|それとも|或者|或|还是|還是|หรือ"
+_NOT = "not|neither|never|nicht|не|不是|不在|并非|並非|ไม่ใช่"
 _GAP = """[ "'(*:,]*"""
 #: Left of a name: a letter of the same word, a denial or a choice; right of it: the same.
 _BAD_LEFT = re.compile(
-    rf"(?:{_WORD}[-'.:/]|-|(?:(?<!{_WORD})(?:{_CHOICE}|{_NOT})|n't|[^\x00-\u0dff](?:{_CHOICE}|{_NOT})(?<![a-zа-я])){_GAP}|か)$"
+    rf"(?:{_WORD}[-'.:/]|-|(?:(?<!{_WORD})(?:{_CHOICE}|{_NOT})|n't|[^\x00-\u0dff](?:{_CHOICE}|{_NOT})(?<![a-zа-я])){_GAP}|か|이나 )$"
 )
 _BAD_RIGHT = re.compile(
-    rf"[-'.:/]{_WORD}|[+#]+(?!\w)|{_GAP}(?:{_CHOICE}|不是)(?:(?!{_WORD})|(?<![a-zа-я]))| o(?!{_WORD})"
+    rf"[-'.:/]{_WORD}|[+#]+(?!\w)|{_GAP}(?:{_CHOICE}|不是)(?:(?!{_WORD})|(?<![a-zа-я]))| o(?!{_WORD})|이나 "
     r"|で(?:は|も|な)|じゃ|か(?!$|\W)|(?:이|가|은|는)? ?아[니닙닌]"
 )
 #: Words after which a name begins, and which may follow it, in text without spaces; by script.

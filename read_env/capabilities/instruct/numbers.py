@@ -18,7 +18,8 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+
 _SCALES = {
     **dict.fromkeys(("hundred", "百", "백", "ร้อย"), 2), **dict.fromkeys(("thousand", "千", "천", "พัน"), 3),
     **dict.fromkeys(("万", "萬", "만", "หมื่น"), 4), **dict.fromkeys(("lakh", "แสน"), 5),
-    **dict.fromkeys(("million", "ล้าน"), 6), "crore": 7, **dict.fromkeys(("億", "亿", "억"), 8), "billion": 9, "trillion": 12,
+    **dict.fromkeys(("million", "ล้าน"), 6), "crore": 7, **dict.fromkeys(("億", "亿", "억"), 8), "billion": 9,
+    **dict.fromkeys(("trillion", "兆", "조"), 12),
 }  # fmt: skip
 _CURRENCIES = {
     **dict.fromkeys(("usd", "us$", "dollar", "dollars"), "$"), **dict.fromkeys(("eur", "euro", "euros"), "€"), "gbp": "£",
@@ -129,7 +130,7 @@ def plain_line(text: str) -> str:
     text = re.sub(r"\*\*(?=[-+]?[0-9])(?<=[0-9]\*\*)", "^", text)  # 2**10; other stars are emphasis
     text = re.sub(r"(?<![0-9)] )(?<![0-9)])\*|\*(?! ?[0-9])|[`]|(?<![^\W_])__?|__?(?![^\W_])", " ", text)
     text = re.sub(r"[¼-¾⅐-⅞↉]", lambda m: " " + unicodedata.normalize("NFKC", m[0]).replace("⁄", "/"), text)
-    text = plain_powers(text)
+    text = re.sub(r"(?<![a-z])(usd|eur|gbp|jpy|cny|krw|inr|chf|thb|rub)(?=[0-9.])", r"\1 ", plain_powers(text))
     return " ".join(re.sub(r"(?<=[0-9]) ?/ ?(?=[0-9])", "/", text).split())
 
 

@@ -48,7 +48,10 @@ def _answered(capability: FileCapability, cache: TeacherCache, config: Config) -
     while asked := [p for split, count in sets for p in held_out(capability, split, count) if not p.reference]:
         texts = list(dict.fromkeys(prompt.text for prompt in asked))
         answers = [a for i in range(0, len(texts), size) for a in cache.complete(texts[i : i + size])]
-        found = {prompt: text(answer.token_ids) for prompt, answer in zip(texts, answers, strict=True)}
+        # An answer may be cut inside a character.
+        found = {
+            prompt: text(answer.token_ids).partition("\ufffd")[0] for prompt, answer in zip(texts, answers, strict=True)
+        }
         prompts = [replace(p, reference=found.get(p.text, p.reference)) for p in capability.prompts]
         capability = replace(capability, prompts=tuple(p for p in prompts if p.reference or p.text not in found))
     return capability

@@ -57,13 +57,14 @@ class Placement:
         return f"{self.device}, {numbers}, {self.attention} attention ({self.reason})"
 
 
-def place(config: ModelConfig, parameters: int, *, trained: bool) -> Placement:
+def place(config: ModelConfig, parameters: int, *, trained: bool, fused: bool = True) -> Placement:
     """Choose the placement of a model.
 
     Args:
         config: device, dtype and attention, each possibly ``auto``.
         parameters: number of parameters.
         trained: True if the model is updated: its weights stay in fp32, since bf16 rounds small updates away.
+        fused: False if its architecture has no fused attention, as with soft-capped scores.
 
     Raises:
         ReadEnvError: the device doesn't exist.
@@ -74,7 +75,7 @@ def place(config: ModelConfig, parameters: int, *, trained: bool) -> Placement:
     """
     device = _device(config.device)
     compute, reason = _dtype(config.dtype, device, parameters)
-    attention = _attention(config.attn_implementation, device, compute)
+    attention = _attention(config.attn_implementation, device, compute, fused)
     weights = torch.float32 if trained else compute
     return Placement(device, weights, compute, attention, reason)
 
@@ -117,9 +118,11 @@ def _cpu_has_bf16() -> bool:
     return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
 
 
-def _attention(asked: str, device: torch.device, compute: torch.dtype) -> str:
+def _attention(asked: str, device: torch.device, compute: torch.dtype, fused: bool) -> str:
     if asked != "auto":
         return asked
+    if not fused:
+        return "eager"
     if device.type == "cuda":
         flash = compute == torch.bfloat16 and importlib.util.find_spec("flash_attn") is not None
         return "flash_attention_2" if flash else "sdpa"

@@ -138,6 +138,17 @@ def count_parameters(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def has_fused_attention(model: PreTrainedModel) -> bool:
+    """True if the architecture can use ``torch.nn.functional.scaled_dot_product_attention``; Gemma 2 can't.
+
+    Example:
+        >>> from read_env.distillation.loading import load
+        >>> has_fused_attention(load("embedded:micro/student").model)
+        True
+    """
+    return bool(getattr(model, "_supports_sdpa", True))
+
+
 def load_model(source: ModelSource, placement: Placement, *, trust_remote_code: bool = False) -> PreTrainedModel:
     """Load a causal language model in evaluation mode, from safetensors or GGUF only.
 
@@ -321,19 +332,23 @@ def _merged_weights(model: PreTrainedModel) -> dict[str, torch.Tensor] | None:
     adapted: dict[str, Any] = {name: m for name, m in model.named_modules() if hasattr(m, "get_delta_weight")}
     if not adapted:
         return None
+    # An adapter on a parameter that isn't a weight, such as those of experts, wraps its module, possibly in another adapter.
+    changed = {f"{_plain(name)}.{getattr(m, 'parameter_name', 'weight')}": m for name, m in adapted.items()}
     weights = {}
     for name, value in model.state_dict().items():
-        module, _, own = name.rpartition(".base_layer.")
-        if module in adapted:
-            if own == "weight":
-                layer = adapted[module]
-                change = sum(layer.get_delta_weight(adapter).float() for adapter in layer.active_adapters)
-                # Added in fp32 and rounded once; kept on the CPU, which has memory for a second copy.
-                value = (value.float() + change).to("cpu", value.dtype)
-            weights[f"{module}.{own}"] = value
-        elif not any(name.startswith(f"{one}.") for one in adapted):
-            weights[name] = value
+        if any(name.startswith(f"{one}.") and not name.startswith(f"{one}.base_layer.") for one in adapted):
+            continue
+        if (layer := changed.get(_plain(name))) is not None:
+            change = sum(layer.get_delta_weight(adapter).float() for adapter in layer.active_adapters)
+            # Added in fp32 and rounded once; kept on the CPU, which has memory for a second copy.
+            value = (value.float() + change).to("cpu", value.dtype)
+        weights[_plain(name)] = value
     return weights
+
+
+def _plain(name: str) -> str:
+    """Name of a parameter or module in the model without adapters."""
+    return name.replace(".base_layer", "")
 
 
 def weights_identity(

@@ -49,14 +49,20 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        self._in_parts = False
         self.source = self._find_source() if tokenizer.chat_template else None
-        rendered = self._render(_QUESTION)
-        if _QUESTION not in rendered:
-            self._in_parts = True  # templates of multimodal models read content as a list of parts
-            rendered = self._render(_QUESTION)
-        if _QUESTION not in rendered:
-            raise self._error(f"its prompt does not contain the user's message: {rendered!r}")
+        problem: ReadEnvError | None = None
+        for self._in_parts in (False, True):  # templates of multimodal models read content as a list of parts
+            try:
+                rendered = self._render(_QUESTION)
+            except ReadEnvError as error:
+                problem = problem or error
+                continue
+            if _QUESTION in rendered:
+                break
+            problem = problem or self._error(f"its prompt does not contain the user's message: {rendered!r}")
+        else:
+            assert problem is not None
+            raise problem
         before, _, after = rendered.partition(_QUESTION)
         self.around = (before, after)
         self.fault = self.tail = self._generation_prompt = self._header = ""

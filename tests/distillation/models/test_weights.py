@@ -181,6 +181,22 @@ def test_adapters_on_tied_embeddings_survive_saving(target, tmp_path):
     torch.testing.assert_close(logits(again), logits(model), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["Mixtral", "Qwen3Moe"])
+def test_adapters_on_experts_survive_saving(kind, tmp_path):
+    model = adapted(
+        _built(kind, **(_MOE if kind == "Qwen3Moe" else {"num_local_experts": 2, "num_experts_per_tok": 1}))
+    )
+    save_student(model, load("embedded:micro/student").encoder.tokenizer, tmp_path)
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    torch.testing.assert_close(logits(again), logits(model), atol=1e-4, rtol=1e-4)
+
+
+def test_a_model_without_fused_attention_is_loaded(tmp_path):
+    _built("Gemma2", head_dim=8, final_logit_softcapping=1.0).save_pretrained(tmp_path)
+    load("embedded:micro/student").encoder.tokenizer.save_pretrained(tmp_path)
+    assert load_student(configured(student=str(tmp_path))).placement.attention == "eager"
+
+
 # --- one model for both ----------------------------------------------------------------------------------
 
 

@@ -168,9 +168,9 @@ def test_templates_that_lose_a_turn_are_refused_where_answers_are_encoded(templa
 
 
 def test_content_in_parts_and_named_templates():
-    parts = CHATML.replace("{{ m.content }}", "{% for part in m.content %}{{ part.text }}{% endfor %}")
     plain = Encoder(byte_level(CHATML)).pairs(["hi"], ["yes"])
-    assert Encoder(byte_level(parts)).pairs(["hi"], ["yes"]) == plain
+    for parts in ("{% for part in m.content %}{{ part.text }}{% endfor %}", "{{ m.content[0]['text'] + '' }}"):
+        assert Encoder(byte_level(CHATML.replace("{{ m.content }}", parts))).pairs(["hi"], ["yes"]) == plain
     assert Encoder(byte_level({"default": CHATML, "tool_use": "x"})).pairs(["hi"], ["yes"]) == plain
 
 
