@@ -19,9 +19,10 @@ from trl.experimental.gkd import GKDConfig, GKDTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from read_env.distillation.examples.batching import update_groups
+from read_env.distillation.models.head import completion_logits
 from read_env.distillation.teachers.store import BlockStore
 from read_env.distillation.text.completion import Answer, Example
-from read_env.distillation.text.encoding import collate, completion_logits, length_buckets
+from read_env.distillation.text.encoding import collate, length_buckets
 from read_env.losses.targets import TeacherTargets
 
 #: TRL's sampling strategy of each row.

@@ -10,10 +10,11 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from read_env.config import ModelConfig, load_preset
 from read_env.distillation.loading import load, load_student, shares_base
+from read_env.distillation.models.head import completion_logits
 from read_env.distillation.models.placement import place
 from read_env.distillation.models.sources import find_model
 from read_env.distillation.models.weights import add_adapters, load_model, prune_layers, save_student
-from read_env.distillation.text.encoding import collate, completion_logits
+from read_env.distillation.text.encoding import collate
 from read_env.errors import ReadEnvError
 
 IDS = torch.arange(3, 23)[None]
