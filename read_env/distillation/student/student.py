@@ -95,7 +95,7 @@ class Student:
         self.micro_batch_tokens = config.micro_batch_tokens
         self.adapted = add_adapters(model, models) if models.lora_r else None
         if models.gradient_checkpointing:
-            _checkpoint_gradients(model)
+            checkpoint_gradients(model)
         self.validation: Sequence[Example] = ()
         self.validated_tokens = 0
         self.objective = get_objective(config.loss)
@@ -310,7 +310,7 @@ class Student:
         )  # fmt: skip
 
 
-def _checkpoint_gradients(model: PreTrainedModel) -> None:
+def checkpoint_gradients(model: PreTrainedModel) -> None:
     """Enable gradient checkpointing. It needs train mode, so dropout is set to 0."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
