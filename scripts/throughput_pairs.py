@@ -87,14 +87,16 @@ def load_pair(name: str, threads: int, device: str = "auto") -> Pair:
         )
     torch.set_num_threads(threads)
     models = {"threads": threads, "device": device}
+    # The steps of a run would set the learning rate: both engines keep it constant.
+    constant = {"loss": "fkl", "lr_scheduler_type": "constant", "warmup_ratio": 0.0}
     if name in PRESETS:
-        config = load_preset(name, {"models": models, "distill": {"loss": "fkl", **PRESETS[name]}})
+        config = load_preset(name, {"models": models, "distill": constant | PRESETS[name]})
         student = load_student(config)
         teacher = load_teacher(config, student)
         assert isinstance(teacher, LocalTeacher)
         return Pair(name, config, teacher, student)
     tokens = 8_192 if name == "random-1b-8b" else 400
-    distill = {"loss": "fkl", "teacher_top_k": 32, "tokens_per_update": tokens, "micro_batch_tokens": 2 * tokens}
+    distill = {**constant, "teacher_top_k": 32, "tokens_per_update": tokens, "micro_batch_tokens": 2 * tokens}
     distill |= {"learning_rate": 3e-4, "max_completion_tokens": 40}
     budget = {"step_tokens": 4 * tokens, "total_tokens": 40 * tokens}
     config = make_config({"models": models, "distill": distill, "budget": budget}, name)
