@@ -74,6 +74,7 @@ def main() -> None:
     for positions in (0, *args.positions):
         with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
             rows.append(pool.submit(measure, args.preset, args.tokens, positions).result())
+            print(*rows[-1], flush=True)
     print(markdown_table(["positions at once", "peak resident MiB", "of these, added by the update", "seconds"], rows))
 
 

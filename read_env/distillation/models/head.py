@@ -23,6 +23,20 @@ SMALL_VOCABULARY = 32_768
 POSITIONS = 256
 
 
+def positions_at_once(tokens: int, rows: int) -> int:
+    """Completion positions whose logits are in memory at once.
+
+    Args:
+        tokens: completion tokens of a forward pass.
+        rows: rows of the head.
+
+    Example:
+        >>> positions_at_once(4_096, rows=32_000), positions_at_once(4_096, rows=128_256)
+        (4096, 256)
+    """
+    return tokens if rows <= SMALL_VOCABULARY else min(tokens, POSITIONS)
+
+
 def decoder_of(model: PreTrainedModel) -> Any:
     """Model without its head; ``base_model`` of some architectures in transformers 4 is the whole model."""
     return getattr(model, "model", model) if model.base_model is model else model.base_model
@@ -60,7 +74,7 @@ def logit_chunks(
         model: causal language model.
         batch: batch on the model's device.
         vocabulary: V, if the model has more rows of logits than there are tokens.
-        positions: positions in a chunk; by default all with at most ``SMALL_VOCABULARY`` rows, else ``POSITIONS``.
+        positions: positions in a chunk; by default :func:`positions_at_once`.
         context: makes the context of each forward pass, such as autocast.
 
     Yields:
@@ -75,7 +89,7 @@ def logit_chunks(
     """
     count = len(batch.rows)
     if positions is None:
-        positions = count if model.config.get_text_config().vocab_size <= SMALL_VOCABULARY else POSITIONS
+        positions = positions_at_once(count, model.config.get_text_config().vocab_size)
     body, chunks = decoder_of(model), range(0, count, positions)
     found: list[Any] = []
 
