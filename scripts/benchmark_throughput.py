@@ -27,6 +27,7 @@ from pathlib import Path
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import throughput_engines
 import torch
 import trl
 from throughput_engines import Batching, batching, fastest_batching, held_out_loss, run, scored, train_theirs
@@ -132,7 +133,7 @@ def settings(pair: Pair, sizes: Mapping[str, Batching], runs: dict[str, list[Run
     """Settings of both engines, in words."""
     theirs = ", ".join(f"{size.sequences} × {size.passes} ({variant})" for variant, size in sizes.items())
     return (
-        f"{threads} thread{'s' * (threads > 1)}; student: {pair.student.placement}; K = {pair.config.distill.teacher_top_k}; TRL "
+        f"{threads} thread{'s' * (threads > 1)}{', CPU time' * throughput_engines.CPU_TIME}; student: {pair.student.placement}; K = {pair.config.distill.teacher_top_k}; TRL "
         f"{trl.__version__}, sequences at once × forward passes a step: {theirs}; "
         f"{runs[COLD][0].updates} steps here, {runs[SHUFFLED][0].updates} there."
     )
@@ -145,8 +146,12 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, help=f"completion tokens of a round; {TOKENS} if not given")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="CPU time in place of wall time, on a machine that others use"
+    )
     parser.add_argument("--out", type=Path, help="page whose section of this pair and hardware is written anew")
     args = parser.parse_args()
+    throughput_engines.CPU_TIME = args.cpu_time
 
     pair = load_pair(args.pair, args.threads, args.device)
     with tempfile.TemporaryDirectory() as temporary:

@@ -26,6 +26,8 @@ from read_env.distillation.text.completion import Answer, Example
 from read_env.distillation.text.encoding import collate, length_buckets
 from read_env.losses.targets import TeacherTargets
 
+#: The clock is the CPU time of this process, which others on the machine change less than the time of day.
+CPU_TIME = False
 #: Training reads nothing of a prompt but the name of its capability.
 _PROMPT = Prompt("any", "", "", "", 0.0)
 #: TRL's sampling strategy of each row.
@@ -44,7 +46,7 @@ def now() -> float:
     """Clock reading after the device has finished all queued work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter()
+    return time.process_time() if CPU_TIME else time.perf_counter()
 
 
 # --- this engine ----------------------------------------------------------------------------------
@@ -53,7 +55,9 @@ def now() -> float:
 def _train_ours(pair: Pair, work: Work, *, warm: bool) -> Run:
     """As an environment step does it: a chunk of targets, from the teacher or from disk, then updates on it."""
     store = BlockStore(work.store, max_bytes=2**40)
-    updates, rng, distill, started = 0, random.Random(0), pair.config.distill, now()
+    distill, rng, updates = pair.config.distill, random.Random(0), 0
+    count = distill.epochs * _updates(pair, work)
+    started = now()
     for blocks in _chunks(work, pair.config.budget.step_tokens):
         examples: list[Example] = []
         if warm:
@@ -65,7 +69,7 @@ def _train_ours(pair: Pair, work: Work, *, warm: bool) -> Run:
             examples = scored(pair, work, work.blocks[blocks[0]].start, work.blocks[blocks[-1]].stop)
         for epoch in range(distill.epochs):
             for group in update_groups(examples, distill.tokens_per_update, rng):
-                pair.student.update(group, observe=epoch == 0)
+                pair.student.update(group, updates / count, observe=epoch == 0)
                 updates += 1
     return Run(now() - started, distill.epochs * sum(work.lengths), updates)
 
@@ -184,7 +188,7 @@ def train_theirs(
         "per_device_train_batch_size": size.sequences,
         "gradient_accumulation_steps": size.passes,
         "learning_rate": settings.learning_rate,
-        "lr_scheduler_type": "constant",
+        "lr_scheduler_type": "constant" if sampling == "sequential" else settings.lr_scheduler_type,
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
         "optim": "adamw_torch_fused",
