@@ -97,7 +97,7 @@ class ReportRequest:
 class ListRequest:
     """List the names that the options of the other commands take."""
 
-    kind: tyro.conf.Positional[Literal["agents", "tasks", "presets", "losses", "capabilities"]]
+    kind: tyro.conf.Positional[Literal["agents", "tasks", "students", "presets", "losses", "capabilities"]]
     """Kind of names."""
     suite: str = "micro"
     """Suite with the tasks and capabilities."""

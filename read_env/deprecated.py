@@ -84,6 +84,8 @@ def rename_arguments(arguments: Sequence[str]) -> list[str]:
     for position, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         new = RENAMED_COMMANDS.get(name, name) if position == 0 else options.get(name.replace("_", "-"), name)
+        if name == "--students" and arguments[position + 1 : position + 2] and arguments[position + 1][:1] != "-":
+            new = name  # with names after it, the starting students
         if new != name:
             _warn(name, new)
         current.append(f"{new}{equals}{value}")

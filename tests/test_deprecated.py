@@ -76,6 +76,7 @@ def test_an_option_of_a_command_keeps_its_old_name(capsys: pytest.CaptureFixture
     assert main(["compare", "--students", "--agents", "unifrm"]) == 2
     warned, error = capsys.readouterr().err.splitlines()
     assert warned.startswith("read-env: warning: --students is deprecated") and "use --keep-students" in warned
+    assert rename_arguments(["compare", "--students", "clerk"]) == ["compare", "--students", "clerk"]
     assert "did you mean 'uniform'" in error
 
 

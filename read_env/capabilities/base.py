@@ -27,7 +27,8 @@ _HELD_OUT_BUCKETS: Mapping[int, Split] = {
     **dict.fromkeys(range(2, 4), "dev"),
     **dict.fromkeys(range(4, 7), "exam"),
 }
-_BUCKETS = 32
+#: Hash buckets in all.
+BUCKETS = 32
 #: Buckets of each held-out split, of 32.
 SHARES = Counter(_HELD_OUT_BUCKETS.values())
 _CALIBRATION_DRAWS = 1200
@@ -60,7 +61,7 @@ def split_of(text: str) -> Split:
     >>> [split_of(f"What is 2+{n}?") for n in range(4)]
     ['stream', 'stream', 'exam', 'stream']
     """
-    return _HELD_OUT_BUCKETS.get(normalised_hash(text) % _BUCKETS, "stream")
+    return _HELD_OUT_BUCKETS.get(normalised_hash(text) % BUCKETS, "stream")
 
 
 @dataclass(frozen=True)

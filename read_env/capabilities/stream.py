@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
 
-from read_env.capabilities.base import SHARES, Capability, Prompt, Split, normalised_hash, split_of
+from read_env.capabilities.base import BUCKETS, SHARES, Capability, Prompt, Split, normalised_hash, split_of
 from read_env.errors import ReadEnvError
 
 #: Maximum share of a tertile's prompts from one template, so that no scaffold dominates.
@@ -40,6 +40,19 @@ def training_draws(capability: Capability, seed: int) -> Iterator[Prompt]:
         yield from capability.draws(rng)
 
 
+#: One in this many prompts of the stream belongs to the pasts of starting students.
+_PASTS = 4
+
+
+def in_past(text: str) -> bool:
+    """True for the prompts of the stream that pasts of starting students are made of.
+
+    >>> [in_past(f"What is 2+{n}?") for n in range(4)]
+    [False, False, False, False]
+    """
+    return normalised_hash(text) // BUCKETS % _PASTS == 0
+
+
 class PromptStream:
     """Training prompts of one capability under one seed: one sequence per tertile.
 
@@ -50,6 +63,7 @@ class PromptStream:
         capability: source of the prompts.
         seed: seed of the stream.
         refused: normalised hashes of prompts that must not be trained on.
+        past: True: only the prompts of pasts (:func:`in_past`); False: only the others; None: all.
 
     Example:
         >>> from read_env.capabilities.micro import MICRO
@@ -58,7 +72,10 @@ class PromptStream:
         [2, 2, 2]
     """
 
-    def __init__(self, capability: Capability, seed: int, refused: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self, capability: Capability, seed: int, refused: frozenset[int] = frozenset(), past: bool | None = None
+    ) -> None:
+        self.past = past
         self.capability = capability
         self.seed = seed
         self.refused = refused
@@ -83,6 +100,8 @@ class PromptStream:
         return tuple(prompts[start:stop])
 
     def _is_refused(self, prompt: Prompt) -> bool:
+        if self.past is not None and in_past(prompt.text) != self.past:
+            return True
         return bool(self.refused) and normalised_hash(prompt.text) in self.refused
 
     def _admit(self, prompt: Prompt) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,12 @@ from read_env.distillation.examples.curriculum import tertile_shares
 from read_env.distillation.examples.references import with_references
 from read_env.distillation.examples.stream import ExampleStream
 from read_env.distillation.loading import cached, load_student, load_teacher
+from read_env.distillation.pasts import weights_of
 from read_env.distillation.report import ChunkReport
+from read_env.distillation.starts import EVEN, parse_past
 from read_env.distillation.student.evaluation import ProbeSet, answer, exam, probe_profile
 from read_env.distillation.student.on_policy import TrainedChunk, train_on_policy
-from read_env.distillation.student.student import Student
+from read_env.distillation.student.student import Student, UpdateStats
 from read_env.distillation.teachers.base import ScoringTeacher, TeacherCache
 from read_env.distillation.teachers.evaluation import TeacherScores, evaluate_teacher
 from read_env.distillation.teachers.remote import REMOTE
@@ -58,8 +60,10 @@ class Distillation:
         student: the student, at S_0.
         cache: cache of the teacher; may be shared between runs.
         alignment: converts the teacher's answers into the student's vocabulary.
+        past: part of the prompts; by default that of the starting student.
 
     Attributes:
+        start: starting student of the run, as in ``models.start``.
         suite: capabilities, without lines of files that are too long.
         overlong: number of such lines by capability, where there are any.
         budget: ledger of the tokens.
@@ -69,7 +73,11 @@ class Distillation:
         ReadEnvError: prompts that are too long for one of the models.
     """
 
-    def __init__(self, config: Config, student: Student, cache: TeacherCache, alignment: Alignment) -> None:
+    def __init__(
+        self, config: Config, student: Student, cache: TeacherCache, alignment: Alignment, past: bool | None = None
+    ) -> None:
+        self._past = past
+        self._weights: dict[str, Mapping[str, torch.Tensor]] = {}
         self.alignment = alignment
         self.student = student
         self.cache = cache
@@ -105,8 +113,12 @@ class Distillation:
         alignment = align(teacher.encoder, student.encoder, config.distill.loss, cut)
         return cls(config, student, cached(teacher, config.cache), alignment)
 
-    def reset(self, seed: int) -> np.ndarray:
+    def reset(self, seed: int, start: str = "") -> np.ndarray:
         """Start a run: student S_0, full budget, streams of this seed.
+
+        Args:
+            seed: seed of prompts and batches.
+            start: starting student; empty: ``models.start``. It is made first if it isn't on disk.
 
         Returns:
             (|C|,) profile s_0, each in [0, 1].
@@ -115,14 +127,16 @@ class Distillation:
             ReadEnvError: the budget is below one completion, or on-policy below one group of samples.
         """
         config = self.config
-        self.seed = seed
+        start = start or config.models.start
+        weights = self._starting_weights(start)
+        self.seed, self.start = seed, start
         self.step_index = 0
         self.exhausted = False
         self.budget = TokenBudget(config.budget.total_tokens)
         self._stream = self._new_stream()
         self._quotas = Quotas(len(self.suite))
         self._rng = random.Random(f"batches/{seed}")
-        self.student.reset(seed)
+        self.student.reset(seed, weights)
         if self.student.validates:
             self.student.validation = self.student.validation or self._validation()
             self.budget = self.budget.count(dev_tokens=sum(map(len, self.student.validation)))
@@ -206,6 +220,7 @@ class Distillation:
         version, internal, gauss = self._rng.getstate()
         return {
             "seed": self.seed,
+            "start": self.start,
             "step_index": self.step_index,
             "exhausted": self.exhausted,
             "budget": self.budget.to_dict(),
@@ -226,8 +241,8 @@ class Distillation:
             raise ReadEnvError(
                 f"the snapshot's budget.total_tokens is {state['budget']['total']}, the configuration's {self.budget.total}"
             )
-        if state["seed"] != self.seed:
-            self.seed = state["seed"]
+        if (state["seed"], state["start"]) != (self.seed, self.start):
+            self.seed, self.start = int(state["seed"]), str(state["start"])
             self._stream = self._new_stream()
         profile = np.array(state["profile"], dtype=np.float64)
         if profile.shape != self.profile.shape:
@@ -269,7 +284,8 @@ class Distillation:
             update_groups(examples, distill.tokens_per_update, self._rng, group_by_length=distill.group_by_length)
             for _ in range(distill.epochs)
         ]
-        count, done, updates = sum(map(len, passes)), 0, []
+        updates: list[list[UpdateStats]] = []
+        count, done = sum(map(len, passes)), 0
         for groups in passes:
             updates.append([])
             for group in groups:
@@ -331,7 +347,17 @@ class Distillation:
         return ExampleStream(
             self.suite, self.student.encoder, self.cache, self.alignment, self.seed,
             self.config.distill.teacher_batch_size, self._excluded_hashes, self._limit,
+            self._past if self.start == EVEN else False,
         )  # fmt: skip
+
+    def _starting_weights(self, start: str) -> Mapping[str, torch.Tensor] | None:
+        """Trained weights of a starting student; None for the student as it was loaded."""
+        past = parse_past(start, self.suite.names)
+        if past is None:
+            return None
+        if start not in self._weights:
+            self._weights[start] = weights_of(past, self)
+        return self._weights[start]
 
     def _measure(self) -> np.ndarray:
         profile, tokens = self._score("probes", self.config.eval.probes)

@@ -10,13 +10,16 @@ def describe(kind: str, suite: str) -> list[tuple[str, str]]:
     """Names of a kind and a line about each.
 
     Args:
-        kind: ``agents``, ``tasks``, ``presets``, ``losses`` or ``capabilities``.
+        kind: ``agents``, ``tasks``, ``students``, ``presets``, ``losses`` or ``capabilities``.
         suite: suite with the tasks and capabilities.
 
     >>> dict(describe("agents", "micro"))["task-static"]
     'Allocation equal to the requirement, w = r_τ'
     """
-    rows = {"agents": _agents, "tasks": _tasks, "presets": _presets, "losses": _losses, "capabilities": _capabilities}
+    rows = {
+        "agents": _agents, "tasks": _tasks, "students": _students, "presets": _presets, "losses": _losses,
+        "capabilities": _capabilities,
+    }  # fmt: skip
     return rows[kind](suite)
 
 
@@ -47,6 +50,25 @@ def _tasks(suite_name: str) -> list[tuple[str, str]]:
         needs = ", ".join(f"{c} {weight:.2g}" for c, weight in card.requirement.items() if weight > 0)
         rows.append((name, f"{needs}; {card.utility_form}"))
     return [*rows, ("CAPABILITY", "task that needs this capability alone"), ("PATH.toml", "custom task card")]
+
+
+def _students(suite_name: str) -> list[tuple[str, str]]:
+    from read_env.capabilities import get_suite
+    from read_env.distillation.starts import EVEN, JUDGING_STARTS, STARTS, TOKENS, parse_past
+
+    names, rows = get_suite(suite_name).names, [(EVEN, "the student as it is loaded")]
+    for name, shares in STARTS.items():
+        if {part.partition("=")[0] for part in shares.split()} <= set(names):
+            past = parse_past(name, names)
+            given = ", ".join(f"{c} {share:.2f}" for c, share in past.shares.items()) if past else ""
+            rows.append(
+                (name, f"{TOKENS:,} tokens: {given}; for {'judging' if name in JUDGING_STARTS else 'training'}")
+            )
+    return [
+        *rows,
+        ("random:K", "shares drawn from the seed K"),
+        ('"math=2 code=1@30000"', "shares and tokens of your own"),
+    ]
 
 
 def _presets(_: str) -> list[tuple[str, str]]:

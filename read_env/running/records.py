@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from read_env.records import Judgement, RunStart, RunSummary, StepRecord
+from read_env.running.requests import at_student
 from read_env.tasks import essential
 
 if TYPE_CHECKING:
     from read_env.capabilities.base import Prompt, Suite
     from read_env.config import Config
     from read_env.distillation.budget import TokenBudget
-    from read_env.distillation.process import ChunkReport
+    from read_env.distillation.report import ChunkReport
     from read_env.distillation.teachers.evaluation import TeacherScores
     from read_env.tasks import TaskCard
 
@@ -39,20 +40,22 @@ def start_record(
     overlong: Mapping[str, int],
 ) -> dict[str, Any]:
     """``start.json``: the student before the run."""
+    ceiling = None if teacher is None else teacher.profile
     return RunStart(
         suite=suite.names,
-        task=card.name,
+        task=at_student(card.name, config.models.start),
+        student=config.models.start,
         requirement=card.requirement_vector(suite),
         utility_form=card.utility_form,
         profile=profile,
-        utility=card.utility(profile, suite),
+        utility=card.utility(profile, suite, ceiling),
         exam=exam,
         dev_profile=dev_profile,
-        dev_utility=None if dev_profile is None else card.utility(dev_profile, suite),
+        dev_utility=None if dev_profile is None else card.utility(dev_profile, suite, ceiling),
         score=config.eval.score,
         auto=config.reasons or None,
         teacher_exam=teacher and teacher.exam,
-        teacher_profile=teacher and teacher.profile,
+        teacher_profile=ceiling,
         teacher_tokens=teacher and teacher.tokens,
         samples=tuple(
             {"capability": prompt.capability, "prompt": prompt.text, "reference": prompt.reference, "student": answer}
@@ -86,7 +89,7 @@ def step_record(
 def summary_record(
     config: Config, card: TaskCard, suite: Suite, *, label: str, tokens_before_run: int, budget: TokenBudget,
     start: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], exam: np.ndarray | None,
-    samples: Sequence[tuple[Prompt, str]],
+    samples: Sequence[tuple[Prompt, str]], left: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """``summary.json``: the end of a finished run.
 
@@ -101,10 +104,11 @@ def summary_record(
         steps: the step records.
         exam: (|C|,) exact match at the end, or None if no exam was held.
         samples: exam prompts with the distilled student's answers.
+        left: with ``budget.may_stop``, the fields on tokens left unspent.
     """
     return RunSummary(
         agent=label,
-        task=card.name,
+        task=start["task"],
         seed=config.seed,
         budget=budget.total,
         spent=budget.spent,
@@ -118,6 +122,7 @@ def summary_record(
         profile_start=start["profile"],
         profile=steps[-1]["profile"] if steps else start["profile"],
         samples=tuple(answer for _, answer in samples),
+        **(left or {}),
         **judgement(card, suite, config.reward.essential_k, start, steps, exam),
     ).to_json()
 
@@ -127,18 +132,18 @@ def judgement(
     exam: Sequence[float] | np.ndarray | None,
 ) -> dict[str, Any]:  # fmt: skip
     """The part of a summary that depends on the task."""
-    profile = steps[-1]["profile"] if steps else start["profile"]
-    exams = exam is not None and start["exam"] is not None
+    profile, ceiling = steps[-1]["profile"] if steps else start["profile"], start.get("teacher_exam")
+    first, last = (start["exam"], exam) if exam is not None and start["exam"] is not None else (None, None)
     return Judgement(
         utility_start=start["utility"],
-        utility=card.utility(np.array(profile), suite),
+        utility=card.utility(profile, suite, start.get("teacher_profile")),
         exam_start=start["exam"],
         exam=exam,
-        exam_utility_start=card.utility(np.array(start["exam"]), suite) if exams else None,
-        exam_utility=card.utility(np.array(exam), suite) if exams else None,
+        exam_utility_start=None if first is None else card.utility(first, suite, ceiling),
+        exam_utility=None if last is None else card.utility(last, suite, ceiling),
         spillover=float(sum(record["spillover"] for record in steps)),
         forgetting=_mean_drop(card, suite, essential_k, start["profile"], profile),
-        exam_forgetting=_mean_drop(card, suite, essential_k, start["exam"], exam) if exams else None,
+        exam_forgetting=None if last is None else _mean_drop(card, suite, essential_k, first, last),
     ).to_json()
 
 

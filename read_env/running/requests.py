@@ -9,13 +9,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from read_env.config import Config
 from read_env.digests import content_digest
+from read_env.distillation.starts import EVEN, parse_past
 from read_env.errors import ReadEnvError, unknown
 from read_env.running.agents import AgentSpec, build_agent
 from read_env.running.identity import RunIdentity, card_fingerprint, settings_of
@@ -51,8 +53,8 @@ class RunRequest:
 
     @cached_property
     def task_name(self) -> str:
-        """Name on the task card."""
-        return _task_names(self.config, [self.config.task])[0]
+        """Name on the task card, with the starting student: ``tutor@clerk``; ``tutor`` for the student as it was loaded."""
+        return at_student(_task_names(self.config, [self.config.task])[0], self.config.models.start)
 
     @property
     def directory(self) -> Path:
@@ -73,11 +75,15 @@ class TrainingRequest:
     tasks: tuple[str, ...] = ()
     """Tasks, one drawn for each episode: names or .toml files of task cards. None given: the preset's task."""
     steps: int = 200
-    """Environment steps, over all episodes."""
+    """Environment steps, over all episodes and environments."""
     out: Path | None = None
     """Directory of the training. None: runs/train-AGENT."""
     overwrite: bool = False
     """Delete an earlier training in that directory first."""
+    students: tuple[str, ...] = ()
+    """Starting students, one drawn for each episode; as in models.start, which is used if none is given."""
+    envs: int = 1
+    """Environments that run at the same time, each in a worker process with its own models. 1: one, in this process."""
 
     @cached_property
     def agent(self) -> AgentSpec:
@@ -90,11 +96,22 @@ class TrainingRequest:
         return self.out or Path("runs") / f"train-{self.agent.label}"
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """Settings beside configuration and tasks; those that are not given are absent, as in earlier records."""
+        given = {"envs": self.envs if self.envs > 1 else 0, "students": list(self.students)}
+        return {"steps": self.steps, **{name: value for name, value in given.items() if value}}
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """Arguments of the environment: the tasks and starting students of which it draws one for each episode."""
+        return {"tasks": self.tasks, "students": self.students or None}
+
+    @property
     def identity(self) -> RunIdentity:
         """Identity that a resumed training must have."""
         cards = {f"task {name}": card_fingerprint(name, self.config.suite) for name in self.tasks}
         shared = RunIdentity.of_many("training", self.config)
-        settings = {**shared.settings, **settings_of(self.config, without={"task"}), "steps": self.steps}
+        settings = {**shared.settings, **settings_of(self.config, {"task"}, self.tasks), **self.settings}
         contents = {**shared.contents, **cards}
         if self.agent.path is not None:
             contents["agent"] = content_digest(self.agent.path)
@@ -122,6 +139,8 @@ class ComparisonRequest:
     """Agent that the report compares the others with."""
     overwrite: bool = False
     """Delete an earlier comparison in that directory first."""
+    students: tuple[str, ...] = ()
+    """Starting students, each with every task; as in models.start, which is used if none is given."""
     labels: tyro.conf.Suppress[tuple[str, ...]] = ()
     """Names of the agents in reports, in the order of ``agents``. None given: their names with their options."""
 
@@ -138,8 +157,13 @@ class ComparisonRequest:
 
     @property
     def task_names(self) -> list[str]:
-        """Names on the task cards."""
-        return _task_names(self.config, self.tasks or (self.config.task,))
+        """Names on the task cards, each with every starting student."""
+        names = _task_names(self.config, self.tasks or (self.config.task,))
+        return [at_student(name, start) for name in names for start in self._starts]
+
+    @property
+    def _starts(self) -> tuple[str, ...]:
+        return self.students or (self.config.models.start,)
 
     def runs(self) -> dict[str, RunRequest]:
         """Run name -> run, in the order in which the runs are started.
@@ -150,14 +174,17 @@ class ComparisonRequest:
         tasks, names = self.tasks or (self.config.task,), self.task_names
         check_agents(self.config, self.specs, tasks)
         _distinct("agents", [agent.label for agent in self.specs])
+        check_students(self.config, self._starts)
         _distinct("tasks", names)
         _distinct("seeds", [str(seed) for seed in self.seeds])
         runs = {}
         for seed in self.seeds:
-            for task, task_name in zip(tasks, names, strict=True):
+            for (task, start), task_name in zip(product(tasks, self._starts), names, strict=True):
+                models = self.config.models.model_copy(update={"start": start})
                 for agent in self.specs:
                     name = f"{agent.label}__{task_name}__seed{seed}"
-                    config = agent.configure(self.config).model_copy(update={"task": task, "seed": seed})
+                    changes = {"task": task, "seed": seed, "models": models}
+                    config = agent.configure(self.config).model_copy(update=changes)
                     runs[name] = RunRequest(config, self.directory / "runs" / name, label=agent.label)
         return runs
 
@@ -257,10 +284,28 @@ def check_agents(config: Config, agents: Sequence[AgentSpec], tasks: Sequence[st
 
     suite = get_suite(config.suite)
     cards = [load_task(task, suite) for task in tasks]
+    check_students(config, [config.models.start])
     for agent in agents:
-        built = build_agent(agent, suite, seed=config.seed)
+        built = build_agent(agent, suite, config.seed, config.budget.may_stop)
         for card in cards:
             built.check_task(card.requirement_vector(suite))
+
+
+def check_students(config: Config, starts: Sequence[str]) -> None:
+    """Raise for starting students that can't be made."""
+    from read_env.capabilities import get_suite
+
+    for start in starts:
+        parse_past(start, get_suite(config.suite).names)
+
+
+def at_student(task: str, start: str) -> str:
+    """Name of a task with a starting student.
+
+    >>> at_student("tutor", "clerk"), at_student("tutor", "even")
+    ('tutor@clerk', 'tutor')
+    """
+    return task if start == EVEN else f"{task}@{start}"
 
 
 def _task_names(config: Config, tasks: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ runners, whatever doesn't ask what a real student learns.
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from read_env.capabilities.base import Prompt
 from read_env.config import Config
 from read_env.distillation.budget import TokenBudget
 from read_env.distillation.examples.allocation import normalise_allocation
-from read_env.distillation.process import ChunkReport
+from read_env.distillation.report import ChunkReport
 from read_env.distillation.teachers.cache_use import CacheUse
 from read_env.distillation.teachers.evaluation import TeacherScores
 from read_env.envs.distillation import DistillationEnv
@@ -44,9 +45,10 @@ class FakeDistillation:
     def load(cls, config: Config) -> FakeDistillation:
         return cls(config)
 
-    def reset(self, seed: int) -> np.ndarray:
+    def reset(self, seed: int, start: str = "") -> np.ndarray:
         self.seed, self.step_index, self.exhausted = seed, 0, False
-        self._rng = random.Random(seed)
+        start = start or self.config.models.start
+        self._rng = random.Random(seed if start == "even" else f"{seed}/{start}")
         self.budget = TokenBudget(self.config.budget.total_tokens)
         self.profile = np.array([0.2 + 0.4 * self._rng.random() for _ in self.suite])
         return self.profile.copy()
@@ -119,7 +121,7 @@ class FakeDistillation:
 
     def save_student(self, path: Path | str) -> None:
         Path(path).mkdir(parents=True, exist_ok=True)
-        (Path(path) / "config.json").write_text("{}")
+        (Path(path) / "config.json").write_text(json.dumps({"profile": self.profile.tolist()}))
 
 
 class FakeDistillationEnv(DistillationEnv):

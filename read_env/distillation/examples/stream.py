@@ -43,6 +43,7 @@ class ExampleStream:
         block_size: prompts per block.
         excluded_hashes: normalised hashes of prompts that are left out.
         limit: longest sequence of both models; longer prompts are skipped.
+        past: part of the prompts, see :class:`~read_env.capabilities.stream.PromptStream`.
 
     Attributes:
         shares: (3,) shares of easy, medium and hard prompts.
@@ -52,7 +53,7 @@ class ExampleStream:
 
     def __init__(
         self, suite: Suite, encoder: Encoder, cache: TeacherCache, alignment: Alignment, seed: int, block_size: int,
-        excluded_hashes: frozenset[int] = frozenset(), limit: LengthLimit | None = None,
+        excluded_hashes: frozenset[int] = frozenset(), limit: LengthLimit | None = None, past: bool | None = None,
     ) -> None:  # fmt: skip
         self.encoder = encoder
         self.cache = cache
@@ -62,7 +63,7 @@ class ExampleStream:
         self.shares = np.full(3, 1 / 3)
         self.seconds = {"prompts": 0.0, "teacher": 0.0}
         self.skipped: list[dict[str, str]] = []
-        self._streams = [PromptStream(capability, seed, excluded_hashes) for capability in suite]
+        self._streams = [PromptStream(capability, seed, excluded_hashes, past) for capability in suite]
         self._taken = [0] * len(suite)
         self._cursors = [[0, 0, 0] for _ in suite]
         self._prompts: dict[tuple[int, int, int], tuple[tuple[Prompt, ...], list[list[int]], list[str]]] = {}

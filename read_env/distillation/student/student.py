@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -105,6 +106,20 @@ class Student:
         self._initial = _copied(self._trained)
         self.optimizer = self._new_optimizer()
 
+    @contextmanager
+    def configured(self, config: DistillConfig) -> Iterator[None]:
+        """Other settings during the block. The optimizer is new in it and after it, and the weights stay as trained."""
+        before = self.config, self.objective, self._loss
+        try:
+            self.config, self.objective = config, get_objective(config.loss)
+            self._loss = self.objective.bind(config)
+            yield
+        finally:
+            self.config, self.objective, self._loss = before
+            self._controller = self._new_controller(seed=0)
+            self.micro_batch_tokens = self.config.micro_batch_tokens
+            self.optimizer = self._new_optimizer()
+
     @property
     def trained_parameters(self) -> int:
         """Number of parameters that updates change."""
@@ -115,9 +130,14 @@ class Student:
         """True if the objective learns from held-out examples."""
         return self._controller is not None and self._controller.validates
 
-    def reset(self, seed: int = 0) -> None:
-        """Restore the initial student S_0 with a new optimizer; ``seed`` is that of the objective's controller."""
-        self._load(self._initial)
+    def reset(self, seed: int = 0, weights: Mapping[str, torch.Tensor] | None = None) -> None:
+        """Restore the initial student S_0 with a new optimizer.
+
+        Args:
+            seed: seed of the objective's controller.
+            weights: trained weights of S_0, as in ``state_dict()["model"]``. None: those that were loaded.
+        """
+        self._load(self._initial if weights is None else weights)
         self.optimizer = self._new_optimizer()
         self._controller = self._new_controller(seed)
         self.micro_batch_tokens = self.config.micro_batch_tokens
@@ -295,7 +315,7 @@ class Student:
         return f"{self.trained_parameters / 1e6:,.1f} M trained of {of}; {self.placement}"
 
     @torch.no_grad()
-    def _load(self, weights: dict[str, torch.Tensor]) -> None:
+    def _load(self, weights: Mapping[str, torch.Tensor]) -> None:
         for name, parameter in self._trained.items():
             parameter.copy_(weights[name])
 

@@ -1,0 +1,91 @@
+"""Weights of starting students with a past: made at first use, and kept on disk."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+import read_env
+from read_env.capabilities import own_files
+from read_env.digests import content_digest
+from read_env.distillation.models.sources import find_model
+from read_env.distillation.models.weights import weights_identity
+from read_env.distillation.starts import EVEN, Past
+from read_env.distillation.text.alignment import align
+from read_env.files import whole_file
+from read_env.settings import Config
+
+if TYPE_CHECKING:
+    from read_env.distillation.process import Distillation
+
+_LOG = logging.getLogger(__name__)
+
+#: Completion tokens per step of a past.
+_STEP = 8_000
+
+
+def weights_of(past: Past, distillation: Distillation) -> Mapping[str, torch.Tensor]:
+    """Trained weights of the student after a past, read from disk or made; the state of ``distillation`` is undefined then.
+
+    Args:
+        past: the recipe.
+        distillation: owner of student and teacher, before a reset.
+    """
+    from safetensors.torch import load_file, save
+
+    config, student = _config_of(past, distillation.config), distillation.student
+    folder = distillation.config.cache.folder
+    path = folder / "students" / f"{past.digest(_identity(config, distillation))}.safetensors" if folder else None
+    if path is not None and path.exists():
+        return load_file(path)
+    _LOG.info("making a starting student: %s tokens on %s", f"{past.tokens:,}", dict(past.shares))
+    cut = config.distill.max_completion_tokens
+    alignment = align(distillation.cache.teacher.encoder, student.encoder, config.distill.loss, cut)
+    allocation = np.array([past.shares.get(name, 0.0) for name in distillation.suite.names])
+    with student.configured(config.distill):
+        run = type(distillation)(config, student, distillation.cache, alignment, past=True)
+        while not run.exhausted:
+            run.step(allocation)
+        weights: dict[str, torch.Tensor] = student.state_dict()["model"]
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path, shared=True) as file:
+            file.write(save(weights))
+    return weights
+
+
+def _config_of(past: Past, config: Config) -> Config:
+    """Configuration of the distillation before the episode: the run's, on the teacher's text, with few probes."""
+    return config.model_copy(
+        update={
+            "seed": past.seed,
+            "models": config.models.model_copy(update={"start": EVEN}),
+            "budget": config.budget.model_copy(
+                update={"total_tokens": past.tokens, "step_tokens": min(past.tokens, _STEP)}
+            ),
+            "distill": config.distill.model_copy(update={"loss": "sft"}),
+            "eval": config.eval.model_copy(update={"probes": 1, "score": "token-likelihood"}),
+        }
+    )
+
+
+def _identity(config: Config, distillation: Distillation) -> list[object]:
+    """Everything that the weights depend on beside the past."""
+    student, models, memory = distillation.student, config.models, config.cache.digests
+    source = find_model(models.student)
+    adapters = models.model_dump(mode="json", include={"student_layers", "lora_r", "lora_alpha", "lora_target_modules"})
+    return [
+        read_env.__version__,
+        weights_identity(source, student.model, student.placement, memory, code=models.trust_remote_code),
+        distillation.cache.teacher.identity,
+        [config.suite.partition(",")[0], *(content_digest(Path(path)) for path in own_files(config.suite).values())],
+        [content_digest(Path(path).expanduser()) for path in config.decontamination_files],
+        json.loads(config.distill.model_dump_json()),
+        adapters,
+    ]

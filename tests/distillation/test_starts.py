@@ -1,0 +1,124 @@
+"""Starting students: recipes, prompts of their own, weights on disk, and the episodes that begin with them."""
+
+import numpy as np
+import pytest
+from fake_distillation import FakeDistillationEnv
+from fake_runs import SMALL, fake_env, play
+from hypothesis import given
+from hypothesis import strategies as st
+from micro import micro_config, same_state
+
+from read_env.capabilities import get_suite
+from read_env.capabilities.stream import PromptStream, in_past
+from read_env.config import load_preset
+from read_env.distillation.process import Distillation
+from read_env.distillation.starts import JUDGING_STARTS, STARTS, TRAINING_STARTS, parse_past
+from read_env.errors import ReadEnvError
+from read_env.running.comparison import compare
+from read_env.running.requests import ComparisonRequest, RunRequest
+
+NAMES = get_suite("micro").names
+UNIFORM = np.ones(8)
+
+
+@given(st.one_of(st.sampled_from(sorted(STARTS)), st.integers(0, 2**40).map("random:{}".format)))
+def test_shares_are_a_distribution_with_a_floor(text):
+    past = parse_past(f"{text}@12000", NAMES)
+    assert sum(past.shares.values()) == pytest.approx(1) and past.tokens == 12_000
+    assert set(past.shares) == set(NAMES) and min(past.shares.values()) > 0.03
+    assert past == parse_past(f"{text}@12000", NAMES)
+
+
+def test_recipes_for_training_and_for_judging_share_nothing():
+    assert not set(TRAINING_STARTS) & set(JUDGING_STARTS)
+    shares = [sorted(text.split()) for text in STARTS.values()]
+    assert len(shares) == len({tuple(one) for one in shares}) >= 9
+    assert parse_past("even", NAMES) is None
+    assert parse_past("random:3", NAMES) != parse_past("random:4", NAMES)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("clrk", "unknown starting student 'clrk': did you mean 'clerk'"),
+        ("random:x", "random:K with a whole number"),
+        ("clerk@many", "'many' tokens; right would be a whole number"),
+        ("math=2@0", "'0' tokens"),
+        ("math=-1", "'math=-1'; right would be a positive number"),
+        ("maths=1", "needs maths, which the suite lacks; it has general_knowledge"),
+    ],
+)
+def test_what_is_no_past_is_refused(text, message):
+    with pytest.raises(ReadEnvError, match=message):
+        parse_past(text, NAMES)
+
+
+def test_a_past_and_its_runs_share_no_prompt():
+    capability = get_suite("micro")["math"]
+    texts = [{p.text for p in PromptStream(capability, 0, past=past).slice(1, 0, 200)} for past in (True, False, None)]
+    assert not texts[0] & texts[1] and all(map(in_past, texts[0])) and texts[0] & texts[2]
+
+
+def test_a_starting_student_is_made_once_and_begins_the_run(tmp_path):
+    config = micro_config(cache={"directory": str(tmp_path)})
+    distillation, start = Distillation.load(config), "math=1@1600"
+    even = distillation.reset(3)
+    profile = distillation.reset(3, start)
+    assert profile[3] > even[3] + 0.02 and distillation.budget.spent == 0
+    (file,) = (tmp_path / "students").iterdir()
+    made = file.stat().st_mtime_ns
+    steps = [distillation.step(UNIFORM) for _ in range(2)]
+    again = Distillation.load(config.model_copy(update={"models": config.models.model_copy(update={"start": start})}))
+    assert np.array_equal(again.reset(3), profile) and file.stat().st_mtime_ns == made
+    assert [s.loss for s in steps] == [again.step(UNIFORM).loss for _ in range(2)]
+    state = again.snapshot()
+    distillation.reset(3)
+    assert np.array_equal(distillation.profile, even), "the student as it was loaded is still there"
+    distillation.restore(state)
+    assert same_state(distillation.snapshot(), state)
+    assert distillation.step(UNIFORM).loss == again.step(UNIFORM).loss
+
+
+def test_a_past_does_not_depend_on_the_objective_of_the_run(tmp_path):
+    profiles = [
+        Distillation.load(micro_config(cache={"directory": str(tmp_path)}, distill={"loss": loss})).reset(
+            0, "code=1@800"
+        )
+        for loss in ("rkl", "grpo")
+    ]
+    assert np.array_equal(*profiles) and len(list((tmp_path / "students").iterdir())) == 1
+
+
+def test_an_episode_has_a_student_drawn_or_asked_for():
+    env = FakeDistillationEnv(overrides=SMALL, students=["clerk", "editor", "random:5"])
+    seen = {env.reset(seed=seed)[1]["student"] for seed in range(20)}
+    assert seen == {"clerk", "editor", "random:5"}
+    _, info = env.reset(seed=1, options={"student": "even", "task": "math"})
+    assert (info["student"], info["task"]) == ("even", "math")
+    state = env.snapshot()
+    env.reset(seed=2, options={"student": "clerk"})
+    assert env.restore(state)[1]["student"] == "even"
+    with pytest.raises(ReadEnvError, match="unknown starting student"):
+        env.reset(options={"student": "nobody"})
+    with pytest.raises(ReadEnvError, match="students must be a list of at least one student"):
+        FakeDistillationEnv(students="clerk")
+
+
+def test_a_comparison_has_every_task_with_every_student(tmp_path):
+    config = load_preset("micro", SMALL)
+    request = ComparisonRequest(
+        config, agents=("uniform", "task-static"), tasks=("tutor", "math"), students=("even", "clerk"), seeds=(0, 1),
+        processes=1, out=tmp_path / "c",
+    )  # fmt: skip
+    assert request.task_names == ["tutor", "tutor@clerk", "math", "math@clerk"]
+    result = compare(request, env_factory=fake_env)
+    assert not result.failures and len(list((tmp_path / "c" / "runs").iterdir())) == 16
+    report = (tmp_path / "c" / "report.md").read_text() if (tmp_path / "c" / "report.md").exists() else ""
+    assert not report or "tutor@clerk" in report
+
+
+def test_a_run_records_its_student(tmp_path):
+    config = load_preset("micro", {**SMALL, "models": {"start": "clerk"}})
+    request = RunRequest(config.model_copy(update={"agent": "uniform"}), tmp_path / "run")
+    assert play(request).summary["task"] == request.task_name == "bookkeeper@clerk"
+    assert RunRequest(config).directory.name == "read-bandit__bookkeeper@clerk__seed0"
