@@ -133,7 +133,7 @@ def settings(pair: Pair, sizes: Mapping[str, Batching], runs: dict[str, list[Run
     """Settings of both engines, in words."""
     theirs = ", ".join(f"{size.sequences} × {size.passes} ({variant})" for variant, size in sizes.items())
     return (
-        f"{threads} thread{'s' * (threads > 1)}{', CPU time' * throughput_engines.CPU_TIME}; student: {pair.student.placement}; K = {pair.config.distill.teacher_top_k}; TRL "
+        f"{pair.config.distill.epochs} passes; {threads} thread{'s' * (threads > 1)}{', CPU time' * throughput_engines.CPU_TIME}; student: {pair.student.placement}; K = {pair.config.distill.teacher_top_k}; TRL "
         f"{trl.__version__}, sequences at once × forward passes a step: {theirs}; "
         f"{runs[COLD][0].updates} steps here, {runs[SHUFFLED][0].updates} there."
     )

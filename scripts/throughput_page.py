@@ -115,7 +115,7 @@ def section(pair: Pair, work: Work, measured: Measured) -> str:
     lines = [
         f"## {pair.name} on {hardware(device)}", "",
         f"`{measured.command}`: {len(measured.runs[COLD])} rounds of {sum(work.lengths):,} tokens, {completion_tokens:,} of them "
-        f"completion, in {work.trained} examples, each trained on {pair.config.distill.epochs} times. {measured.settings} Median (range) over the rounds; ratios are taken "
+        f"completion, in {work.trained} examples. {measured.settings} Median (range) over the rounds; ratios are taken "
         "round by round.", "",
         f"{measured.check} Held-out forward KL was {measured.initial_loss:.4f} before training; after a round this engine "
         f"and TRL are apart by {gap:.1%} (allowed {ROUND_TOLERANCE:.0%}): {'the same' if same else 'NOT the same'}.", "",
