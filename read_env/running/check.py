@@ -82,6 +82,8 @@ def check(config: Config) -> tuple[Rows, bool]:
     rows, lacking = (refused.attempt(lambda: check_remote(config)) if remote else None) or ([], [])
     teacher = None if remote else refused.attempt(lambda: _side(config, "teacher"))
     student = refused.attempt(lambda: _side(config, "student"))
+    if student is not None and config.models.student_layers:
+        refused.attempt(partial(prune_layers, student.model, config.models.student_layers))
     sides = [side for side in (teacher, student) if side is not None]
     for side in sides:
         where, models = str(side.placement), config.models
@@ -129,8 +131,6 @@ def _side(config: Config, role: str) -> Side:
         trained=role == "student" and not models.lora_r,
         fused=has_fused_attention(model),
     )
-    if role == "student" and models.student_layers:
-        prune_layers(model, models.student_layers)
     return Side(role, source, model, placement, "; ".join(lacking))
 
 
