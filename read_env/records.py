@@ -134,10 +134,11 @@ class RunStart(Record):
     chosen by size and kind of the model. ``teacher_exam`` and ``teacher_profile`` are the teacher's exact match on the exam
     and its score on the probes, for which it generated ``teacher_tokens``, outside B. ``samples`` are the first exam prompts
     of each capability, with the answers of teacher and student. ``overlong`` counts by capability the lines of files that
-    were left out because they are too long for a model.
+    were left out because they are too long for a model. ``ungraded`` are the capabilities without answers to compare with,
+    whose exam is the likelihood of the reference's tokens.
     """
 
-    optional = ("score", "auto", "teacher_exam", "teacher_profile", "teacher_tokens", "samples", "overlong")
+    optional = ("score", "auto", "teacher_exam", "teacher_profile", "teacher_tokens", "samples", "overlong", "ungraded")
 
     suite: Names = Field(min_length=1)
     task: str
@@ -156,6 +157,14 @@ class RunStart(Record):
     teacher_tokens: Count | None = None
     samples: tuple[dict[str, str], ...] | None = None
     overlong: dict[str, Count] | None = None
+    ungraded: Names | None = None
+
+    @property
+    def exam_score(self) -> str:
+        """Score of the exam of the needed capabilities, as :func:`read_env.tasks.card.utility_name` takes it."""
+        needed = [name for name, need in zip(self.suite, self.requirement, strict=True) if need > 0]
+        kinds = {"token-likelihood" if name in (self.ungraded or ()) else "exact-match" for name in needed}
+        return kinds.pop() if len(kinds) == 1 else "mixed"
 
 
 class StepRecord(Record):

@@ -58,7 +58,9 @@ def comparison_report(
     others = [name for name in dict.fromkeys(wanted) if name != star and name in agents]
     picture, alt = overview(comparison, shown, star, others), f"profile, utility over tokens and allocation on {shown}"
     firsts = comparison.runs.groupby("task", sort=False)["path"].first().map(load_run)
-    utilities = [f"{task}, {utility_name(run.begun.utility_form, 'exact-match')}" for task, run in firsts.items()]
+    utilities = [
+        f"{task}, {utility_name(run.begun.utility_form, run.begun.exam_score)}" for task, run in firsts.items()
+    ]
     blocks = [
         "# Comparison of allocation agents",
         f"{len(agents)} agents, {plural(len(tasks), 'task')}, {plural(len(seeds), 'seed')} ({', '.join(map(str, seeds))}), "

@@ -56,7 +56,7 @@ def run_report(directory: str | Path) -> Path:
         "The distilled student is in [`student/`](student/)." if (run.path / "student").is_dir() else "",
         "## Capabilities",
         _capabilities(scores, splits),
-        save(profile_picture(scores, splits), run.path / "profile.png", "profile before and after"),
+        save(profile_picture(scores, splits, run.begun.ungraded), run.path / "profile.png", "profile before and after"),
         f"Sample answers:\n\n{markdown_table(HEADER, rows, text_columns=len(HEADER))}" if rows else "",
     ]
     if run.steps:
@@ -83,7 +83,7 @@ def _result(run: Run, steps: pd.DataFrame) -> str:
     if dev[1:].notna().any():
         rows.append([f"utility, dev, last measurement ({name})", *_change(dev.iloc[0], dev.dropna().iloc[-1])])
     if end and end.exam_utility is not None and end.exam_utility_start is not None:
-        name = utility_name(form, "exact-match")
+        name = utility_name(form, run.begun.exam_score)
         rows.append([f"utility, exam ({name})", *_change(end.exam_utility_start, end.exam_utility)])
     if end and end.left_tokens and end.left_utility is not None:
         spent = f"had the {count(end.left_tokens)} tokens left been spent as the requirement"
@@ -196,9 +196,12 @@ def _skipped(run: Run) -> str:
     return f"{left_out}{skipped}:\n\n{table}"
 
 
-def profile_picture(scores: pd.DataFrame, splits: Sequence[str]) -> Figure:
+def profile_picture(scores: pd.DataFrame, splits: Sequence[str], ungraded: Sequence[str] | None = None) -> Figure:
     """Profile before and after, on the probes and, where the run held it, on the exam."""
-    titles = {"probe": ("Probe profile", "probe score"), "exam": ("Exam", "exact match")}
+    titles = {
+        "probe": ("Probe profile", "probe score"),
+        "exam": ("Exam", "exact match or likelihood per token" if ungraded else "exact match"),
+    }
     picture, grid = panels(splits, 2, height=3.5, sharey=True)
     for axes, split in grid:
         handles = style.before_after(axes, scores, split, style.AFTER)

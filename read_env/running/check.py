@@ -81,8 +81,8 @@ def check(config: Config) -> tuple[Rows, bool]:
     refused = Refusals()
     remote = config.models.teacher.startswith(REMOTE)
     rows, lacking = (refused.attempt(lambda: check_remote(config)) if remote else None) or ([], [])
-    teacher = None if remote else refused.attempt(lambda: _side(config, "teacher"))
-    student = refused.attempt(lambda: _side(config, "student"))
+    teacher = None if remote else refused.attempt(lambda: _side(config, "teacher", refused))
+    student = refused.attempt(lambda: _side(config, "student", refused))
     sides = [side for side in (teacher, student) if side is not None]
     for side in sides:
         where, models = str(side.placement), config.models
@@ -113,7 +113,7 @@ def check(config: Config) -> tuple[Rows, bool]:
     return rows, not lacking and not refused.found
 
 
-def _side(config: Config, role: str) -> Side:
+def _side(config: Config, role: str, refused: Refusals) -> Side:
     models = config.models
     reference = models.student if role == "student" else models.teacher.removeprefix(VLLM)
     absent = not_installed(reference)
@@ -131,7 +131,7 @@ def _side(config: Config, role: str) -> Side:
         fused=has_fused_attention(model),
     )
     if role == "student" and models.student_layers:
-        prune_layers(model, models.student_layers)
+        refused.attempt(partial(prune_layers, model, models.student_layers))
     return Side(role, source, model, placement, "; ".join(lacking))
 
 

@@ -164,5 +164,5 @@ def _best_students(runs: Path) -> dict[str, Path]:
 
 def _in_short(summary: Mapping[str, Any]) -> str:
     gain = summary["utility"] - summary["utility_start"]
-    exam = "" if summary["exam"] is None else f", {summary['exam_utility']:.4f} on the exam (exact match)"
+    exam = "" if summary["exam"] is None else f", {summary['exam_utility']:.4f} on the exam"
     return f"utility {summary['utility']:.4f} on the probes ({gain:+.4f}){exam}"

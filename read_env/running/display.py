@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from read_env.records import RunStart
 from read_env.running.callbacks import Callback
 from read_env.tasks import utility_name
 
@@ -193,7 +194,8 @@ def result_rows(start: Mapping[str, Any], summary: Mapping[str, Any]) -> list[tu
         summary: content of ``summary.json``.
     """
     rows = []
-    splits = (("probes", "", "profile", start.get("score") or "likelihood"), ("exam", "exam_", "exam", "exact-match"))
+    exam, ungraded = RunStart.model_validate(start).exam_score, start.get("ungraded") or ()
+    splits = (("probes", "", "profile", start.get("score") or "likelihood"), ("exam", "exam_", "exam", exam))
     for split, prefix, scores, score in splits:
         if summary[scores] is None or summary[f"{scores}_start"] is None:
             continue
@@ -204,7 +206,8 @@ def result_rows(start: Mapping[str, Any], summary: Mapping[str, Any]) -> list[tu
         needs = sorted((one for one in zip(*vectors, strict=True) if one[1] > 0), key=lambda one: -one[1])
         for name, need, first, last, ceiling in needs:
             beside = "" if ceiling is None else f", teacher {ceiling:.3f}"
-            rows.append(("", f"{name} {first:.3f} -> {last:.3f} ({_SCORES[score]}; need {need:.2f}{beside})"))
+            kind = score if split == "probes" else "token-likelihood" if name in ungraded else "exact-match"
+            rows.append(("", f"{name} {first:.3f} -> {last:.3f} ({_SCORES[kind]}; need {need:.2f}{beside})"))
     if summary.get("left_tokens"):
         more = f", {summary['left_utility']:.4f} on the probes with them" if "left_utility" in summary else ""
         rows.append(("unspent", f"{summary['left_tokens']:,} tokens{more}"))

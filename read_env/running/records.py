@@ -63,6 +63,7 @@ def start_record(
             for prompt, answer in samples
         ),
         overlong=dict(overlong) or None,
+        ungraded=[c.name for c in suite if not c.graded] or None,
     ).to_json()
 
 

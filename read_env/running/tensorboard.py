@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from read_env import files
+from read_env.records import RunStart
 from read_env.running.callbacks import Callback
 from read_env.tasks import utility_name
 
@@ -126,9 +127,10 @@ def _figures(start: Mapping[str, Any]) -> str:
     score = start.get("score") or "likelihood"
     figures = {
         "utility/probes, utility/dev": utility_name(start["utility_form"], score),
-        "exam/utility": utility_name(start["utility_form"], "exact-match"),
+        "exam/utility": utility_name(start["utility_form"], RunStart.model_validate(start).exam_score),
         "profile/*": f"score of the probes: {score}",
-        "exam/*": "exact match of greedily decoded answers",
+        "exam/*": "exact match of greedily decoded answers"
+        + (f"; of {', '.join(start['ungraded'])}, the likelihood per token" if start.get("ungraded") else ""),
         "teacher/profile/*, teacher/exam/*": "the same scores of the teacher",
     }
     lines = (f"| `{tag}` | {text} |" for tag, text in figures.items())

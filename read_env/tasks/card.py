@@ -150,7 +150,8 @@ def utility_name(form: str, score: str) -> str:
 
     Args:
         form: ``utility_form`` of the task.
-        score: score that is averaged, as in ``eval.score``.
+        score: score that is averaged, as in ``eval.score``, or ``mixed`` for exact match and, where a capability has no
+            answers, the likelihood per token.
 
     >>> utility_name("geometric_mean", "exact-match")
     'weighted geometric mean of exact match, floor 1e-6'
@@ -161,6 +162,7 @@ def utility_name(form: str, score: str) -> str:
     likelihood = {
         "likelihood": "the likelihood of the reference",
         "token-likelihood": "the likelihood of the reference's tokens",
+        "mixed": "exact match or, without answers, the likelihood of the reference's tokens",
     }
     scores = likelihood.get(score, "exact match")
     if form == "product":

@@ -16,6 +16,7 @@ from read_env.distillation.teachers import remote_endpoint
 from read_env.errors import ReadEnvError
 from read_env.running import check_remote
 from read_env.running.check import _side, check, memory
+from read_env.running.check_refusals import Refusals
 
 LARGE = {"models": {"teacher": "Qwen/Qwen2.5-72B-Instruct", "student": "Qwen/Qwen2.5-14B-Instruct"}}
 
@@ -121,7 +122,7 @@ TARGETS = [{"lora_target_modules": modules} for modules in (["q_proj", "down_pro
 @pytest.mark.parametrize("changes", [{}, {"student_layers": [0, 3]}, *TARGETS])
 def test_adapters_are_counted_as_they_are_made(changes):
     config = load_preset("micro", {"models": {"lora_r": 4, **changes}})
-    parts = {part.name: part.bytes for part in memory(config, None, _side(config, "student"))}
+    parts = {part.name: part.bytes for part in memory(config, None, _side(config, "student", Refusals()))}
     student = load_student(config)
     assert parts["gradients"] == 4 * student.trained_parameters
     weights = sum(p.numel() for name, p in student.model.named_parameters() if "lora_" not in name)

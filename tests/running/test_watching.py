@@ -71,6 +71,9 @@ def test_the_end_of_a_run_names_its_figures_and_the_needed_scores(request_for: M
     assert rows[5][1] == f"tool_use {before:.3f} -> {after:.3f} (exact match; need 0.50, teacher 0.900)"
     floor = result_rows({**start, "utility_form": "geometric_mean", "score": "exact-match"}, {**end, "exam": None})
     assert len(floor) == 4 and floor[0][1].endswith("(weighted geometric mean of exact match, floor 1e-6)")
+    rows = result_rows({**start, "ungraded": ["tool_use"]}, end)
+    assert rows[4][1].endswith("exact match or, without answers, the likelihood of the reference's tokens)")
+    assert "(likelihood per token; need 0.50" in rows[5][1]
 
 
 def test_the_report_shows_warnings_cut_completions_and_samples(request_for: Make) -> None:
