@@ -124,8 +124,7 @@ class Sb3Agent(Agent):
         """Wrap ``env`` in the action wrapper of this algorithm."""
         if self.actions == "logits":
             return SoftmaxAllocation(env, scale=self.settings.scale)
-        k = min(3, self.size)  # a suite may have fewer capabilities than the top three needs
-        return CandidateAllocation(env, k=k, mask_free=self.actions == "mask-free")
+        return CandidateAllocation(env, mask_free=self.actions == "mask-free")
 
     def allocate_all(self, views: list[View], deterministic: bool) -> Array:
         """Allocations for a batch, which goes through the policy at once."""

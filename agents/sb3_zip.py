@@ -84,8 +84,7 @@ class Sb3Zip(Agent):
         blank: Any = BlankEnv(self.capabilities)
         shape, low = space.get("_shape"), str(space.get("low", ""))
         if "n" in space:
-            k = min(3, self.size)
-            wrapped = [CandidateAllocation(blank, k=k, mask_free=mask_free) for mask_free in (False, True)]
+            wrapped = [CandidateAllocation(blank, mask_free=mask_free) for mask_free in (False, True)]
             fitting = [env for env in wrapped if str(env.action_space.n) == str(space["n"])]  # type: ignore[attr-defined]
             if fitting:
                 return fitting[0]
