@@ -87,8 +87,7 @@ class Sb3Zip(Agent):
         blanks: list[Any] = [BlankEnv(self.capabilities, stop) for stop in (False, True)[: 1 + self.may_stop]]
         shape, low = space.get("_shape"), str(space.get("low", ""))
         if "n" in space:
-            k = min(3, self.size)
-            wrapped = [CandidateAllocation(blank, k=k, mask_free=free) for blank in blanks for free in (False, True)]
+            wrapped = [CandidateAllocation(blank, mask_free=free) for blank in blanks for free in (False, True)]
             fitting = [env for env in wrapped if str(env.action_space.n) == str(space["n"])]  # type: ignore[attr-defined]
             if fitting:
                 return fitting[0]

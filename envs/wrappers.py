@@ -60,7 +60,7 @@ class CandidateAllocation(gym.Wrapper, gym.utils.RecordConstructorArgs):
 
     Args:
         env: environment of this package.
-        k: number of the largest needs that the sparse actions use.
+        k: number of the largest needs that the sparse actions use. None: three, or all of fewer capabilities.
         grid: shares of the larger need in a pair.
         shifts: weights δ that a shift moves.
         mask_free: restrict the actions to candidates that are never masked, for DQN: the largest need, task-static,
@@ -77,14 +77,15 @@ class CandidateAllocation(gym.Wrapper, gym.utils.RecordConstructorArgs):
     def __init__(
         self,
         env: gym.Env,
-        k: int = 3,
+        k: int | None = None,
         grid: Sequence[float] = (0.25, 0.5, 0.75),
         shifts: Sequence[float] = (0.1, 0.25),
         mask_free: bool = False,
     ) -> None:
+        names = env.unwrapped.suite.names  # type: ignore[attr-defined]
+        k = min(3, len(names)) if k is None else k
         gym.utils.RecordConstructorArgs.__init__(self, k=k, grid=list(grid), shifts=list(shifts), mask_free=mask_free)
         gym.Wrapper.__init__(self, env)
-        names = self.unwrapped.suite.names  # type: ignore[attr-defined]
         may_stop = env.action_space.shape[0] > len(names)  # type: ignore[index]
         self.catalogue = Catalogue(len(names), k, tuple(grid), tuple(shifts), labels=names, may_stop=may_stop)
         #: Catalogue index of every action.

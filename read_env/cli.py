@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import functools
 import io
+import os
 import shlex
 import sys
 import warnings
@@ -226,7 +227,7 @@ def _check_contamination(request: ContaminationRequest, typed: str) -> int:
 
 
 def _report(request: ReportRequest, typed: str) -> int:
-    print(_write_report(request.directory, "", request.reference))
+    print(_write_report(Path(os.path.expanduser(request.directory)), "", request.reference))
     return 0
 
 

@@ -74,7 +74,7 @@ def _preset_values(name: str, changes: Mapping[str, Any], extended_by: tuple[str
     if name in extended_by:
         raise ReadEnvError(f"presets extend each other: {' -> '.join([*extended_by, name])}")
     if name.endswith(".toml"):
-        path = Path(name).expanduser()
+        path = Path(os.path.expanduser(name))
         if not path.is_file():
             raise ReadEnvError(f"preset {name!r}: no such file")
         try:
@@ -98,7 +98,7 @@ def _preset_values(name: str, changes: Mapping[str, Any], extended_by: tuple[str
     if not isinstance(base, str):
         raise ReadEnvError(f"preset {name!r}: extends is {base!r}; right would be the name of a preset or a .toml file")
     if base.endswith(".toml"):
-        base = os.path.normpath(Path(name).expanduser().parent / Path(base).expanduser())
+        base = os.path.normpath(Path(os.path.expanduser(name)).parent / Path(os.path.expanduser(base)))
     return _merge(_preset_values(base, _merge(values, changes), (*extended_by, name)), values)
 
 
@@ -106,7 +106,7 @@ def _relative_to(folder: Path, values: Mapping[str, Any], changes: Mapping[str, 
     """Values of a preset's file with their relative paths joined to its folder; fields in ``changes`` are left alone."""
 
     def joined(path: str) -> str:
-        inside = Path(path).expanduser()
+        inside = Path(os.path.expanduser(path))
         if inside.is_absolute() or folder == Path():
             return path
         if inside.exists() and not (folder / inside).exists():

@@ -28,8 +28,8 @@ _NOT_MODEL = ("training_args.bin", "optimizer.bin", "scheduler.bin")
 def model_files(folder: Path, code: bool = False) -> Iterator[Path]:
     """Files of the model in a folder, at any depth.
 
-    Hidden folders, such as the hub's ``.cache``, and folders with a ``config.json`` of their own, which hold another model
-    or the records of a run, don't belong to it.
+    Hidden folders, such as the hub's ``.cache``, a Trainer's checkpoints, and folders with a ``config.json`` of their own,
+    which hold another model or the records of a run, don't belong to it.
 
     Args:
         folder: the model's folder.
@@ -37,11 +37,17 @@ def model_files(folder: Path, code: bool = False) -> Iterator[Path]:
     """
     for where, folders, names in os.walk(folder):
         inside = Path(where)
-        folders[:] = [f for f in folders if f[0] not in "._" and not (inside / f / "config.json").exists()]
+        folders[:] = [f for f in folders if f[0] not in "._" and not _is_another(inside / f)]
         for name in names:
             of_model = any(fnmatch(name, pattern) for pattern in _MODEL) and name not in _NOT_MODEL and name[0] != "."
             if of_model or (code and name.endswith(".py")):
                 yield inside / name
+
+
+def _is_another(folder: Path) -> bool:
+    return fnmatch(folder.name, "checkpoint-*") or any(
+        (folder / f"{kind}config.json").exists() for kind in ("", "adapter_")
+    )
 
 
 def content_digest(path: Path, remembered: Path | None = None, *, code: bool = False) -> str:

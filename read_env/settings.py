@@ -257,7 +257,7 @@ class CacheConfig(_Settings):
         if named == "none":
             return None
         if named:
-            return Path(named).expanduser()
+            return Path(os.path.expanduser(named))
         try:
             user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         except RuntimeError:  # a container's user without an entry in passwd

@@ -13,7 +13,9 @@ from read_env import files
 from read_env.capabilities import get_suite, own_files
 from read_env.capabilities.contamination import evaluation_hashes, overlaps
 from read_env.config import CacheConfig, load_preset
-from read_env.errors import describe_os_error
+from read_env.distillation.models.sources import find_model
+from read_env.errors import ReadEnvError, describe_os_error
+from read_env.running.requests import ComparisonRequest, RunRequest, TrainingRequest, TransferRequest
 from read_env.tasks import load_task
 
 
@@ -115,3 +117,7 @@ def test_a_tilde_is_the_home_folder_wherever_a_path_is_named(tmp_path: Path, mon
     assert load_task("~/card.toml", suite).name == "mine"
     assert len(evaluation_hashes(["~/sums.jsonl"])) == 100
     assert overlaps(suite, "~/sums.jsonl")
+    for request in (RunRequest, TrainingRequest, ComparisonRequest, TransferRequest):
+        assert request(load_preset("micro"), out=Path("~/out")).directory == tmp_path / "out"
+    with pytest.raises(ReadEnvError, match="~nobody-of-this-name/a/model"):  # no such user: no home folder
+        find_model("~nobody-of-this-name/a/model")

@@ -1,5 +1,6 @@
 """Capabilities of a student, grouped in suites: prompts, verifiers, held-out splits."""
 
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def own_files(name: str) -> dict[str, str]:
         own, equals, path = part.partition("=")
         if not own.strip(" +") or not equals or not path.strip():
             raise ReadEnvError(f"suite {name!r}: {part!r} should read capability=FILE.jsonl")
-        files[own.strip()] = str(Path(path.strip()).expanduser())
+        files[own.strip()] = os.path.expanduser(path.strip())
     return files
 
 

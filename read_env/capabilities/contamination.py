@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ def evaluation_hashes(paths: Sequence[str | Path]) -> frozenset[int]:
     Raises:
         ReadEnvError: no such file, or a line that is malformed.
     """
-    return frozenset(normalised_hash(text) for path in paths for _, text in _prompts(Path(path).expanduser()))
+    return frozenset(normalised_hash(text) for path in paths for _, text in _prompts(Path(os.path.expanduser(path))))
 
 
 def overlaps(suite: Suite, path: str | Path, draws: int = 20_000, seeds: Sequence[int] = (0,)) -> list[Overlap]:
@@ -59,7 +60,7 @@ def overlaps(suite: Suite, path: str | Path, draws: int = 20_000, seeds: Sequenc
     if draws < 1 or not seeds:
         raise ValueError(f"draws must be at least 1 and seeds not empty, got draws = {draws}, seeds = {list(seeds)}")
     wanted: dict[int, list[tuple[int, str]]] = {}
-    for line, text in _prompts(Path(path).expanduser()):
+    for line, text in _prompts(Path(os.path.expanduser(path))):
         # A prompt that hashes into a held-out split is in no training stream.
         if split_of(text) == "stream":
             wanted.setdefault(normalised_hash(text), []).append((line, text))

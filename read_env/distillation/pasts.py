@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,7 +86,7 @@ def _identity(config: Config, distillation: Distillation) -> list[object]:
         weights_identity(source, student.model, student.placement, memory, code=models.trust_remote_code),
         distillation.cache.teacher.identity,
         [config.suite.partition(",")[0], *(content_digest(Path(path)) for path in own_files(config.suite).values())],
-        [content_digest(Path(path).expanduser()) for path in config.decontamination_files],
+        [content_digest(Path(os.path.expanduser(path))) for path in config.decontamination_files],
         json.loads(config.distill.model_dump_json()),
         adapters,
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -73,7 +74,7 @@ class AgentSpec:
         suffix = "".join(f",{key}={value}" for key, value in given.items())
         if name in agent_names() or ":" in name:
             return cls(name, given, label=label or _slug(name + suffix))
-        path = _saved_agent(Path(name).expanduser())
+        path = _saved_agent(Path(os.path.expanduser(name)))
         if path is None:
             known = unknown("agent", name, agent_names())
             raise ReadEnvError(f"{known}; or module:Class, or the path of a saved agent")

@@ -7,6 +7,7 @@ don't belong to it: a moved folder holds the same weights.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -74,7 +75,7 @@ class RunIdentity:
         settings = {**settings_of(config, without=_RUN_FIELDS), **options}
         files = {f"suite {name}": path for name, path in own_files(config.suite).items()}
         files |= {f"evaluation {number}": path for number, path in enumerate(config.decontamination_files, start=1)}
-        paths = {name: Path(path).expanduser() for name, path in files.items()}
+        paths = {name: Path(os.path.expanduser(path)) for name, path in files.items()}
         contents = {name: content_digest(path) for name, path in paths.items() if path.exists()}
         if package := task_package(config.suite):
             contents["suite tasks"] = package

@@ -6,6 +6,7 @@ The docstrings are the help texts of the command line.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +27,10 @@ _Request = TypeVar("_Request", "RunRequest", "TrainingRequest", "ComparisonReque
 
 #: The configuration's fields are options without a prefix: ``--task``, ``--budget.total-tokens``.
 FlatConfig = Annotated[Config, tyro.conf.arg(name="")]
+
+
+def _expanded(directory: Path | None) -> Path | None:
+    return directory and Path(os.path.expanduser(directory))
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class RunRequest:
     @property
     def directory(self) -> Path:
         """Directory of the records, the checkpoint and the student."""
-        return self.out or Path("runs") / f"{self.agent.label}__{self.task_name}__seed{self.config.seed}"
+        return _expanded(self.out) or Path("runs") / f"{self.agent.label}__{self.task_name}__seed{self.config.seed}"
 
     @property
     def identity(self) -> RunIdentity:
@@ -93,7 +98,7 @@ class TrainingRequest:
     @property
     def directory(self) -> Path:
         """Directory of the records and of ``agent.zip``."""
-        return self.out or Path("runs") / f"train-{self.agent.label}"
+        return _expanded(self.out) or Path("runs") / f"train-{self.agent.label}"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -153,7 +158,7 @@ class ComparisonRequest:
     @property
     def directory(self) -> Path:
         """Directory of the comparison; its runs are in ``runs/AGENT__TASK__seedN/``."""
-        return self.out or Path("runs") / f"compare-{Path(self.config.preset).stem}"
+        return _expanded(self.out) or Path("runs") / f"compare-{Path(self.config.preset).stem}"
 
     @property
     def task_names(self) -> list[str]:
@@ -210,7 +215,7 @@ class TransferRequest:
     @property
     def directory(self) -> Path:
         """Directory of the matrix; its runs are in ``runs/one-hot-CAPABILITY__seedN/``."""
-        return self.out or Path("runs") / f"transfer-{Path(self.config.preset).stem}"
+        return _expanded(self.out) or Path("runs") / f"transfer-{Path(self.config.preset).stem}"
 
     def runs(self) -> dict[str, RunRequest]:
         """Run name -> run.

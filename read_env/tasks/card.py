@@ -283,7 +283,7 @@ def _of_capability(capability: Capability) -> TaskCard:
 def _locate(name_or_path: str | os.PathLike[str], suite: Suite) -> Path:
     text = os.fspath(name_or_path)
     if text.endswith(".toml") or os.sep in text:
-        return Path(text).expanduser()
+        return Path(os.path.expanduser(text))
     if text not in task_names():
         raise unknown("task", text, dict.fromkeys([*task_names(), *suite.names]))
     return _CARDS / f"{text}.toml"

@@ -59,7 +59,7 @@ def test_every_action_of_the_wrappers_is_taken(few: Config) -> None:
         for mask_free in (False, True)[: 1 + (wrapper is CandidateAllocation)]:
             inner = FakeDistillationEnv(overrides=few.model_dump(exclude={"preset"}))
             size = len(inner.suite)
-            env: Any = wrapper(inner, **({"k": size, "mask_free": mask_free} if wrapper is CandidateAllocation else {}))
+            env: Any = wrapper(inner, **({"mask_free": mask_free} if wrapper is CandidateAllocation else {}))
             env.reset(seed=0)
             actions = range(env.action_space.n) if wrapper is CandidateAllocation else [np.zeros(size), np.ones(size)]
             for action in actions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from importlib import metadata, resources
@@ -70,7 +71,7 @@ def find_model(reference: str) -> ModelSource:
     if reference.startswith(PACKAGE):
         path = _in_package(reference)
         return ModelSource(reference, str(path.parent), path.name)
-    path = Path(reference).expanduser()
+    path = Path(os.path.expanduser(reference))
     if path.suffix == _GGUF:
         if not path.is_file() and len(path.parts) != 3:
             raise ReadEnvError(f"model {reference!r}: no such file; right would be a GGUF file or HUB/ID/FILE.gguf")

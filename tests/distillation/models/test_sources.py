@@ -190,12 +190,12 @@ def folder(tmp_path):
     [
         ".DS_Store", "README.md", "LICENSE", ".gitattributes", ".cache/huggingface/download/config.json.metadata",
         ".git/config.json", "__pycache__/modeling.cpython-313.py", "training_args.bin", "trainer_state.json",
-        "checkpoint-5/model.safetensors", "runs/one/student/model.safetensors", "runs/one/summary.json",
+        "checkpoint-5/model.safetensors", "checkpoint-7/model.safetensors", "adapter/adapter_model.safetensors", "runs/one/student/model.safetensors", "runs/one/summary.json",
     ],
 )  # fmt: skip
 def test_files_that_are_not_the_model_do_not_change_its_identity(folder, name):
     before = content_digest(folder, code=True)
-    for other in ("checkpoint-5/config.json", "runs/one/config.json", name):
+    for other in ("checkpoint-5/config.json", "adapter/adapter_config.json", "runs/one/config.json", name):
         (folder / other).parent.mkdir(parents=True, exist_ok=True)
         (folder / other).write_text("new")
     assert content_digest(folder, code=True) == before

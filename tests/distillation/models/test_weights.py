@@ -59,6 +59,7 @@ def test_a_student_with_adapters_comes_back_from_its_folder_alone(layers, tmp_pa
 def test_a_student_without_adapters_is_saved_to_the_bit(tmp_path):
     student = load_student(configured())
     save_student(student.model, student.encoder.tokenizer, tmp_path)
+    assert len({file.stat().st_mode for file in tmp_path.iterdir()}) == 1, "the umask's mode"
     assert torch.equal(logits(load(str(tmp_path)).model), logits(student.model))
 
 
