@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
@@ -28,6 +29,7 @@ class Bandit(Agent):
     """Agent that takes the candidate with the largest mean + κ·uncertainty of its reward."""
 
     settings_type = BanditSettings
+    episode_state: ClassVar[tuple[str, ...]] = ("calibration",)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -52,9 +54,11 @@ class Bandit(Agent):
         if view.first:
             self.calibration.start_episode()
         self.calibration.record(float(reward), None if info.get("dev_utility") is None else float(info["dev_utility"]))
+        if info.get("stopped"):  # without a step there is nothing to learn from
+            return
         self.note(view, after, terminated, info)
         if self.settings.update:
-            self.update(view, to_simplex(action), float(reward), after, info)
+            self.update(view, to_simplex(np.asarray(action)[: self.size]), float(reward), after, info)
 
     def note(self, view: View, after: View, terminated: bool, info: Mapping[str, Any]) -> None:
         """Read from a step what is no part of the model: the observations before and after it, and its info."""

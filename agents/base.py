@@ -41,6 +41,7 @@ class Agent:
         seed: seed of the agent's own generator; the environment has another.
         options: options, checked by the class's ``settings_type``.
         name: name in tables. None: the name of the class.
+        may_stop: actions have a stop entry, for environments with ``budget.may_stop``.
 
     Raises:
         ReadEnvError: no capabilities, a negative seed, or an option that is unknown or out of range.
@@ -50,6 +51,10 @@ class Agent:
     settings_type: ClassVar[type[AgentSettings]] = AgentSettings
     #: True while the agent is trained; it may then explore more than in a run.
     training = False
+    #: Attributes that belong to the current episode. A training in several environments keeps them apart.
+    episode_state: ClassVar[tuple[str, ...]] = ()
+    #: A policy without a stop entry acts in an environment with ``budget.may_stop``: it never stops.
+    never_stops = False
 
     def __init__(
         self,
@@ -57,6 +62,7 @@ class Agent:
         seed: int = 0,
         options: Mapping[str, Any] | None = None,
         name: str | None = None,
+        may_stop: bool = False,
     ) -> None:
         named = not isinstance(capabilities, str) and all(isinstance(name, str) for name in capabilities)
         if not named or not capabilities or len(set(capabilities)) < len(capabilities):
@@ -65,6 +71,7 @@ class Agent:
             raise ReadEnvError(f"an agent's seed must not be negative: {seed}")
         self.capabilities = tuple(capabilities)
         self.seed = seed
+        self.may_stop = may_stop
         self.name = name or type(self).name
         self.settings: Any = validate(self.name, self.settings_type, options or {})
         self.rng = np.random.default_rng(seed)
@@ -75,6 +82,11 @@ class Agent:
         return len(self.capabilities)
 
     @property
+    def stop_entry(self) -> bool:
+        """True if actions end with a stop entry."""
+        return self.may_stop or self.never_stops
+
+    @property
     def options(self) -> dict[str, Any]:
         """Settings as JSON values, as ``make_agent`` takes them."""
         return self.settings.model_dump(mode="json")
@@ -83,8 +95,12 @@ class Agent:
         """Allocation for one observation, (|C|,) on the simplex."""
         raise NotImplementedError(f"{type(self).__name__} has neither allocate nor allocate_all")
 
+    def stops(self, view: View) -> bool:
+        """True to end the episode with what is unspent. False unless overridden; asked only with ``may_stop``."""
+        return False
+
     def allocate_all(self, views: list[View], deterministic: bool) -> Array:
-        """Allocations for a batch, (b, |C|)."""
+        """Allocations for a batch, (b, |C|), or (b, |C| + 1) with stop entries in place of :meth:`stops`."""
         return np.stack([self.allocate(view, deterministic) for view in views])
 
     def predict(
@@ -101,10 +117,14 @@ class Agent:
                 (random-candidate, a bandit's warm-up) sample anyway.
 
         Returns:
-            float32 weights on the simplex, (|C|,) or (b, |C|), and ``state``.
+            float32 weights on the simplex, (|C|,) or (b, |C|), each with a stop entry if the environment has one, and
+            ``state``.
         """
         views, batched = parse(observation, self.size)
         actions = self.allocate_all(views, deterministic).astype(np.float32)
+        if self.stop_entry and actions.shape[1] == self.size:
+            stops = [self.may_stop and self.stops(view) for view in views]
+            actions = np.column_stack([actions, stops]).astype(np.float32)
         return (actions if batched else actions[0]), state
 
     def observe(
@@ -185,4 +205,5 @@ class Agent:
         """
         self.check_saving()
         made_from = {"agent": self.name, "capabilities": list(self.capabilities), "options": self.options}
-        storage.write(path, {**made_from, "seed": self.seed, "state": self.state_dict()})
+        stop = {"may_stop": True} if self.may_stop else {}
+        storage.write(path, {**made_from, "seed": self.seed, **stop, "state": self.state_dict()})

@@ -29,7 +29,9 @@ from read_env.agents.options import check_names
 from read_env.errors import ReadEnvError
 
 
-def adapt(factory: Any, name: str, capabilities: Sequence[str], options: Mapping[str, Any], seed: int) -> Agent:
+def adapt(
+    factory: Any, name: str, capabilities: Sequence[str], options: Mapping[str, Any], seed: int, may_stop: bool = False
+) -> Agent:
     """Make an ``Agent`` from a custom class, wrapped unless the class derives from ``Agent``.
 
     Raises:
@@ -42,20 +44,22 @@ def adapt(factory: Any, name: str, capabilities: Sequence[str], options: Mapping
         [1.0, 0.0]
     """
     if inspect.isclass(factory) and issubclass(factory, Agent):
-        return factory(capabilities, seed=seed, options=options, name=name)
+        agent = factory(capabilities, seed=seed, options=options, name=name)
+        agent.may_stop = may_stop
+        return agent
     if not callable(factory):
         raise ReadEnvError(f"agent {name!r} is a {type(factory).__name__}; right would be a class with predict")
-    inner = factory(**_arguments(factory, name, capabilities, options, seed))
+    inner = factory(**_arguments(factory, name, capabilities, options, seed, may_stop))
     if not callable(getattr(inner, "predict", None)):
         raise ReadEnvError(
             f"agent {name!r}: {type(inner).__name__} has no method predict(observation, state=None, "
             "episode_start=None, deterministic=False) -> (action, state)"
         )
-    return CustomAgent(inner, name, capabilities, options, seed)
+    return CustomAgent(inner, name, capabilities, options, seed, may_stop)
 
 
 def _arguments(
-    factory: Any, name: str, capabilities: Sequence[str], options: Mapping[str, Any], seed: int
+    factory: Any, name: str, capabilities: Sequence[str], options: Mapping[str, Any], seed: int, may_stop: bool
 ) -> dict[str, Any]:
     """Keyword arguments for the constructor: those of capabilities, seed and options that it takes."""
     parameters = inspect.signature(factory).parameters
@@ -66,7 +70,7 @@ def _arguments(
     if "env" in accepted and "env" not in options:
         from read_env.agents.sb3_bridge import BlankEnv
 
-        offered["env"] = BlankEnv(capabilities)
+        offered["env"] = BlankEnv(capabilities, may_stop)
     check_names(name, options, [key for key in (*accepted, *(options if anything else ())) if key not in offered])
     return {**{key: value for key, value in offered.items() if anything or key in accepted}, **options}
 
@@ -74,13 +78,17 @@ def _arguments(
 class CustomAgent(Agent):
     """Custom object with ``predict``, wrapped as an :class:`~read_env.agents.Agent`.
 
-    Its actions are passed on unchecked; the environment raises for wrong ones.
+    Its actions are passed on unchecked; the environment raises for wrong ones. Where actions have a stop entry, weights alone
+    get one of 0.
     """
 
+    episode_state = ("_info",)
+
     def __init__(
-        self, inner: Any, name: str, capabilities: Sequence[str], options: Mapping[str, Any], seed: int
-    ) -> None:
-        super().__init__(capabilities, seed, name=name)
+        self, inner: Any, name: str, capabilities: Sequence[str], options: Mapping[str, Any], seed: int,
+        may_stop: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(capabilities, seed, name=name, may_stop=may_stop)
         self.inner = inner
         self._options = dict(options)
         self._wants_info = "info" in inspect.signature(inner.predict).parameters
@@ -99,7 +107,10 @@ class CustomAgent(Agent):
         )
         if not isinstance(answer, tuple) or len(answer) != 2:
             raise ReadEnvError(f"agent {self.name!r}: predict must return (action, state), not {type(answer).__name__}")
-        return np.asarray(answer[0], dtype=np.float32), answer[1]
+        action = np.asarray(answer[0], dtype=np.float32)
+        if self.stop_entry and action.ndim and action.shape[-1] == self.size:
+            action = np.concatenate([action, np.zeros_like(action[..., :1])], axis=-1)
+        return action, answer[1]
 
     def observe(
         self, observation: Observation, action: npt.ArrayLike, reward: float, next_observation: Observation,

@@ -114,7 +114,7 @@ class GridSearched(Agent):
             observation, _ = env.reset(seed=self._first_seed + self._round)
             view = parse(observation, self.size)[0][0]
             tries = self._tries(view)
-            action = tries[self._next].astype(np.float32)
+            action = np.append(tries[self._next], [0.0] if self.stop_entry else []).astype(np.float32)
             total, over = 0.0, False
             while not over and played < total_steps:
                 following, reward, terminated, truncated, info = env.step(action)

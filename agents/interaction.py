@@ -23,10 +23,10 @@ class Transition:
     Attributes:
         step: number of the step in this loop, from 1.
         observation: observation before the step.
-        action: allocation, float32 (|C|,).
+        action: allocation, float32 (|C|,), and the stop entry if the environment has one.
         reward: reward of the step.
         next_observation: observation after the step.
-        terminated: the budget is spent.
+        terminated: the budget is spent, or the action stopped the episode.
         truncated: always False in the environments of this package.
         info: info of the step.
     """

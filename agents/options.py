@@ -27,7 +27,7 @@ def validate(agent: str, settings: type[Model], options: Mapping[str, Any]) -> M
     Example:
         >>> from read_env.agents.static import OneHotSettings
         >>> validate("one-hot", OneHotSettings, {"capability": "math"})
-        OneHotSettings(capability='math')
+        OneHotSettings(floor=0.0, stop_at=1.0, capability='math')
     """
     check_names(agent, options, settings.model_fields)
     try:

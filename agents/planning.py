@@ -10,7 +10,7 @@ import numpy as np
 from read_env.agents.observation import Array
 from read_env.agents.transfer_model import Posterior, features, rates
 
-UtilityForm = Literal["weighted_mean", "geometric_mean"]
+UtilityForm = Literal["weighted_mean", "geometric_mean", "product"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class PlanningState:
         steps: number of steps that are left.
         chunks: length of a step in units of the model's ``chunk_tokens``.
         spillover_beta: weight of losses on needed capabilities, as in the reward.
+        scale: factor of the utility, 1 unless its form is ``product``: the teacher's share of it is not observed.
     """
 
     requirement: Array
@@ -31,30 +32,43 @@ class PlanningState:
     steps: int
     chunks: float
     spillover_beta: float
+    scale: float = 1.0
 
 
-def utility(form: UtilityForm, requirement: Array, profiles: Array) -> Array:
-    """Utility U_τ of profiles (…, |C|): Σ r·s, or exp(Σ r·log s) with s floored at 1e-6.
+def utility(form: UtilityForm, requirement: Array, profiles: Array, scale: float = 1.0) -> Array:
+    """Utility U_τ of profiles (…, |C|): Σ r·s, exp(Σ r·log s), or ``scale`` times Π s over the needs, at most 1; s of
+    the latter two is floored at 1e-6.
 
     >>> float(utility("weighted_mean", np.array([0.5, 0.5]), np.array([0.25, 0.75])))
     0.5
     """
     if form == "weighted_mean":
         return profiles @ requirement
-    return np.exp(np.log(np.maximum(profiles, 1e-6)) @ requirement)
+    return np.minimum(1.0, scale * np.exp(np.log(np.maximum(profiles, 1e-6)) @ _exponents(form, requirement)))
 
 
-def infer_form(requirement: Array, profile: Array, measured: float) -> UtilityForm:
-    """Form of utility whose value is nearest to a measured utility.
+def _exponents(form: UtilityForm, requirement: Array) -> Array:
+    return requirement if form == "geometric_mean" else (requirement > 0).astype(np.float64)
+
+
+def infer_form(requirement: Array, profile: Array, measured: float) -> tuple[UtilityForm, float]:
+    """Form of utility whose value is a measured one, and its scale; ``product``, whose scale is not known, if no mean is.
 
     >>> infer_form(np.array([0.5, 0.5]), np.array([0.2, 0.8]), measured=0.4)
-    'geometric_mean'
+    ('geometric_mean', 1.0)
+    >>> infer_form(np.array([0.5, 0.5]), np.array([0.2, 0.8]), measured=0.32)
+    ('product', 2.0)
     """
-    errors = {form: abs(float(utility(form, requirement, profile)) - measured) for form in FORMS}
-    return min(FORMS, key=errors.__getitem__)
+    for form in MEANS:
+        if abs(float(utility(form, requirement, profile)) - measured) < _SAME:
+            return form, 1.0
+    product = float(utility("product", requirement, profile))
+    return "product", round(measured / product, 6) if measured > 0 else 1.0
 
 
-FORMS: tuple[UtilityForm, ...] = ("weighted_mean", "geometric_mean")
+MEANS: tuple[UtilityForm, ...] = ("weighted_mean", "geometric_mean")
+# Difference below which two utilities are the same: the profile is float32.
+_SAME = 1e-5
 
 
 def planned_return(allocations: Array, situation: PlanningState, posterior: Posterior) -> tuple[Array, Array]:
@@ -79,10 +93,10 @@ def planned_return(allocations: Array, situation: PlanningState, posterior: Post
         following = np.clip(profile + s.chunks * ((1 - profile) * gains + profile * losses), 0.0, 1.0)
         spilled += np.maximum(profile - following, 0.0) @ s.requirement
         profile = following
-    mean = utility(s.form, s.requirement, profile) - utility(s.form, s.requirement, s.profile)
+    end, now = (utility(s.form, s.requirement, profiles, s.scale) for profiles in (profile, s.profile))
     x = features(allocations, room, held)
     variance = np.einsum("ncf,cfg,ncg->nc", x, posterior.covariance, x, optimize=True)
     slope = np.tile(s.requirement, (len(profile), 1))
-    if s.form == "geometric_mean":
-        slope = slope / np.maximum(profile, 1e-2) * utility(s.form, s.requirement, profile)[:, None]
-    return mean - s.spillover_beta * spilled, np.sqrt(np.maximum((slope**2 * variance).sum(axis=1), 0.0))
+    if s.form != "weighted_mean":
+        slope = _exponents(s.form, s.requirement) / np.maximum(profile, 1e-2) * end[:, None]
+    return end - now - s.spillover_beta * spilled, np.sqrt(np.maximum((slope**2 * variance).sum(axis=1), 0.0))

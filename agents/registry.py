@@ -62,6 +62,7 @@ def make_agent(
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
     env: gym.Env[Any, Any] | None = None,
+    may_stop: bool | None = None,
 ) -> Agent:
     """Make an untrained agent by name, or load a saved one.
 
@@ -71,32 +72,40 @@ def make_agent(
         options: options of the agent; for a saved agent, options to change.
         seed: seed of the agent's generator; a saved agent keeps its own.
         env: environment of this package with the capabilities.
+        may_stop: actions have a stop entry. None: those of ``env``, False without it.
 
     Raises:
         ReadEnvError: unknown name, wrong options, missing packages, a class without ``predict``,
-            or a saved agent of another suite.
+            or a saved agent of another suite, or with a stop entry where actions have none.
 
     >>> make_agent("one-hot", capabilities=["math", "code"], options={"capability": "code"}).options
-    {'capability': 'code'}
+    {'floor': 0.0, 'stop_at': 1.0, 'capability': 'code'}
     """
     name = os.fspath(name)
     if capabilities is None:
         if env is None:
             raise ReadEnvError("make_agent needs the suite's capabilities: give capabilities= or env=")
         capabilities = env.unwrapped.suite.names  # type: ignore[attr-defined]
+    if may_stop is None:
+        may_stop = env is not None and env.unwrapped.action_space.shape[0] > len(capabilities)  # type: ignore[index]
     if name not in BUILT_IN and Path(name).is_file():
         from read_env.agents.sb3_zip import Sb3Zip, is_sb3_zip
 
         if is_sb3_zip(Path(name)):
-            return Sb3Zip(Path(name), capabilities, options or {}, seed)
+            return Sb3Zip(Path(name), capabilities, options or {}, seed, may_stop)
         agent = load_agent(name, options)
         if agent.capabilities != tuple(capabilities):
             raise ReadEnvError(
                 f"{name} was saved for the capabilities {', '.join(agent.capabilities)}; "
                 f"here they are {', '.join(capabilities)}"
             )
+        if agent.may_stop and not may_stop:
+            raise ReadEnvError(
+                f"{name} was saved with a stop entry in its actions; right would be budget.may_stop = true"
+            )
+        agent.never_stops = may_stop and not agent.may_stop
         return agent
-    return _construct(name, capabilities, options or {}, seed)
+    return _construct(name, capabilities, options or {}, seed, may_stop)
 
 
 def load_agent(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Agent:
@@ -119,7 +128,7 @@ def load_agent(path: str | os.PathLike[str], options: Mapping[str, Any] | None =
     for key, kind in kinds.items():
         if not isinstance(document[key], kind):
             raise ReadEnvError(f"{path} is damaged: its {key} is {document[key]!r:.80}, not a {kind.__name__}")
-    agent = _construct(name, capabilities, {**kept, **(options or {})}, seed)
+    agent = _construct(name, capabilities, {**kept, **(options or {})}, seed, document.get("may_stop") is True)
     try:
         agent.load_state_dict(state)
     except ReadEnvError as error:
@@ -131,10 +140,11 @@ def load_agent(path: str | os.PathLike[str], options: Mapping[str, Any] | None =
     return agent
 
 
-def _construct(name: str, capabilities: Sequence[str], options: Mapping[str, Any], seed: int) -> Agent:
+def _construct(name: str, capabilities: Sequence[str], options: Mapping[str, Any], seed: int, may_stop: bool) -> Agent:
+    stop: dict[str, Any] = {"may_stop": True} if may_stop else {}  # subclasses of users need not know it
     if name in BUILT_IN:
         where, preset = BUILT_IN[name]
-        return import_name(where)(capabilities, seed=seed, options={**preset, **options}, name=name)
+        return import_name(where)(capabilities, seed=seed, options={**preset, **options}, name=name, **stop)
     plug_in = next((point for point in _plug_ins() if point.name == name), None)
     if plug_in is not None:
         try:
@@ -149,7 +159,7 @@ def _construct(name: str, capabilities: Sequence[str], options: Mapping[str, Any
         raise unknown("agent", name, agent_names())
     from read_env.agents.custom import adapt
 
-    return adapt(found, name, capabilities, options, seed)
+    return adapt(found, name, capabilities, options, seed, may_stop)
 
 
 def _plug_ins() -> list[EntryPoint]:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import importlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import gymnasium as gym
@@ -98,8 +99,10 @@ class Sb3Agent(Agent):
                 f"agent {self.name!r} needs {self.module.replace('_', '-')}, which is not installed "
                 f"({error}): pip install stable-baselines3 sb3-contrib"
             ) from error
-        self._blank = BlankEnv(self.capabilities)
-        self._wrapped: Any = self._allocation(self._blank)
+        self._blank = BlankEnv(self.capabilities, self.may_stop)
+        #: Wraps an environment for the algorithm. A suite may have fewer capabilities than the top three needs.
+        self.wrap = partial(_as_learned, actions=self.actions, scale=self.settings.scale, k=min(3, self.size))
+        self._wrapped: Any = self.wrap(self._blank).env
         self.randomness = PrivateGenerators(self.seed)
         s = self.settings
         with self.randomness.applied():
@@ -120,14 +123,8 @@ class Sb3Agent(Agent):
         own = self.settings.model_dump()
         return {key: value for key, value in own.items() if key not in Sb3Settings.model_fields}
 
-    def _allocation(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-        """Wrap ``env`` in the action wrapper of this algorithm."""
-        if self.actions == "logits":
-            return SoftmaxAllocation(env, scale=self.settings.scale)
-        return CandidateAllocation(env, mask_free=self.actions == "mask-free")
-
     def allocate_all(self, views: list[View], deterministic: bool) -> Array:
-        """Allocations for a batch, which goes through the policy at once."""
+        """Actions for a batch, which goes through the policy at once."""
         vectors = np.stack([view.vector() for view in views]).astype(np.float32)
         situations = [(view.requirement, view.profile, view.last_allocation) for view in views]
         more = {}
@@ -142,26 +139,58 @@ class Sb3Agent(Agent):
         return np.stack([catalogue.allocation(i, *parts) for i, parts in zip(indices, situations, strict=True)])
 
     def _learn(self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback, seed: int | None) -> None:
-        # SB3 rounds up to whole rollouts. Here the steps are split evenly into rollouts of at most ``n_steps``, so that all
-        # of them are learned from. The callback gets allocations, not the wrapped actions.
+        if env.action_space.shape != self._blank.action_space.shape:
+            raise ReadEnvError(
+                f"agent {self.name!r} has actions of shape {self._blank.action_space.shape}, the environment of "
+                f"{env.action_space.shape}; right would be a new agent with the same budget.may_stop"
+            )
+        # The callback gets allocations, not the wrapped actions.
         capped = StepCap(env, total_steps, callback)
-        not_stopped = lambda *_: not capped.stopped  # noqa: E731
+        self._learn_in(self.wrap(capped), 1, total_steps, lambda: not capped.stopped, seed)
+
+    def learn_vectorized(self, envs: Any, total_steps: int) -> None:
+        """Learn in an SB3 vector environment.
+
+        Args:
+            envs: vector environment, each of whose environments is wrapped by ``wrap``.
+            total_steps: steps over all environments, a multiple of their number.
+        """
+        self._learn_in(envs, envs.num_envs, total_steps, lambda: True)
+
+    def _learn_in(
+        self, env: Any, envs: int, total_steps: int, goes_on: Callable[[], bool], seed: int | None = None
+    ) -> None:
+        """Learn in ``env``, which holds ``envs`` environments."""
+        # SB3 rounds up to whole rollouts. Here the steps are split evenly into rollouts of at most ``n_steps``, so that all
+        # of them are learned from.
+        noise = getattr(self.model, "action_noise", None)
         with self.randomness.applied():
-            self.model.set_env(VectorObservation(self._allocation(capped)))
+            self.model.n_envs = envs
+            self.model.set_env(env)
             if seed is not None:
                 self.model.env.seed(seed)
-            for part in self._parts(total_steps):
-                if not capped.stopped:
-                    self._prepare(part)
-                    self.model.learn(part, callback=not_stopped, log_interval=1, reset_num_timesteps=False)
+            for part in self._parts(total_steps // envs):
+                if goes_on():
+                    self._prepare(part, envs)
+                    self.model.learn(
+                        part * envs, callback=lambda *_: goes_on(), log_interval=1, reset_num_timesteps=False
+                    )
+            self.model.n_envs = 1
+            if noise is not None:
+                self.model.action_noise = noise  # SB3 replaces it by one for this number of environments
             self.model.set_env(VectorObservation(self._wrapped))  # lets go of the environment
 
-    def _parts(self, total_steps: int) -> list[int]:
-        """Steps of each of SB3's ``learn`` calls."""
-        return [total_steps]
+    def _parts(self, steps: int) -> list[int]:
+        """Steps of one environment in each of SB3's ``learn`` calls."""
+        return [steps]
 
-    def _prepare(self, steps: int) -> None:
-        """Prepare a ``learn`` call of ``steps`` steps."""
+    def _prepare(self, steps: int, envs: int) -> None:
+        """Prepare a ``learn`` call of ``steps`` steps in each of ``envs`` environments."""
+        model = self.model
+        if hasattr(model, "replay_buffer"):
+            model.gradient_steps = envs * self.settings.gradient_steps  # as many updates per environment step
+            if envs > 1:
+                model.replay_buffer.add = partial(_add_each, model.replay_buffer)
 
     def scalars(self) -> dict[str, float]:
         """Latest ``train/`` and ``rollout/`` values under SB3's own tags."""
@@ -214,19 +243,21 @@ class Sb3Agent(Agent):
 class _Rollouts(Sb3Agent):
     """Base class of the on-policy algorithms, which learn from whole rollouts."""
 
-    def _parts(self, total_steps: int) -> list[int]:
-        rollouts = -(-total_steps // self.settings.n_steps)
-        short, longer = divmod(total_steps, rollouts)
+    def _parts(self, steps: int) -> list[int]:
+        rollouts = -(-steps // self.settings.n_steps)
+        short, longer = divmod(steps, rollouts)
         return [short + (index < longer) for index in range(rollouts)]
 
-    def _prepare(self, steps: int) -> None:
+    def _prepare(self, steps: int, envs: int) -> None:
         """Make the next rollout ``steps`` long."""
-        model = self.model
-        if model.n_steps != steps:
-            model.n_steps = model.rollout_buffer.buffer_size = steps
-            model.rollout_buffer.reset()
+        model, buffer = self.model, self.model.rollout_buffer
+        if (model.n_steps, buffer.n_envs) != (steps, envs):
+            model.n_steps = buffer.buffer_size = steps
+            buffer.n_envs = envs
+            buffer.reset()
         if hasattr(model, "batch_size"):
             # Two minibatches, none of a single step: its advantage has no s.d. to divide by.
+            steps *= envs
             model.batch_size = steps if steps < 8 else -(-steps // 2)
             model.normalize_advantage = steps > 1
 
@@ -302,7 +333,8 @@ class TD3(Sb3Agent):
     def _arguments(self) -> dict[str, Any]:
         from stable_baselines3.common.noise import NormalActionNoise
 
-        noise = NormalActionNoise(mean=np.zeros(self.size), sigma=np.full(self.size, 0.2))
+        size = self.size + self.may_stop
+        noise = NormalActionNoise(mean=np.zeros(size), sigma=np.full(size, 0.2))
         return {**super()._arguments(), "action_noise": noise}
 
 
@@ -327,6 +359,19 @@ class DQN(Sb3Agent):
 _COUNTERS = (
     "num_timesteps", "_n_updates", "_n_calls", "_episode_num", "exploration_rate", "_current_progress_remaining",
 )  # fmt: skip
+
+
+def _as_learned(env: gym.Env[Any, Any], actions: str, scale: float, k: int) -> VectorObservation:
+    """Environment with the actions of an algorithm and vector observations."""
+    if actions == "logits":
+        return VectorObservation(SoftmaxAllocation(env, scale=scale))
+    return VectorObservation(CandidateAllocation(env, k=k, mask_free=actions == "mask-free"))
+
+
+def _add_each(replay: Any, *steps: Any) -> None:
+    """Add the steps of several environments one by one to a replay buffer made for one: saved agents have that form."""
+    for index in range(len(steps[-1])):
+        type(replay).add(replay, *(part[index : index + 1] for part in steps))
 
 
 def _replay_arrays(replay: Any) -> list[str]:

@@ -14,20 +14,24 @@ from gymnasium import spaces
 
 from read_env.agents.interaction import StepCallback, Transition
 from read_env.agents.observation import KEYS
-from read_env.envs.distillation import spaces_of
+from read_env.envs.spaces import spaces_of
 
 
 class BlankEnv(gym.Env[Any, Any]):
     """Environment with spaces alone, from which SB3 builds a policy before training.
+
+    Args:
+        capabilities: |C| names.
+        may_stop: actions have a stop entry.
 
     Example:
         >>> BlankEnv(["math", "code"]).action_space
         Box(0.0, 1.0, (2,), float32)
     """
 
-    def __init__(self, capabilities: Sequence[str]) -> None:
+    def __init__(self, capabilities: Sequence[str], may_stop: bool = False) -> None:
         self.suite = SimpleNamespace(names=tuple(capabilities))
-        self.action_space, self.observation_space = spaces_of(len(capabilities))
+        self.action_space, self.observation_space = spaces_of(len(capabilities), may_stop)
 
 
 class VectorObservation(gym.ObservationWrapper[Any, Any, Any]):

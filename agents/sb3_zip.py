@@ -59,6 +59,7 @@ class Sb3Zip(Agent):
         capabilities: |C| names in the suite's order.
         options: see :class:`Sb3ZipSettings`.
         seed: seed of sampled actions.
+        may_stop: actions have a stop entry; a policy that was trained without one never stops.
 
     Raises:
         ReadEnvError: an algorithm, a space or a network that is not known here, or SB3 is not installed.
@@ -66,8 +67,10 @@ class Sb3Zip(Agent):
 
     settings_type = Sb3ZipSettings
 
-    def __init__(self, path: Path, capabilities: Sequence[str], options: Mapping[str, Any], seed: int = 0) -> None:
-        super().__init__(capabilities, seed, options, name=path.name)
+    def __init__(
+        self, path: Path, capabilities: Sequence[str], options: Mapping[str, Any], seed: int = 0, may_stop: bool = False
+    ) -> None:
+        super().__init__(capabilities, seed, options, name=path.name, may_stop=may_stop)
         self._path = path
         with zipfile.ZipFile(path) as archive:
             data = json.loads(archive.read("data"))
@@ -81,18 +84,20 @@ class Sb3Zip(Agent):
 
     def _actions(self, space: Mapping[str, Any]) -> gym.Env[Any, Any]:
         """Environment with the spaces of the suite and the wrapper that fits the action space."""
-        blank: Any = BlankEnv(self.capabilities)
+        blanks: list[Any] = [BlankEnv(self.capabilities, stop) for stop in (False, True)[: 1 + self.may_stop]]
         shape, low = space.get("_shape"), str(space.get("low", ""))
         if "n" in space:
-            wrapped = [CandidateAllocation(blank, mask_free=mask_free) for mask_free in (False, True)]
+            wrapped = [CandidateAllocation(blank, mask_free=free) for blank in blanks for free in (False, True)]
             fitting = [env for env in wrapped if str(env.action_space.n) == str(space["n"])]  # type: ignore[attr-defined]
             if fitting:
                 return fitting[0]
             sizes = " or ".join(str(env.action_space.n) for env in wrapped)  # type: ignore[attr-defined]
             raise self._wrong(f"it has {space['n']} actions; right would be {sizes}, those of CandidateAllocation")
-        if str(shape) not in (f"[{self.size}]", f"({self.size},)"):
-            raise self._wrong(f"its actions have shape {shape}; right would be ({self.size},), one per capability")
-        return SoftmaxAllocation(blank, scale=self.settings.scale) if "-1" in low else blank
+        for blank in blanks:
+            if str(shape) in (str(list(blank.action_space.shape)), str(blank.action_space.shape)):
+                return SoftmaxAllocation(blank, scale=self.settings.scale) if "-1" in low else blank
+        right = " or ".join(str(blank.action_space.shape) for blank in blanks)
+        raise self._wrong(f"its actions have shape {shape}; right would be {right}, one entry per capability")
 
     def _observations(self, space: Mapping[str, Any]) -> str:
         """Form of the observations: ``dict``, or ``flat`` or ``vector`` for the two orders of one vector."""
@@ -167,7 +172,7 @@ class Sb3Zip(Agent):
             keep = env.catalogue.names.index("keep")  # as the wrapper does for a masked action
             chosen = [env.indices[int(a)] if mask[int(a)] else keep for a, mask in zip(actions, masks, strict=True)]
             return np.stack([env.catalogue.allocation(i, *s) for i, s in zip(chosen, situations, strict=True)])
-        return np.stack([to_simplex(action) for action in actions])
+        return np.stack([np.append(to_simplex(action[: self.size]), action[self.size :]) for action in actions])
 
     def _learn(self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback, seed: int | None) -> None:
         self.check_saving()

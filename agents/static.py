@@ -4,7 +4,7 @@ Comparisons include them as baselines, since a run has only about twenty steps t
 generator; the past that they need is in the observation.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -14,6 +14,49 @@ from read_env.agents.candidates import GRID, SHIFTS, TOP_K, candidates
 from read_env.agents.observation import Array, View, to_simplex
 from read_env.envs.catalogue import water_filling
 from read_env.errors import ReadEnvError, unknown
+
+
+class RuleSettings(AgentSettings):
+    """Options: ``floor`` is a share that every capability keeps, w = floor + (1 − |C|·floor)·w of the rule; ``stop_at`` is the
+    share of B after which the rule stops, where ``budget.may_stop`` allows it.
+    """
+
+    floor: float = Field(default=0.0, ge=0)
+    stop_at: float = Field(default=1.0, gt=0, le=1)
+
+
+class Rule(Agent):
+    """Static rule, whose shares may be raised to a floor.
+
+    Raises:
+        ReadEnvError: |C| times the floor is above 1, or ``stop_at`` is below 1 without a stop entry in the actions.
+    """
+
+    settings_type = RuleSettings
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._free = max(0.0, 1.0 - self.size * self.settings.floor)
+        if self.size * self.settings.floor > 1.0 + 1e-9:  # a floor of 1/|C| is rounded
+            raise ReadEnvError(
+                f"agent {self.name!r}, option 'floor' is {self.settings.floor}: right would be at most 1/{self.size}, as all "
+                f"{self.size} capabilities get it"
+            )
+
+        if self.settings.stop_at < 1 and not self.may_stop:
+            raise ReadEnvError(
+                f"agent {self.name!r}, option 'stop_at' is {self.settings.stop_at}: right would be budget.may_stop = true with it"
+            )
+
+    def stops(self, view: View) -> bool:
+        return 1.0 - view.budget >= self.settings.stop_at - 1e-6  # observations are float32
+
+    def shares(self, view: View) -> Array:
+        """Shares before the floor, (|C|,) on the simplex."""
+        raise NotImplementedError
+
+    def allocate(self, view: View, deterministic: bool) -> Array:
+        return self.settings.floor + self._free * self.shares(view)
 
 
 class Uniform(Agent):
@@ -31,7 +74,7 @@ class Uniform(Agent):
         return np.full(self.size, 1.0 / self.size)
 
 
-class TaskStatic(Agent):
+class TaskStatic(Rule):
     """Allocation equal to the requirement, w = r_τ.
 
     Example:
@@ -42,11 +85,11 @@ class TaskStatic(Agent):
 
     name = "task-static"
 
-    def allocate(self, view: View, deterministic: bool) -> Array:
+    def shares(self, view: View) -> Array:
         return to_simplex(view.requirement)
 
 
-class SqrtTask(Agent):
+class SqrtTask(Rule):
     """Allocation by the square root of the requirement, w ∝ √r_τ, flatter than task-static.
 
     Example:
@@ -57,17 +100,17 @@ class SqrtTask(Agent):
 
     name = "sqrt-task"
 
-    def allocate(self, view: View, deterministic: bool) -> Array:
+    def shares(self, view: View) -> Array:
         return to_simplex(np.sqrt(view.requirement))
 
 
-class WaterFillingSettings(AgentSettings):
+class WaterFillingSettings(RuleSettings):
     """Options: ``when="start"`` computes the shares from the first profile only, ``"each"`` at every step."""
 
     when: Literal["start", "each"] = "each"
 
 
-class WaterFilling(Agent):
+class WaterFilling(Rule):
     """Allocation by unmet need, w ∝ r_τ·(1 − s).
 
     Example:
@@ -82,16 +125,19 @@ class WaterFilling(Agent):
     def allocate(self, view: View, deterministic: bool) -> Array:
         if self.settings.when == "start" and not view.first:
             return to_simplex(view.last_allocation)
+        return super().allocate(view, deterministic)
+
+    def shares(self, view: View) -> Array:
         return water_filling(view.requirement, view.profile)
 
 
-class FixedSettings(AgentSettings):
+class FixedSettings(RuleSettings):
     """Options: ``shares`` are weights by capability, such as ``"math=2 code=1"``, 0 for the others."""
 
     shares: str = ""
 
 
-class Fixed(Agent):
+class Fixed(Rule):
     """Given allocation, the same at every step.
 
     Example:
@@ -103,8 +149,8 @@ class Fixed(Agent):
     name = "fixed"
     settings_type = FixedSettings
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._allocation: Array | None = None
         if not self.settings.shares.strip():
             return  # an error once it acts, so that it can be listed and made by name
@@ -131,19 +177,19 @@ class Fixed(Agent):
                 f"agent 'fixed' has no allocation; right would be 'fixed,shares={shares}', or agent uniform or task-static"
             )
 
-    def allocate(self, view: View, deterministic: bool) -> Array:
+    def shares(self, view: View) -> Array:
         self.check_task(view.requirement)
         assert self._allocation is not None
         return self._allocation
 
 
-class OneHotSettings(AgentSettings):
-    """Options: ``capability`` gets all tokens. None: the one with the largest requirement."""
+class OneHotSettings(RuleSettings):
+    """Options: ``capability`` gets all tokens, or all above the floor. None: the one with the largest requirement."""
 
     capability: str | None = None
 
 
-class OneHot(Agent):
+class OneHot(Rule):
     """All weight on one capability, as in the paper's baselines and the rows of a transfer matrix.
 
     Example:
@@ -155,19 +201,19 @@ class OneHot(Agent):
     name = "one-hot"
     settings_type = OneHotSettings
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         chosen = self.settings.capability
         if chosen is not None and chosen not in self.capabilities:
             raise unknown("capability", chosen, self.capabilities)
 
-    def allocate(self, view: View, deterministic: bool) -> Array:
+    def shares(self, view: View) -> Array:
         chosen = self.settings.capability
         index = int(np.argmax(view.requirement)) if chosen is None else self.capabilities.index(chosen)
         return np.eye(self.size)[index]
 
 
-class RoundRobin(Agent):
+class RoundRobin(Rule):
     """One capability per step, in the suite's order.
 
     Example:
@@ -178,7 +224,7 @@ class RoundRobin(Agent):
 
     name = "round-robin"
 
-    def allocate(self, view: View, deterministic: bool) -> Array:
+    def shares(self, view: View) -> Array:
         turn = 0 if view.first else (int(np.argmax(view.last_allocation)) + 1) % self.size
         return np.eye(self.size)[turn]
 

@@ -10,7 +10,7 @@ task, so ``learn`` on other tasks and seeds is a warm start.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ class ReadBanditSettings(BanditSettings):
     )
     chunk_tokens: int = Field(default=6000, ge=1)
     spillover_beta: float = Field(default=0.5, ge=0)
+    cost_lambda: float = Field(default=0.0, ge=0, description="reward.cost_lambda, for the decision to stop")
     prior_learning: float = TransferPrior.learning
     prior_learning_sd: float = Field(default=TransferPrior.learning_sd, gt=0)
     prior_transfer_sd: float = Field(default=TransferPrior.transfer_sd, gt=0)
@@ -66,6 +67,7 @@ class ReadBandit(Bandit):
 
     name = "read-bandit"
     settings_type = ReadBanditSettings
+    episode_state = ("calibration", "_form", "_share", "_chunks")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -73,6 +75,7 @@ class ReadBandit(Bandit):
         prior = TransferPrior(**{part.name: getattr(s, f"prior_{part.name}") for part in fields(TransferPrior)})
         self.model = TransferModel(self.size, prior)
         self._form: UtilityForm = "weighted_mean"
+        self._scale = 1.0  # of a utility that is relative to the teacher's
         self._share = 1.0 / s.steps  # of the budget that a step takes
         self._chunks = 1.0
 
@@ -84,15 +87,7 @@ class ReadBandit(Bandit):
         if self.training and self.rng.random() < self.settings.training_probes:
             return self.probe(view, self.rng.permutation(self.size)[: self.rng.integers(1, min(3, self.size) + 1)])
         kappa = self.kappa(view)
-        situation = PlanningState(
-            requirement=view.requirement,
-            profile=np.clip(view.profile, 0.0, 1.0),
-            form="weighted_mean" if view.first else self._form,
-            steps=min(max(round(view.budget / self._share), 1), _HORIZON),
-            chunks=self._chunks,
-            spillover_beta=self.settings.spillover_beta,
-        )
-        posterior = self.model.posterior()
+        situation, posterior = self._situation(view), self.model.posterior()
 
         def best(rows: Array) -> tuple[float, Array, tuple[float, float]]:
             mean, sd = planned_return(rows, situation, posterior)
@@ -113,6 +108,29 @@ class ReadBandit(Bandit):
         self._last = shown
         safe = to_simplex(view.requirement**self.settings.mix_power)
         return (1 - self.settings.mix) * choice + self.settings.mix * safe
+
+    def stops(self, view: View) -> bool:
+        """True if neither the next step nor all that are left promise more than their cost, by their upper bounds."""
+        if self.model.steps < self.settings.warmup:
+            return False
+        rest, posterior, rows = self._situation(view), self.model.posterior(), self.candidates(view)
+        for situation in (replace(rest, steps=1), rest):
+            mean, sd = planned_return(rows, situation, posterior)
+            cost = self.settings.cost_lambda * min(situation.steps * self._share, view.budget)
+            if (mean + self.kappa(view) * sd).max() > cost:
+                return False
+        return True
+
+    def _situation(self, view: View) -> PlanningState:
+        return PlanningState(
+            requirement=view.requirement,
+            profile=np.clip(view.profile, 0.0, 1.0),
+            form="weighted_mean" if view.first else self._form,
+            steps=min(max(round(view.budget / self._share), 1), _HORIZON),
+            chunks=self._chunks,
+            spillover_beta=self.settings.spillover_beta,
+            scale=1.0 if view.first else self._scale,
+        )
 
     def probe(self, view: View, sources: npt.NDArray[np.intp]) -> Array:
         """Allocation that probes capabilities: half on the needs as √r, half on ``sources`` (indices); (|C|,).
@@ -139,7 +157,7 @@ class ReadBandit(Bandit):
         if view.budget > after.budget and not terminated:
             self._share, self._chunks = view.budget - after.budget, self._length(info)
         if "utility" in info:
-            self._form = infer_form(view.requirement, after.profile, float(info["utility"]))
+            self._form, self._scale = infer_form(view.requirement, after.profile, float(info["utility"]))
 
     def update(self, view: View, allocation: Array, reward: float, after: View, info: Mapping[str, Any]) -> None:
         self.model.update(allocation, view.profile, after.profile - view.profile, self._length(info))
@@ -153,11 +171,11 @@ class ReadBandit(Bandit):
         return {**super().scalars(), "noise": float(self.model.posterior().noise.mean())}
 
     def state_dict(self) -> dict[str, Any]:
-        own = {"form": self._form, "share": self._share, "chunks": self._chunks}
+        own = {"form": self._form, "scale": self._scale, "share": self._share, "chunks": self._chunks}
         return {**super().state_dict(), "model": self.model.state_dict(), **own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self.model.load_state_dict(state["model"])
-        self._form = state["form"]
+        self._form, self._scale = state["form"], float(state.get("scale", 1.0))
         self._share, self._chunks = float(state["share"]), float(state["chunks"])

@@ -16,7 +16,7 @@ import numpy as np
 
 from read_env.errors import ReadEnvError
 
-Kind = Literal["needs", "task-static", "uniform", "water-filling", "keep", "shift"]
+Kind = Literal["needs", "task-static", "uniform", "water-filling", "keep", "shift", "stop"]
 
 #: Weights below this are rounding errors, since observations are float32.
 ROUNDING = 1e-6
@@ -57,6 +57,7 @@ class Catalogue:
         grid: shares of the larger need in a pair, each in (0, 1).
         shifts: weights δ that a shift moves, each in (0, 1].
         labels: |C| capability names for the candidates' names. None: their indices.
+        may_stop: the last candidate ends the episode, and all have a stop entry.
 
     Raises:
         ReadEnvError: k, a share, a shift or the number of labels is out of range.
@@ -70,6 +71,7 @@ class Catalogue:
     grid: tuple[float, ...] = (0.25, 0.5, 0.75)
     shifts: tuple[float, ...] = (0.1, 0.25)
     labels: tuple[str, ...] | None = None
+    may_stop: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.k <= self.size:
@@ -94,7 +96,8 @@ class Catalogue:
             Candidate("shift", f"shift {amount:g} {label[i]}>{label[j]}", source=i, target=j, amount=amount)
             for amount, i, j in moves(self.size, self.shifts)
         ]
-        return (*needs, *rules, *shifts)
+        stop = [Candidate("stop", "stop")] if self.may_stop else []
+        return (*needs, *rules, *shifts, *stop)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -103,7 +106,7 @@ class Catalogue:
 
     @cached_property
     def always_applicable(self) -> tuple[int, ...]:
-        """Indices that are never masked: the largest need and the four rules."""
+        """Indices that are never masked: the largest need, the four rules and stop."""
         return tuple(i for i, c in enumerate(self.candidates) if c.kind != "shift" and max(c.ranks, default=0) == 0)
 
     def mask(self, requirement: np.ndarray, profile: np.ndarray, last_allocation: np.ndarray) -> np.ndarray:
@@ -137,7 +140,7 @@ class Catalogue:
             last_allocation: (|C|,) on the simplex, or zeros before the first step.
 
         Returns:
-            (|C|,) float64 on the simplex.
+            (|C|,) float64 on the simplex; with ``may_stop``, and its stop entry, 0 or 1.
 
         Raises:
             ReadEnvError: there is no such candidate, or :meth:`mask` excludes it.
@@ -145,6 +148,12 @@ class Catalogue:
         if not 0 <= index < len(self):
             raise ReadEnvError(f"candidate index must be between 0 and {len(self) - 1}, got {index}")
         candidate = self.candidates[index]
+        weights = self._weights(candidate, requirement, profile, last_allocation)
+        return np.append(weights, candidate.kind == "stop") if self.may_stop else weights
+
+    def _weights(
+        self, candidate: Candidate, requirement: np.ndarray, profile: np.ndarray, last_allocation: np.ndarray
+    ) -> np.ndarray:
         match candidate.kind:
             case "needs":
                 return sparse(requirement, candidate.ranks, candidate.shares)
@@ -154,7 +163,7 @@ class Catalogue:
                 return np.full(self.size, 1 / self.size)
             case "water-filling":
                 return water_filling(requirement, profile)
-            case "keep":
+            case "keep" | "stop":
                 return starting_point(requirement, last_allocation)
             case "shift":
                 start = starting_point(requirement, last_allocation)

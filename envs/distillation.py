@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from pydantic import Field, TypeAdapter
 
 from read_env.capabilities import get_suite
 from read_env.capabilities.splits import fit_splits
 from read_env.config import load_preset
-from read_env.distillation.examples.allocation import normalise_allocation
 from read_env.distillation.starts import parse_past
-from read_env.envs.episode import Point
-from read_env.envs.reward import Reward, reward_of
+from read_env.envs.episode import Point, step_info, stop_info
+from read_env.envs.reward import reward_of
+from read_env.envs.spaces import parse_action, spaces_of
 from read_env.errors import ReadEnvError, unknown
 from read_env.tasks import TaskCard, load_task
 
@@ -54,6 +53,9 @@ class DistillationEnv(gym.Env):
     | Num | Action | Min | Max |
     |-----|--------|-----|-----|
     | i | weight of capability i | 0 | 1 |
+    | \|C\| | only with `may_stop`: stop, from 0.5 on | 0 | 1 |
+
+    With `may_stop=True` the space is `Box(0, 1, (|C| + 1,), float32)`: a last entry of at least 0.5 ends the episode.
 
     `SoftmaxAllocation` and `CandidateAllocation` (`read_env.envs.wrappers`) take logits and indices
     of a discrete catalogue instead.
@@ -72,15 +74,17 @@ class DistillationEnv(gym.Env):
 
     ## Rewards
 
-    *reward = gain − β · spillover − λ · cost*
+    *reward = gain − β · spillover − φ · forgetting − λ · cost*
 
     - gain: *U(s') − U(s)*, the change of the task's utility on the probe profile (form `utility`),
       or *Σ r_c · Δs_c* (form `linear`, the paper's). For `weighted_mean` utilities the two are equal.
+      A `product` is divided by that of the teacher's scores on the probes, which a reset then measures.
     - spillover: *Σ r_c · max(−Δs_c, 0)* over the essential capabilities, those with the
       `essential_k` largest weights.
+    - forgetting: mean of *max(−Δs_c, 0)* over the other capabilities. φ is 0 by default.
     - cost: share of B that the step spent.
 
-    β, λ, the form and `essential_k` are fields of the preset's `reward` section.
+    β (`spillover_beta`), φ (`forgetting_beta`), λ (`cost_lambda`), form and `essential_k` are fields of section `reward`.
 
     ## Starting State
 
@@ -94,7 +98,9 @@ class DistillationEnv(gym.Env):
     ## Episode End
 
     `terminated` after `total_tokens / step_tokens` steps (rounded, at least one). The last step ends
-    when the next completion of none of its capabilities fits into the remaining budget. `truncated`
+    when the next completion of none of its capabilities fits into the remaining budget. With `may_stop`, an action
+    ends it earlier: its weights are not used, what is left of B stays unspent, the reward of this transition is 0, `step`
+    does not count it, and its info has zeros for what a step does. `truncated`
     is never true, and there is no step limit. A step after the end raises
     `gymnasium.error.ResetNeeded`. An update that diverges raises `read_env.errors.DivergedError` and
     leaves the episode as it was before the step.
@@ -112,8 +118,7 @@ class DistillationEnv(gym.Env):
     | `utility` | both | float | U_τ on the probe profile |
     | `profile` | both | (\|C\|,) | s |
     | `budget_left`, `budget_spent` | both | int | completion tokens |
-    | `gain`, `spillover`, `cost` | step | float | parts of the reward |
-    | `forgetting` | step | float | mean drop on the capabilities that are not essential; not part of the reward |
+    | `gain`, `spillover`, `forgetting`, `cost` | step | float | parts of the reward |
     | `profile_gain` | step | (\|C\|,) | Δs |
     | `allocation` | step | (\|C\|,) | the normalised action |
     | `tokens_by_capability` | step | (\|C\|,) int | completion tokens of each capability |
@@ -123,6 +128,7 @@ class DistillationEnv(gym.Env):
     | `loss` | step | float | mean training loss, nats per token |
     | `loss_by_capability` | step | (\|C\|,) | of each capability before its examples were trained on; 0 without tokens |
     | `divergence_by_capability` | step | (\|C\|,) | KL(teacher ‖ student) of the same tokens; 0 for a teacher of text |
+    | `stopped` | step, with `may_stop` | bool | the stop entry ended the episode |
     | `dev_profile`, `dev_utility` | every `dev_every` steps and at the end | (\|C\|,), float | on the dev split |
 
     ## Arguments
@@ -141,6 +147,7 @@ class DistillationEnv(gym.Env):
     - `task=None`: task card, by name or as a `.toml` file; the preset's task if neither this nor `tasks` is given.
     - `tasks=None`: several tasks, one drawn uniformly at every reset.
     - `students=None`: several starting students, one drawn uniformly at every reset; the preset's `models.start` if not given.
+    - `may_stop=None`: the action has a stop entry; sets `budget.may_stop`, which is off by default.
     - `overrides=None`: nested values that replace the preset's.
     - `render_mode=None`: `"rgb_array"` draws the episode so far.
 
@@ -168,6 +175,7 @@ class DistillationEnv(gym.Env):
         students: Sequence[str] | None = None,
         overrides: Mapping[str, Any] | None = None,
         render_mode: str | None = None,
+        may_stop: bool | None = None,
     ) -> None:
         if task is not None and tasks is not None:
             raise ReadEnvError(f"give task or tasks, not both; got task={task!r} and tasks={tasks!r}")
@@ -176,7 +184,10 @@ class DistillationEnv(gym.Env):
                 raise ReadEnvError(f"{kind}s must be a list of at least one {kind}, got {value!r}")
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise unknown("render mode", str(render_mode), self.metadata["render_modes"])
-        self.config = fit_splits(load_preset(preset, {**(overrides or {}), **({} if task is None else {"task": task})}))
+        changes = {**(overrides or {}), **({} if task is None else {"task": task})}
+        if may_stop is not None:
+            changes["budget"] = {**changes.get("budget", {}), "may_stop": may_stop}
+        self.config = fit_splits(load_preset(preset, changes))
         self.suite = get_suite(self.config.suite)
         self.cards = tuple(load_task(name, self.suite) for name in (tasks or [self.config.task]))
         self.students = tuple(students or [self.config.models.start])
@@ -185,7 +196,7 @@ class DistillationEnv(gym.Env):
         self.student = self.students[0]
         self.render_mode = render_mode
 
-        self.action_space, self.observation_space = spaces_of(len(self.suite))
+        self.action_space, self.observation_space = spaces_of(len(self.suite), self.may_stop)
         self._trace: list[Point] = []
         self._ended = False
         self.distillation: Distillation | None = None
@@ -194,6 +205,11 @@ class DistillationEnv(gym.Env):
         self._begin(self.cards[0])
 
     # -- state that wrappers and agents read -----------------------------------------------------
+
+    @property
+    def may_stop(self) -> bool:
+        """True if actions have a stop entry."""
+        return self.config.budget.may_stop
 
     @property
     def requirement(self) -> np.ndarray:
@@ -251,19 +267,21 @@ class DistillationEnv(gym.Env):
         before = self._now
         if self._ended:
             raise ResetNeeded(f"the episode ended after step {self._step}, its budget is spent: call reset() first")
-        weights = normalise_allocation(action, len(self.suite))
+        weights, stop = parse_action(action, len(self.suite), self.may_stop)
+        if stop:
+            return self._stop()
         process = self._process()
         report = process.step(weights)
 
         cost = (process.budget.spent - before.spent) / process.budget.total
-        reward = reward_of(self.config.reward, self.card, self.suite, self.profile, report.profile, cost)
+        reward = reward_of(self.config.reward, self.card, self.suite, self.profile, report.profile, cost, self._teacher)
         self.last_report = report
         self._append(report.allocation, report.profile)
         self._ended = bool(process.exhausted)
-        info = {**self._info(), **self._step_info(report, reward)}
+        stopped = {"stopped": False} if self.may_stop else {}
+        info = {**self._info(), **stopped, **step_info(report, reward, self.last_gain)}
         if self._ended or self._step % self.config.eval.dev_every == 0:
-            info["dev_profile"] = np.array(process.dev_profile(), dtype=np.float64)
-            info["dev_utility"] = self.card.utility(info["dev_profile"], self.suite)
+            info |= self._dev_info()
         return self._observation(), reward.value, self._ended, False, info
 
     def render(self) -> np.ndarray | None:
@@ -372,6 +390,12 @@ class DistillationEnv(gym.Env):
         return self._trace[-1]
 
     @property
+    def _teacher(self) -> np.ndarray | None:
+        """Scores of the teacher on the probes, where the utility is relative to them and they are measured."""
+        scores = self._process().teacher_scores if self.card.utility_form == "product" else None
+        return None if scores is None else scores.profile
+
+    @property
     def _step(self) -> int:
         return len(self._trace) - 1
 
@@ -382,7 +406,8 @@ class DistillationEnv(gym.Env):
         self.last_report = None
 
     def _append(self, allocation: np.ndarray, profile: np.ndarray) -> None:
-        spent, utility = int(self._process().budget.spent), self.card.utility(profile, self.suite)
+        spent = int(self._process().budget.spent)
+        utility = self.card.utility(profile, self.suite, self._teacher)
         self._trace.append(Point(spent, tuple(allocation.tolist()), tuple(profile.tolist()), utility))
 
     def _task_of(self, options: Mapping[str, Any] | None) -> TaskCard | None:
@@ -390,6 +415,16 @@ class DistillationEnv(gym.Env):
             if key not in ("task", "student"):
                 raise unknown("reset option", str(key), ["task"])
         return load_task(options["task"], self.suite) if options and "task" in options else None
+
+    def _stop(self) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """End the episode without a step."""
+        self._ended, self.last_report = True, None
+        info = {**self._info(), **stop_info(len(self.suite)), **self._dev_info()}
+        return self._observation(), 0.0, True, False, info
+
+    def _dev_info(self) -> dict[str, Any]:
+        profile = np.array(self._process().dev_profile(), dtype=np.float64)
+        return {"dev_profile": profile, "dev_utility": self.card.utility(profile, self.suite, self._teacher)}
 
     def _observation(self) -> Observation:
         budget = self._process().budget
@@ -413,34 +448,3 @@ class DistillationEnv(gym.Env):
             "budget_left": int(budget.left),
             "budget_spent": int(budget.spent),
         }
-
-    def _step_info(self, report: ChunkReport, reward: Reward) -> dict[str, Any]:
-        counts = ("completion_tokens", "prompt_tokens", "trained_tokens", "updates")
-        return {
-            **{part: getattr(reward, part) for part in ("gain", "spillover", "cost", "forgetting")},
-            "profile_gain": self.last_gain,
-            "allocation": self.last_allocation,
-            "tokens_by_capability": np.array(report.tokens_by_capability, dtype=np.int64),
-            **{name: int(getattr(report, name)) for name in counts},
-            "loss": float(report.loss),
-            "loss_by_capability": np.nan_to_num(report.loss_by_capability),
-            "divergence_by_capability": np.nan_to_num(report.divergence_by_capability),
-        }
-
-
-def spaces_of(size: int) -> tuple[spaces.Box, spaces.Dict]:
-    """Action and observation space for |C| = ``size`` capabilities.
-
-    Example:
-        >>> spaces_of(8)[0]
-        Box(0.0, 1.0, (8,), float32)
-    """
-    shares = spaces.Box(0.0, 1.0, (size,), np.float32)
-    observations: dict[str, spaces.Space[Any]] = {
-        "requirement": shares,
-        "profile": shares,
-        "budget": spaces.Box(0.0, 1.0, (1,), np.float32),
-        "last_allocation": shares,
-        "last_gain": spaces.Box(-1.0, 1.0, (size,), np.float32),
-    }
-    return shares, spaces.Dict(observations)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +17,11 @@ class Reward:
     """Reward of one step.
 
     Attributes:
-        value: gain − β·spillover − λ·cost.
+        value: gain − β·spillover − φ·forgetting − λ·cost.
         gain: ΔU (form ``utility``) or r·Δs (form ``linear``).
         spillover: Σ over the essential capabilities of r_c·max(−Δs_c, 0).
         cost: share of B that the step spent.
-        forgetting: mean of max(−Δs_c, 0) over the other capabilities; not part of ``value``.
+        forgetting: mean of max(−Δs_c, 0) over the other capabilities.
     """
 
     value: float
@@ -31,17 +32,19 @@ class Reward:
 
 
 def reward_of(
-    config: RewardConfig, card: TaskCard, suite: Suite, before: np.ndarray, after: np.ndarray, cost: float
-) -> Reward:
+    config: RewardConfig, card: TaskCard, suite: Suite, before: np.ndarray, after: np.ndarray, cost: float,
+    teacher: Sequence[float] | np.ndarray | None = None,
+) -> Reward:  # fmt: skip
     """Reward of a step that changed the profile from ``before`` to ``after``.
 
     Args:
-        config: form of the gain, β, λ and the number of essential capabilities.
+        config: form of the gain, β, φ, λ and the number of essential capabilities.
         card: the task.
         suite: index order of the profiles.
         before: (|C|,) scores before the step.
         after: (|C|,) scores after it.
         cost: share of the total budget spent by the step.
+        teacher: (|C|,) the teacher's scores on the same split, as for ``TaskCard.utility``.
 
     Example:
         >>> from read_env.capabilities.micro import MICRO
@@ -56,8 +59,8 @@ def reward_of(
     if config.form == "linear":
         gain = float(requirement @ change)
     else:
-        gain = card.utility(after, suite) - card.utility(before, suite)
+        gain = card.utility(after, suite, teacher) - card.utility(before, suite, teacher)
     spillover = float(requirement[needed] @ drop[needed])
     forgetting = float(drop[~needed].mean()) if (~needed).any() else 0.0
-    value = gain - config.spillover_beta * spillover - config.cost_lambda * cost
+    value = gain - config.spillover_beta * spillover - config.forgetting_beta * forgetting - config.cost_lambda * cost
     return Reward(value, gain, spillover, float(cost), forgetting)

@@ -17,14 +17,15 @@ from read_env.errors import ReadEnvError
 class SoftmaxAllocation(gym.ActionWrapper, gym.utils.RecordConstructorArgs):
     """Logits as actions: w = softmax(scale · a) for a in Box(−1, 1, (|C|,)).
 
-    The zero action is the uniform allocation. All weights are positive: the largest ratio of two is exp(2·scale).
+    The zero action is the uniform allocation. All weights are positive: the largest ratio of two is exp(2·scale). With
+    ``may_stop`` there is one more entry, which is no logit: from 0.5 on it ends the episode.
 
     Args:
         env: environment of this package.
         scale: factor on the logits; 3 allows ratios of weights up to 403.
 
     Raises:
-        ReadEnvError: scale not positive; at a step, logits that aren't |C| finite numbers.
+        ReadEnvError: scale not positive; at a step, logits that aren't as many finite numbers as the space has.
 
     Example:
         >>> SoftmaxAllocation(gym.make("ReadEnv/Distillation-v0")).action(np.zeros(8)).tolist()
@@ -37,22 +38,25 @@ class SoftmaxAllocation(gym.ActionWrapper, gym.utils.RecordConstructorArgs):
         gym.utils.RecordConstructorArgs.__init__(self, scale=scale)
         gym.ActionWrapper.__init__(self, env)
         self.scale = float(scale)
-        self.action_space = spaces.Box(-1.0, 1.0, (len(self.unwrapped.suite.names),), np.float32)  # type: ignore[attr-defined]
+        self._size = len(self.unwrapped.suite.names)  # type: ignore[attr-defined]
+        self.action_space = spaces.Box(-1.0, 1.0, env.action_space.shape, np.float32)
 
     def action(self, action: np.ndarray) -> np.ndarray:
-        """Allocation of these logits, (|C|,) float64 on the simplex."""
+        """Allocation of these logits, (|C|,) float64 on the simplex, and the stop entry where there is one."""
         logits = np.asarray(action, dtype=np.float64)
         if logits.shape != self.action_space.shape or not np.isfinite(logits).all():
             raise ReadEnvError(f"logits must be {self.action_space.shape[0]} finite numbers, got {action}")  # type: ignore[index]
+        logits, stop = logits[: self._size], logits[self._size :]
         weights = np.exp(self.scale * (logits - logits.max()))
-        return weights / weights.sum()
+        return np.concatenate([weights / weights.sum(), np.clip(stop, 0, 1)])
 
 
 class CandidateAllocation(gym.Wrapper, gym.utils.RecordConstructorArgs):
     """Indices into the fixed :class:`~read_env.envs.catalogue.Catalogue` as actions.
 
     ``action_masks()`` is the mask of the applicable candidates, as MaskablePPO calls it. A masked action keeps the last
-    allocation, as illegal actions in Gymnasium's Taxi do nothing. ``info["candidate"]`` is the name of the applied one.
+    allocation, as illegal actions in Gymnasium's Taxi do nothing. ``info["candidate"]`` is the name of the applied one. With
+    ``may_stop`` the last action is ``stop``.
 
     Args:
         env: environment of this package.
@@ -60,7 +64,7 @@ class CandidateAllocation(gym.Wrapper, gym.utils.RecordConstructorArgs):
         grid: shares of the larger need in a pair.
         shifts: weights δ that a shift moves.
         mask_free: restrict the actions to candidates that are never masked, for DQN: the largest need, task-static,
-            uniform, water-filling and keep.
+            uniform, water-filling, keep and, with ``may_stop``, stop.
 
     Raises:
         ReadEnvError: arguments out of range; at a step, an action that is no index.
@@ -82,7 +86,8 @@ class CandidateAllocation(gym.Wrapper, gym.utils.RecordConstructorArgs):
         k = min(3, len(names)) if k is None else k
         gym.utils.RecordConstructorArgs.__init__(self, k=k, grid=list(grid), shifts=list(shifts), mask_free=mask_free)
         gym.Wrapper.__init__(self, env)
-        self.catalogue = Catalogue(len(names), k, tuple(grid), tuple(shifts), labels=names)
+        may_stop = env.action_space.shape[0] > len(names)  # type: ignore[index]
+        self.catalogue = Catalogue(len(names), k, tuple(grid), tuple(shifts), labels=names, may_stop=may_stop)
         #: Catalogue index of every action.
         self.indices = self.catalogue.always_applicable if mask_free else tuple(range(len(self.catalogue)))
         self._keep = self.catalogue.names.index("keep")

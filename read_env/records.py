@@ -230,10 +230,14 @@ class RunSummary(Judgement):
     """The end of a finished run.
 
     ``agent`` is the label that reports use; ``derived_from`` names the run it was copied from. ``samples`` are the distilled
-    student's answers to the samples of the start.
+    student's answers to the samples of the start. With ``budget.may_stop``, ``left_tokens`` is how much of B the agent left
+    by stopping, 0 if it did not; ``left_utility`` and ``left_exam_utility`` are the utility of a student that is trained on
+    with the rest, allocated as the requirement, and ``dev_utility`` is that of the stopped student.
     """
 
-    optional = ("generated_tokens", "derived_from", "samples")
+    optional = (
+        "generated_tokens", "derived_from", "samples", "left_tokens", "left_utility", "left_exam_utility", "dev_utility",
+    )  # fmt: skip
 
     agent: str
     task: str
@@ -250,6 +254,10 @@ class RunSummary(Judgement):
     profile_start: Vector
     profile: Vector
     derived_from: str | None = None
+    left_tokens: Count | None = None
+    left_utility: Number | None = None
+    left_exam_utility: Number | None = None
+    dev_utility: Number | None = None
     samples: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:

@@ -134,6 +134,8 @@ class BudgetConfig(_Settings):
     """B: completion tokens of a run."""
     step_tokens: AutoInt = AUTO
     """Completion tokens per decision step. ``auto``: a twentieth of B, and at least 16 completions."""
+    may_stop: bool = False
+    """Actions have a stop entry: from 0.5 on it ends the episode, and the rest of B stays unspent."""
 
     @property
     def steps(self) -> int:
@@ -300,10 +302,15 @@ class EvalConfig(_Settings):
     score_teacher: Literal["auto", "always", "never"] = "auto"
     """Evaluation of the teacher on probes and exam, as the ceiling of the student's scores; its tokens don't count against B.
     ``auto``: unless it is remote, where the answers cost money."""
+    score_unspent: bool = True
+    """With budget.may_stop: utility that the tokens left by a run would have brought, spent by the requirement. It costs the
+    time of the steps that were left out."""
 
 
 class RewardConfig(_Settings):
-    """Reward = gain - spillover_beta * spillover - cost_lambda * share of B spent (arXiv 2605.11290)."""
+    """Reward = gain - spillover_beta * spillover - forgetting_beta * forgetting - cost_lambda * share of B spent
+    (arXiv 2605.11290, which has no term for forgetting).
+    """
 
     section: ClassVar[str] = "reward"
 
@@ -311,6 +318,8 @@ class RewardConfig(_Settings):
     """Gain of a step. ``utility``: change of the task's utility; ``linear``: r·Δs, as published."""
     spillover_beta: float = Field(0.5, ge=0)
     """Weight of the drops on essential capabilities. Default of the authors' release."""
+    forgetting_beta: float = Field(0.0, ge=0)
+    """Weight of the mean drop on the other capabilities. 0: as published."""
     cost_lambda: float = Field(0.0, ge=0)
     """Weight of the step's share of the budget. 0: every policy spends the same budget."""
     essential_k: int = Field(3, ge=1)

@@ -18,6 +18,7 @@ import pickle
 import shlex
 import sys
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -26,12 +27,13 @@ from pathlib import Path
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import throughput_engines
 import torch
 import trl
-from throughput_engines import batching, held_out_loss, run, scored, train_theirs
+from throughput_engines import Batching, batching, fastest_batching, held_out_loss, run, scored, train_theirs
 from throughput_page import Measured, merge, section
 from throughput_pairs import PRESETS, SHAPES, TOKENS, Pair, Work, load_pair, prepare
-from throughput_variants import COLD, SHUFFLED, VARIANTS, Run, added_memory
+from throughput_variants import COLD, SHUFFLED, VARIANTS, WARM, Run, added_memory
 
 #: Number of updates on the same batches that are compared.
 CHECKED_UPDATES = 3
@@ -80,7 +82,7 @@ def same_batches(pair: Pair, work: Work) -> Check:
     pair.teacher.top_k = top_k
     mine = _weights(student.model)
     student.reset()
-    pieces = train_theirs(pair, work, "sequential", CHECKED_UPDATES).losses
+    pieces = train_theirs(pair, work, "sequential", size, CHECKED_UPDATES).losses
     theirs = [sum(pieces[i * size.passes : (i + 1) * size.passes]) for i in range(CHECKED_UPDATES)]
     losses = list(zip(ours, theirs, strict=True))
     dense = vocabulary <= CHECKED_K
@@ -97,14 +99,16 @@ def _weights(model: torch.nn.Module) -> torch.Tensor:
     return torch.cat([p.detach().flatten().double().cpu() for p in model.parameters()])
 
 
-def measure(pair: Pair, work: Work, rounds: int) -> tuple[dict[str, list[Run]], dict[str, float]]:
+def measure(
+    pair: Pair, work: Work, sizes: Mapping[str, Batching], rounds: int
+) -> tuple[dict[str, list[Run]], dict[str, float]]:
     """Runs of every variant, in rotating order per round, after one warm-up round; losses after the last round."""
     runs: dict[str, list[Run]] = {variant: [] for variant in VARIANTS}
     losses = {}
     for index in range(rounds + 1):
         for place in range(len(VARIANTS)):
             variant = VARIANTS[(index + place) % len(VARIANTS)]
-            done = run(variant, pair, work)
+            done = run(variant, pair, work, sizes.get(variant))
             if index == rounds:
                 losses[variant] = held_out_loss(pair, work)
             print(f"round {index}: {variant:45} {done.speed:10,.0f} tokens/s", flush=True)
@@ -113,25 +117,25 @@ def measure(pair: Pair, work: Work, rounds: int) -> tuple[dict[str, list[Run]], 
     return runs, losses
 
 
-def in_own_process(variant: str, args: argparse.Namespace, folder: Path) -> float:
+def in_own_process(variant: str, size: Batching | None, args: argparse.Namespace, folder: Path) -> float:
     """GiB that one pass adds to the loaded models."""
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_one_pass, variant, args.pair, args.threads, args.device, folder).result()
+        return pool.submit(_one_pass, variant, size, args.pair, args.threads, args.device, folder).result()
 
 
-def _one_pass(variant: str, name: str, threads: int, device: str, folder: Path) -> float:
+def _one_pass(variant: str, size: Batching | None, name: str, threads: int, device: str, folder: Path) -> float:
     pair = load_pair(name, threads, device)
     work: Work = pickle.loads((folder / "work.pkl").read_bytes())
-    return added_memory(lambda: run(variant, pair, work), pair.student.placement.device)
+    return added_memory(lambda: run(variant, pair, work, size), pair.student.placement.device)
 
 
-def settings(pair: Pair, work: Work, runs: dict[str, list[Run]], threads: int) -> str:
+def settings(pair: Pair, sizes: Mapping[str, Batching], runs: dict[str, list[Run]], threads: int) -> str:
     """Settings of both engines, in words."""
-    size = batching(pair, work)
+    theirs = ", ".join(f"{size.sequences} × {size.passes} ({variant})" for variant, size in sizes.items())
     return (
-        f"{threads} thread{'s' * (threads > 1)}; student: {pair.student.placement}; K = {pair.config.distill.teacher_top_k}; TRL "
-        f"{trl.__version__} with {size.sequences} sequences at once and {size.passes} forward pass{'es' * (size.passes > 1)} "
-        f"a step; {runs[COLD][0].updates} steps here, {runs[SHUFFLED][0].updates} there."
+        f"{pair.config.distill.epochs} passes; {threads} thread{'s' * (threads > 1)}{', CPU time' * throughput_engines.CPU_TIME}; student: {pair.student.placement}; K = {pair.config.distill.teacher_top_k}; TRL "
+        f"{trl.__version__}, sequences at once × forward passes a step: {theirs}; "
+        f"{runs[COLD][0].updates} steps here, {runs[SHUFFLED][0].updates} there."
     )
 
 
@@ -142,8 +146,12 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, help=f"completion tokens of a round; {TOKENS} if not given")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="CPU time in place of wall time, on a machine that others use"
+    )
     parser.add_argument("--out", type=Path, help="page whose section of this pair and hardware is written anew")
     args = parser.parse_args()
+    throughput_engines.CPU_TIME = args.cpu_time
 
     pair = load_pair(args.pair, args.threads, args.device)
     with tempfile.TemporaryDirectory() as temporary:
@@ -156,9 +164,10 @@ def main() -> None:
         print(check, flush=True)
         if not check.passed:
             sys.exit("the engines don't train the same: their speeds can't be compared")
-        runs, losses = measure(pair, work, args.rounds)
-        memory = {variant: in_own_process(variant, args, folder) for variant in VARIANTS}
-    command, described = shlex.join(["python", *sys.argv]), settings(pair, work, runs, args.threads)
+        sizes = {variant: fastest_batching(variant, pair, work) for variant in VARIANTS if variant not in (COLD, WARM)}
+        runs, losses = measure(pair, work, sizes, args.rounds)
+        memory = {variant: in_own_process(variant, sizes.get(variant), args, folder) for variant in VARIANTS}
+    command, described = shlex.join(["python", *sys.argv]), settings(pair, sizes, runs, args.threads)
     text = section(pair, work, Measured(command, described, str(check), runs, losses, start, memory))
     print(text)
     if args.out:

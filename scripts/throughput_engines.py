@@ -18,29 +18,35 @@ from trl import DistillationConfig, DistillationTrainer
 from trl.experimental.gkd import GKDConfig, GKDTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from read_env.capabilities.base import Prompt
 from read_env.distillation.examples.batching import update_groups
+from read_env.distillation.models.head import completion_logits
 from read_env.distillation.teachers.store import BlockStore
 from read_env.distillation.text.completion import Answer, Example
-from read_env.distillation.text.encoding import collate, completion_logits, length_buckets
+from read_env.distillation.text.encoding import collate, length_buckets
 from read_env.losses.targets import TeacherTargets
 
+#: The clock is the CPU time of this process, which others on the machine change less than the time of day.
+CPU_TIME = False
+#: Training reads nothing of a prompt but the name of its capability.
+_PROMPT = Prompt("any", "", "", "", 0.0)
 #: TRL's sampling strategy of each row.
 _SAMPLING = {SHUFFLED: "random", GROUPED: "group_by_length", GIVEN: "given"}
 
 
-def run(variant: str, pair: Pair, work: Work) -> Run:
-    """Trains the student, from its initial weights, on all of the work."""
+def run(variant: str, pair: Pair, work: Work, size: Batching | None = None, epochs: int | None = None) -> Run:
+    """Trains the student, from its initial weights, on all of the work; ``size`` and ``epochs`` are TRL's."""
     pair.student.reset()
     if variant in (COLD, WARM):
         return _train_ours(pair, work, warm=variant == WARM)
-    return train_theirs(pair, work, _SAMPLING[variant])
+    return train_theirs(pair, work, _SAMPLING[variant], size or batching(pair, work), epochs=epochs)
 
 
 def now() -> float:
     """Clock reading after the device has finished all queued work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter()
+    return time.process_time() if CPU_TIME else time.perf_counter()
 
 
 # --- this engine ----------------------------------------------------------------------------------
@@ -49,7 +55,9 @@ def now() -> float:
 def _train_ours(pair: Pair, work: Work, *, warm: bool) -> Run:
     """As an environment step does it: a chunk of targets, from the teacher or from disk, then updates on it."""
     store = BlockStore(work.store, max_bytes=2**40)
-    updates, rng, started = 0, random.Random(0), now()
+    distill, rng, updates = pair.config.distill, random.Random(0), 0
+    count = distill.epochs * _updates(pair, work)
+    started = now()
     for blocks in _chunks(work, pair.config.budget.step_tokens):
         examples: list[Example] = []
         if warm:
@@ -59,10 +67,11 @@ def _train_ours(pair: Pair, work: Work, *, warm: bool) -> Run:
                 examples += _examples(work, work.blocks[index].start, block)
         else:
             examples = scored(pair, work, work.blocks[blocks[0]].start, work.blocks[blocks[-1]].stop)
-        for group in update_groups(examples, pair.config.distill.tokens_per_update, rng):
-            pair.student.update(group)
-            updates += 1
-    return Run(now() - started, sum(work.lengths), updates)
+        for epoch in range(distill.epochs):
+            for group in update_groups(examples, distill.tokens_per_update, rng):
+                pair.student.update(group, updates / count, observe=epoch == 0)
+                updates += 1
+    return Run(now() - started, distill.epochs * sum(work.lengths), updates)
 
 
 def _chunks(work: Work, step_tokens: int) -> list[list[int]]:
@@ -98,8 +107,7 @@ def scored(pair: Pair, work: Work, first: int, last: int) -> list[Example]:
 
 def _examples(work: Work, start: int, block: Sequence[Answer]) -> list[Example]:
     prompts = work.prompt_ids[start : start + len(block)]
-    # Training doesn't use the prompt's text.
-    return [Example(None, ids, a.token_ids, a.targets) for ids, a in zip(prompts, block, strict=True)]  # type: ignore
+    return [Example(_PROMPT, ids, a.token_ids, a.targets) for ids, a in zip(prompts, block, strict=True)]
 
 
 # --- TRL ------------------------------------------------------------------------------------------
@@ -119,6 +127,18 @@ def batching(pair: Pair, work: Work) -> Batching:
     padded = a_step * sum(work.lengths) / work.trained
     passes = max(1, round(padded / pair.config.distill.micro_batch_tokens))
     return Batching(-(-a_step // passes), passes)
+
+
+def fastest_batching(variant: str, pair: Pair, work: Work) -> Batching:
+    """The fastest of TRL's batchings, by a pass of each: an optimizer step at once or in 2, 4 or 8 times as many pieces."""
+    whole = batching(pair, work)
+    found = {}
+    for pieces in (1, 2, 4, 8):
+        if pieces <= whole.sequences:
+            size = Batching(-(-whole.sequences // pieces), whole.passes * pieces)
+            found[size] = run(variant, pair, work, size, epochs=1).speed
+            print(f"{variant}: {size.sequences} sequences at once: {found[size]:,.0f} tokens/s", flush=True)
+    return max(found, key=lambda size: found[size])
 
 
 class _Clock(TrainerCallback):
@@ -155,17 +175,20 @@ class _Given(DistillationTrainer):
         return *ids, None, None, []
 
 
-def train_theirs(pair: Pair, work: Work, sampling: str, updates: int = -1) -> Run:
+def train_theirs(
+    pair: Pair, work: Work, sampling: str, size: Batching, updates: int = -1, epochs: int | None = None
+) -> Run:
     """Train by TRL's strategy ``sampling``; ``sequential`` keeps the examples' order and records the losses."""
-    size, settings, placement = batching(pair, work), pair.config.distill, pair.student.placement
+    settings, placement = pair.config.distill, pair.student.placement
+    epochs = epochs or settings.epochs
     common: dict[str, Any] = {
         "output_dir": str(work.store.parent / "trl"),
-        "num_train_epochs": 1,
+        "num_train_epochs": epochs,
         "max_steps": updates,
         "per_device_train_batch_size": size.sequences,
         "gradient_accumulation_steps": size.passes,
         "learning_rate": settings.learning_rate,
-        "lr_scheduler_type": "constant",
+        "lr_scheduler_type": "constant" if sampling == "sequential" else settings.lr_scheduler_type,
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
         "optim": "adamw_torch_fused",
@@ -196,7 +219,7 @@ def train_theirs(pair: Pair, work: Work, sampling: str, updates: int = -1) -> Ru
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     steps = trainer.state.global_step
-    tokens = trainer.tokens if sampling == "given" else sum(work.lengths)
+    tokens = trainer.tokens if sampling == "given" else epochs * sum(work.lengths)
     result = Run(clock.ended - clock.started, tokens, steps, tuple(getattr(trainer, "losses", ())))
     # Unwrap the models: wrappers would accumulate from run to run.
     for model in (pair.student.model, pair.teacher.model):

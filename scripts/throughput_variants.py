@@ -51,12 +51,13 @@ def added_memory(work: Callable[[], object], device: torch.device) -> float:
         work()
         return (torch.cuda.max_memory_allocated(device) - before) / 2**30
     Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
+    before = resident("VmRSS")
     work()
-    return (_status("VmHWM") - before) / 2**30
+    return (resident("VmHWM") - before) / 2**30
 
 
-def _status(field: str) -> int:
+def resident(field: str) -> int:
+    """Bytes of this process's memory: ``VmRSS`` now, ``VmHWM`` at most (Linux only)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return 1024 * int(line.split()[1])

@@ -28,8 +28,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Lfm2Config, Lfm2Fo
 
 from read_env.capabilities.base import Suite, split_of
 from read_env.capabilities.micro import MICRO
+from read_env.distillation.models.head import completion_logits
 from read_env.distillation.student.evaluation import ProbeSet, exam, probe_profile
-from read_env.distillation.text.encoding import Encoder, collate, completion_logits
+from read_env.distillation.text.encoding import Encoder, collate
 
 ASSETS = Path(__file__).resolve().parent.parent / "read_env" / "assets" / "micro"
 ALPHABET = "\n abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;?!'\"()[]{}<>=+-*/_|"

@@ -13,6 +13,7 @@ import numpy as np
 
 from read_env.capabilities import get_suite
 from read_env.config import AUTO, Config, make_config
+from read_env.distillation.models.head import positions_at_once
 from read_env.distillation.models.sources import find_model
 from read_env.distillation.models.weights import count_parameters, empty_model, load_encoder, prune_layers
 from read_env.distillation.text.encoding import Encoder
@@ -121,10 +122,13 @@ def _values(
     found["learning_rate"] = float(f"{rate:.1g}"), kind
 
     # As for ``read-env check``: 34 times the hidden size a layer (Korthikanti et al., 2022), and three copies of the logits.
+    rows = shape.vocab_size
     kept = 34 + shape.num_hidden_layers if models["gradient_checkpointing"] else 34 * shape.num_hidden_layers
-    each = 4 * (shape.hidden_size * kept + 3 * shape.vocab_size)
-    fitting = 2 ** int(math.log2(min(max(_MICRO_BATCH / each, 512), 16_384)))
-    found["micro_batch_tokens"] = fitting, f"about {fitting * each / 2**30:.1f} GiB of activations and logits"
+    sizes = [2**power for power in range(9, 15)]
+    needed = [4 * (n * shape.hidden_size * kept + 3 * positions_at_once(n, rows) * rows) for n in sizes]
+    fitting = max(sum(size <= _MICRO_BATCH for size in needed) - 1, 0)
+    reason = f"about {needed[fitting] / 2**30:.1f} GiB of activations and logits"
+    found["micro_batch_tokens"] = sizes[fitting], reason
     return found
 
 

@@ -68,6 +68,10 @@ class TeacherTargets:
         """Targets on another device."""
         return self._map(lambda values: values.to(device))
 
+    def __getitem__(self, positions: slice) -> TeacherTargets:
+        """View of the targets at these positions."""
+        return self._map(lambda values: values[positions])
+
     def part(self, index: tuple[int | slice, ...]) -> TeacherTargets:
         """Copy of the selected targets on the CPU; a view would keep the whole block in memory."""
         return self._map(lambda values: values[index].cpu().clone())

@@ -85,7 +85,14 @@ def _result(run: Run, steps: pd.DataFrame) -> str:
     if end and end.exam_utility is not None and end.exam_utility_start is not None:
         name = utility_name(form, run.begun.exam_score)
         rows.append([f"utility, exam ({name})", *_change(end.exam_utility_start, end.exam_utility)])
+    if end and end.left_tokens and end.left_utility is not None:
+        spent = f"had the {count(end.left_tokens)} tokens left been spent as the requirement"
+        rows.append([f"utility, probes, {spent}", *_change(end.utility, end.left_utility)])
+        if end.exam_utility is not None and end.left_exam_utility is not None:
+            rows.append([f"utility, exam, {spent}", *_change(end.exam_utility, end.left_exam_utility)])
     harms = {"spillover, summed over steps": steps["spillover_sum"].iloc[-1]}
+    if run.section("reward").get("forgetting_beta"):
+        harms["forgetting, summed over steps"] = steps["forgetting"].sum()
     if end:
         harms |= {"forgetting, probes": end.forgetting, "forgetting, exam": end.exam_forgetting}
     rows += [[name, ABSENT, number(value), ABSENT] for name, value in harms.items() if value is not None]
@@ -130,7 +137,8 @@ def _tokens(run: Run, steps: pd.DataFrame) -> str:
     counts = {
         "completion tokens (counted in B)": run.spent,
         "budget B": run.budget,
-        "residue (shorter than an example)": end.residue if end else None,
+        "residue (shorter than an example)": end.residue if end and not end.left_tokens else None,
+        **({"left by stopping": end.left_tokens} if end and end.left_tokens is not None else {}),
         **{"prompt tokens": prompt, "trained tokens (prompt + completion)": trained},
     }
     counts["tokens of the teacher's evaluation"] = run.begun.teacher_tokens

@@ -31,6 +31,7 @@ from read_env.tasks import essential
 IDENTITY = "path agent task seed preset suite teacher student objective budget step_tokens".split()
 _COUNTS = "steps spent residue prompt_tokens generated_tokens probe_tokens dev_tokens tokens_before_run".split()
 ENDS = "utility_start utility exam_utility_start exam_utility spillover forgetting exam_forgetting".split()
+_LEFT = "left_tokens left_utility left_exam_utility".split()
 _GAINS = "exam_utility_gain exam_match_gain utility_gain".split()
 _STEP_COUNTS = "step spent completion_tokens prompt_tokens trained_tokens skipped".split()
 _STEP_NUMBERS = "utility dev_utility reward gain spillover cost forgetting loss spillover_sum forgetting_so_far".split()
@@ -217,8 +218,9 @@ def read_config(path: Path) -> dict[str, Any]:
 def load_runs(*sources: Source) -> pd.DataFrame:
     """One row per run, unfinished ones included; for a training, one row per finished episode."""
     rows = [row for entry in _load(sources) for row in _rows(entry)]
-    columns = [*IDENTITY, "episode", "status", "finished", *_COUNTS, *ENDS, *_GAINS, "return", "derived_from"]
-    frame = _typed(pd.DataFrame(rows, columns=columns), ["episode", *_COUNTS], [*ENDS, *_GAINS, "return"])
+    columns = [*IDENTITY, "episode", "status", "finished", *_COUNTS, *ENDS, *_GAINS, *_LEFT, "return", "derived_from"]
+    integers, numbers = ["episode", *_COUNTS, "left_tokens"], [*ENDS, *_GAINS, *_LEFT[1:], "return"]
+    frame = _typed(pd.DataFrame(rows, columns=columns), integers, numbers)
     for name in ("utility", "exam_utility"):
         frame[f"{name}_gain"] = frame[name] - frame[f"{name}_start"]
     return frame.astype({"finished": bool})
@@ -291,7 +293,7 @@ def _rows(run: Run | Training) -> Iterator[dict[str, Any]]:
         "return": sum(step.reward for step in run.steps),
     }
     if end is not None:
-        row |= end.model_dump(include={*_COUNTS, *ENDS, "derived_from"})
+        row |= end.model_dump(include={*_COUNTS, *ENDS, *_LEFT, "derived_from"})
         if end.exam is not None and end.exam_start is not None:
             row["exam_match_gain"] = float(np.dot(run.begun.requirement, end.exam - end.exam_start))
     yield row

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from read_env import files
-from read_env.distillation.examples.allocation import normalise_allocation
+from read_env.envs.spaces import parse_action
 from read_env.errors import ReadEnvError
 from read_env.running.tensors import from_tensors, to_tensors
 
@@ -118,7 +118,8 @@ class AgentDriver:
         self._label = label
         self._policy_state: Any = None
         inner = getattr(agent, "inner", agent)  # of a custom agent
-        self._has_state = hasattr(inner, "state_dict") and hasattr(inner, "load_state_dict")
+        #: False: restored by showing the agent again what it saw.
+        self.has_state = hasattr(inner, "state_dict") and hasattr(inner, "load_state_dict")
         self._seen: list[tuple[Any, ...]] = []
 
     def predict(
@@ -131,7 +132,7 @@ class AgentDriver:
             observation, state=self._policy_state, episode_start=episode_start, deterministic=deterministic
         )
         try:
-            normalise_allocation(action, len(observation["requirement"]))
+            parse_action(action, len(observation["requirement"]), self.agent.stop_entry)
         except ReadEnvError as error:
             raise ReadEnvError(f"agent {self._label!r}: {error}") from None
         return np.asarray(action), self._policy_state
@@ -139,7 +140,7 @@ class AgentDriver:
     def observe(self, *transition: Any) -> None:
         """Show the agent a finished step."""
         self.agent.observe(*transition)
-        if not self._has_state:
+        if not self.has_state:
             self._seen.append(transition)
 
     def scalars(self) -> dict[str, float]:
@@ -148,7 +149,7 @@ class AgentDriver:
 
     def state_dict(self) -> dict[str, Any]:
         """State of the agent, as tensors and plain values."""
-        if not self._has_state:
+        if not self.has_state:
             return {"seen": to_tensors(self._seen, f"what agent {self._label!r} saw")}
         state = {"agent": self.agent.state_dict(), "policy": self._policy_state}
         return to_tensors(state, f"the state of agent {self._label!r}")
@@ -160,7 +161,7 @@ class AgentDriver:
             ReadEnvError: an agent without a state of its own acts otherwise than before.
         """
         value = from_tensors(dict(saved))
-        if self._has_state:
+        if self.has_state:
             self.agent.load_state_dict(value["agent"])
             self._policy_state = value["policy"]
             return
@@ -174,19 +175,20 @@ class AgentDriver:
             self.observe(observation, action, *rest)
 
 
-def build_agent(spec: AgentSpec, suite: Suite, seed: int) -> Agent:
-    """Make the agent.
+def build_agent(spec: AgentSpec, suite: Suite, seed: int, may_stop: bool = False) -> Agent:
+    """Make the agent; with ``may_stop`` its actions have a stop entry.
 
     Raises:
         ReadEnvError: an unknown or wrong option, or a saved agent that is damaged or of another suite.
 
     >>> from read_env.capabilities import get_suite
     >>> build_agent(AgentSpec.parse("one-hot,capability=math"), get_suite("micro"), seed=0).options
-    {'capability': 'math'}
+    {'floor': 0.0, 'stop_at': 1.0, 'capability': 'math'}
     """
     from read_env.agents import make_agent
 
-    return make_agent(spec.path or spec.name, capabilities=suite.names, options=spec.options, seed=seed)
+    where = spec.path or spec.name
+    return make_agent(where, capabilities=suite.names, options=spec.options, seed=seed, may_stop=may_stop)
 
 
 def _saved_agent(path: Path) -> Path | None:

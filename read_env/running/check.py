@@ -18,6 +18,7 @@ import torch
 from read_env.config import Config, ModelConfig
 from read_env.distillation.defaults import resolve
 from read_env.distillation.loading import shares_base
+from read_env.distillation.models.head import positions_at_once
 from read_env.distillation.models.placement import Placement, place
 from read_env.distillation.models.sources import ModelSource, architecture_of, find_model, missing, not_installed
 from read_env.distillation.models.weights import (
@@ -172,7 +173,7 @@ def memory(config: Config, teacher: Side | None, student: Side) -> list[Part]:
         Part("gradients", 4 * trained, "device"),
         Part("optimizer", 8 * trained, "device"),
         Part("activations", tokens * hidden * width * kept, "device"),
-        Part("logits", 3 * 4 * tokens * shape.vocab_size, "device"),
+        Part("logits", 3 * 4 * positions_at_once(tokens, shape.vocab_size) * shape.vocab_size, "device"),
         Part("S_0 and a step's snapshot", 16 * trained, "host"),
     ]
 

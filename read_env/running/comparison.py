@@ -154,8 +154,9 @@ def _best_students(runs: Path) -> dict[str, Path]:
     for path in sorted(runs.iterdir()):
         directory = RunDirectory(path)
         if directory.finished:
-            summary, last = files.read_json(directory.summary), files.read_lines(directory.steps)[-1]
-            score = last.get("dev_utility", summary["utility"])
+            summary = files.read_json(directory.summary)
+            last = files.read_lines(directory.steps)[-1] if summary["steps"] else {}
+            score = summary.get("dev_utility", last.get("dev_utility", summary["utility"]))
             if summary["task"] not in best or score > best[summary["task"]][0]:
                 best[summary["task"]] = (score, directory.student)
     return {task: student for task, (_, student) in best.items() if student.exists()}

@@ -208,6 +208,9 @@ def result_rows(start: Mapping[str, Any], summary: Mapping[str, Any]) -> list[tu
             beside = "" if ceiling is None else f", teacher {ceiling:.3f}"
             kind = score if split == "probes" else "token-likelihood" if name in ungraded else "exact-match"
             rows.append(("", f"{name} {first:.3f} -> {last:.3f} ({_SCORES[kind]}; need {need:.2f}{beside})"))
+    if summary.get("left_tokens"):
+        more = f", {summary['left_utility']:.4f} on the probes with them" if "left_utility" in summary else ""
+        rows.append(("unspent", f"{summary['left_tokens']:,} tokens{more}"))
     return rows
 
 

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from read_env.distillation.models.sources import ModelSource
 
 _RUN_FIELDS = {"agent", "agent_options", "task", "seed"}
-# The answer cache changes no result, nor does the teacher's evaluation, nor the patience with a server: more of it may be what
-# lets a run go on.
+# The answer cache changes no result, nor does the evaluation of teacher and unspent tokens, nor the patience with a server:
+# more of it may be what lets a run go on.
 _EXCLUDED_FIELDS: dict[str, Any] = {
     "cache": True,
-    "eval": {"score_teacher"},
+    "eval": {"score_teacher", "score_unspent"},
     "models": {"remote_timeout", "remote_max_retries", "remote_concurrency"},
 }
 
@@ -58,7 +58,7 @@ class RunIdentity:
             options: further JSON values that change the result.
         """
         shared = cls.of_many("run", config, **options)
-        settings = {**shared.settings, **settings_of(config)}
+        settings = {**shared.settings, **settings_of(config, tasks=[config.task])}
         contents = {**shared.contents, "task": card_fingerprint(config.task, config.suite)}
         if agent_path is not None:
             contents["agent"] = content_digest(agent_path)
@@ -138,14 +138,21 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{name}", item
 
 
-def settings_of(config: Config, without: Collection[str] = ()) -> dict[str, Any]:
-    """Fields of a configuration that change results, as JSON values.
+def settings_of(config: Config, without: Collection[str] = (), tasks: Collection[str] = ()) -> dict[str, Any]:
+    """Fields of a configuration that change results, as JSON values; for ``tasks`` whose utility is relative to the teacher,
+    its evaluation as well.
 
     >>> from read_env.config import Config
     >>> settings_of(Config(seed=3))["seed"], "cache" in settings_of(Config())
     (3, False)
     """
-    return config.model_dump(mode="json", exclude={**dict.fromkeys(without, True), **_EXCLUDED_FIELDS})
+    from read_env.capabilities import get_suite
+    from read_env.tasks import load_task
+
+    excluded = {**dict.fromkeys(without, True), **_EXCLUDED_FIELDS}
+    if any(load_task(task, get_suite(config.suite)).utility_form == "product" for task in tasks):
+        excluded["eval"] = excluded["eval"] - {"score_teacher"}
+    return config.model_dump(mode="json", exclude=excluded)
 
 
 def model_content(reference: str, config: Config) -> str:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +28,9 @@ from read_env.running.runner import RunResult, make_env, run
 from read_env.running.tensorboard import TensorBoardCallback
 
 if TYPE_CHECKING:
-    from read_env.config import Config
     from read_env.envs.distillation import DistillationEnv
 
-EnvFactory = Callable[["Config"], "DistillationEnv"]
+EnvFactory = Callable[..., "DistillationEnv"]
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class Worker:
         except Exception as error:
             # The state of a failed run must not reach the next one.
             self._env = None
-            return EndEvent(name, error=_in_a_line(error))
+            return EndEvent(name, error=in_a_line(error))
 
 
 def run_all(
@@ -165,7 +167,8 @@ class _WorkerProcess:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_worker_main, args=(theirs, env_factory), daemon=True)
-        self._process.start()
+        with interrupts_held():
+            self._process.start()
         theirs.close()
         self._name = ""
         self._busy = False
@@ -199,16 +202,42 @@ class _WorkerProcess:
         self._process.join(timeout=10)
 
 
-def _worker_main(pipe: Connection, env_factory: EnvFactory) -> None:
-    """Main function of a worker process: run what is sent until the pipe closes."""
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Keep Ctrl-C from processes that start in the block and still import modules; in this one it comes after the block."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    held: list[int] = []
+    resource_tracker.ensure_running()  # its own start would unblock the signal
+    handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # new processes inherit it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+    if held:
+        raise KeyboardInterrupt
+
+
+def follow_parent() -> None:
+    """Prepare a worker process: one thread, no reaction to Ctrl-C, and an end when the parent ends."""
     # Before torch is imported: the cores are shared among processes, not threads.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # A killed parent can't stop its workers, and a worker locks the directory of its run.
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
-    # Ctrl-C reaches the whole process group; the parent handles it.
+    # Ctrl-C reaches the whole process group; the parent handles it, and terminates its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # An exit of Python's own releases the locks of libraries, which would be reported as leaked.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
+
+def _worker_main(pipe: Connection, env_factory: EnvFactory) -> None:
+    """Main function of a worker process: run what is sent until the pipe closes."""
+    follow_parent()
     worker = Worker(env_factory)
     try:
         while True:
@@ -236,7 +265,12 @@ class _StepReporter(Callback):
         self._report(StepEvent(self._name, record["budget_spent"], record["utility"], shares))
 
 
-def _in_a_line(error: Exception) -> str:
+def in_a_line(error: Exception) -> str:
+    """Text of an error in one line.
+
+    >>> in_a_line(ReadEnvError("steps must be above 0")), in_a_line(KeyError("steps"))
+    ('steps must be above 0', "KeyError: 'steps'")
+    """
     if isinstance(error, OSError):
         return describe_os_error(error)
     return str(error if isinstance(error, ReadEnvError) else traceback.format_exception_only(error)[-1]).strip()

@@ -40,6 +40,7 @@ def start_record(
     overlong: Mapping[str, int],
 ) -> dict[str, Any]:
     """``start.json``: the student before the run."""
+    ceiling = None if teacher is None else teacher.profile
     return RunStart(
         suite=suite.names,
         task=at_student(card.name, config.models.start),
@@ -47,14 +48,14 @@ def start_record(
         requirement=card.requirement_vector(suite),
         utility_form=card.utility_form,
         profile=profile,
-        utility=card.utility(profile, suite),
+        utility=card.utility(profile, suite, ceiling),
         exam=exam,
         dev_profile=dev_profile,
-        dev_utility=None if dev_profile is None else card.utility(dev_profile, suite),
+        dev_utility=None if dev_profile is None else card.utility(dev_profile, suite, ceiling),
         score=config.eval.score,
         auto=config.reasons or None,
         teacher_exam=teacher and teacher.exam,
-        teacher_profile=teacher and teacher.profile,
+        teacher_profile=ceiling,
         teacher_tokens=teacher and teacher.tokens,
         samples=tuple(
             {"capability": prompt.capability, "prompt": prompt.text, "reference": prompt.reference, "student": answer}
@@ -89,7 +90,7 @@ def step_record(
 def summary_record(
     config: Config, card: TaskCard, suite: Suite, *, label: str, tokens_before_run: int, budget: TokenBudget,
     start: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], exam: np.ndarray | None,
-    samples: Sequence[tuple[Prompt, str]],
+    samples: Sequence[tuple[Prompt, str]], left: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """``summary.json``: the end of a finished run.
 
@@ -104,6 +105,7 @@ def summary_record(
         steps: the step records.
         exam: (|C|,) exact match at the end, or None if no exam was held.
         samples: exam prompts with the distilled student's answers.
+        left: with ``budget.may_stop``, the fields on tokens left unspent.
     """
     return RunSummary(
         agent=label,
@@ -121,6 +123,7 @@ def summary_record(
         profile_start=start["profile"],
         profile=steps[-1]["profile"] if steps else start["profile"],
         samples=tuple(answer for _, answer in samples),
+        **(left or {}),
         **judgement(card, suite, config.reward.essential_k, start, steps, exam),
     ).to_json()
 
@@ -130,18 +133,18 @@ def judgement(
     exam: Sequence[float] | np.ndarray | None,
 ) -> dict[str, Any]:  # fmt: skip
     """The part of a summary that depends on the task."""
-    profile = steps[-1]["profile"] if steps else start["profile"]
-    exams = exam is not None and start["exam"] is not None
+    profile, ceiling = steps[-1]["profile"] if steps else start["profile"], start.get("teacher_exam")
+    first, last = (start["exam"], exam) if exam is not None and start["exam"] is not None else (None, None)
     return Judgement(
         utility_start=start["utility"],
-        utility=card.utility(np.array(profile), suite),
+        utility=card.utility(profile, suite, start.get("teacher_profile")),
         exam_start=start["exam"],
         exam=exam,
-        exam_utility_start=card.utility(np.array(start["exam"]), suite) if exams else None,
-        exam_utility=card.utility(np.array(exam), suite) if exams else None,
+        exam_utility_start=None if first is None else card.utility(first, suite, ceiling),
+        exam_utility=None if last is None else card.utility(last, suite, ceiling),
         spillover=float(sum(record["spillover"] for record in steps)),
         forgetting=_mean_drop(card, suite, essential_k, start["profile"], profile),
-        exam_forgetting=_mean_drop(card, suite, essential_k, start["exam"], exam) if exams else None,
+        exam_forgetting=None if last is None else _mean_drop(card, suite, essential_k, first, last),
     ).to_json()
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -80,13 +80,15 @@ class TrainingRequest:
     tasks: tuple[str, ...] = ()
     """Tasks, one drawn for each episode: names or .toml files of task cards. None given: the preset's task."""
     steps: int = 200
-    """Environment steps, over all episodes."""
+    """Environment steps, over all episodes and environments."""
     out: Path | None = None
     """Directory of the training. None: runs/train-AGENT."""
     overwrite: bool = False
     """Delete an earlier training in that directory first."""
     students: tuple[str, ...] = ()
     """Starting students, one drawn for each episode; as in models.start, which is used if none is given."""
+    envs: int = 1
+    """Environments that run at the same time, each in a worker process with its own models. 1: one, in this process."""
 
     @cached_property
     def agent(self) -> AgentSpec:
@@ -99,13 +101,22 @@ class TrainingRequest:
         return _expanded(self.out) or Path("runs") / f"train-{self.agent.label}"
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """Settings beside configuration and tasks; those that are not given are absent, as in earlier records."""
+        given = {"envs": self.envs if self.envs > 1 else 0, "students": list(self.students)}
+        return {"steps": self.steps, **{name: value for name, value in given.items() if value}}
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """Arguments of the environment: the tasks and starting students of which it draws one for each episode."""
+        return {"tasks": self.tasks, "students": self.students or None}
+
+    @property
     def identity(self) -> RunIdentity:
         """Identity that a resumed training must have."""
         cards = {f"task {name}": card_fingerprint(name, self.config.suite) for name in self.tasks}
         shared = RunIdentity.of_many("training", self.config)
-        settings = {**shared.settings, **settings_of(self.config, without={"task"}), "steps": self.steps}
-        if self.students:
-            settings["students"] = list(self.students)
+        settings = {**shared.settings, **settings_of(self.config, {"task"}, self.tasks), **self.settings}
         contents = {**shared.contents, **cards}
         if self.agent.path is not None:
             contents["agent"] = content_digest(self.agent.path)
@@ -280,7 +291,7 @@ def check_agents(config: Config, agents: Sequence[AgentSpec], tasks: Sequence[st
     cards = [load_task(task, suite) for task in tasks]
     check_students(config, [config.models.start])
     for agent in agents:
-        built = build_agent(agent, suite, seed=config.seed)
+        built = build_agent(agent, suite, config.seed, config.budget.may_stop)
         for card in cards:
             built.check_task(card.requirement_vector(suite))
 

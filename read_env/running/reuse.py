@@ -63,20 +63,23 @@ def derive(source: RunRequest, target: RunRequest) -> RunResult:
         card = load_task(config.task, suite)
 
         start = files.read_json(origin.start)
+        teacher = start.get("teacher_profile")
+        utility = lambda profile: card.utility(profile, suite, teacher)  # noqa: E731
         start |= {
             "task": target.task_name,
             "requirement": card.requirement_vector(suite).tolist(),
             "utility_form": card.utility_form,
-            **_judged(start, lambda profile: card.utility(profile, suite)),
+            **_judged(start, utility),
         }
         steps: list[dict[str, Any]] = []
         before = np.array(start["profile"])
         for record in files.read_lines(origin.steps):
             after = np.array(record["profile"])
-            reward = reward_of(config.reward, card, suite, before, after, record["cost"])
+            reward = reward_of(config.reward, card, suite, before, after, record["cost"], teacher)
             parts = {name: getattr(reward, name) for name in ("gain", "spillover", "forgetting")}
-            utilities = _judged(record, lambda profile: card.utility(profile, suite))
-            steps.append(StepRecord(**{**record, "reward": reward.value, **parts, **utilities}).to_json())
+            steps.append(
+                StepRecord(**{**record, "reward": reward.value, **parts, **_judged(record, utility)}).to_json()
+            )
             before = after
         summary = files.read_json(origin.summary)
         summary |= {"task": target.task_name, "derived_from": source.directory.name}

@@ -108,14 +108,16 @@ def _run(
     config, agent = request.config, request.agent
     saved = directory.load_checkpoint(expected=directory.begun)
     observation, info = env.reset(seed=config.seed, options={"task": config.task, "student": config.models.start})
-    driver = AgentDriver(build_agent(agent, env.suite, config.seed), agent.label)
+    driver = AgentDriver(build_agent(agent, env.suite, config.seed, env.may_stop), agent.label)
     distillation = _distillation(env)
     steps: list[dict[str, Any]] = []
     terminated = False
+    left: dict[str, float] = {"left_tokens": 0} if env.may_stop else {}
 
     def state() -> dict[str, Any]:
         return {
             "step": len(steps), "terminated": terminated, "agent": driver.state_dict(), "env": env.snapshot(),
+            **({"left": left} if left else {}),
         }  # fmt: skip
 
     if saved is None:
@@ -135,7 +137,7 @@ def _run(
         with directory.fitting_checkpoint():
             observation, _ = env.restore(saved["env"])
             driver.load_state_dict(saved["agent"])
-            terminated = bool(saved["terminated"])
+            terminated, left = bool(saved["terminated"]), dict(saved.get("left", {}))
     resumed_after = None if saved is None else len(steps)
     onlookers.call("on_run_start", start, steps)
 
@@ -143,6 +145,10 @@ def _run(
     while not terminated:
         transition = next(loop)
         observation, terminated = dict(transition.next_observation), transition.done
+        if transition.info.get("stopped"):
+            left = {"left_tokens": transition.info["budget_left"], "dev_utility": transition.info["dev_utility"]}
+            directory.save_checkpoint(state)
+            break
         assert env.last_report is not None, "a step leaves its report"
         due = _exam_due(config.budget, request.exam_at, len(steps) + 1, terminated)
         exam = _distillation(env).exam() if due else None
@@ -159,9 +165,12 @@ def _run(
     exam = distillation.exam() if last is None else np.array(last)
     with files.whole_folder(directory.student) as folder:
         distillation.save_student(folder)
+    if left.get("left_tokens") and config.eval.score_unspent:
+        left |= _played_on(env, start)
     summary = summary_record(
         config, env.card, env.suite, label=agent.label, tokens_before_run=agent.tokens_before_run,
         budget=distillation.budget, start=start, steps=steps, exam=exam, samples=distillation.samples(),
+        left=left,
     )  # fmt: skip
     files.write_json(directory.summary, summary)
     # Student and optimizer state are large, and a finished run is not resumed.
@@ -177,6 +186,22 @@ def _exam_due(budget: BudgetConfig, exam_at: Sequence[int], step: int, terminate
     """
     before, after = ((step - 1) * budget.total_tokens / budget.steps, step * budget.total_tokens / budget.steps)
     return any(before < asked <= after or (terminated and asked > before) for asked in exam_at)
+
+
+def _played_on(env: DistillationEnv, start: Mapping[str, Any]) -> dict[str, float]:
+    """Utility after the rest of the budget is spent by w = r; the student is restored afterwards."""
+    distillation = _distillation(env)
+    stopped = distillation.snapshot()
+    try:
+        while not distillation.exhausted:
+            distillation.step(env.requirement.astype(np.float32))  # the precision of actions
+        profile, exam = distillation.profile, distillation.exam()
+    finally:
+        distillation.restore(stopped)
+    return {
+        "left_utility": env.card.utility(profile, env.suite, start.get("teacher_profile")),
+        "left_exam_utility": env.card.utility(exam, env.suite, start.get("teacher_exam")),
+    }
 
 
 _START_EXAMS: dict[tuple[str, bytes], list[float]] = {}

@@ -110,6 +110,12 @@ class TensorBoardCallback(Callback):
         if summary["exam"] is not None:
             scalars["exam/utility"] = summary["exam_utility"]
             scalars |= {f"exam/{name}": score for name, score in zip(self._names, summary["exam"], strict=True)}
+        left = {
+            "left_tokens": "budget/left_tokens",
+            "left_utility": "utility/left",
+            "left_exam_utility": "exam/left_utility",
+        }
+        scalars |= {tag: summary[name] for name, tag in left.items() if name in summary}
         self._curves.write(scalars, summary["steps"])
 
     def close(self) -> None:

@@ -2,11 +2,12 @@
 
 Agents that learn by ``observe`` are driven step by step and resumed to the same bits. Agents with their own ``learn`` (SB3's
 algorithms, grid search) keep their loop: they are saved at the end of every episode, and after an interruption they resume
-from there with new episodes.
+from there with new episodes. Several environments at once: :mod:`read_env.running.vector_training`.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,7 @@ from read_env.running.agents import TRAINING_RECORD, AgentDriver, build_agent
 from read_env.running.callbacks import Onlookers
 from read_env.running.directory import RecordDirectory
 from read_env.running.display import Pace
+from read_env.running.pool import EnvFactory
 from read_env.running.requests import TrainingRequest, resolved
 from read_env.running.runner import CHECKPOINT_SHARE, make_env
 from read_env.running.tensorboard import Curves, agent_scalars, profile_scalars, reward_scalars
@@ -59,7 +61,7 @@ class TrainingResult:
 
 
 def train(
-    request: TrainingRequest, console: Console, *, env: DistillationEnv | None = None,
+    request: TrainingRequest, console: Console, *, env_factory: EnvFactory = make_env,
     checkpoint_share: float = CHECKPOINT_SHARE,
 ) -> TrainingResult:  # fmt: skip
     """Train the agent, or resume after an interruption.
@@ -67,7 +69,8 @@ def train(
     Args:
         request: the training.
         console: console that shows the progress.
-        env: a loaded environment. None: a new one.
+        env_factory: makes the environment of a configuration, tasks and starting students; for several environments, a
+            function of a module.
         checkpoint_share: largest share of the time that checkpoints may take.
 
     Raises:
@@ -75,22 +78,28 @@ def train(
     """
     if request.steps <= 0:
         raise ReadEnvError(f"steps must be above 0, got {request.steps}")
+    if request.envs <= 0:
+        raise ReadEnvError(f"envs must be above 0, got {request.envs}")
+    if request.steps % request.envs:
+        more = request.steps + request.envs - request.steps % request.envs
+        raise ReadEnvError(
+            f"steps must be a multiple of envs, which share them: {request.steps} is none of {request.envs}; "
+            f"right would be {more}"
+        )
     if not request.tasks:
         raise ReadEnvError("tasks: name at least one")
     request = resolved(request)
     directory = RecordDirectory(request.directory)
-    settings = {**request.config.model_dump(mode="json"), "tasks": list(request.tasks), "steps": request.steps}
-    if request.students:
-        settings["students"] = list(request.students)
+    settings = {**request.config.model_dump(mode="json"), "tasks": list(request.tasks), **request.settings}
     with directory.claim(request.identity, settings, overwrite=request.overwrite):
         record, saved_agent = directory.path / TRAINING_RECORD, directory.path / "agent.zip"
         if not (already_finished := record.exists()):
-            training = _Training(
-                request,
-                directory,
-                env or make_env(request.config, tasks=request.tasks, students=request.students or None),
-                console,
-            )
+            if request.envs == 1:
+                training = Training(request, directory, env_factory, console)
+            else:
+                from read_env.running.vector_training import VectorTraining
+
+                training = VectorTraining(request, directory, env_factory, console)
             training.run(checkpoint_share)
             training.agent.save(saved_agent)
             files.write_json(record, training.record())
@@ -154,19 +163,20 @@ class TrainingStatistics(RecordEpisodeStatistics):
 _COUNTS = ("total_steps", "total_tokens", "episode_count", "episode_returns", "episode_lengths")
 
 
-class _Training:
-    """State of one training between its steps."""
+class Training:
+    """State of one training between its steps; in one environment, in this process."""
 
     _curves: Onlookers
     _pace: Pace
 
     def __init__(
-        self, request: TrainingRequest, directory: RecordDirectory, env: DistillationEnv, console: Console
+        self, request: TrainingRequest, directory: RecordDirectory, env_factory: EnvFactory, console: Console
     ) -> None:
-        self.request, self.directory, self.env = request, directory, env
+        self.request, self.directory, self.env_factory = request, directory, env_factory
+        self.env = env_factory(request.config, **request.drawn)
         self._console = Onlookers([console])
-        self.statistics = TrainingStatistics(env, self._on_episode)
-        self.agent: Agent = build_agent(request.agent, env.suite, request.config.seed)
+        self.statistics: Any = TrainingStatistics(self.env, self._on_episode)
+        self.agent: Agent = build_agent(request.agent, self.env.suite, request.config.seed, self.env.may_stop)
         self.agent.check_saving()
         self._episodes = directory.path / "episodes.jsonl"
         self._seed = SEED_OFFSET + request.config.seed
@@ -175,7 +185,7 @@ class _Training:
         """Make all remaining steps."""
         begun = self._episodes.exists() and self._episodes.stat().st_size > 0
         saved = self.directory.load_checkpoint(expected=begun)
-        own_loop = _has_own_loop(self.agent)
+        own_loop = has_own_loop(self.agent)
         if saved is None:
             files.keep_lines(self._episodes, 0)
             # From here on there is always a checkpoint.
@@ -190,6 +200,7 @@ class _Training:
             )
         self._episodes.touch()
         self._pace = Pace(self.request.steps, self.statistics.total_steps)
+        self._started, self._steps_before = time.monotonic(), self.statistics.total_steps
         first = self.statistics.total_steps + 1 if saved else 0
         self._curves = Onlookers([Curves(self.directory.tensorboard, first)])
         try:
@@ -274,6 +285,7 @@ class _Training:
     def _write_curves(self, scalars: Mapping[str, float]) -> None:
         statistics = self.statistics
         values = {**agent_scalars(scalars), **statistics.scalars, "budget/training_tokens": statistics.total_tokens}
+        values["time/fps"] = (statistics.total_steps - self._steps_before) / (time.monotonic() - self._started)
         if statistics.return_queue:
             values["rollout/ep_rew_mean"] = float(np.mean(statistics.return_queue))
             values["rollout/ep_len_mean"] = float(np.mean(statistics.length_queue))
@@ -281,6 +293,6 @@ class _Training:
         self._curves.call("write", values, statistics.total_steps)
 
 
-def _has_own_loop(agent: Agent) -> bool:
+def has_own_loop(agent: Agent) -> bool:
     """True if ``learn`` is more than the loop of predict and observe."""
     return hasattr(agent.inner, "learn") if isinstance(agent, CustomAgent) else type(agent)._learn is not Agent._learn

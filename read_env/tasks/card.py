@@ -16,7 +16,7 @@ import os
 import random
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -31,10 +31,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-UtilityForm = Literal["weighted_mean", "geometric_mean"]
+UtilityForm = Literal["weighted_mean", "geometric_mean", "product"]
 
 #: Lower limit of scores in the geometric mean, so that one missing ability does not hide the others.
 SCORE_FLOOR = 1e-6
+#: Lower limit of a teacher's score that a product is divided by: below it, noise of the student's scores would be magnified.
+CEILING_FLOOR = 0.1
 
 _CARDS = Path(__file__).parent / "cards"
 
@@ -63,7 +65,8 @@ class TaskCard(BaseModel):
         exemplars: a few prompts with correct completions.
         requirement: capability name -> weight r_c; non-negative, scaled to sum to 1.
         utility_form: ``weighted_mean``: U = Σ r_c·s_c; ``geometric_mean``: U = Π s_c^{r_c}, for abilities that
-            are needed jointly.
+            are needed jointly; ``product``: U = Π s_c over the needs (r_c > 0), divided by the teacher's own product and at
+            most 1, for tasks that succeed when every part does.
 
     >>> from read_env.capabilities import get_suite
     >>> card = load_task("bookkeeper", get_suite("micro"))
@@ -115,12 +118,16 @@ class TaskCard(BaseModel):
                 raise unknown("capability", capability, suite.names)
         return np.array([self.requirement.get(name, 0.0) for name in suite.names])
 
-    def utility(self, profile: np.ndarray, suite: Suite) -> float:
+    def utility(
+        self, profile: Sequence[float] | np.ndarray, suite: Suite, teacher: Sequence[float] | np.ndarray | None = None
+    ) -> float:
         """Utility of a student for the task: U_τ = F_τ(s), in [0, 1].
 
         Args:
             profile: scores s, (|C|,), each in [0, 1].
             suite: fixes the index order of ``profile``.
+            teacher: the teacher's scores on the same split, (|C|,), or on the probes for the dev split. ``product`` is
+                divided by their product; scores below :data:`CEILING_FLOOR` count as this. None: divided by 1.
 
         Raises:
             ReadEnvError: if ``profile`` has another length than the suite.
@@ -129,6 +136,10 @@ class TaskCard(BaseModel):
         if scores.shape != (len(suite),):
             raise ReadEnvError(f"profile must have shape ({len(suite)},), one score per capability, got {scores.shape}")
         requirement = self.requirement_vector(suite)
+        if self.utility_form == "product":
+            needed = requirement > 0
+            ceiling = 1.0 if teacher is None else np.maximum(np.asarray(teacher)[needed], CEILING_FLOOR).prod()
+            return float(min(1.0, scores[needed].prod() / ceiling))
         if self.utility_form == "geometric_mean":
             return float(np.exp(requirement @ np.log(np.maximum(scores, SCORE_FLOOR))))
         return float(requirement @ scores)
@@ -144,6 +155,8 @@ def utility_name(form: str, score: str) -> str:
 
     >>> utility_name("geometric_mean", "exact-match")
     'weighted geometric mean of exact match, floor 1e-6'
+    >>> utility_name("product", "exact-match")
+    "product over the needs of exact match, divided by the teacher's where measured, at most 1"
     """
     floor = f", floor {SCORE_FLOOR:.0e}".replace("e-0", "e-") if form == "geometric_mean" else ""
     likelihood = {
@@ -151,9 +164,10 @@ def utility_name(form: str, score: str) -> str:
         "token-likelihood": "the likelihood of the reference's tokens",
         "mixed": "exact match or, without answers, the likelihood of the reference's tokens",
     }
-    return (
-        f"weighted {form.removeprefix('weighted_').replace('_', ' ')} of {likelihood.get(score, 'exact match')}{floor}"
-    )
+    scores = likelihood.get(score, "exact match")
+    if form == "product":
+        return f"product over the needs of {scores}, divided by the teacher's where measured, at most 1"
+    return f"weighted {form.removeprefix('weighted_').replace('_', ' ')} of {scores}{floor}"
 
 
 def task_names(suite: Suite | None = None) -> tuple[str, ...]:

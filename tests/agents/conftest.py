@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from read_env.envs.distillation import spaces_of
+from read_env.envs.spaces import STOP, spaces_of
 
 NAMES = ("general", "steer", "reason", "math", "code", "tool", "context", "lingual")
 
@@ -18,7 +18,7 @@ NAMES = ("general", "steer", "reason", "math", "code", "tool", "context", "lingu
 class ToyEnv(gym.Env):
     """Δs = w·Γ, scaled by 1 − s where it gains and by s where it loses, plus probe noise.
 
-    ``steps`` decisions an episode. By default the task needs math and code, which learn slowly
+    ``steps`` decisions an episode, fewer where a stop entry ends it. By default the task needs math and code, which learn slowly
     by themselves; `tool`, which it doesn't need, teaches both.
     """
 
@@ -29,10 +29,11 @@ class ToyEnv(gym.Env):
         steps: int = 12,
         noise: float = 0.005,
         dev_every: int = 5,
+        may_stop: bool = False,
     ) -> None:
         size = len(NAMES)
         self.suite = SimpleNamespace(names=NAMES)
-        self.action_space, self.observation_space = spaces_of(size)
+        self.action_space, self.observation_space = spaces_of(size, may_stop)
         self.requirement = np.array(requirement, dtype=np.float64)
         self.transfer = helper_world() if transfer is None else transfer
         self.steps, self.noise, self.dev_every = steps, noise, dev_every
@@ -66,12 +67,22 @@ class ToyEnv(gym.Env):
         return self._observation(), {"utility": self.utility}
 
     def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        weights = np.asarray(action, dtype=np.float64)
-        assert weights.shape == (len(NAMES),) and (weights >= 0).all() and np.isfinite(weights).all() and weights.sum()
+        entries = np.asarray(action, dtype=np.float64)
+        weights, stop = entries[: len(NAMES)], entries[len(NAMES) :]
+        assert entries.shape == self.action_space.shape and (entries >= 0).all() and np.isfinite(entries).all()
+        assert weights.sum()
         assert self.step_index < self.steps, "a step after the end"
         self.taken += 1
+        self.actions.append(entries)
+        if (stop >= STOP).any():
+            return (
+                self._observation(),
+                0.0,
+                True,
+                False,
+                {"utility": self.utility, "completion_tokens": 0, "stopped": True},
+            )
         self.step_index += 1
-        self.actions.append(weights)
         weights = weights / weights.sum()
         before, utility = self.profile, self.utility
         change = weights @ self.transfer

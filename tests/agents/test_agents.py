@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,12 @@ SB3 = [name for name in agent_names() if name.startswith("sb3")]
 NAMES = ("general", "steer", "reason", "math", "code", "tool", "context", "lingual")
 
 
-def make(name: str, seed: int = 0) -> Agent:
+def make(name: str, seed: int = 0, may_stop: bool = False) -> Agent:
     required = {"grid-searched": {"allocation": [1, 2, 3, 4, 0, 0, 0, 0]}, "fixed": {"shares": "math=2 code=1"}}
     options: dict[str, Any] = required.get(name, {})
     if name in ("greedy", "read-bandit-published"):
         options = {"updates": 20}  # nothing here asks how well they are fitted
-    return make_agent(name, capabilities=NAMES, options=options, seed=seed)
+    return make_agent(name, capabilities=NAMES, options=options, seed=seed, may_stop=may_stop)
 
 
 def observation_of(rng: np.random.Generator, first: bool = False) -> dict[str, np.ndarray]:
@@ -37,6 +38,7 @@ def observation_of(rng: np.random.Generator, first: bool = False) -> dict[str, n
 
 def simplex(weights: np.ndarray) -> bool:
     assert weights.dtype == np.float32
+    weights = weights[..., :8]
     return bool((weights >= 0).all() and np.allclose(weights.sum(axis=-1), 1, atol=1e-5))
 
 
@@ -45,16 +47,18 @@ def test_every_agent_of_the_design_has_a_name() -> None:
     assert {*FAST, *BANDITS, "grid-searched", *policies} <= set(agent_names())
 
 
+@pytest.mark.parametrize("may_stop", [False, True])
 @pytest.mark.parametrize("name", agent_names())
-def test_predictions_are_allocations_single_and_batched(name: str) -> None:
+def test_predictions_are_allocations_single_and_batched(name: str, may_stop: bool) -> None:
     rng = np.random.default_rng(1)
     rows = [observation_of(rng, first) for first in (True, False, False)]
     batch = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
-    action, state = make(name).predict(rows[0], state=None, episode_start=np.array([True]), deterministic=True)
-    assert action.shape == (8,) and simplex(action) and state is None
-    actions, state = make(name).predict(batch, state=("kept",), deterministic=True)
-    assert actions.shape == (3, 8) and simplex(actions) and state == ("kept",)
-    one_by_one = make(name)
+    make_one, size = partial(make, name, may_stop=may_stop), 8 + may_stop
+    action, state = make_one().predict(rows[0], state=None, episode_start=np.array([True]), deterministic=True)
+    assert action.shape == (size,) and simplex(action) and state is None
+    actions, state = make_one().predict(batch, state=("kept",), deterministic=True)
+    assert actions.shape == (3, size) and simplex(actions) and state == ("kept",)
+    one_by_one = make_one()
     # A batch is as good as one after the other, up to float32 sums in a policy network.
     assert np.allclose(actions, [one_by_one.predict(row, deterministic=True)[0] for row in rows], atol=1e-5)
 
@@ -73,14 +77,19 @@ def test_any_observation_gives_an_allocation(name: str, seed: int, zeros: int, s
     assert simplex(make(name, seed).predict(observation)[0])
 
 
-@pytest.mark.parametrize("name", [*FAST, *BANDITS, "grid-searched", *SB3])
-def test_a_loaded_agent_goes_on_to_the_same_bits(name: str, toy: Any, tmp_path: Path) -> None:
-    agent = make(name, seed=3)
+@pytest.mark.parametrize(
+    ("name", "may_stop"),
+    [(name, False) for name in [*FAST, *BANDITS, "grid-searched", *SB3]]
+    + [(name, True) for name in ["read-bandit", "grid-searched", *SB3]],
+)
+def test_a_loaded_agent_goes_on_to_the_same_bits(name: str, may_stop: bool, toy: Any, tmp_path: Path) -> None:
+    toy = partial(toy, may_stop=may_stop)
+    agent = make(name, 3, may_stop)
     agent.learn(toy(), 31, seed=5)  # past warm-ups, in the middle of an episode
     agent.save(tmp_path / "agent.zip")
     loaded = load_agent(tmp_path / "agent.zip")
     assert (type(loaded), loaded.name, loaded.options, loaded.seed) == (type(agent), name, agent.options, 3)
-    resumed = make(name, seed=99)
+    resumed = make(name, 99, may_stop)
     resumed.load_state_dict(agent.state_dict())
     if not name.startswith("sb3"):
         resumed.seed = 3  # belongs to the configuration, not to the state
@@ -90,6 +99,21 @@ def test_a_loaded_agent_goes_on_to_the_same_bits(name: str, toy: Any, tmp_path: 
         interact(one, env, 26, seed=7)
         traces.append(np.array(env.actions))
     assert (traces[0] == traces[1]).all() and (traces[0] == traces[2]).all()
+
+
+@pytest.mark.parametrize("name", ["task-static", "read-bandit", "sb3:PPO"])
+def test_an_agent_that_was_saved_without_a_stop_entry_never_stops(name: str, toy: Any, tmp_path: Path) -> None:
+    make(name).save(tmp_path / "agent.zip")
+    env = toy(may_stop=True)
+    agent = make_agent(tmp_path / "agent.zip", env=env)
+    interact(agent, env, 12, seed=0)
+    assert not any(action[8] for action in env.actions)
+    if name == "sb3:PPO":
+        with pytest.raises(ReadEnvError, match=r"shape \(8,\), the environment of \(9,\)"):
+            agent.learn(env, 2)
+    make(name, may_stop=True).save(tmp_path / "stops.zip")
+    with pytest.raises(ReadEnvError, match=r"stops.zip was saved with a stop entry.*budget.may_stop = true"):
+        make_agent(tmp_path / "stops.zip", env=toy())
 
 
 @pytest.mark.parametrize("name", SB3)

@@ -202,12 +202,33 @@ def test_a_longer_outlook_prefers_to_share() -> None:
     assert far[1] > far[0] > 0 and (near >= 0).all()
 
 
+@pytest.mark.parametrize(("cost_lambda", "stops"), [(0.0, False), (0.05, False), (9.0, True)])
+def test_read_bandit_stops_where_tokens_cost_more_than_they_promise(cost_lambda: float, stops: bool, toy: Any) -> None:
+    env = toy(may_stop=True)
+    agent = make_agent("read-bandit", env=env, options={"cost_lambda": cost_lambda})
+    interact(agent, env, 6, seed=0)
+    assert [bool(action[8]) for action in env.actions] == [stops] * 6
+    assert agent.model.steps == (0 if stops else 6), "nothing is learned from a stop"
+
+
 def test_the_form_of_utility_is_recognised() -> None:
     requirement, profile = np.array([0.5, 0.5, 0.0]), np.array([0.2, 0.8, 0.1])
     assert utility("weighted_mean", requirement, profile) == pytest.approx(0.5)
     assert utility("geometric_mean", requirement, profile) == pytest.approx(0.4)
-    assert infer_form(requirement, profile, 0.499) == "weighted_mean"
-    assert infer_form(requirement, profile, 0.41) == "geometric_mean"
+    assert utility("product", requirement, profile, 1.25) == pytest.approx(0.2)
+    assert utility("product", requirement, profile, 9.0) == 1.0
+    assert infer_form(requirement, profile.astype(np.float32), 0.5) == ("weighted_mean", 1.0)
+    assert infer_form(requirement, profile.astype(np.float32), 0.4) == ("geometric_mean", 1.0)
+    assert infer_form(requirement, profile.astype(np.float32), 0.2) == ("product", pytest.approx(1.25))
+    assert infer_form(requirement, np.zeros(3), 0.0)[0] in ("weighted_mean", "product")
+
+
+def test_a_product_sends_tokens_to_the_weakest_need() -> None:
+    posterior = TransferModel(2, TransferPrior(learning=0.1, neglect=0.0)).posterior()
+    state = PlanningState(np.array([0.5, 0.5]), np.array([0.6, 0.1]), "product", 1, 1.0, 0.5, scale=1.5)
+    mean, sd = planned_return(np.eye(2), state, posterior)
+    # Δs = .1·(1 − s); the product changes by Δs times the other score, times the scale.
+    assert mean == pytest.approx([1.5 * 0.04 * 0.1, 1.5 * 0.09 * 0.6]) and sd[1] > sd[0]
 
 
 @pytest.mark.slow

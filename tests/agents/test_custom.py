@@ -57,6 +57,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_weights_alone_never_stop(here: Path, toy: Any) -> None:
+    env = toy(may_stop=True)
+    agent = make_agent("momentum_agent:Momentum", env=env)
+    agent.learn(env, 3, seed=0)
+    assert [action.shape for action in env.actions] == [(9,)] * 3 and not any(action[8] for action in env.actions)
+
+
 def test_an_agent_by_import_path_runs_learns_and_is_saved(here: Path, toy: Any, names: tuple[str, ...]) -> None:
     agent = make_agent("momentum_agent:Momentum", capabilities=names, options={"temperature": 0.5}, seed=1)
     assert isinstance(agent, CustomAgent) and agent.inner.temperature == 0.5

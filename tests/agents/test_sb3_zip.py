@@ -25,12 +25,15 @@ sb3 = pytest.importorskip("stable_baselines3")
 contrib = pytest.importorskip("sb3_contrib")
 
 
-def base() -> Any:
-    return FakeDistillationEnv(overrides=SMALL)
+def base(may_stop: bool = False) -> Any:
+    return FakeDistillationEnv(overrides=SMALL, may_stop=may_stop)
 
 
 CASES: dict[str, Any] = {
     "plain": lambda: (sb3.PPO, "MultiInputPolicy", base()),
+    "plain, stop": lambda: (sb3.PPO, "MultiInputPolicy", base(True)),
+    "logits, stop": lambda: (sb3.SAC, "MultiInputPolicy", SoftmaxAllocation(base(True))),
+    "mask-free, stop": lambda: (sb3.DQN, "MultiInputPolicy", CandidateAllocation(base(True), mask_free=True)),
     "flat": lambda: (sb3.A2C, "MlpPolicy", gym.wrappers.FlattenObservation(SoftmaxAllocation(base()))),
     "vector": lambda: (sb3.TD3, "MlpPolicy", VectorObservation(SoftmaxAllocation(base()))),
     "logits": lambda: (sb3.SAC, "MultiInputPolicy", SoftmaxAllocation(base())),
@@ -49,18 +52,27 @@ def test_a_policy_of_sb3_acts_as_in_its_own_environment(
     model.save(tmp_path / "mine.zip")
     monkeypatch.setattr(pickle, "loads", lambda *_: pytest.fail("a foreign file ran code"))
     monkeypatch.setattr("cloudpickle.loads", lambda *_: pytest.fail("a foreign file ran code"))
-    agent = make_agent(str(tmp_path / "mine.zip"), capabilities=env.unwrapped.suite.names)
-    inner = base()
+    may_stop = env.unwrapped.may_stop
+    agent = make_agent(str(tmp_path / "mine.zip"), env=env)
+    inner = base(may_stop)
     seen, _ = env.reset(seed=0)
     observation, _ = inner.reset(seed=0)
     for _ in range(6):
         more = {"action_masks": env.action_masks()} if case == "masked" else {}
-        env.step(model.predict(seen, deterministic=True, **more)[0])
-        observation = inner.step(agent.predict(observation, deterministic=True)[0])[0]
+        ended = env.step(model.predict(seen, deterministic=True, **more)[0])[2]
+        observation, _, inner_ended, *_ = inner.step(agent.predict(observation, deterministic=True)[0])
+        assert ended == inner_ended
+        if ended:
+            break
         seen = env.get_wrapper_attr("observation")(observation) if case in ("flat", "vector") else observation
         assert inner.last_allocation == pytest.approx(env.unwrapped.last_allocation, abs=1e-6)
     with pytest.raises(ReadEnvError, match="SB3's own learn and save"):
         agent.learn(inner, 2)
+    if may_stop:
+        with pytest.raises(ReadEnvError, match="right would be"):
+            make_agent(str(tmp_path / "mine.zip"), env=base())
+    else:
+        assert make_agent(str(tmp_path / "mine.zip"), env=base(True)).predict(observation)[0][8] == 0
 
 
 def test_a_run_takes_a_zip_and_refuses_one_of_another_suite(tmp_path: Path) -> None:

@@ -35,8 +35,30 @@ def test_shares() -> None:
     assert weights("grid-searched", allocation=[1, 1, 2]) == pytest.approx([0.25, 0.25, 0.5])
 
 
-def test_water_filling_at_the_start_keeps_its_first_shares() -> None:
-    agent = make_agent("water-filling", capabilities=NAMES, options={"when": "start"})
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("task-static", {}), ("sqrt-task", {}), ("water-filling", {}), ("one-hot", {}), ("round-robin", {}),
+     ("fixed", {"shares": "a=3 c=1"})],
+)  # fmt: skip
+def test_a_floor_is_a_share_that_everybody_keeps(name: str, options: dict[str, Any]) -> None:
+    without = weights(name, **options)
+    assert weights(name, floor=0.1, **options) == pytest.approx(0.1 + 0.7 * without)
+    assert weights(name, floor=1 / 3, **options) == pytest.approx([1 / 3] * 3)
+    with pytest.raises(ReadEnvError, match=f"'{name}', option 'floor' is 0.4: right would be at most 1/3"):
+        weights(name, floor=0.4, **options)
+
+
+def test_a_rule_stops_at_a_share_of_the_budget(toy: Any, names: tuple[str, ...]) -> None:
+    env = toy(steps=10, may_stop=True)
+    interact(make_agent("task-static", env=env, options={"stop_at": 0.3}), env, 8)
+    assert [bool(action[8]) for action in env.actions] == [False] * 3 + [True] + [False] * 3 + [True]
+    with pytest.raises(ReadEnvError, match="'stop_at' is 0.3: right would be budget.may_stop = true"):
+        make_agent("task-static", capabilities=names, options={"stop_at": 0.3})
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+def test_water_filling_at_the_start_keeps_its_first_shares(floor: float) -> None:
+    agent = make_agent("water-filling", capabilities=NAMES, options={"when": "start", "floor": floor})
     first, _ = agent.predict(observation_of())
     later = observation_of(last=first, profile=(0.9, 0.3, 0.9))
     assert agent.predict(later)[0] == pytest.approx(first)

@@ -6,6 +6,7 @@ runners, whatever doesn't ask what a real student learns.
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any, ClassVar
@@ -120,7 +121,7 @@ class FakeDistillation:
 
     def save_student(self, path: Path | str) -> None:
         Path(path).mkdir(parents=True, exist_ok=True)
-        (Path(path) / "config.json").write_text("{}")
+        (Path(path) / "config.json").write_text(json.dumps({"profile": self.profile.tolist()}))
 
 
 class FakeDistillationEnv(DistillationEnv):

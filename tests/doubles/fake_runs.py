@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_distillation import FakeDistillationEnv
+from rich.console import Console
 
 from read_env.config import Config
-from read_env.running.requests import RunRequest
+from read_env.errors import ReadEnvError
+from read_env.running.agents import AgentSpec
+from read_env.running.requests import RunRequest, TrainingRequest
 from read_env.running.runner import run
+from read_env.running.training import train
 
 SMALL = {
     "budget": {"total_tokens": 600, "step_tokens": 100},
@@ -25,6 +31,9 @@ SMALL = {
 
 #: Makes requests: the fixture ``request_for``.
 Make = Callable[..., RunRequest]
+
+#: Tasks of trainings.
+TASKS = ("math", "travel-desk", "tutor")
 
 #: A checkpoint after every step, however short the step.
 EVERY_STEP = 1e9
@@ -50,6 +59,22 @@ def play(request: RunRequest, stop_after: int | None = None, **kwargs: Any) -> A
     env = stopping_env(request.config, stop_after)
     with nullcontext() if stop_after is None else pytest.raises(RuntimeError, match="enough"):
         return run(request, env=env, **{"checkpoint_share": EVERY_STEP, **kwargs})
+
+
+def training_request(
+    config: Config, agent: str, folder: Path, steps: int = 20, envs: int = 1, **changes: Any
+) -> TrainingRequest:
+    changed = AgentSpec.parse(agent).configure(config).model_copy(update=changes)
+    return TrainingRequest(changed, TASKS, steps, folder, envs=envs)
+
+
+def play_training(
+    request: TrainingRequest, stop_after: int | None = None, env_factory: Callable[..., Any] | None = None
+) -> Any:
+    """The same for a training; ``stop_after`` counts the steps of each environment."""
+    factory = env_factory or partial(stopping_env, steps=stop_after)
+    with nullcontext() if stop_after is None else pytest.raises((RuntimeError, ReadEnvError), match="enough"):
+        return train(request, Console(file=io.StringIO()), env_factory=factory, checkpoint_share=EVERY_STEP)
 
 
 def watched_env(

@@ -14,6 +14,8 @@ from read_env.envs import ENVIRONMENTS
 from read_env.errors import ReadEnvError
 
 gym.register("Double/Distillation-v0", FakeDistillationEnv)
+STOPPING = "Double/Stopping-v0"
+gym.register(STOPPING, FakeDistillationEnv, kwargs={"may_stop": True})
 
 #: Four steps, two of them with a dev measurement: enough for a contract, little enough for real models.
 SMALL = {
@@ -29,15 +31,20 @@ STEP_KEYS = RESET_KEYS | {
     "divergence_by_capability",
 }  # fmt: skip
 
-env_ids = pytest.mark.parametrize("env_id", ["Double/Distillation-v0", *ENVIRONMENTS])
+env_ids = pytest.mark.parametrize("env_id", ["Double/Distillation-v0", STOPPING, *ENVIRONMENTS])
 
 
 def make(env_id: str, **kwargs: Any) -> gym.Env:
     return gym.make(env_id, **{"overrides": SMALL, **kwargs})
 
 
-def allocations(n: int, seed: int = 0) -> list[np.ndarray]:
-    return list(np.random.default_rng(seed).dirichlet(np.ones(8), n).astype(np.float32))
+def action(env_id: str, weights: Any, stop: float = 0.0) -> np.ndarray:
+    """An action of these weights, with a stop entry where there is one."""
+    return np.append(weights, [stop] if env_id == STOPPING else []).astype(np.float32)
+
+
+def allocations(env_id: str, n: int, seed: int = 0) -> list[np.ndarray]:
+    return [action(env_id, weights) for weights in np.random.default_rng(seed).dirichlet(np.ones(8), n)]
 
 
 def play(env: gym.Env, actions: list[np.ndarray], seed: int | None = 0, **kwargs: Any) -> list[Any]:
@@ -82,12 +89,13 @@ def test_an_episode(env_id: str) -> None:
     reward_config = env.unwrapped.config.reward
     while not ended:
         step, profile = info["step"], info["profile"]
-        observation, reward, ended, truncated, info = env.step(allocations(1, seed=step)[0])
+        observation, reward, ended, truncated, info = env.step(allocations(env_id, 1, seed=step)[0])
         assert observation in env.observation_space
         assert type(reward) is float and type(ended) is bool and truncated is False
         assert info["step"] == step + 1
         checkpoint = ended or info["step"] % 3 == 0
-        assert set(info) == STEP_KEYS | ({"dev_profile", "dev_utility"} if checkpoint else set())
+        keys = STEP_KEYS | ({"stopped"} if env_id == STOPPING else set())
+        assert set(info) == keys | ({"dev_profile", "dev_utility"} if checkpoint else set())
         spent += info["completion_tokens"]
         assert info["tokens_by_capability"].sum() == info["completion_tokens"]
         passes = env.unwrapped.config.distill.epochs
@@ -103,13 +111,38 @@ def test_an_episode(env_id: str) -> None:
         assert info["gain"] == pytest.approx(info["utility"] - utility)
         utility = info["utility"]
     with pytest.raises(gym.error.ResetNeeded, match=rf"ended after step {info['step']}.*call reset\(\) first"):
-        env.step(allocations(1)[0])
+        env.step(allocations(env_id, 1)[0])
     assert env.reset()[1]["budget_left"] == 800
+
+
+def test_a_stop_entry_ends_the_episode_with_what_is_unspent() -> None:
+    env = make(STOPPING, overrides={**SMALL, "reward": {"cost_lambda": 5.0}})
+    *_, (before, *_, last) = play(env, allocations(STOPPING, 2))
+    assert last["stopped"] is False
+    student, state = env.unwrapped.distillation.snapshot(), env.unwrapped.snapshot()
+    observation, reward, terminated, truncated, info = env.step(action(STOPPING, np.ones(8), stop=0.5))
+    assert (reward, terminated, truncated, info["stopped"]) == (0.0, True, False, True)
+    assert_same([observation], [before])
+    assert_same([{name: info[name] for name in RESET_KEYS}], [{name: last[name] for name in RESET_KEYS}])
+    assert set(info) == {*last, "dev_profile", "dev_utility"}
+    assert all(type(info[name]) is type(value) for name, value in last.items())
+    assert not any(np.any(info[name]) for name in STEP_KEYS - RESET_KEYS)
+    after = env.unwrapped.distillation.snapshot()
+    assert after.pop("budget") != student.pop("budget") and after == student, "dev tokens are counted, nothing else"
+    with pytest.raises(gym.error.ResetNeeded, match=r"ended after step 2.*call reset\(\) first"):
+        env.step(action(STOPPING, np.ones(8)))
+    env.unwrapped.restore(state)
+    assert env.unwrapped.step(action(STOPPING, np.ones(8), stop=0.49))[4]["step"] == 3
+
+
+def test_an_episode_may_be_stopped_before_its_first_step() -> None:
+    env = make(STOPPING)
+    assert play(env, [action(STOPPING, np.zeros(8), stop=1.0)])[-1][4]["budget_left"] == 800
 
 
 @env_ids
 def test_same_seed_and_ratios_of_weights_same_everything_to_the_bit(env_id: str) -> None:
-    actions = [*allocations(1), np.array([2, 1, 0, 0, 1, 0, 0, 0])]
+    actions = [*allocations(env_id, 1), action(env_id, [2, 1, 0, 0, 1, 0, 0, 0])]
     env = make(env_id)
     first = play(env, actions)
     assert_same(play(env, [actions[0], actions[1] / 4]), first)
@@ -119,16 +152,16 @@ def test_same_seed_and_ratios_of_weights_same_everything_to_the_bit(env_id: str)
 @env_ids
 def test_another_seed_another_episode(env_id: str) -> None:
     env = make(env_id)
-    rewards = [play(env, allocations(1), seed)[1][1] for seed in (0, 1, None)]
+    rewards = [play(env, allocations(env_id, 1), seed)[1][1] for seed in (0, 1, None)]
     assert len(set(rewards)) == 3
 
 
 @env_ids
 def test_restore_is_exact_here_and_in_another_process_to_be_and_returns_the_moment(env_id: str, tmp_path: Any) -> None:
     env = make(env_id, task="agent")
-    observation, *_, info = play(env, allocations(1), seed=5, options={"task": "tutor"})[-1]
+    observation, *_, info = play(env, allocations(env_id, 1), seed=5, options={"task": "tutor"})[-1]
     torch.save(env.unwrapped.snapshot(), tmp_path / "state.pt")
-    rest = allocations(3, seed=1)
+    rest = allocations(env_id, 3, seed=1)
     expected = [env.step(action) for action in rest]
     following = env.reset()
 
@@ -145,19 +178,20 @@ def test_restore_is_exact_here_and_in_another_process_to_be_and_returns_the_mome
 @env_ids
 def test_bad_weights_are_shown_and_change_nothing(env_id: str) -> None:
     env = make(env_id).unwrapped
-    expected = play(env, allocations(2))
-    play(env, allocations(1))
+    expected = play(env, allocations(env_id, 2))
+    play(env, allocations(env_id, 1))
     # The messages are those of normalise_allocation.
-    for weights in (np.eye(8)[0] - 0.01, np.full(8, np.nan), np.full(7, 0.5), "math"):
+    for weights in (action(env_id, np.eye(8)[0] - 0.01), action(env_id, [np.nan] * 8), np.full(7, 0.5), "math"):
         with pytest.raises(ValueError, match="allocation (weights )?must"):
             env.step(weights)
-    assert_same([env.step(allocations(2)[1])], expected[2:])
+    assert_same([env.step(allocations(env_id, 2)[1])], expected[2:])
 
 
 @env_ids
 def test_zeros_are_the_uniform_allocation(env_id: str) -> None:
     env = make(env_id).unwrapped
-    assert_same([*play(env, [np.zeros(8)])[1:]], play(env, [np.ones(8)])[1:])
+    zeros, ones = ([action(env_id, weights)] for weights in (np.zeros(8), np.ones(8)))
+    assert_same(play(env, zeros)[1:], play(env, ones)[1:])
 
 
 def test_a_plain_policy_of_sb3_learns_on_the_environment() -> None:
@@ -181,7 +215,7 @@ def test_rendering(env_id: str) -> None:
     env = make(env_id, render_mode="rgb_array")
     env.reset(seed=0)
     start = env.render()
-    env.step(allocations(1)[0])
+    env.step(allocations(env_id, 1)[0])
     after = env.render()
     assert start.shape == after.shape == (640, 1120, 3) and after.dtype == np.uint8
     assert (start != after).any()
@@ -195,7 +229,7 @@ def test_the_class_docstring_is_the_specification(env_id: str) -> None:
         "Description", "Action Space", "Observation Space", "Rewards", "Starting State", "Episode End",
         "Information", "Arguments", "References", "Version History",
     ]  # fmt: skip
-    assert all(f"`{key}`" in text for key in STEP_KEYS | {"dev_profile", "dev_utility"})
+    assert all(f"`{key}`" in text for key in STEP_KEYS | {"dev_profile", "dev_utility", "stopped"})
 
 
 @pytest.mark.parametrize("env_id", ENVIRONMENTS)
@@ -212,7 +246,7 @@ def test_two_environments_in_their_own_processes(env_id: str) -> None:
     )
     try:
         envs.reset(seed=[3, 4])
-        actions = np.stack(allocations(2))
+        actions = np.stack(allocations(env_id, 2))
         observations, rewards, *_ = envs.step(actions)
         assert observations["profile"].shape == (2, 8)
     finally:
@@ -240,6 +274,7 @@ def test_no_arguments_give_the_micro_preset_and_its_default_task() -> None:
         ({"tasks": "math"}, "list of at least one task, got 'math'"),
         ({"render_mode": "human"}, "unknown render mode 'human'"),
         ({"overrides": {"budget": {"total_tokens": -1}}}, "budget"),
+        ({"may_stop": "perhaps"}, "budget.may_stop: Input should be a valid boolean"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:

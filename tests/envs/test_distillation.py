@@ -1,6 +1,7 @@
 """The environment's own behaviour, over a distillation without models."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -42,6 +43,22 @@ def test_the_observed_requirement_and_utility_are_those_of_the_task() -> None:
         np.testing.assert_array_equal(observation["requirement"], env.requirement.astype(np.float32))
         assert info["utility"] == env.card.utility(info["profile"], env.suite)
         assert info["task"] == env.card.name
+
+
+@pytest.mark.parametrize("teacher", ["auto", "never"])
+def test_a_product_is_relative_to_the_teacher_on_probes_dev_and_in_the_reward(teacher: str) -> None:
+    with mock.patch.object(FakeDistillation, "teacher_scores", None) if teacher == "never" else nullcontext():
+        env = FakeDistillationEnv(task="code-reviewer", overrides={"reward": {"spillover_beta": 0}})
+        scale = 1.0 if teacher == "never" else 0.9**3
+        needed, start = env.requirement > 0, env.reset(seed=0)[1]
+        *_, info = env.step(np.ones(8))
+        assert [start["utility"], info["utility"]] == pytest.approx(
+            [one["profile"][needed].prod() / scale for one in (start, info)]
+        )
+        assert env.step(np.ones(8))[1] == pytest.approx(env.profile[needed].prod() / scale - info["utility"])
+        while "dev_profile" not in info:
+            *_, info = env.step(np.ones(8))
+        assert info["dev_utility"] == pytest.approx(info["dev_profile"][needed].prod() / scale)
 
 
 def test_options_hold_for_one_episode() -> None:

@@ -26,12 +26,14 @@ def profile(**scores: float) -> np.ndarray:
 def test_parts_by_hand() -> None:
     task = card({"math": 0.5, "code": 0.3, "tool_use": 0.15, "reasoning": 0.05})
     before, after = profile(), profile(math=0.7, code=0.4, reasoning=0.3, long_context=0.25)
-    reward = reward_of(RewardConfig(spillover_beta=0.5, cost_lambda=0.2), task, SUITE, before, after, cost=0.05)
+    reward = reward_of(
+        RewardConfig(spillover_beta=0.5, forgetting_beta=0.4, cost_lambda=0.2), task, SUITE, before, after, cost=0.05
+    )
     assert reward.gain == pytest.approx(0.5 * 0.2 - 0.3 * 0.1 - 0.05 * 0.2)
     assert reward.spillover == pytest.approx(0.3 * 0.1)  # reasoning is needed, but not among the top three
     assert reward.forgetting == pytest.approx((0.2 + 0.25) / 5)
     assert reward.cost == 0.05
-    assert reward.value == pytest.approx(reward.gain - 0.5 * reward.spillover - 0.2 * 0.05)
+    assert reward.value == pytest.approx(reward.gain - 0.5 * reward.spillover - 0.4 * reward.forgetting - 0.2 * 0.05)
 
 
 def both_forms(task: TaskCard, before: np.ndarray, after: np.ndarray) -> list[Reward]:

@@ -26,13 +26,35 @@ def candidates(task: str = "math", mask_free: bool = False) -> CandidateAllocati
     return wrapped
 
 
+@pytest.mark.parametrize("may_stop", [False, True])
 @pytest.mark.parametrize("mask_free", [None, False, True], ids=["softmax", "candidates", "candidates, mask-free"])
-def test_sb3_checker_is_silent(mask_free: bool | None) -> None:
+def test_sb3_checker_is_silent(mask_free: bool | None, may_stop: bool) -> None:
     from stable_baselines3.common.env_checker import check_env
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_env(SoftmaxAllocation(env()) if mask_free is None else CandidateAllocation(env(), mask_free=mask_free))
+        inner = env(may_stop=may_stop)
+        check_env(SoftmaxAllocation(inner) if mask_free is None else CandidateAllocation(inner, mask_free=mask_free))
+
+
+@pytest.mark.parametrize(("last", "stops"), [(-1, False), (0, False), (0.49, False), (0.5, True), (1, True)])
+def test_the_entry_after_the_logits_stops(last: float, stops: bool) -> None:
+    wrapped = SoftmaxAllocation(env(may_stop=True))
+    wrapped.reset(seed=0)
+    np.testing.assert_allclose(wrapped.action(np.append(np.zeros(8), last)), [*[1 / 8] * 8, max(last, 0)])
+    assert wrapped.step(np.append(np.zeros(8), last))[4]["stopped"] is stops
+
+
+@pytest.mark.parametrize("mask_free", [False, True])
+def test_the_last_candidate_stops(mask_free: bool) -> None:
+    wrapped = CandidateAllocation(env(may_stop=True), mask_free=mask_free)
+    wrapped.reset(seed=0)
+    assert wrapped.action_names == (*CandidateAllocation(env(), mask_free=mask_free).action_names, "stop")
+    assert wrapped.action_masks()[-1]
+    keep = wrapped.step(wrapped.action_names.index("keep"))
+    assert (keep[2], keep[4]["stopped"], keep[4]["candidate"]) == (False, False, "keep")
+    stop = wrapped.step(len(wrapped.action_names) - 1)
+    assert (stop[2], stop[4]["stopped"], stop[4]["candidate"]) == (True, True, "stop")
 
 
 # --- SoftmaxAllocation ---------------------------------------------------------------------------

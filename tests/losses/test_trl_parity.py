@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from read_env.distillation.loading import load
-from read_env.distillation.text.encoding import collate, completion_logits
+from read_env.distillation.models.head import completion_logits
+from read_env.distillation.text.encoding import collate
 from read_env.losses import TeacherTargets, forward_kl, jensen_shannon, reverse_kl
 
 theirs = pytest.importorskip("trl.experimental.gkd").GKDTrainer.generalized_jsd_loss

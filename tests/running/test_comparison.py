@@ -20,6 +20,7 @@ from read_env import files
 from read_env.capabilities import get_suite
 from read_env.config import Config
 from read_env.errors import ReadEnvError
+from read_env.reporting import comparison_report, load_runs
 from read_env.running.agents import AgentSpec
 from read_env.running.comparison import compare, run_many
 from read_env.running.requests import ComparisonRequest, RunRequest, TransferRequest
@@ -64,6 +65,23 @@ def test_one_student_a_task_is_kept_the_best_by_dev_utility(comparison: Any) -> 
             for path in result.directory.glob(f"runs/*__{task}__*/steps.jsonl")
         }
         assert last[student.parent] == max(last.values())
+
+
+def test_runs_that_stop_are_compared_with_those_that_do_not(comparison: Any, small: Config) -> None:
+    budget = small.budget.model_copy(update={"may_stop": True})
+    agents = ["task-static", "uniform", "task-static,stop_at=0.3", "read-bandit,cost_lambda=9"]
+    request = comparison(agents, ("tutor",), seeds=(0,))
+    result = play(replace(request, config=small.model_copy(update={"budget": budget})))
+    assert result.failures == {}
+    runs = load_runs(result.directory).set_index("agent")
+    assert runs.loc[agents, "left_tokens"].tolist() == [0, 0, 400, 600]
+    assert runs.loc[agents, "steps"].tolist() == [6, 6, 2, 0]
+    ends = {}
+    for path in result.directory.glob("runs/*"):
+        summary, steps = files.read_json(path / "summary.json"), files.read_lines(path / "steps.jsonl")
+        ends[path] = summary["dev_utility"] if summary["left_tokens"] else steps[-1]["dev_utility"]
+    assert result.best_students["tutor"].parent == max(ends, key=ends.__getitem__)
+    assert "read-bandit,cost_lambda=9" in comparison_report(result.directory).read_text()
 
 
 def test_the_best_student_is_that_of_all_runs_in_the_directory(comparison: Any) -> None:
@@ -147,7 +165,7 @@ def test_what_of_the_task_an_agent_looks_at(agent: str, keys: list[str | None]) 
 @pytest.mark.parametrize(
     ("agent", "task"),
     [
-        *product(("uniform", "round-robin", "one-hot,capability=code"), ("tutor", "translator")),
+        *product(("uniform", "round-robin", "one-hot,capability=code"), ("tutor", "translator", "code-reviewer")),
         ("one-hot", "polyglot-cashier"),
     ],
 )

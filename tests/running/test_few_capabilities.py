@@ -48,7 +48,7 @@ def test_every_agent_runs_and_is_trained(few: Config, name: str, tmp_path: Path)
         assert result.summary["spent"] == 600
         assert run_report(tmp_path / "run").stat().st_size
     request = TrainingRequest(agent.configure(few), ("sums",), 13, tmp_path / "training")
-    trained = train(request, QUIET, env=fake_env(few, tasks=("sums",)))
+    trained = train(request, QUIET, env_factory=fake_env)
     assert trained.episodes == 2 and training_report(tmp_path / "training").stat().st_size
     again = AgentSpec.parse(str(trained.agent))
     assert play(RunRequest(again.configure(few), tmp_path / "trained")).summary["spent"] == 600

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_distillation import FakeDistillation
 from fake_runs import Make, contents, fake_env, kill_on_call, killed, play
 
 from read_env import files
-from read_env.config import BudgetConfig, CacheConfig, load_preset
+from read_env.config import BudgetConfig, CacheConfig, Config, load_preset
 from read_env.errors import ReadEnvError
+from read_env.reporting import load_runs, run_report
 from read_env.running.callbacks import Callback
 from read_env.running.requests import RunRequest
 from read_env.running.runner import run
@@ -38,6 +40,72 @@ def test_a_run_spends_its_budget_and_leaves_records_and_a_student(request_for: M
     )
     assert result.summary["spillover"] == sum(record["spillover"] for record in steps)
     assert np.allclose(result.summary["exam"], np.array(result.summary["profile"]) ** 2)
+
+
+def stopping(small: Config, **of_eval: Any) -> dict[str, Any]:
+    """Changes of a configuration whose actions have a stop entry."""
+    budget = small.budget.model_copy(update={"may_stop": True})
+    return {"budget": budget, "eval": small.eval.model_copy(update=of_eval)}
+
+
+def test_the_utility_of_a_product_is_relative_to_the_teacher_in_all_records(request_for: Make, small: Config) -> None:
+    def ended(values: Any) -> float:
+        return float(np.prod(np.array(values)[[2, 3, 4]]) / 0.9**3)
+
+    of_eval = {"eval": small.eval.model_copy(update={"score_teacher": "never"})}
+    request = request_for("task-static", task="code-reviewer")
+    result = play(request)
+    start, summary = files.read_json(result.directory / "start.json"), result.summary
+    for record, scores, utility in [
+        (start, "profile", "utility"), (start, "dev_profile", "dev_utility"), (summary, "profile_start", "utility_start"),
+        (summary, "profile", "utility"), (summary, "exam_start", "exam_utility_start"), (summary, "exam", "exam_utility"),
+    ]:  # fmt: skip
+        assert record[utility] == pytest.approx(ended(record[scores])), utility
+    relative = request.identity.differences(request_for("task-static", task="code-reviewer", **of_eval).identity)
+    assert relative == ["eval.score_teacher: 'auto' in the folder, 'never' in this command"]
+    assert request_for("task-static").identity.differences(request_for("task-static", **of_eval).identity) == []
+
+
+@pytest.mark.parametrize("score_unspent", [True, False])
+@pytest.mark.parametrize(
+    ("agent", "steps"), [("task-static,stop_at=0.3", 2), ("read-bandit,cost_lambda=9", 0), ("task-static", 6)]
+)
+def test_tokens_left_by_a_stop_are_recorded_with_what_they_would_have_brought(
+    agent: str, steps: int, score_unspent: bool, request_for: Make, small: Config
+) -> None:
+    request = request_for(agent, **stopping(small, score_unspent=score_unspent))
+    result, left = play(request), 600 - 100 * steps
+    summary, row = result.summary, load_runs(result.directory).iloc[0]
+    assert (summary["steps"], summary["residue"], summary["left_tokens"], row["left_tokens"]) == (
+        steps,
+        left,
+        left,
+        left,
+    )
+    end = summary["profile"] if steps else summary["profile_start"]
+    assert summary["exam"] == pytest.approx(np.array(end) ** 2)
+    assert files.read_json(result.directory / "student" / "config.json")["profile"] == end, (
+        "the student that stopped is kept"
+    )
+    played_on = bool(left and score_unspent)
+    assert ("dev_utility" in summary, "left_utility" in summary) == (bool(left), played_on)
+    report = run_report(result.directory).read_text()
+    assert (f"had the {left} tokens left been spent" in report) == played_on
+    if played_on:  # as the requirement, before and after the stop
+        whole = play(request_for("task-static", "whole")).summary
+        assert "left_tokens" not in whole
+        assert [summary["left_utility"], summary["left_exam_utility"]] == [whole["utility"], whole["exam_utility"]]
+    assert play(request).already_finished
+
+
+@pytest.mark.parametrize("where", ["snapshot", "save_student", "exam"])
+def test_a_run_killed_after_its_stop_ends_with_the_same_bits(request_for: Make, small: Config, where: str) -> None:
+    expected = contents(play(request_for("task-static,stop_at=0.5", "whole", **stopping(small))).directory)
+    request = request_for("task-static,stop_at=0.5", "interrupted", **stopping(small))
+    count = {"snapshot": 6, "save_student": 1, "exam": 2}[where]  # the last ones belong to the tokens that were left
+    was_killed, result = interrupted_then_resumed(request, lambda: kill_on_call(FakeDistillation, where, count))
+    assert was_killed
+    assert contents(result.directory) == expected
 
 
 def test_the_exam_reaches_no_agent(request_for: Make) -> None:
@@ -227,7 +295,6 @@ def test_a_run_killed_inside_a_chunk_or_a_write_ends_with_the_same_bits(
     request_for: Make, where: str, step: int
 ) -> None:
     import torch
-    from fake_distillation import FakeDistillation
 
     interruptions = {
         "chunk": lambda: kill_on_call(FakeDistillation, "dev_profile", step if step < 5 else 4),

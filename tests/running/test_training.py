@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from fake_runs import EVERY_STEP, contents, fake_env, kill_on_call, killed, stopping_env
-from rich.console import Console
+from fake_runs import TASKS, contents, fake_env, kill_on_call, killed
+from fake_runs import play_training as play
+from fake_runs import training_request as request_of
 
 from read_env import files
 from read_env.agents import load_agent
@@ -21,21 +19,6 @@ from read_env.errors import ReadEnvError
 from read_env.running.agents import AgentSpec
 from read_env.running.requests import RunRequest, TrainingRequest
 from read_env.running.runner import run
-from read_env.running.training import train
-
-QUIET = Console(file=io.StringIO())
-TASKS = ("math", "travel-desk", "tutor")
-
-
-def request_of(config: Config, agent: str, folder: Path, steps: int = 20, **changes: Any) -> TrainingRequest:
-    changed = AgentSpec.parse(agent).configure(config).model_copy(update=changes)
-    return TrainingRequest(changed, TASKS, steps, folder)
-
-
-def play(request: TrainingRequest, stop_after: int | None = None) -> Any:
-    env = stopping_env(request.config, stop_after, tasks=request.tasks)
-    with nullcontext() if stop_after is None else pytest.raises(RuntimeError, match="enough"):
-        return train(request, QUIET, env=env, checkpoint_share=EVERY_STEP)
 
 
 @pytest.mark.parametrize("agent", ["read-bandit-published", "grid-searched", "sb3:PPO"])
@@ -51,6 +34,20 @@ def test_training_makes_the_steps_it_is_given_and_counts_their_tokens(
     assert {episode["task"] for episode in episodes} <= set(TASKS)
     assert load_agent(result.agent).name == agent
     assert play(request_of(small, agent, tmp_path / "training")).already_finished
+
+
+@pytest.mark.parametrize("agent", ["task-static,stop_at=0.5", "read-bandit", "sb3:PPO", "sb3-contrib:MaskablePPO"])
+def test_training_where_an_episode_may_be_stopped(small: Config, tmp_path: Path, agent: str) -> None:
+    budget = small.budget.model_copy(update={"may_stop": True})
+    result = play(request_of(small, agent, tmp_path / "training", budget=budget))
+    episodes = files.read_lines(tmp_path / "training" / "episodes.jsonl")
+    steps = [(episode["steps"], episode["completion_tokens"]) for episode in episodes]
+    assert all(tokens in (100 * count, 100 * (count - 1)) for count, tokens in steps), "a stop spends nothing"
+    if agent.startswith("task-static"):
+        assert set(steps) == {(4, 300)}
+    assert load_agent(result.agent).may_stop
+    config = small.model_copy(update={"budget": budget, "agent": str(result.agent), "task": "tutor"})
+    assert "left_tokens" in run(RunRequest(config, tmp_path / "run"), env=fake_env(config)).summary
 
 
 def test_a_trained_agent_is_named_by_its_training_and_reports_its_tokens(small: Config, tmp_path: Path) -> None:

@@ -117,7 +117,8 @@ def test_the_suite_of_tasks_has_the_promised_variety() -> None:
     needs = [len([w for w in task.requirement.values() if w > 0]) for task in tasks]
     assert len(tasks) >= 10
     assert needs.count(1) >= 3 and needs.count(2) >= 2 and needs.count(3) >= 2
-    assert [task.utility_form for task in tasks].count("geometric_mean") >= 2
+    forms = [task.utility_form for task in tasks]
+    assert forms.count("geometric_mean") >= 2 and forms.count("product") >= 4
     assert set().union(*(task.requirement for task in tasks)) == set(SUITE.names)
 
 
@@ -144,6 +145,19 @@ def test_weighted_and_geometric_mean() -> None:
     task = card({"reasoning": 1, "math": 1}, "geometric_mean")
     assert task.utility(np.array([0, 0, 0.25, 0.64, 0, 0, 0, 0]), SUITE) == pytest.approx(0.4)
     assert task.utility(np.zeros(8), SUITE) == pytest.approx(1e-6)
+
+
+def test_a_product_is_relative_to_the_teachers_own() -> None:
+    task = card({"reasoning": 3, "math": 1}, "product")
+    profile, teacher = np.array([0.9, 0.9, 0.2, 0.6, 0, 0, 0, 0]), np.array([0, 0, 0.5, 0.8, 0, 0, 0, 0])
+    assert task.utility(profile, SUITE) == pytest.approx(0.12), "weights say what is needed and not how much"
+    assert task.utility(profile, SUITE, teacher) == pytest.approx(0.12 / 0.4)
+    assert task.utility(teacher, SUITE, teacher.tolist()) == 1
+    assert task.utility(np.ones(8), SUITE, teacher) == 1
+    assert task.utility(profile, SUITE, np.zeros(8)) == 1, "divided by .1 · .1"
+    assert task.utility(0 * profile, SUITE, np.zeros(8)) == 0
+    for form in ("weighted_mean", "geometric_mean"):
+        assert (same := card({"math": 1}, form)).utility(profile, SUITE, teacher) == same.utility(profile, SUITE)
 
 
 @given(arrays(float, 8, elements=st.floats(0, 1)), arrays(float, 8, elements=st.floats(0.001, 1)))

@@ -11,10 +11,11 @@ import torch
 
 from read_env.config import ModelConfig
 from read_env.digests import content_digest
+from read_env.distillation.models.head import decoder_of
 from read_env.distillation.models.placement import Placement
 from read_env.distillation.models.sources import ModelSource
 from read_env.distillation.models.suppress_output import suppress_progress_bars
-from read_env.distillation.text.encoding import Encoder, decoder_of
+from read_env.distillation.text.encoding import Encoder
 from read_env.errors import ReadEnvError
 
 if TYPE_CHECKING:

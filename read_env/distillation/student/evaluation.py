@@ -18,8 +18,9 @@ import torch
 from read_env.capabilities.base import Split, Suite
 from read_env.capabilities.stream import held_out
 from read_env.distillation.models.decoding import greedy
+from read_env.distillation.models.head import logit_chunks
 from read_env.distillation.models.memory import run_with_halving
-from read_env.distillation.text.encoding import Batch, Encoder, collate, completion_logits, length_buckets
+from read_env.distillation.text.encoding import Batch, Encoder, collate, length_buckets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -87,8 +88,10 @@ def probe_profile(model: PreTrainedModel, probes: ProbeSet, *, per_token: bool =
     totals = np.zeros(len(probes.sizes))
     for batch, ids in zip(probes.batches, probes.capability_ids, strict=True):
         batch = batch.to(device)
-        logits = completion_logits(model, batch, probes.vocabulary).float()
-        log_p = -torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none")
+        log_p = torch.cat([
+            -torch.nn.functional.cross_entropy(logits.float(), batch.targets[part], reduction="none")
+            for part, logits in logit_chunks(model, batch, probes.vocabulary)
+        ])  # fmt: skip
         sequence = torch.zeros(len(ids), dtype=torch.float64).index_add_(0, batch.rows.cpu(), log_p.double().cpu())
         if per_token:
             sequence /= torch.bincount(batch.rows.cpu(), minlength=len(ids))

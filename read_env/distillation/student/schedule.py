@@ -21,7 +21,7 @@ def learning_rate_factor(schedule: str, progress: float, warmup_ratio: float = 0
         progress: share of the budget spent, in [0, 1].
         warmup_ratio: share of the budget over which the rate rises from 0, in [0, 1).
 
-    >>> [learning_rate_factor("linear", progress, warmup_ratio=0.1) for progress in (0.05, 0.1, 0.55, 1.0)]
+    >>> [learning_rate_factor("linear", progress, warmup_ratio=0.5) for progress in (0.25, 0.5, 0.75, 1.0)]
     [0.5, 1.0, 0.5, 0.0]
     """
     if progress < warmup_ratio:

@@ -14,12 +14,13 @@ import torch
 
 from read_env.config import DistillConfig, ModelConfig
 from read_env.distillation.examples.batching import forward_passes
+from read_env.distillation.models.head import logit_chunks
 from read_env.distillation.models.memory import release_memory
 from read_env.distillation.models.placement import Placement
 from read_env.distillation.models.weights import add_adapters, count_parameters, save_student
 from read_env.distillation.student.schedule import learning_rate_factor
 from read_env.distillation.text.completion import Example
-from read_env.distillation.text.encoding import Encoder, collate, completion_logits
+from read_env.distillation.text.encoding import Encoder, collate
 from read_env.errors import DivergedError, ReadEnvError
 from read_env.losses import (
     Controller,
@@ -95,7 +96,7 @@ class Student:
         self.micro_batch_tokens = config.micro_batch_tokens
         self.adapted = add_adapters(model, models) if models.lora_r else None
         if models.gradient_checkpointing:
-            _checkpoint_gradients(model)
+            checkpoint_gradients(model)
         self.validation: Sequence[Example] = ()
         self.validated_tokens = 0
         self.objective = get_objective(config.loss)
@@ -199,27 +200,33 @@ class Student:
         tokens = sum(len(example) for example in examples)
         capabilities = list(dict.fromkeys(example.prompt.capability for example in examples))
         sums: dict[str, dict[str, float]] = {name: {} for name in capabilities}
-        for part in forward_passes(examples, self.micro_batch_tokens):
-            logits, batch = self._forward(part)
-            per_token, metrics = loss(logits, batch)
-            (per_token.sum() / tokens).backward()
-            values = self._metrics(logits, batch, per_token, metrics, observe)
+        passes = forward_passes(examples, self.micro_batch_tokens)
+        tables = []
+        for part in passes:
+            found = []
+            for logits, batch in self._forward(part):
+                per_token, metrics = loss(logits, batch)
+                (per_token.sum() / tokens).backward()
+                values = self._metrics(logits, batch, per_token, metrics, observe)
+                found.append(torch.stack([torch.ones_like(per_token), *values.values()]).detach())
+            tables.append(torch.cat(found, dim=1))
+        for part, table in zip(passes, tables, strict=True):  # read after the last pass: a GPU need not wait in between
             owners = [capabilities.index(e.prompt.capability) for e in part for _ in range(len(e))]
             owned = torch.nn.functional.one_hot(torch.tensor(owners), len(capabilities)).double()
-            table = torch.stack([torch.ones_like(per_token), *values.values()]).detach().cpu().double() @ owned
-            for key, row in zip(("tokens", *values), table.tolist(), strict=True):
+            for key, row in zip(("tokens", *values), (table.cpu().double() @ owned).tolist(), strict=True):
                 for name, value in zip(capabilities, row, strict=True):
                     sums[name][key] = sums[name].get(key, 0.0) + value
         return sums
 
-    def _forward(self, part: Sequence[Example]) -> tuple[torch.Tensor, TeacherTargets]:
-        """(m, V) logits at the completion positions, and the targets there."""
-        inputs = collate([e.prompt_ids for e in part], [e.token_ids for e in part], self.encoder.pad_id)
-        targets = TeacherTargets.concatenate([e.targets for e in part]).to(self.placement.device)
+    def _forward(self, part: Sequence[Example]) -> Iterator[tuple[torch.Tensor, TeacherTargets]]:
+        """(m, V) logits at the completion positions, in chunks as from :func:`logit_chunks`, and the targets there."""
+        device = self.placement.device
+        inputs = collate([e.prompt_ids for e in part], [e.token_ids for e in part], self.encoder.pad_id).to(device)
+        targets = TeacherTargets.concatenate([e.targets for e in part]).to(device)
         # Dropout stays off: it would draw from a generator that no snapshot contains.
-        with self.placement.autocast():
-            logits = completion_logits(self.model, inputs.to(self.placement.device), self.encoder.vocabulary)
-        return logits, targets
+        chunks = logit_chunks(self.model, inputs, self.encoder.vocabulary, context=self.placement.autocast)
+        for positions, logits in chunks:
+            yield logits, targets[positions]
 
     @torch.no_grad()
     def _metrics(
@@ -250,7 +257,7 @@ class Student:
         """Jensen-Shannon divergence from the teacher on the validation examples, nats per token."""
         total = 0.0
         for part in forward_passes(self.validation, self.micro_batch_tokens):
-            total += jensen_shannon(*self._forward(part))[0].sum().item()
+            total += sum(jensen_shannon(*chunk)[0].sum().item() for chunk in self._forward(part))
         tokens = sum(len(example) for example in self.validation)
         self.validated_tokens += tokens
         return total / tokens
@@ -323,7 +330,7 @@ class Student:
         )  # fmt: skip
 
 
-def _checkpoint_gradients(model: PreTrainedModel) -> None:
+def checkpoint_gradients(model: PreTrainedModel) -> None:
     """Enable gradient checkpointing. It needs train mode, so dropout is set to 0."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from read_env.distillation.models.decoding import greedy
+from read_env.distillation.models.head import logit_chunks
 from read_env.distillation.models.memory import run_with_halving
 from read_env.distillation.text.completion import Answer
-from read_env.distillation.text.encoding import Encoder, collate, completion_logits, length_buckets
+from read_env.distillation.text.encoding import Encoder, collate, length_buckets
 from read_env.losses.targets import TeacherTargets
 
 if TYPE_CHECKING:
@@ -110,9 +111,11 @@ class LocalTeacher:
         self, prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[int]]
     ) -> list[TeacherTargets]:
         batch = collate(prompt_ids, completion_ids, self.encoder.pad_id).to(next(self.model.parameters()).device)
-        with self._context():
-            logits = completion_logits(self.model, batch, self.encoder.vocabulary)
-        log_probs = torch.log_softmax(logits.float(), -1).gather(-1, batch.targets[:, None])[:, 0]
-        targets = replace(TeacherTargets.from_logits(logits, batch.targets, self.top_k), teacher_log_probs=log_probs)
+        pieces = []
+        for part, logits in logit_chunks(self.model, batch, self.encoder.vocabulary, context=self._context):
+            piece = TeacherTargets.from_logits(logits, batch.targets[part], self.top_k)
+            log_probs = torch.log_softmax(logits.float(), -1).gather(-1, piece.tokens[:, None])[:, 0]
+            pieces.append(replace(piece, teacher_log_probs=log_probs))
+        targets = TeacherTargets.concatenate(pieces)
         ends = accumulate(map(len, completion_ids))
         return [targets.part((slice(end - len(ids), end),)) for end, ids in zip(ends, completion_ids, strict=True)]

@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,7 +19,7 @@ from read_env.distillation.text.chat import ChatTemplate
 from read_env.errors import ReadEnvError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 #: First and last of the private characters that break up control tokens in a text.
 _BREAKS = range(0xE000, 0xF8FF)
@@ -225,47 +225,6 @@ def collate(prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequen
         columns.extend(range(len(prompt) - 1, len(prompt) + len(completion) - 1))
         targets.extend(completion)
     return Batch(torch.tensor(input_ids), torch.tensor(rows), torch.tensor(columns), torch.tensor(targets))
-
-
-def decoder_of(model: PreTrainedModel) -> Any:
-    """Model without its head; ``base_model`` of some architectures in transformers 4 is the whole model."""
-    return getattr(model, "model", model) if model.base_model is model else model.base_model
-
-
-def completion_logits(model: PreTrainedModel, batch: Batch, vocabulary: int | None = None) -> torch.Tensor:
-    """(m, V) logits at the completion positions only, from the model's own forward pass.
-
-    The body's output is reduced to these positions before the head, so the head never sees a prompt; what the model does
-    to its logits after the head, such as scaling or soft-capping, is applied by the model itself. An architecture whose
-    head reads something else computes the logits of all positions.
-
-    Args:
-        model: causal language model.
-        batch: batch on the model's device.
-        vocabulary: V, if the model has more rows of logits than there are tokens.
-
-    Example:
-        >>> from read_env.distillation.loading import load
-        >>> batch = collate([[5, 6]], [[7, 8, 9]], pad_id=0)
-        >>> completion_logits(load("embedded:micro/student").model, batch, vocabulary=50).shape
-        torch.Size([3, 50])
-    """
-
-    def keep_positions(body: torch.nn.Module, args: Any, output: Any) -> Any:
-        reduced.append(True)
-        output.last_hidden_state = output.last_hidden_state[batch.rows, batch.columns][None]
-        return output
-
-    reduced: list[bool] = []
-    hook = decoder_of(model).register_forward_hook(keep_positions)
-    try:
-        logits: torch.Tensor = model(input_ids=batch.input_ids, use_cache=False).logits
-    finally:
-        hook.remove()
-    if reduced and logits.shape[:2] == (1, len(batch.rows)):
-        return logits[0, :, :vocabulary]
-    logits = model(input_ids=batch.input_ids, use_cache=False).logits if reduced else logits
-    return logits[batch.rows, batch.columns, :vocabulary]
 
 
 def length_buckets(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:

@@ -6,14 +6,14 @@ import pytest
 import torch
 import transformers
 from tiny_gguf import write_gguf
-from transformers.modeling_outputs import CausalLMOutput
 
 from read_env.config import ModelConfig, load_preset
 from read_env.distillation.loading import load, load_student, shares_base
+from read_env.distillation.models.head import completion_logits
 from read_env.distillation.models.placement import place
 from read_env.distillation.models.sources import find_model
 from read_env.distillation.models.weights import add_adapters, load_model, prune_layers, save_student
-from read_env.distillation.text.encoding import collate, completion_logits
+from read_env.distillation.text.encoding import collate
 from read_env.errors import ReadEnvError
 
 IDS = torch.arange(3, 23)[None]
@@ -119,16 +119,6 @@ def test_logits_are_those_of_the_models_own_forward(kind, settings, dtype):
     assert completion_logits(model, batch, 91).shape == (5, 91)
     completion_logits(model, batch).float().logsumexp(-1).sum().backward()
     assert model.get_input_embeddings().weight.grad[5].abs().sum() > 0
-
-
-def test_a_head_that_reads_something_else_gets_all_positions():
-    class Other(transformers.LlamaForCausalLM):
-        def forward(self, input_ids, **others):
-            states = self.model(input_ids=input_ids).last_hidden_state
-            return CausalLMOutput(logits=self.lm_head(states).repeat(3 - len(states), 1, 1))
-
-    model, batch = Other(transformers.LlamaConfig(vocab_size=96, **_TINY)), collate([[5], [6]], [[9, 2], [7]], pad_id=0)
-    assert torch.equal(completion_logits(model, batch), model(batch.input_ids).logits[batch.rows, batch.columns])
 
 
 # --- fewer layers, adapters on the embeddings ------------------------------------------------------------

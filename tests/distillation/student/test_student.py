@@ -57,14 +57,14 @@ def test_out_of_memory_halves_the_pieces_and_keeps_the_gradient(monkeypatch):
     student.reset()
     asked = []
 
-    def limited(model, part, vocabulary):
+    def limited(model, part, *arguments, **settings):
         asked.append(part.input_ids.numel())
         if asked[-1] > 200:
             raise torch.OutOfMemoryError("injected")
-        return original(model, part, vocabulary)
+        return original(model, part, *arguments, **settings)
 
-    original = student_module.completion_logits
-    monkeypatch.setattr(student_module, "completion_logits", limited)
+    original = student_module.logit_chunks
+    monkeypatch.setattr(student_module, "logit_chunks", limited)
     student.update(batch)
     torch.testing.assert_close(gradients(student), expected, rtol=1e-3, atol=1e-6)
     assert student.micro_batch_tokens <= 200 < asked[0]
@@ -82,7 +82,7 @@ def test_out_of_memory_with_a_single_example_says_what_may_help(monkeypatch):
     student, batch = examples(3)
 
     never = Mock(side_effect=torch.OutOfMemoryError("injected"))
-    monkeypatch.setattr("read_env.distillation.student.student.completion_logits", never)
+    monkeypatch.setattr("read_env.distillation.student.student.logit_chunks", never)
     message = r"out of memory with a single example of \d+ tokens.*gradient_checkpointing"
     with pytest.raises(ReadEnvError, match=message):
         student.update(batch)

@@ -9,9 +9,10 @@ from transformers import GenerationConfig
 from read_env.capabilities import get_suite
 from read_env.capabilities.stream import PromptStream
 from read_env.distillation.loading import load
+from read_env.distillation.models.head import completion_logits
 from read_env.distillation.teachers.base import TeacherCache
 from read_env.distillation.teachers.local import LocalTeacher
-from read_env.distillation.text.encoding import collate, completion_logits
+from read_env.distillation.text.encoding import collate
 from read_env.losses.targets import TeacherTargets
 
 
