@@ -58,7 +58,11 @@ class Refusals:
         Returns:
             Lengths of prompts and references by role.
         """
-        self.attempt(lambda: check_agents(config, [AgentSpec.parse(config.agent, config.agent_options)], [config.task]))
+        agent = self.attempt(lambda: AgentSpec.parse(config.agent, config.agent_options))
+        agents = [] if agent is None else [agent]
+        # Each alone, so that an unknown task does not hide what is wrong with the agent.
+        for one in (([], [config.task]), (agents, []), (agents, [config.task])):
+            self.attempt(partial(check_agents, config, *one))
         if config.resolved:
             self.attempt(lambda: check_group_of_samples(config))
         self.attempt(lambda: evaluation_hashes(config.decontamination_files))
