@@ -100,8 +100,8 @@ class Sb3Agent(Agent):
                 f"({error}): pip install stable-baselines3 sb3-contrib"
             ) from error
         self._blank = BlankEnv(self.capabilities, self.may_stop)
-        #: Wraps an environment for the algorithm. A suite may have fewer capabilities than the top three needs.
-        self.wrap = partial(_as_learned, actions=self.actions, scale=self.settings.scale, k=min(3, self.size))
+        #: Wraps an environment for the algorithm.
+        self.wrap = partial(_as_learned, actions=self.actions, scale=self.settings.scale)
         self._wrapped: Any = self.wrap(self._blank).env
         self.randomness = PrivateGenerators(self.seed)
         s = self.settings
@@ -361,11 +361,11 @@ _COUNTERS = (
 )  # fmt: skip
 
 
-def _as_learned(env: gym.Env[Any, Any], actions: str, scale: float, k: int) -> VectorObservation:
+def _as_learned(env: gym.Env[Any, Any], actions: str, scale: float) -> VectorObservation:
     """Environment with the actions of an algorithm and vector observations."""
     if actions == "logits":
         return VectorObservation(SoftmaxAllocation(env, scale=scale))
-    return VectorObservation(CandidateAllocation(env, k=k, mask_free=actions == "mask-free"))
+    return VectorObservation(CandidateAllocation(env, mask_free=actions == "mask-free"))
 
 
 def _add_each(replay: Any, *steps: Any) -> None:

@@ -149,7 +149,7 @@ class Student:
 
         Args:
             examples: at least one; the student's own samples if the objective is on-policy.
-            progress: share of the budget spent so far, in [0, 1].
+            progress: share of the budget spent so far, in [0, 1]. With a warm-up the learning rate at 0 is 0.
             observe: report all metrics; False: the loss and what the objective itself computes, which takes less time.
 
         Raises:

@@ -243,7 +243,7 @@ def test_a_student_gets_better_on_what_it_practises():
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["grpo", "rlad"])
 def test_rewards_rise_on_what_is_practised(loss):
-    settings = config(loss=loss, learning_rate=1e-3)
+    settings = config(loss=loss, learning_rate=1e-3, lr_scheduler_type="constant", warmup_ratio=0)
     student = load_student(settings)
     teacher = load_teacher(settings, student)
     prompts = [p for name in ("math", "code") for p in PromptStream(SUITE[name], 3).slice(0, 0, 4)]
