@@ -25,7 +25,7 @@ Wrap = Callable[[gym.Env], gym.Env]
 
 @dataclass(frozen=True)
 class Report:
-    """What a worker says of a step besides observation, reward and end; ``info["report"]`` of a :class:`WorkerEnv`.
+    """Report of a step by a worker, besides observation, reward and end; ``info["report"]`` of a :class:`WorkerEnv`.
 
     Attributes:
         active: the next step will be one of an episode: no reset, and not beyond the worker's share of the steps.
