@@ -8,9 +8,6 @@ import math
 #: Training Durations", 2024: a fifth).
 _DECAY = 0.2
 
-#: Names of the schedules.
-SCHEDULES = ("constant", "linear", "cosine", "wsd")
-
 
 def learning_rate_factor(schedule: str, progress: float, warmup_ratio: float = 0.0) -> float:
     """Factor of the peak learning rate, in [0, 1].

@@ -2,6 +2,7 @@
 
 import random
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from micro import micro_config
 
+from read_env.config import DistillConfig
 from read_env.distillation.examples.batching import forward_passes, update_groups
 from read_env.distillation.process import Distillation
-from read_env.distillation.student.schedule import SCHEDULES, learning_rate_factor
+from read_env.distillation.student.schedule import learning_rate_factor
+
+SCHEDULES = get_args(DistillConfig.model_fields["lr_scheduler_type"].annotation)
 
 
 @given(
