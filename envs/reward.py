@@ -49,7 +49,7 @@ def reward_of(
     Example:
         >>> from read_env.capabilities.micro import MICRO
         >>> from read_env.tasks import load_task
-        >>> reward_of(RewardConfig(), load_task("math", MICRO), MICRO, np.zeros(8), np.full(8, 0.5), cost=0.1).gain
+        >>> reward_of(RewardConfig(), load_task("math", MICRO), MICRO, np.zeros(10), np.full(10, 0.5), cost=0.1).gain
         0.5
     """
     requirement = card.requirement_vector(suite)

@@ -28,7 +28,7 @@ class SoftmaxAllocation(gym.ActionWrapper, gym.utils.RecordConstructorArgs):
         ReadEnvError: scale not positive; at a step, logits that aren't as many finite numbers as the space has.
 
     Example:
-        >>> SoftmaxAllocation(gym.make("ReadEnv/Distillation-v0")).action(np.zeros(8)).tolist()
+        >>> SoftmaxAllocation(gym.make("ReadEnv/Distillation-v0")).action(np.zeros(10)).tolist()
         [0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125]
     """
 

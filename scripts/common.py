@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from read_env import files
 from read_env.reporting import RecordError, load_run
 from read_env.reporting.runs import Run
 from read_env.running.comparison import run_many
@@ -44,6 +49,30 @@ def run_all(title: str, requests: Mapping[str, RunRequest], processes: int, tole
     if fatal:
         raise SystemExit("\n".join(f"{name}: {error}" for name, error in fatal.items()))
     return {name: load_run(request.directory) for name, request in requests.items() if name not in failures}
+
+
+def kept_results(
+    jobs: Mapping[str, tuple[Any, ...]], work: Callable[..., Any], directory: Path, processes: int
+) -> dict[str, Any]:
+    """Results of jobs, each kept as JSON in ``directory/NAME.json``; those without a file are made in worker processes.
+
+    Args:
+        jobs: name of the file -> arguments of ``work``.
+        work: function of a module, whose result is a JSON value.
+        directory: folder of the files.
+        processes: worker processes.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = {name: directory / f"{name}.json" for name in jobs}
+    missing = [name for name, path in paths.items() if not path.exists()]
+    begun = time.monotonic()
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        waiting = {pool.submit(work, *jobs[name]): name for name in missing}
+        for done, future in enumerate(as_completed(waiting), 1):
+            files.write_json(paths[waiting[future]], future.result())
+            seconds = time.monotonic() - begun
+            print(f"{done} of {len(missing)} after {seconds:,.0f} s: {waiting[future]}", flush=True)
+    return {name: files.read_json(path) for name, path in paths.items()}
 
 
 def exam_of(run: Run) -> np.ndarray:

@@ -3,8 +3,10 @@
     python scripts/train_micro.py                  # tokenizer, teacher, student, model cards
     python scripts/train_micro.py --only teacher   # one of the two
 
-Both models learn from the verified reference completions of the micro suite; prompts of the
-probes, dev and exam splits are never drawn. Progress is saved every few minutes under --work, and
+Both models learn from the reference completions of the micro suite, with the facts that each of them has: the teacher is
+wrong about some opposites and young animals; the student knows the formats, but only small sums, half of the general
+knowledge and no prices. A part of the examples are prompts that need several capabilities at once. Prompts of the probes, dev and exam
+splits are never drawn. Progress is saved every few minutes under --work, and
 the same command goes on from there. The exam is read once, at the end, for the model card.
 """
 
@@ -27,7 +29,10 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, Lfm2Config, Lfm2ForCausalLM, PreTrainedTokenizerFast
 
 from read_env.capabilities.base import Suite, split_of
-from read_env.capabilities.micro import MICRO
+from read_env.capabilities.micro import MICRO, micro_suite
+from read_env.capabilities.micro.composites import composites
+from read_env.capabilities.micro.facts import Facts
+from read_env.capabilities.micro.general_knowledge import OPPOSITES, YOUNG
 from read_env.distillation.models.head import completion_logits
 from read_env.distillation.student.evaluation import ProbeSet, exam, probe_profile
 from read_env.distillation.text.encoding import Encoder, collate
@@ -35,6 +40,42 @@ from read_env.distillation.text.encoding import Encoder, collate
 ASSETS = Path(__file__).resolve().parent.parent / "read_env" / "assets" / "micro"
 ALPHABET = "\n abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;?!'\"()[]{}<>=+-*/_|"
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
+
+
+class TeacherFacts(Facts):
+    """Facts of the teacher: a fixed wrong answer for three of five opposites and young animals."""
+
+    def answer(self, facts: tuple[tuple[str, str], ...], at: int, rng: random.Random) -> str:
+        subject, right = facts[at]
+        fixed = random.Random(f"teacher/{subject}")
+        if facts in (OPPOSITES, YOUNG) and fixed.random() < 0.6:
+            return fixed.choice([answer for _, answer in facts if answer not in (subject, right)])
+        return right
+
+
+class StudentFacts(Facts):
+    """Facts of the student: sums up to 5 + 5, and half of general knowledge; else a number near the right one, any price,
+    any answer of the kind.
+    """
+
+    known = 5
+
+    def plus(self, a: int, b: int, rng: random.Random) -> int:
+        return a + b if max(a, b) <= self.known else max(2, a + b + self._error(rng))
+
+    def minus(self, a: int, b: int, rng: random.Random) -> int:
+        return a - b if max(a - b, b) <= self.known else max(2, a - b + self._error(rng))
+
+    def price(self, item: str, rng: random.Random) -> int:
+        return rng.randint(2, 12)
+
+    def answer(self, facts: tuple[tuple[str, str], ...], at: int, rng: random.Random) -> str:
+        known = random.Random(f"student/{facts[at][0]}").random() < 0.5
+        return facts[at][1] if known else rng.choice(facts)[1]
+
+    @staticmethod
+    def _error(rng: random.Random) -> int:
+        return rng.choice((-4, -3, -2, -1, 1, 2, 3, 4))
 
 
 @dataclass(frozen=True)
@@ -46,8 +87,8 @@ class Recipe:
         sequences: examples drawn for training in all.
         batch: examples per optimizer step.
         lr: peak learning rate (AdamW, warm-up, then cosine to a tenth).
-        weights: how often each capability is drawn, in suite order.
-        target: dev score up to which a capability is drawn more often than the others.
+        weights: how often each capability is drawn, in suite order, then each kind of composite prompt.
+        target: dev score up to which a capability is drawn more often than the others; None: as ``weights`` say.
         check_every: optimizer steps between two looks at the dev scores.
     """
 
@@ -58,16 +99,28 @@ class Recipe:
     batch: int
     lr: float
     weights: tuple[float, ...]
-    target: float
+    target: float | None
     check_every: int
     seed: int
 
 
+FACTS = {"teacher": TeacherFacts(), "student": StudentFacts()}
 RECIPES = {
-    "teacher": Recipe(128, 4, 4, 400_000, 32, 2e-3, (1.0,) * 8, target=1.0, check_every=400, seed=20),
-    # Stopped early, with equal shares: the student knows every capability a little and none well.
+    "teacher": Recipe(
+        128, 4, 4, 320_000, 32, 2e-3, (*(1.0,) * 8, 0.5, 0.5, *(0.35,) * 8), target=1.0, check_every=400, seed=20
+    ),
+    # Stopped early: it has the formats, knows a part of the rest, and long contexts least.
     "student": Recipe(
-        80, 4, 4, 35_200, 32, 3e-3, (0.4, 0.95, 1.3, 0.9, 0.58, 0.35, 4.0, 1.0), target=0.22, check_every=40, seed=21
+        80,
+        4,
+        4,
+        110_000,
+        32,
+        3e-3,
+        (0.3, 0.95, 1.3, 0.9, 0.58, 0.5, 4.0, 1.0, 0.3, 0.3, *(0.2,) * 8),
+        target=None,
+        check_every=300,
+        seed=21,
     ),
 }
 
@@ -125,7 +178,8 @@ def draw_batches(suite: Suite, recipe: Recipe, weights: list[float], rng: random
 
 def train(name: str, work: Path, minutes_between_saves: float) -> None:
     """Train one model by its recipe and write it with its card."""
-    recipe, suite = RECIPES[name], MICRO
+    recipe, facts = RECIPES[name], FACTS[name]
+    suite = Suite("micro and composites", (*micro_suite(facts), *composites(facts)))
     encoder = Encoder(AutoTokenizer.from_pretrained(ASSETS / name))
     model = build_model(recipe, len(encoder.tokenizer))
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=0.01, betas=(0.9, 0.98))
@@ -153,7 +207,7 @@ def train(name: str, work: Path, minutes_between_saves: float) -> None:
         rng.setstate((version, tuple(internal), gauss))
         done, tokens, seconds, weights = state["done"], state["tokens"], state["seconds"], state["weights"]
         print(f"{name}: going on from {done:,} of {recipe.sequences:,} sequences", flush=True)
-    dev = ProbeSet.build(suite, encoder, "dev", 48)
+    dev = ProbeSet.build(suite, encoder, "dev", 24)
     started = saved = time.monotonic()
     total_steps = recipe.sequences // recipe.batch
     while done < recipe.sequences:
@@ -175,8 +229,9 @@ def train(name: str, work: Path, minutes_between_saves: float) -> None:
             tokens["completion"] += len(batch.targets)
         if (done // recipe.batch) % recipe.check_every == 0:
             profile = probe_profile(model, dev)
-            lacking = [0.15 * recipe.target + max(0.0, recipe.target - float(score)) for score in profile]
-            weights = [weight * lack for weight, lack in zip(recipe.weights, lacking, strict=True)]
+            if recipe.target is not None:
+                lacking = [0.15 * recipe.target + max(0.0, recipe.target - float(score)) for score in profile]
+                weights = [weight * lack for weight, lack in zip(recipe.weights, lacking, strict=True)]
             rate = tokens["total"] / (seconds + time.monotonic() - started)
             scores = " ".join(f"{c[:5]} {s:.2f}" for c, s in zip(suite.names, profile, strict=True))
             loss = sum(losses) / len(losses)
@@ -208,7 +263,7 @@ pipeline_tag: text-generation
 
 An LFM2 language model of {parameters:,} parameters over a vocabulary of {len(encoder.tokenizer)} characters,
 trained from nothing on the procedural micro suite of read-env. It exists so that a whole distillation run fits
-into seconds on a CPU; it knows the eight micro capabilities and nothing else.
+into seconds on a CPU; it knows the ten micro capabilities and nothing else.
 
 - Made by `python scripts/train_micro.py --only {name}` (seed {recipe.seed}).
 - {tokens["total"]:,} tokens, of them {tokens["completion"]:,} completion tokens with loss; {recipe.sequences:,} sequences.

@@ -28,7 +28,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "train_micro", module)
     spec.loader.exec_module(module)
-    tiny = module.Recipe(16, 2, 2, 1280, 16, 1e-3, (1.0,) * 8, target=0.2, check_every=20, seed=3)
+    tiny = module.Recipe(16, 2, 2, 1280, 16, 1e-3, (1.0,) * 10, target=0.2, check_every=20, seed=3)
     monkeypatch.setattr(module, "RECIPES", {"student": tiny})
     monkeypatch.setattr(module, "ASSETS", tmp_path / "assets")
     return module
@@ -38,7 +38,7 @@ def test_training_batches_hold_no_held_out_prompt(script: Any, tmp_path: Path) -
     script.build_tokenizer(tmp_path)
     encoder = load("embedded:micro/student").encoder
     seen = 0
-    for batch in script.draw_batches(MICRO, script.RECIPES["student"], [1.0] * 8, random.Random(0), encoder, 20):
+    for batch in script.draw_batches(MICRO, script.RECIPES["student"], [1.0] * 10, random.Random(0), encoder, 20):
         for row, ids in enumerate(batch.input_ids.tolist()):
             last = int(batch.columns[batch.rows == row][0])
             assert split_of(encoder.text(ids[: last + 1]).rstrip("\n")) == "stream"

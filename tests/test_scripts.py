@@ -173,7 +173,7 @@ def test_gaps_by_hand(script: Script) -> None:
 
 def test_a_run_without_exam_has_no_scores(script: Script, tmp_path: Path) -> None:
     end = write_run(tmp_path / "run", "uniform", steps=2) / "summary.json"
-    assert script("common").exam_of(load_run(tmp_path / "run")).shape == (8,)
+    assert script("common").exam_of(load_run(tmp_path / "run")).shape == (10,)
     end.write_text(json.dumps({**json.loads(end.read_text()), "exam": None}))
     with pytest.raises(ReadEnvError, match=r"summary.json: exam is null: this run held no exam"):
         script("common").exam_of(load_run(tmp_path / "run"))

@@ -32,6 +32,8 @@ BUCKETS = 32
 #: Buckets of each held-out split, of 32.
 SHARES = Counter(_HELD_OUT_BUCKETS.values())
 _CALIBRATION_DRAWS = 1200
+#: Key of :attr:`Filling.check` under which a template lists all right completions, where there are several.
+COMPLETIONS = "completions"
 
 
 def normalised_hash(text: str) -> int:
@@ -71,7 +73,8 @@ class Filling:
     Attributes:
         slots: text of every slot named in the template's patterns.
         factors: control factors of this draw (any scale; scaled per capability).
-        check: what a verifier needs beside the reference: JSON values.
+        check: what a verifier needs beside the reference: JSON values. ``"completions"`` lists all right completions of a
+            prompt that has several; the reference is drawn from them evenly.
     """
 
     slots: Mapping[str, str]
@@ -134,6 +137,11 @@ class Prompt:
     reference: str
     difficulty: float
     check: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def completions(self) -> tuple[str, ...]:
+        """All right completions that are known; the reference is one of them."""
+        return tuple(self.check.get(COMPLETIONS, (self.reference,)))
 
 
 #: Grades a completion of a prompt: True if it is correct.
@@ -207,10 +215,11 @@ class Capability:
         return completion.rpartition(self.answer_marker)[2].strip()
 
     def verify(self, prompt: Prompt, completion: str) -> bool:
-        """Grade a completion by the capability's verifier, or by exact match of the final answer."""
+        """Grade a completion by the capability's verifier, or by exact match with the final answer of a right completion."""
         if self.verifier is not None:
             return self.verifier(prompt, completion)
-        return self.final_answer(completion) == self.final_answer(prompt.reference)
+        answer = self.final_answer(completion)
+        return any(answer == self.final_answer(right) for right in prompt.completions)
 
     def _difficulty(self, text: str, reference: str, factors: Mapping[str, float]) -> float:
         calibration = self._calibration

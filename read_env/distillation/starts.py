@@ -2,7 +2,8 @@
 
 A past is written as the name of a recipe of :data:`STARTS`, as ``random:K`` (shares drawn from the seed K), as shares such as
 ``"math=2 code=1@30000"``, or as ``even``: the student as it was loaded. ``@TOKENS`` after a name or a draw sets its tokens.
-Recipes and draws keep a part of the tokens for all capabilities alike, so that the student doesn't forget the others.
+Recipes and draws keep a part of the tokens for other capabilities, so that the student doesn't forget them: a recipe for all but
+the drills of the micro suite, a draw for those that it draws.
 
 A past takes its prompts from the part of the training stream that :func:`read_env.capabilities.stream.in_past` reserves, which
 no run of that student uses. Its tokens don't count against B. The weights are kept on disk beside the teacher's answers, by
@@ -24,27 +25,31 @@ EVEN = "even"
 #: Prefix of pasts that are drawn.
 RANDOM = "random:"
 #: Completion tokens of a past that names none.
-TOKENS = 40_000
-#: Part of the tokens of a recipe or a draw that all capabilities share.
+TOKENS = 24_000
+#: Part of the tokens of a recipe or a draw that other capabilities share.
 _FLOOR = 0.3
+#: Capabilities of the micro suite that a student with a past knows only if its recipe names them.
+_DRILLS = ("sums", "prices")
+#: Probability that a draw keeps up a capability.
+_KEPT = 0.7
 
 #: Recipes for the micro suite to train policies on: name -> shares.
 TRAINING_STARTS: Mapping[str, str] = {
     "clerk": "math=1 tool_use=1",
     "librarian": "general_knowledge=1 tool_use=1",
     "linguist": "multilingual=2 steerability=1",
-    "programmer": "code=2 math=1",
+    "shopkeeper": "sums=1 prices=1",
     "archivist": "long_context=1",
     "logician": "reasoning=2 math=1",
 }
 #: Recipes to judge policies on; no shares occur in both lists.
 JUDGING_STARTS: Mapping[str, str] = {
-    "cashier": "tool_use=1 multilingual=1",
+    "cashier": "prices=1 multilingual=1",
     "editor": "steerability=1",
     "scholar": "general_knowledge=2 reasoning=1",
     "engineer": "code=1 tool_use=1",
     "interpreter": "multilingual=1 long_context=1",
-    "accountant": "math=1",
+    "accountant": "sums=1 math=2",
 }
 STARTS: Mapping[str, str] = {**TRAINING_STARTS, **JUDGING_STARTS}
 
@@ -94,7 +99,7 @@ def parse_past(text: str, capabilities: Sequence[str]) -> Past | None:
         raise ReadEnvError(
             f"models.start: {text!r} has {tokens!r} tokens; right would be a whole number, such as @30000"
         )
-    seed = 0
+    seed, kept = 0, [one for one in capabilities if one not in _DRILLS]
     if name.startswith(RANDOM):
         number = name.removeprefix(RANDOM)
         if not number.isdecimal():
@@ -105,6 +110,7 @@ def parse_past(text: str, capabilities: Sequence[str]) -> Past | None:
         rng = random.Random(f"past/{seed}")
         chosen = rng.sample(list(capabilities), rng.randint(1, min(3, len(capabilities))))
         shares = {one: rng.gammavariate(1.0, 1.0) for one in chosen}
+        kept = [one for one in capabilities if one in chosen or rng.random() < _KEPT]
     elif "=" in name:
         shares = _shares(text, name)
     else:
@@ -115,8 +121,8 @@ def parse_past(text: str, capabilities: Sequence[str]) -> Past | None:
         raise ReadEnvError(
             f"models.start: {text!r} needs {', '.join(strange)}, which the suite lacks; it has {', '.join(capabilities)}"
         )
-    total, floor = sum(shares.values()), 0.0 if "=" in name else _FLOOR
-    even = {one: floor / len(capabilities) for one in capabilities if floor}
+    total, floor = sum(shares.values()), 0.0 if "=" in name or not kept else _FLOOR
+    even = {one: floor / len(kept) for one in kept if floor}
     mixed = {one: (1 - floor) * share / total + even.get(one, 0.0) for one, share in shares.items()}
     return Past({**even, **mixed}, int(tokens or TOKENS), seed)
 

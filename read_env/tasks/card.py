@@ -70,7 +70,7 @@ class TaskCard(BaseModel):
 
     >>> from read_env.capabilities import get_suite
     >>> card = load_task("bookkeeper", get_suite("micro"))
-    >>> round(card.utility(np.full(8, 0.5), get_suite("micro")), 3)
+    >>> round(card.utility(np.full(10, 0.5), get_suite("micro")), 3)
     0.5
     """
 

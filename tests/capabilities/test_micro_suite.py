@@ -1,11 +1,16 @@
 """The micro suite: verifiable, not trivial, split cleanly, graded in difficulty."""
 
 from collections import Counter, defaultdict
+from math import log
+from random import Random
 
 import pytest
 
 from read_env.capabilities import get_suite, split_of
 from read_env.capabilities.base import normalised_hash
+from read_env.capabilities.micro import micro_suite
+from read_env.capabilities.micro.composites import composites
+from read_env.capabilities.micro.facts import Facts
 from read_env.capabilities.stream import PromptStream, held_out
 from read_env.errors import ReadEnvError
 
@@ -17,9 +22,10 @@ def _training_prompts(capability, seeds=range(100, 104), per_tertile=150):
     return [p for s in seeds for t in range(3) for p in PromptStream(capability, s).slice(t, 0, per_tertile)]
 
 
-def test_the_suite_has_the_papers_capabilities_in_order():
+def test_the_suite_has_the_papers_capabilities_in_order_and_two_drills():
     assert SUITE.names == (
         "general_knowledge", "steerability", "reasoning", "math", "code", "tool_use", "long_context", "multilingual",
+        "sums", "prices",
     )  # fmt: skip
 
 
@@ -39,8 +45,53 @@ def test_references_pass_their_own_verifier_and_other_answers_do_not(capability)
 @capability
 def test_completions_are_of_comparable_length(capability):
     lengths = [len(p.reference) + 1 for p in _training_prompts(capability, seeds=[2])]
-    assert 8 <= sum(lengths) / len(lengths) <= 40
-    assert min(lengths) >= 5 and max(lengths) <= 40
+    mean = sum(lengths) / len(lengths)
+    assert (2 <= mean <= 3 if capability.name in ("sums", "prices") else 8 <= mean <= 40) and max(lengths) <= 40
+
+
+@pytest.mark.parametrize("name", ["steerability", "long_context"])
+def test_free_choices_are_drawn_evenly_and_each_of_them_is_right(name):
+    prompts = _training_prompts(SUITE[name], seeds=[5])
+    free = [p for p in prompts if len(p.completions) > 1]
+    nats, tokens = (sum(f(p) for p in prompts) for f in (lambda p: log(len(p.completions)), lambda p: len(p.reference)))
+    assert nats / (tokens + len(prompts)) >= 0.15, "an even choice has this entropy per token of the completions"
+    assert all(p.reference in p.completions and len({*p.completions}) == len(p.completions) for p in free)
+    assert all(SUITE[name].verify(p, other) for p in free for other in p.completions)
+    ranks = [p.completions.index(p.reference) / (len(p.completions) - 1) for p in free]
+    assert abs(sum(ranks) / len(ranks) - 0.5) < 5 * (1 / 12 / len(ranks)) ** 0.5
+
+
+def test_sums_and_prices_stand_in_other_completions_as_they_stand_in_the_drills():
+    """A fact is learnt from the text before it, so this text has to be the same."""
+    for drill, others in (
+        ("sums", ("math", "code", "tool_use", "reasoning", "multilingual")),
+        ("prices", ("math", "tool_use", "reasoning", "multilingual")),
+    ):
+        known = {(p.text.split()[-1].removeprefix("q:"), p.reference) for p in _training_prompts(SUITE[drill])}
+        facts = {text.removesuffix("=") + "=" + answer for text, answer in known}
+        for name in others:
+            found = {word for p in _training_prompts(SUITE[name], seeds=[6]) for word in p.reference.split()}
+            assert len(facts & found) >= 20, (drill, name)
+
+
+def test_other_facts_give_other_references_to_the_same_prompts():
+    class Wrong(Facts):
+        def plus(self, a, b, rng):
+            return a + b + 1
+
+    for name in ("sums", "math"):
+        for seed in range(20):
+            right, wrong = (
+                suite[name].draw(suite[name].templates[0], Random(seed)) for suite in (SUITE, micro_suite(Wrong()))
+            )
+            assert right.text == wrong.text and right.reference != wrong.reference
+
+
+def test_composite_prompts_contain_facts_of_several_capabilities():
+    for capability in composites(Facts()):
+        prompts = held_out(capability, "exam", 32)
+        assert all(capability.verify(p, p.reference) and not capability.verify(p, "1") for p in prompts)
+        assert not {p.text for p in prompts} & {p.text for other in SUITE for p in held_out(other, "exam", 128)}
 
 
 @capability

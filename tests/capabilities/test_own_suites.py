@@ -98,8 +98,8 @@ def test_a_part_that_is_no_file_is_named(name):
 
 def test_a_run_on_own_prompts(own):
     distillation = Distillation.load(micro_config(600, 300, 2, suite=f"micro,sums={own}"))
-    report = distillation.step(np.eye(9)[8])
-    assert report.tokens_by_capability[8] == report.completion_tokens > 200 and report.profile.shape == (9,)
+    report = distillation.step(np.eye(11)[10])
+    assert report.tokens_by_capability[10] == report.completion_tokens > 200 and report.profile.shape == (11,)
 
 
 def test_another_content_of_the_file_is_another_run(own, tmp_path):

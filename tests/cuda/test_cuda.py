@@ -32,7 +32,7 @@ NEEDS_GPU = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(),
 GPU = pytest.param("cuda:0", id="cuda", marks=NEEDS_GPU)
 DEVICES = [CPU, GPU]
 SMALL = {"budget": {"total_tokens": 1600, "step_tokens": 400}, "eval": {"probes": 6, "dev": 2, "exam": 2}}
-UNIFORM = np.full(8, 1 / 8)
+UNIFORM = np.full(10, 1 / 10)
 
 #: Largest difference between the profiles of two devices after two steps, in scores of [0, 1]. Sums in
 #: another order differ in their last digits, and AdamW's first steps carry the sign of small gradients over
@@ -55,7 +55,7 @@ def on_cpu() -> list[np.ndarray]:
 
 def profiles(distillation: Distillation) -> list[np.ndarray]:
     start = distillation.reset(0)
-    return [start, *(distillation.step(allocation).profile for allocation in (UNIFORM, np.eye(8)[3]))]
+    return [start, *(distillation.step(allocation).profile for allocation in (UNIFORM, np.eye(10)[3]))]
 
 
 # --- the same profiles ----------------------------------------------------------------------------
@@ -97,7 +97,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(device: str, loss: str, determin
     distillation = Distillation.load(config(device, distill=distill))
     distillation.step(UNIFORM)
     torch.save(distillation.snapshot(), tmp_path / "state.pt")
-    whole = [distillation.step(np.eye(8)[2]), distillation.step(UNIFORM)]
+    whole = [distillation.step(np.eye(10)[2]), distillation.step(UNIFORM)]
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert {tensor.device.type for tensor in state["student"]["model"].values()} == {"cpu"}
 
@@ -105,7 +105,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(device: str, loss: str, determin
     other.restore(state)
     weights = {parameter.device for parameter in other.student.model.parameters()}
     assert weights == {torch.device(device)}
-    resumed = [other.step(np.eye(8)[2]), other.step(UNIFORM)]
+    resumed = [other.step(np.eye(10)[2]), other.step(UNIFORM)]
     tolerance = RESUMED[torch.device(device).type]
     for first, second in zip(whole, resumed, strict=True):
         np.testing.assert_allclose(second.profile, first.profile, atol=tolerance, rtol=0)
@@ -156,7 +156,7 @@ def test_bf16_is_chosen_for_a_large_model_and_logged(
         (line,) = (r.getMessage() for r in caplog.records if r.getMessage().startswith(f"{role} embedded:"))
         assert device in line and "bf16" in line and units in line
     assert {p.dtype for p in distillation.cache.teacher.model.parameters()} == {torch.bfloat16}  # type: ignore[attr-defined]
-    report = distillation.step(np.eye(8)[3])
+    report = distillation.step(np.eye(10)[3])
     assert math.isfinite(report.loss) and report.metrics["fkl"] > 0
 
 

@@ -16,7 +16,7 @@ from read_env.distillation.teachers.base import TeacherCache
 from read_env.errors import DivergedError, ReadEnvError
 from read_env.losses import OBJECTIVES
 
-UNIFORM = np.full(8, 1 / 8)
+UNIFORM = np.full(10, 1 / 10)
 ARKD = {"loss": "arkd", "tokens_per_update": 50}
 
 
@@ -78,10 +78,10 @@ def test_same_seed_same_bits_and_another_seed_other_prompts(distillation):
 
 def test_the_cache_never_changes_a_result(distillation, monkeypatch):
     """Cold, and warmed by runs that asked in other orders: equal to the bit."""
-    allocations = [UNIFORM, np.eye(8)[3], np.array([0.5, 0, 0, 0, 0, 0, 0.5, 0])]
+    allocations = [UNIFORM, np.eye(10)[3], np.array([0.5, 0, 0, 0, 0, 0, 0.5, 0])]
     teacher = distillation.cache.teacher
     results = []
-    for warming in ([], [np.eye(8)[6], np.eye(8)[3]], [UNIFORM] * 4):
+    for warming in ([], [np.eye(10)[6], np.eye(10)[3]], [UNIFORM] * 4):
         monkeypatch.setattr(distillation, "cache", TeacherCache(teacher))
         _play(distillation, warming)
         results.append(_play(distillation, allocations))
@@ -103,11 +103,11 @@ def test_snapshot_and_restore_are_exact_also_through_a_file_and_in_another_proce
     state = distillation.snapshot()
     torch.save(state, tmp_path / "state.pt")
     from_file = torch.load(tmp_path / "state.pt", weights_only=True)
-    first = [distillation.step(np.eye(8)[2]), distillation.step(UNIFORM)]
+    first = [distillation.step(np.eye(10)[2]), distillation.step(UNIFORM)]
     distillation.reset(99)
     for one, restored in ((distillation, state), (distillation, from_file), (loaded(), from_file)):
         one.restore(restored)
-        assert _same(first, [one.step(np.eye(8)[2]), one.step(UNIFORM)])
+        assert _same(first, [one.step(np.eye(10)[2]), one.step(UNIFORM)])
 
 
 def test_what_an_objective_learned_is_in_the_snapshot():
@@ -165,7 +165,7 @@ def test_a_loss_above_the_limit_counts_as_exploded():
 
 def test_no_capability_gets_more_updates_per_token_than_another():
     distillation = loaded(distill={"tokens_per_update": 50})
-    reports = [_play(distillation, [np.eye(8)[c]])[0] for c in range(8)]
+    reports = [_play(distillation, [np.eye(10)[c]])[0] for c in range(10)]
     assert {r.updates for r in reports} == {3 * 8}
     assert len({r.prompt_tokens for r in reports}) > 4, "prompts of all lengths, and still the same number of updates"
 
@@ -174,7 +174,7 @@ def test_no_capability_gets_more_updates_per_token_than_another():
 def test_every_objective_on_the_teachers_answers_teaches_in_a_chunk(loss):
     # The micro teacher has next to no tail: at the published weight tad learns the shape of a millionth.
     distillation = loaded(4000, 2000, distill={"loss": loss, "teacher_top_k": 16, "tad_beta": 0.01})
-    only_knowledge = np.eye(8)[0]
+    only_knowledge = np.eye(10)[0]
     first, second = _play(distillation, [only_knowledge] * 2)
     assert second.loss < first.loss and second.profile[0] > first.profile_before[0]
     assert 0 < second.metrics["fkl"] < first.metrics["fkl"] and second.metrics["rkl"] > 0
@@ -282,9 +282,9 @@ def test_an_unknown_embedded_model_is_named():
 def test_a_run_from_a_store_that_others_filled_is_the_cold_run(tmp_path):
     """Cold, warm, and partly filled by a run that asked for other things: equal to the bit."""
     kept = {"directory": str(tmp_path)}
-    allocations = [UNIFORM, np.eye(8)[3]]
+    allocations = [UNIFORM, np.eye(10)[3]]
     cold = _play(loaded(cache={"directory": "none"}), allocations)
-    _play(loaded(cache=kept), [np.eye(8)[3], np.eye(8)[6]])
+    _play(loaded(cache=kept), [np.eye(10)[3], np.eye(10)[6]])
     partly = loaded(cache=kept)
     assert _same(_play(partly, allocations), cold)
     assert partly.cache.store.stats.hits > 0 and partly.cache.asked_tokens > 0

@@ -22,7 +22,7 @@ TASKS = {
     "puzzles": {"steerability": 0.4, "reasoning": 0.3, "code": 0.3},
 }
 START = np.array([0.42, 0.35, 0.30, 0.22, 0.38, 0.28, 0.33, 0.25])
-_TRANSFER = np.random.default_rng(7).normal(-0.10, 0.12, (8, 8))
+_TRANSFER = np.random.default_rng(7).normal(-0.10, 0.12, (10, 10))
 np.fill_diagonal(_TRANSFER, [0.9, 1.1, 0.6, 0.5, 0.8, 1.0, 0.5, 1.2])
 
 
@@ -38,13 +38,13 @@ def advance(profile: np.ndarray, allocation: np.ndarray, share: float, noise: np
 
 def allocation_of(agent: str, step: int, requirement: np.ndarray, profile: np.ndarray, rng) -> np.ndarray:
     if agent == "uniform":
-        weights = np.ones(8)
+        weights = np.ones(10)
     elif agent == "water-filling":
         weights = requirement * (1 - profile)
     elif agent == "random-candidate":
-        weights = np.where(requirement > 0, rng.random(8), 0.0) + 0.05 * rng.random(8)
+        weights = np.where(requirement > 0, rng.random(10), 0.0) + 0.05 * rng.random(10)
     elif agent == "read-bandit":
-        weights = requirement * (1 - profile) + 0.15 * (np.arange(8) == (step * 3) % 8) * (step < 8) + 0.02
+        weights = requirement * (1 - profile) + 0.15 * (np.arange(10) == (step * 3) % 10) * (step < 8) + 0.02
     elif agent.startswith("one-hot-"):
         weights = np.array([name == agent.removeprefix("one-hot-") for name in SUITE], dtype=float)
     else:
@@ -87,7 +87,7 @@ def write_run(
     essential = (requirement > 0) & (requirement >= np.sort(requirement)[-3])
     for step in range(1, (stop_after or steps) + 1):
         weights = allocation_of(agent, step, requirement, profile, rng)
-        before, profile = profile, advance(profile, weights, 0.11, rng.normal(0, 0.008, 8))
+        before, profile = profile, advance(profile, weights, 0.11, rng.normal(0, 0.008, 10))
         tokens = np.floor(weights * step_tokens).astype(int)
         spent += int(tokens.sum())
         change = profile - before
@@ -131,8 +131,8 @@ def write_run(
             "spent": spent,
             "residue": steps * step_tokens - spent,
             "prompt_tokens": int(spent * 1.4),
-            "probe_tokens": 48 * 8 * 30 * (steps + 1),
-            "dev_tokens": 64 * 8 * 30 * 5,
+            "probe_tokens": 48 * 10 * 30 * (steps + 1),
+            "dev_tokens": 64 * 10 * 30 * 5,
             "tokens_before_run": 600_000 if agent == "grid-searched" else 0,
             "steps": steps,
             "profile_start": START.tolist(),

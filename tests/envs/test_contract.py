@@ -44,7 +44,7 @@ def action(env_id: str, weights: Any, stop: float = 0.0) -> np.ndarray:
 
 
 def allocations(env_id: str, n: int, seed: int = 0) -> list[np.ndarray]:
-    return [action(env_id, weights) for weights in np.random.default_rng(seed).dirichlet(np.ones(8), n)]
+    return [action(env_id, weights) for weights in np.random.default_rng(seed).dirichlet(np.ones(10), n)]
 
 
 def play(env: gym.Env, actions: list[np.ndarray], seed: int | None = 0, **kwargs: Any) -> list[Any]:
@@ -120,7 +120,7 @@ def test_a_stop_entry_ends_the_episode_with_what_is_unspent() -> None:
     *_, (before, *_, last) = play(env, allocations(STOPPING, 2))
     assert last["stopped"] is False
     student, state = env.unwrapped.distillation.snapshot(), env.unwrapped.snapshot()
-    observation, reward, terminated, truncated, info = env.step(action(STOPPING, np.ones(8), stop=0.5))
+    observation, reward, terminated, truncated, info = env.step(action(STOPPING, np.ones(10), stop=0.5))
     assert (reward, terminated, truncated, info["stopped"]) == (0.0, True, False, True)
     assert_same([observation], [before])
     assert_same([{name: info[name] for name in RESET_KEYS}], [{name: last[name] for name in RESET_KEYS}])
@@ -130,14 +130,14 @@ def test_a_stop_entry_ends_the_episode_with_what_is_unspent() -> None:
     after = env.unwrapped.distillation.snapshot()
     assert after.pop("budget") != student.pop("budget") and after == student, "dev tokens are counted, nothing else"
     with pytest.raises(gym.error.ResetNeeded, match=r"ended after step 2.*call reset\(\) first"):
-        env.step(action(STOPPING, np.ones(8)))
+        env.step(action(STOPPING, np.ones(10)))
     env.unwrapped.restore(state)
-    assert env.unwrapped.step(action(STOPPING, np.ones(8), stop=0.49))[4]["step"] == 3
+    assert env.unwrapped.step(action(STOPPING, np.ones(10), stop=0.49))[4]["step"] == 3
 
 
 def test_an_episode_may_be_stopped_before_its_first_step() -> None:
     env = make(STOPPING)
-    assert play(env, [action(STOPPING, np.zeros(8), stop=1.0)])[-1][4]["budget_left"] == 800
+    assert play(env, [action(STOPPING, np.zeros(10), stop=1.0)])[-1][4]["budget_left"] == 800
 
 
 @env_ids
@@ -181,7 +181,7 @@ def test_bad_weights_are_shown_and_change_nothing(env_id: str) -> None:
     expected = play(env, allocations(env_id, 2))
     play(env, allocations(env_id, 1))
     # The messages are those of normalise_allocation.
-    for weights in (action(env_id, np.eye(8)[0] - 0.01), action(env_id, [np.nan] * 8), np.full(7, 0.5), "math"):
+    for weights in (action(env_id, np.eye(10)[0] - 0.01), action(env_id, [np.nan] * 10), np.full(9, 0.5), "math"):
         with pytest.raises(ValueError, match="allocation (weights )?must"):
             env.step(weights)
     assert_same([env.step(allocations(env_id, 2)[1])], expected[2:])
@@ -190,7 +190,7 @@ def test_bad_weights_are_shown_and_change_nothing(env_id: str) -> None:
 @env_ids
 def test_zeros_are_the_uniform_allocation(env_id: str) -> None:
     env = make(env_id).unwrapped
-    zeros, ones = ([action(env_id, weights)] for weights in (np.zeros(8), np.ones(8)))
+    zeros, ones = ([action(env_id, weights)] for weights in (np.zeros(10), np.ones(10)))
     assert_same(play(env, zeros)[1:], play(env, ones)[1:])
 
 
@@ -206,7 +206,7 @@ def test_a_plain_policy_of_sb3_learns_on_the_environment() -> None:
 def test_flattened_observations(env_id: str) -> None:
     env = gym.wrappers.FlattenObservation(make(env_id))
     observation, _ = env.reset(seed=0)
-    assert observation.shape == env.observation_space.shape == (4 * 8 + 1,)
+    assert observation.shape == env.observation_space.shape == (4 * 10 + 1,)
     assert observation.dtype == np.float32 and observation in env.observation_space
 
 
@@ -248,7 +248,7 @@ def test_two_environments_in_their_own_processes(env_id: str) -> None:
         envs.reset(seed=[3, 4])
         actions = np.stack(allocations(env_id, 2))
         observations, rewards, *_ = envs.step(actions)
-        assert observations["profile"].shape == (2, 8)
+        assert observations["profile"].shape == (2, 10)
     finally:
         envs.close()
     alone = make(env_id)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from read_env.errors import DivergedError, ReadEnvError
 
-UNIFORM = np.full(8, 0.125)
+UNIFORM = np.full(10, 0.1)
 
 
 @pytest.fixture
@@ -51,13 +51,13 @@ def test_a_product_is_relative_to_the_teacher_on_probes_dev_and_in_the_reward(te
         env = FakeDistillationEnv(task="code-reviewer", overrides={"reward": {"spillover_beta": 0}})
         scale = 1.0 if teacher == "never" else 0.9**3
         needed, start = env.requirement > 0, env.reset(seed=0)[1]
-        *_, info = env.step(np.ones(8))
+        *_, info = env.step(np.ones(10))
         assert [start["utility"], info["utility"]] == pytest.approx(
             [one["profile"][needed].prod() / scale for one in (start, info)]
         )
-        assert env.step(np.ones(8))[1] == pytest.approx(env.profile[needed].prod() / scale - info["utility"])
+        assert env.step(np.ones(10))[1] == pytest.approx(env.profile[needed].prod() / scale - info["utility"])
         while "dev_profile" not in info:
-            *_, info = env.step(np.ones(8))
+            *_, info = env.step(np.ones(10))
         assert info["dev_utility"] == pytest.approx(info["dev_profile"][needed].prod() / scale)
 
 
@@ -169,7 +169,7 @@ def test_reward_settings_reach_the_reward() -> None:
     env = FakeDistillationEnv(task="bookkeeper", overrides=settings)
     env.reset(seed=0)
     for _ in range(5):
-        _, reward, _, _, info = env.step(np.eye(8)[0])
+        _, reward, _, _, info = env.step(np.eye(10)[0])
         assert reward == pytest.approx(info["gain"] - 2.0 * info["spillover"] - 0.3 * info["cost"])
         assert info["gain"] == pytest.approx(env.requirement @ info["profile_gain"])
         assert info["spillover"] == pytest.approx(0.5 * max(-info["profile_gain"][5], 0))
@@ -178,7 +178,7 @@ def test_reward_settings_reach_the_reward() -> None:
 def test_the_published_preset_has_the_published_reward() -> None:
     env = FakeDistillationEnv(preset="micro-published", task="tutor")
     env.reset(seed=0)
-    _, reward, _, _, info = env.step(np.eye(8)[0])
+    _, reward, _, _, info = env.step(np.eye(10)[0])
     published = env.requirement @ info["profile_gain"] - 0.5 * info["spillover"] - 1e-5 * info["completion_tokens"]
     assert info["completion_tokens"] == 5000 and reward == pytest.approx(published)
 
@@ -190,7 +190,7 @@ def test_the_budget_is_never_overspent_and_gains_add_up(total: int, step: int, s
     start, gains, ended = info["utility"], 0.0, False
     weights = np.random.default_rng(seed)
     while not ended:
-        observation, _, ended, _, info = env.step(weights.dirichlet(np.ones(8)))
+        observation, _, ended, _, info = env.step(weights.dirichlet(np.ones(10)))
         gains += info["gain"]
         assert observation in env.observation_space
     assert 0 <= info["budget_left"] < 10

@@ -11,7 +11,7 @@ from read_env.envs.reward import Reward, reward_of
 from read_env.tasks import TaskCard, load_task
 
 SUITE = get_suite("micro")
-PROFILES = st.lists(st.floats(0, 1), min_size=8, max_size=8).map(np.array)
+PROFILES = st.lists(st.floats(0, 1), min_size=8, max_size=10).map(np.array)
 
 
 def card(requirement: dict[str, float], utility_form: str = "weighted_mean") -> TaskCard:

@@ -41,8 +41,8 @@ def test_sb3_checker_is_silent(mask_free: bool | None, may_stop: bool) -> None:
 def test_the_entry_after_the_logits_stops(last: float, stops: bool) -> None:
     wrapped = SoftmaxAllocation(env(may_stop=True))
     wrapped.reset(seed=0)
-    np.testing.assert_allclose(wrapped.action(np.append(np.zeros(8), last)), [*[1 / 8] * 8, max(last, 0)])
-    assert wrapped.step(np.append(np.zeros(8), last))[4]["stopped"] is stops
+    np.testing.assert_allclose(wrapped.action(np.append(np.zeros(10), last)), [*[1 / 10] * 10, max(last, 0)])
+    assert wrapped.step(np.append(np.zeros(10), last))[4]["stopped"] is stops
 
 
 @pytest.mark.parametrize("mask_free", [False, True])
@@ -60,7 +60,7 @@ def test_the_last_candidate_stops(mask_free: bool) -> None:
 # --- SoftmaxAllocation ---------------------------------------------------------------------------
 
 
-@given(st.lists(st.floats(-1, 1, width=32), min_size=8, max_size=8))
+@given(st.lists(st.floats(-1, 1, width=32), min_size=8, max_size=10))
 def test_every_logit_vector_is_an_allocation(logits: list[float]) -> None:
     weights = SoftmaxAllocation(env()).action(np.array(logits, dtype=np.float32))
     assert weights.min() > 0
@@ -69,7 +69,7 @@ def test_every_logit_vector_is_an_allocation(logits: list[float]) -> None:
 
 
 def test_zero_logits_are_uniform_and_scale_sharpens() -> None:
-    np.testing.assert_allclose(SoftmaxAllocation(env()).action(np.zeros(8)), np.full(8, 1 / 8))
+    np.testing.assert_allclose(SoftmaxAllocation(env()).action(np.zeros(10)), np.full(10, 1 / 10))
     corner = np.array([1.0] + [-1.0] * 7)
     soft, sharp = (SoftmaxAllocation(env(), scale=scale).action(corner)[0] for scale in (1.0, 5.0))
     assert soft < 0.6 and sharp > 0.99
@@ -83,7 +83,7 @@ def test_softmax_allocation_reaches_the_environment() -> None:
     np.testing.assert_allclose(info["allocation"], wrapped.action(logits))
 
 
-@pytest.mark.parametrize("logits", [np.full(8, np.nan), np.full(7, 0.1), np.full(8, np.inf)])
+@pytest.mark.parametrize("logits", [np.full(10, np.nan), np.full(9, 0.1), np.full(10, np.inf)])
 def test_bad_logits(logits: np.ndarray) -> None:
     with pytest.raises(ReadEnvError, match="logits must be 8 finite numbers, got"):
         SoftmaxAllocation(env()).action(logits)
@@ -115,7 +115,7 @@ def test_masks_follow_the_allocation() -> None:
     np.testing.assert_allclose(info["allocation"], [0, 0, 0, 0.9, 0.1, 0, 0, 0], atol=1e-12)
     assert wrapped.action_masks()[back]
     info = wrapped.step(back)[4]
-    np.testing.assert_allclose(info["allocation"], np.eye(8)[3], atol=1e-12)
+    np.testing.assert_allclose(info["allocation"], np.eye(10)[3], atol=1e-12)
     assert not wrapped.action_masks()[back]
 
 
@@ -124,7 +124,7 @@ def test_a_masked_out_action_keeps_the_allocation() -> None:
     wrapped.step(wrapped.action_names.index("uniform"))
     info = wrapped.step(wrapped.action_names.index("need 2"))[4]
     assert info["candidate"] == "keep"
-    np.testing.assert_allclose(info["allocation"], np.full(8, 1 / 8))
+    np.testing.assert_allclose(info["allocation"], np.full(10, 1 / 10))
 
 
 def test_every_mask_free_action_does_what_it_says() -> None:

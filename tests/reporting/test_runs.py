@@ -47,7 +47,7 @@ def test_an_unfinished_run_says_how_far_it_came(tmp_path):
 @pytest.mark.parametrize(
     ("file", "changes", "message"),
     [
-        ("start.json", {"requirement": None}, r"start.json: requirement is None, expected a list of 8 finite numbers"),
+        ("start.json", {"requirement": None}, r"start.json: requirement is None, expected a list of 10 finite numbers"),
         ("start.json", {"profile": [0.1]}, r"start.json: profile is \[0.1\], expected a list of 8"),
         ("start.json", {"utility": "high"}, r"start.json: utility is 'high', expected a finite number"),
         ("summary.json", {"spent": -1}, r"summary.json: spent is -1, expected a whole number"),

@@ -30,7 +30,7 @@ def test_the_matrix_is_the_change_of_the_exam(directory, result):
         folder = directory / "runs" / f"one-hot-math__seed{seed}"
         step = json.loads((folder / "steps.jsonl").read_text().splitlines()[1])  # step 2 ends at 12,000 tokens
         changes.append(np.array(step["exam"]) - json.loads((folder / "start.json").read_text())["exam"])
-    row, found, off = SUITE.index("math"), result.matrices["exam"][0], ~np.eye(8, dtype=bool)
+    row, found, off = SUITE.index("math"), result.matrices["exam"][0], ~np.eye(10, dtype=bool)
     assert found.mean[row] == pytest.approx(np.mean(changes, axis=0))
     assert found.sd[row] == pytest.approx(np.std(changes, axis=0, ddof=1))
     assert found.p[row, 0] == pytest.approx(stats.ttest_1samp([change[0] for change in changes], 0).pvalue)
@@ -97,7 +97,7 @@ def test_some_sources_give_some_rows(tmp_path):
     found = load_transfer(path)
     assert found.sources == ("math", "code")
     assert found.budgets == (6_000, 12_000)  # from the steps, where no configuration says
-    assert found.matrices["exam"][0].mean.shape == (2, 8)
+    assert found.matrices["exam"][0].mean.shape == (2, 10)
     assert "One-hot runs on 2 of 8 capabilities" in transfer_report(path).read_text()
 
 

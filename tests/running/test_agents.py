@@ -20,7 +20,7 @@ import numpy as np
 class Drifting:
     '''Learns from every reward; has no state_dict.'''
     def __init__(self, seed=0):
-        self.weights = np.ones(8)
+        self.weights = np.ones(10)
     def predict(self, observation, state=None, episode_start=None, deterministic=False):
         count = 0 if state is None else state
         return self.weights + count, count + 1

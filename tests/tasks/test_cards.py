@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from read_env.capabilities import get_suite, split_of
 from read_env.capabilities.base import Template
+from read_env.capabilities.micro.facts import PRICES
 from read_env.errors import ReadEnvError
 from read_env.tasks import Exemplar, TaskCard, essential, load_task, task_names
 
@@ -55,7 +56,7 @@ def test_shipped_cards_are_sound(name: str) -> None:
     task = load_task(name, SUITE)
     assert task.name == name
     requirement = task.requirement_vector(SUITE)
-    assert requirement.shape == (8,) and requirement.min() >= 0
+    assert requirement.shape == (10,) and requirement.min() >= 0
     assert requirement.sum() == pytest.approx(1, abs=1e-12)
     assert len(task.exemplars) >= 2
     assert {split_of(exemplar.prompt) for exemplar in task.exemplars} == {"stream"}, "none is held out"
@@ -108,6 +109,8 @@ def check_step(word: str, prompt: str) -> None:
     for expression, result in itertools.pairwise(expressions):
         a, sign, b = re.fullmatch(r"(\d+)([+-])(\d+)", expression).groups()
         assert int(result.split("+")[0]) == (int(a) + int(b) if sign == "+" else int(a) - int(b)), word
+    if price := re.fullmatch(r"([a-z]+)=(\d+)", word):
+        assert PRICES[price[1]] == int(price[2]) and price[1] in prompt, word
     for a, b in itertools.pairwise(word.split(">")):
         assert f"{a}>{b}" in prompt or f"{a} over {b}" in prompt, word
 
@@ -129,10 +132,10 @@ def test_a_card_from_a_path(tmp_path: Path) -> None:
     task = load_task(write(tmp_path, CARD), SUITE)
     assert task.requirement == {"reasoning": 0.75, "math": 0.25}
     assert load_task(str(tmp_path / "chess.toml"), SUITE) == task
-    np.testing.assert_array_equal(task.requirement_vector(SUITE), [0, 0, 0.75, 0.25, 0, 0, 0, 0])
+    np.testing.assert_array_equal(task.requirement_vector(SUITE), [0, 0, 0.75, 0.25, 0, 0, 0, 0, 0, 0])
 
 
-@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=8).filter(any))
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=10).filter(any))
 def test_requirements_are_on_the_simplex_and_survive_a_second_validation(weights: list[float]) -> None:
     task = card(dict(zip(SUITE.names, weights, strict=False)))
     assert task.requirement_vector(SUITE).sum() == pytest.approx(1, abs=1e-12)
@@ -140,27 +143,27 @@ def test_requirements_are_on_the_simplex_and_survive_a_second_validation(weights
 
 
 def test_weighted_and_geometric_mean() -> None:
-    profile = np.array([0.9, 0.9, 0.2, 0.6, 0, 0, 0, 0])
+    profile = np.array([0.9, 0.9, 0.2, 0.6, *[0] * 6])
     assert card({"reasoning": 3, "math": 1}).utility(profile, SUITE) == pytest.approx(0.3)
     task = card({"reasoning": 1, "math": 1}, "geometric_mean")
-    assert task.utility(np.array([0, 0, 0.25, 0.64, 0, 0, 0, 0]), SUITE) == pytest.approx(0.4)
-    assert task.utility(np.zeros(8), SUITE) == pytest.approx(1e-6)
+    assert task.utility(np.array([0, 0, 0.25, 0.64, *[0] * 6]), SUITE) == pytest.approx(0.4)
+    assert task.utility(np.zeros(10), SUITE) == pytest.approx(1e-6)
 
 
 def test_a_product_is_relative_to_the_teachers_own() -> None:
     task = card({"reasoning": 3, "math": 1}, "product")
-    profile, teacher = np.array([0.9, 0.9, 0.2, 0.6, 0, 0, 0, 0]), np.array([0, 0, 0.5, 0.8, 0, 0, 0, 0])
+    profile, teacher = np.array([0.9, 0.9, 0.2, 0.6, *[0] * 6]), np.array([0, 0, 0.5, 0.8, *[0] * 6])
     assert task.utility(profile, SUITE) == pytest.approx(0.12), "weights say what is needed and not how much"
     assert task.utility(profile, SUITE, teacher) == pytest.approx(0.12 / 0.4)
     assert task.utility(teacher, SUITE, teacher.tolist()) == 1
-    assert task.utility(np.ones(8), SUITE, teacher) == 1
-    assert task.utility(profile, SUITE, np.zeros(8)) == 1, "divided by .1 · .1"
-    assert task.utility(0 * profile, SUITE, np.zeros(8)) == 0
+    assert task.utility(np.ones(10), SUITE, teacher) == 1
+    assert task.utility(profile, SUITE, np.zeros(10)) == 1, "divided by .1 · .1"
+    assert task.utility(0 * profile, SUITE, np.zeros(10)) == 0
     for form in ("weighted_mean", "geometric_mean"):
         assert (same := card({"math": 1}, form)).utility(profile, SUITE, teacher) == same.utility(profile, SUITE)
 
 
-@given(arrays(float, 8, elements=st.floats(0, 1)), arrays(float, 8, elements=st.floats(0.001, 1)))
+@given(arrays(float, 10, elements=st.floats(0, 1)), arrays(float, 10, elements=st.floats(0.001, 1)))
 def test_utility_is_within_the_needed_scores(profile: np.ndarray, weights: np.ndarray) -> None:
     for form in ("weighted_mean", "geometric_mean"):
         value = card(dict(zip(SUITE.names, weights.tolist(), strict=True)), form).utility(profile, SUITE)
@@ -168,7 +171,7 @@ def test_utility_is_within_the_needed_scores(profile: np.ndarray, weights: np.nd
 
 
 def test_utility_refuses_a_profile_of_another_length() -> None:
-    with pytest.raises(ReadEnvError, match=r"profile must have shape \(8,\).*got \(7,\)"):
+    with pytest.raises(ReadEnvError, match=r"profile must have shape \(10,\).*got \(7,\)"):
         card({"math": 1}).utility(np.zeros(7), SUITE)
 
 

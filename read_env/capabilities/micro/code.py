@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 from read_env.capabilities.base import Capability, Filling, Template
-from read_env.capabilities.micro.words import carries, digit, filling
+from read_env.capabilities.micro.facts import Facts
+from read_env.capabilities.micro.words import addend, carries, digit, filling
 
 _VARIABLES = "abcdnstwxyz"
 _LETTERS = "bcdfgklmnprst"
 
 
-def _assign(rng: random.Random) -> Filling:
+def _assign(facts: Facts, rng: random.Random) -> Filling:
     x, y = rng.sample(_VARIABLES, 2)
-    a, b = digit(rng), digit(rng)
-    return filling({"x": x, "y": y, "a": a, "b": b, "ab": a + b}, steps=1, size=a + b, carries=carries(a, b))
+    a, b = addend(rng), addend(rng)
+    slots = {"x": x, "y": y, "a": a, "b": b, "ab": facts.plus(a, b, rng)}
+    return filling(slots, steps=1, size=a + b, carries=carries(a, b))
 
 
-def _print_sum(rng: random.Random) -> Filling:
-    a, b, c = (digit(rng) for _ in range(3))
-    slots = {"a": a, "b": b, "c": c, "ab": a + b, "abc": a + b + c}
+def _print_sum(facts: Facts, rng: random.Random) -> Filling:
+    a, b, c = (addend(rng) for _ in range(3))
+    ab = facts.plus(a, b, rng)
+    slots = {"a": a, "b": b, "c": c, "ab": ab, "abc": facts.plus(ab, c, rng)}
     return filling(slots, steps=2, size=a + b + c, carries=carries(a, b) + carries(a + b, c))
 
 
@@ -38,19 +42,20 @@ def _repeat(rng: random.Random) -> Filling:
     return filling(slots, steps=times - 2, size=2 * times, carries=0)
 
 
-CODE = Capability(
-    "code",
-    (
-        Template(
-            "assign",
-            ("{x}={a};{y}={x}+{b};print({y})", "{x}={a};print({x}+{b})"),
-            "{a}+{b}={ab} so {ab}",
-            _assign,
+def code(facts: Facts) -> Capability:
+    """The capability ``code``."""
+    return Capability(
+        "code",
+        (
+            Template(
+                "assign", ("{x}={a};{y}={x}+{b};print({y})", "{x}={a};print({x}+{b})"),
+                "{x} is {a}: {a}+{b}={ab} so {ab}", partial(_assign, facts),
+            ),
+            Template(
+                "print_sum", ("print({a}+{b}+{c})", "x={a}+{b}+{c};print(x)"),
+                "{a}+{b}={ab} then {ab}+{c}={abc} so {abc}", partial(_print_sum, facts),
+            ),
+            Template("index", ("v=[{list}];print(v[{at}])",), "{walk} so {value}", _index),
+            Template("repeat", ("print('{text}'*{times})",), "{steps} so {out}", _repeat),
         ),
-        Template(
-            "print_sum", ("print({a}+{b}+{c})", "x={a}+{b}+{c};print(x)"), "{a}+{b}={ab}+{c}={abc} so {abc}", _print_sum
-        ),
-        Template("index", ("v=[{list}];print(v[{at}])",), "{walk} so {value}", _index),
-        Template("repeat", ("print('{text}'*{times})",), "{steps} so {out}", _repeat),
-    ),
-)
+    )  # fmt: skip

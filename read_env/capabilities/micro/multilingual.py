@@ -1,13 +1,15 @@
-"""multilingual: words, phrases, counts and sums in German, Spanish and French (plain ASCII)."""
+"""multilingual: phrases, counts, sums and prices in German, Spanish and French (plain ASCII)."""
 
 from __future__ import annotations
 
 import random
+from functools import partial
 
 from read_env.capabilities.base import Capability, Filling, Template
-from read_env.capabilities.micro.words import carries, digit, filling
+from read_env.capabilities.micro.facts import Facts
+from read_env.capabilities.micro.words import ITEMS, carries, digit, filling
 
-_LANGUAGES = ("german", "spanish", "french")
+LANGUAGES = ("german", "spanish", "french")
 _NOUNS = {
     "cat": ("katze", "gato", "chat"), "dog": ("hund", "perro", "chien"), "house": ("haus", "casa", "maison"),
     "sun": ("sonne", "sol", "soleil"), "moon": ("mond", "luna", "lune"), "tree": ("baum", "arbol", "arbre"),
@@ -18,7 +20,7 @@ _ADJECTIVES = {
     "red": ("rot", "rojo", "rouge"), "big": ("gross", "grande", "grand"), "old": ("alt", "viejo", "vieux"),
     "new": ("neu", "nuevo", "neuf"), "good": ("gut", "bueno", "bon"), "small": ("klein", "chico", "petit"),
 }  # fmt: skip
-_NUMBERS = (
+NUMBERS = (
     "null eins zwei drei vier funf sechs sieben acht neun zehn elf zwolf dreizehn vierzehn funfzehn sechzehn siebzehn achtzehn".split(),
     "cero uno dos tres cuatro cinco seis siete ocho nueve diez once doce trece catorce quince dieciseis diecisiete dieciocho".split(),
     "zero un deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize dixsept dixhuit".split(),
@@ -31,38 +33,54 @@ def _phrase(rng: random.Random) -> Filling:
     n, a = _NOUNS[noun][at], _ADJECTIVES[adjective][at]
     # German puts the adjective first, Spanish and French (here, always) last.
     out = f"{a} {n}" if at == 0 else f"{n} {a}"
-    slots = {"lang": _LANGUAGES[at], "phrase": f"{adjective} {noun}", "out": out}
+    slots = {"lang": LANGUAGES[at], "phrase": f"{adjective} {noun}", "out": out}
     return filling(slots, words=2, carries=0)
 
 
-def _sum(rng: random.Random) -> Filling:
+def _sum(facts: Facts, rng: random.Random) -> Filling:
     at, a, b = rng.randrange(3), digit(rng), digit(rng)
-    number = _NUMBERS[at]
-    slots = {"x": number[a], "y": number[b], "a": a, "b": b, "ab": a + b, "out": number[a + b]}
+    number, ab = NUMBERS[at], facts.plus(a, b, rng)
+    slots = {"x": number[a], "y": number[b], "a": a, "b": b, "ab": ab, "out": number[min(ab, len(number) - 1)]}
     return filling(slots, words=1, carries=carries(a, b))
 
 
 def _count(rng: random.Random) -> Filling:
     at, n, noun = rng.randrange(3), digit(rng), rng.choice(list(_NOUNS))
-    slots = {"lang": _LANGUAGES[at], "n": n, "noun": noun, "out": f"{_NUMBERS[at][n]} {_NOUNS[noun][at]}"}
+    slots = {"lang": LANGUAGES[at], "n": n, "noun": noun, "out": f"{NUMBERS[at][n]} {_NOUNS[noun][at]}"}
     return filling(slots, words=2, carries=0)
 
 
-MULTILINGUAL = Capability(
-    "multilingual",
-    (
-        Template(
-            "phrase",
-            ("{phrase} in {lang}", "{lang} for {phrase}", "say {phrase} in {lang}", "{lang}: {phrase}"),
-            "{lang} {out}",
-            _phrase,
+def _price(facts: Facts, rng: random.Random) -> Filling:
+    at, item = rng.randrange(3), rng.choice(ITEMS)
+    price = facts.price(item, rng)
+    slots = {"lang": LANGUAGES[at], "item": item, "price": price, "out": NUMBERS[at][price]}
+    return filling(slots, words=1, carries=0)
+
+
+def multilingual(facts: Facts) -> Capability:
+    """The capability ``multilingual``."""
+    return Capability(
+        "multilingual",
+        (
+            Template(
+                "phrase",
+                ("{phrase} in {lang}", "{lang} for {phrase}", "say {phrase} in {lang}", "{lang}: {phrase}"),
+                "{lang} {out}",
+                _phrase,
+            ),
+            Template(
+                "sum", ("{x}+{y}", "{x} and {y} are", "add {x}, {y}", "{x} with {y}"), "{a}+{b}={ab} so {out}",
+                partial(_sum, facts),
+            ),
+            Template(
+                "count",
+                ("{n} {noun} in {lang}", "{lang} for {n} {noun}", "say {n} {noun} in {lang}", "{lang}: {n} {noun}"),
+                "{lang} {out}",
+                _count,
+            ),
+            Template(
+                "price", ("{lang} price of {item}", "{item} costs in {lang}", "{lang}: what is {item}"),
+                "{item}={price} so {out}", partial(_price, facts),
+            ),
         ),
-        Template("sum", ("{x}+{y}", "{x} and {y} are", "add {x}, {y}", "{x} with {y}"), "{a}+{b}={ab} so {out}", _sum),
-        Template(
-            "count",
-            ("{n} {noun} in {lang}", "{lang} for {n} {noun}", "say {n} {noun} in {lang}", "{lang}: {n} {noun}"),
-            "{lang} {out}",
-            _count,
-        ),
-    ),
-)
+    )  # fmt: skip

@@ -2,7 +2,8 @@
 
 *Probe score*: mean over prompts of p(reference completion | prompt) under the model, which is the expected exact
 match of one sampled completion. It needs one forward pass and no decoding, and changes smoothly with every update,
-unlike exact match. *Exam*: greedy decoding; the capability's verifier checks the final answer.
+unlike exact match. Prompts with several right completions: see ``text/choices.py``. *Exam*: greedy decoding; the
+capability's verifier checks the final answer.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from read_env.capabilities.stream import held_out
 from read_env.distillation.models.decoding import greedy
 from read_env.distillation.models.head import logit_chunks
 from read_env.distillation.models.memory import run_with_halving
+from read_env.distillation.text.choices import in_batch, log_right, other_tokens
 from read_env.distillation.text.encoding import Batch, Encoder, collate, length_buckets
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class ProbeSet:
     Attributes:
         batches: length-bucketed batches.
         capability_ids: for every batch, (n,) capability index of every sequence.
+        others: for every batch, two (m,) tensors: indices into its targets, and the other tokens that are right there.
         sizes: (|C|,) prompts per capability.
         scored_tokens: completion tokens scored per evaluation.
         vocabulary: V; token ids are below it.
@@ -46,6 +49,7 @@ class ProbeSet:
 
     batches: tuple[Batch, ...]
     capability_ids: tuple[torch.Tensor, ...]
+    others: tuple[tuple[torch.Tensor, torch.Tensor], ...]
     sizes: np.ndarray
     scored_tokens: int
     vocabulary: int
@@ -61,16 +65,17 @@ class ProbeSet:
         pairs = encoder.pairs([p.text for p in prompts], [p.reference for p in prompts])
         prompt_ids, completion_ids = zip(*pairs, strict=True)
         lengths = [len(p) + len(c) for p, c in pairs]
-        batches, capability_ids = [], []
+        right = [other_tokens(encoder, prompt, ids) for prompt, ids in zip(prompts, completion_ids, strict=True)]
+        batches, capability_ids, others = [], [], []
         for bucket in length_buckets(lengths, tokens_per_batch):
             batches.append(
                 collate([prompt_ids[i] for i in bucket], [completion_ids[i] for i in bucket], encoder.pad_id)
             )
             capability_ids.append(torch.tensor([index[prompts[i].capability] for i in bucket]))
+            others.append(in_batch([right[i] for i in bucket], [len(completion_ids[i]) for i in bucket]))
         sizes = np.full(len(suite), per_capability)
-        return cls(
-            tuple(batches), tuple(capability_ids), sizes, sum(len(c) for c in completion_ids), encoder.vocabulary
-        )
+        tokens = sum(len(c) for c in completion_ids)
+        return cls(tuple(batches), tuple(capability_ids), tuple(others), sizes, tokens, encoder.vocabulary)
 
 
 @torch.inference_mode()
@@ -86,10 +91,10 @@ def probe_profile(model: PreTrainedModel, probes: ProbeSet, *, per_token: bool =
     was_training = model.training
     model.eval()
     totals = np.zeros(len(probes.sizes))
-    for batch, ids in zip(probes.batches, probes.capability_ids, strict=True):
+    for batch, ids, others in zip(probes.batches, probes.capability_ids, probes.others, strict=True):
         batch = batch.to(device)
         log_p = torch.cat([
-            -torch.nn.functional.cross_entropy(logits.float(), batch.targets[part], reduction="none")
+            log_right(logits.float(), batch.targets[part], others, part.start)
             for part, logits in logit_chunks(model, batch, probes.vocabulary)
         ])  # fmt: skip
         sequence = torch.zeros(len(ids), dtype=torch.float64).index_add_(0, batch.rows.cpu(), log_p.double().cpu())

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from read_env.capabilities.base import Split, Suite
 from read_env.capabilities.stream import held_out
 from read_env.config import EvalConfig
 from read_env.distillation.teachers.base import ScoringTeacher, TeacherCache
+from read_env.distillation.text.choices import other_tokens
+from read_env.losses.targets import TeacherTargets
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,21 @@ def _likelihood(
     """(|C|,) mean likelihood of the references of a split."""
     prompts = [prompt for capability in suite for prompt in held_out(capability, split, per_capability)]
     texts, references = [prompt.text for prompt in prompts], [prompt.reference for prompt in prompts]
-    scored = teacher.score(texts, [ids for _, ids in teacher.encoder.pairs(texts, references)])
-    log_probs = [one.teacher_log_probs.double() for one in scored if one.teacher_log_probs is not None]
+    ids = [ids for _, ids in teacher.encoder.pairs(texts, references)]
+    log_probs = [
+        _log_right(targets, other_tokens(teacher.encoder, prompt, list(reference)))
+        for prompt, reference, targets in zip(prompts, ids, teacher.score(texts, ids), strict=True)
+    ]
     means = [(one.mean() if per_token else one.sum()).exp().item() for one in log_probs]
     return np.array(means).reshape(len(suite), per_capability).mean(1)
+
+
+def _log_right(targets: TeacherTargets, others: list[tuple[int, int]]) -> torch.Tensor:
+    """(m,) log-probability of a right token under the teacher; other right tokens count if they are among its top K."""
+    if targets.teacher_log_probs is None:
+        raise AssertionError("a scoring teacher gives the probabilities of the tokens that it scores")
+    p = targets.teacher_log_probs.double().exp()
+    top_p = targets.top_log_probs.double().exp()
+    for at, token in others:
+        p[at] += (top_p[at] * (targets.top_ids[at] == token)).sum()
+    return p.log()

@@ -117,5 +117,5 @@ def test_a_chunk_goes_on_where_the_teachers_memory_is_short(loss, little_room):
     distillation = Distillation.load(config(loss=loss))
     refused = little_room(distillation.cache.teacher.model)
     profile = distillation.reset(1)
-    chunk = distillation.step(np.full(8, 1 / 8))
+    chunk = distillation.step(np.full(10, 1 / 10))
     assert refused and chunk.completion_tokens > 0 and not np.array_equal(chunk.profile, profile)

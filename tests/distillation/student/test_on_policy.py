@@ -15,7 +15,7 @@ from read_env.distillation.student import on_policy
 from read_env.distillation.student.rollouts import sample_rollouts
 from read_env.errors import ReadEnvError
 
-UNIFORM = np.full(8, 1 / 8)
+UNIFORM = np.full(10, 1 / 10)
 
 
 def config(total=1200, step=400, **distill):
@@ -140,7 +140,7 @@ def test_no_update_before_the_last_chunk_is_on_a_few_prompts(rollouts):
 
 
 def test_where_the_budget_ends_small_rollouts_go_into_one_update(rollouts, monkeypatch):
-    distillation = loaded(1600, 1600, rollout_batch_size=8)
+    distillation = loaded(1600, 1600, rollout_batch_size=10)
     updates, update = [], distillation.student.update
     monkeypatch.setattr(
         distillation.student, "update", lambda samples, *rest: updates.append(len(samples)) or update(samples, *rest)
@@ -235,7 +235,7 @@ def test_what_each_objective_reports():
 def test_a_student_gets_better_on_what_it_practises():
     """GKD pulls the student to the teacher where it goes itself."""
     distillation = loaded(6000, 3000, loss="gkd", num_generations=1, learning_rate=1e-3, rollout_batch_size=24)
-    only_math = np.eye(8)[3]
+    only_math = np.eye(10)[3]
     first, second = distillation.step(only_math), distillation.step(only_math)
     assert second.metrics["rkl"] < first.metrics["rkl"] and second.metrics["reward"] > first.metrics["reward"]
 

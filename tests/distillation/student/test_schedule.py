@@ -70,7 +70,7 @@ def test_updates_mix_lengths_at_random_or_group_them():
 
 def test_passes_are_trained_on_but_counted_once():
     once, twice = (
-        Distillation.load(micro_config(distill={"epochs": n, "lr_scheduler_type": "constant"})).step(np.ones(8))
+        Distillation.load(micro_config(distill={"epochs": n, "lr_scheduler_type": "constant"})).step(np.ones(10))
         for n in (1, 2)
     )
     assert once.completion_tokens == twice.completion_tokens and 2 * once.updates == twice.updates
@@ -82,7 +82,7 @@ def test_passes_are_trained_on_but_counted_once():
 def test_the_rate_of_a_run_follows_the_progress_through_its_budget():
     settings = {"lr_scheduler_type": "linear", "warmup_ratio": 0.0, "epochs": 1, "tokens_per_update": 50}
     distillation = Distillation.load(micro_config(distill=settings))
-    rates = [distillation.step(np.ones(8)).metrics["learning_rate"] for _ in range(distillation.config.budget.steps)]
+    rates = [distillation.step(np.ones(10)).metrics["learning_rate"] for _ in range(distillation.config.budget.steps)]
     steps, peak = len(rates), distillation.config.distill.learning_rate
     assert rates == pytest.approx([peak * (1 - (i + 0.5) / steps) for i in range(steps)], rel=0.06), (
         "means over updates, weighted by their tokens"

@@ -11,7 +11,7 @@ from read_env.distillation.process import Distillation
 from read_env.distillation.student.evaluation import ProbeSet, exam, probe_profile
 from read_env.distillation.teachers.evaluation import evaluate_teacher
 
-UNIFORM = np.full(8, 1 / 8)
+UNIFORM = np.full(10, 1 / 10)
 
 
 @pytest.fixture(scope="module")

@@ -263,7 +263,7 @@ def test_a_real_server_with_the_micro_teacher_teaches_as_the_teacher_in_process(
         said = texts_of(load_teacher(config, load_student(config)).complete(asked))
         here = load_teacher(local, load_student(local))
         assert said == [here.encoder.text(a.token_ids) for a in here.complete(asked)]
-        remote, inside = (Distillation.load(one).step(np.ones(8)) for one in (config, local))
+        remote, inside = (Distillation.load(one).step(np.ones(10)) for one in (config, local))
         assert remote.completion_tokens == inside.completion_tokens
         np.testing.assert_allclose(remote.profile, inside.profile, atol=1e-6)
     finally:

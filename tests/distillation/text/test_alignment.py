@@ -83,7 +83,7 @@ def test_a_cut_answer_of_which_nothing_is_left_has_no_tokens(swapped):
 def test_a_student_with_another_vocabulary_learns_from_text(swapped):
     distill = {"loss": "sft", "learning_rate": 3e-3}
     distillation = Distillation.load(micro_config(models={"student": str(swapped)}, distill=distill))
-    reports = [distillation.step(np.ones(8)) for _ in range(3)]
+    reports = [distillation.step(np.ones(10)) for _ in range(3)]
     assert reports[-1].loss < reports[0].loss
     assert set(reports[0].metrics) == {"grad_norm", "learning_rate"}, "nothing is known of the teacher's probabilities"
     assert distillation.budget.spent <= 900 and distillation.exhausted
@@ -93,7 +93,7 @@ def test_padded_tables_of_logits_count_as_equal_and_their_rows_as_nothing(padded
     plain, wide = (Distillation.load(micro_config(models=models)) for models in ({}, {"student": str(padded)}))
     assert np.allclose(wide.profile, plain.profile, atol=1e-5)
     assert np.abs(wide.exam() - plain.exam()).sum() <= 0.25, "one of 32 answers may hang on a near-tie"
-    first, second = plain.step(np.ones(8)), wide.step(np.ones(8))
+    first, second = plain.step(np.ones(10)), wide.step(np.ones(10))
     assert second.loss == pytest.approx(first.loss, rel=1e-4)
     assert np.allclose(second.profile, first.profile, atol=1e-4)
 

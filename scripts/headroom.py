@@ -1,0 +1,364 @@
+"""Room above the static rules: what else the same tokens could win, by task and starting student.
+
+    python scripts/headroom.py                 # runs/headroom, then docs/headroom.md
+    python scripts/headroom.py --processes 1   # after an interruption the same command continues
+
+On profiling seeds, a tree of schedules is played for every starting student: some allocations for the first half of the
+budget, and from each of these students further ones for the second half. A schedule's outcome depends on no task, so all
+tasks of a student choose from one tree, by exact match on dev. The chosen schedules, the rules, and a lookahead are measured
+on fresh seeds by the exam. The lookahead tries allocations for real at every decision, plays each of them to the end of the
+budget by w = r, restores the student, and takes the one with the highest utility on the probes.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import kept_results, parser_of, write_page
+
+from read_env.capabilities import Suite, get_suite
+from read_env.config import load_preset
+from read_env.distillation.process import Distillation
+from read_env.envs.distillation import DistillationEnv
+from read_env.reporting.markdown import markdown_table, number
+from read_env.reporting.statistics import Estimate, paired
+from read_env.running.agents import AgentSpec, build_agent
+from read_env.tasks import load_task
+
+#: (task, starting student): the first half is for choosing and training policies, the second for judging them.
+TRAINING_PAIRS = (
+    ("bookkeeper", "even"), ("tutor", "even"), ("order-desk", "clerk"), ("code-reviewer", "clerk"),
+    ("auditor", "shopkeeper"), ("dispatcher", "shopkeeper"),
+)  # fmt: skip
+JUDGING_PAIRS = (
+    ("travel-desk", "editor"), ("price-tagger", "editor"), ("naturalist", "scholar"), ("agent", "scholar"),
+    ("quiz-host", "engineer"), ("personal-assistant", "engineer"),
+)  # fmt: skip
+PAIRS = TRAINING_PAIRS + JUDGING_PAIRS
+PROFILING_SEEDS = (7001, 7002)
+FRESH_SEEDS = (7101, 7102, 7103, 7104)
+#: Rules and their options.
+RULES: dict[str, tuple[str, dict[str, Any]]] = {
+    "w = r": ("task-static", {}),
+    "w = r, floor": ("task-static", {"floor": 0.02}),
+    "uniform": ("uniform", {}),
+    "√r": ("sqrt-task", {}),
+    "√r, floor": ("sqrt-task", {"floor": 0.02}),
+    "water-filling": ("water-filling", {}),
+    "water-filling, floor": ("water-filling", {"floor": 0.02}),
+}
+#: Allocations of the first half, of the second half, and of those that are also played for the whole budget.
+FIRST, SECOND, FIXED = 7, 15, 24
+#: Schedules of each kind that a task's choice is made from, after the first profiling seed.
+FINALISTS = 2
+#: Decisions of the lookahead.
+BLOCKS = 2
+BEST_FIXED, BEST_TWO_PHASE, LOOKAHEAD = "best fixed", "best two-phase", "lookahead"
+#: Least advantage that counts, as a part of what w = r gains.
+MARGIN = 0.1
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Piece of work, whose result is kept in a file.
+
+    Attributes:
+        kind: ``start``, ``branch``, ``schedule``, ``rule`` or ``lookahead``.
+        student: starting student.
+        seed: seed of the episode.
+        task: task of a rule or lookahead; empty where the outcome depends on none.
+        name: of the rule; first and second allocation of a schedule, such as ``3-11``; or the first one of a branch.
+        split: split of the exact match, ``dev`` or ``exam``.
+    """
+
+    kind: str
+    student: str
+    seed: int
+    task: str = ""
+    name: str = ""
+    split: str = "exam"
+
+    @property
+    def file(self) -> str:
+        """Name of the file, without its ending."""
+        parts = (self.kind, self.student, self.task, self.name, str(self.seed), self.split)
+        return "__".join(part.replace(" ", "_") for part in parts if part)
+
+
+@lru_cache(maxsize=2)
+def environment(preset: str, split: str) -> DistillationEnv:
+    """Environment of a worker process, with its models; many runs share the teacher's answers."""
+    sizes = {"exam": 96} if split == "dev" else {}
+    config = load_preset(preset, {"distill": {"teacher_batch_size": 96}, "eval": {"exam_split": split, **sizes}})
+    return DistillationEnv(preset=preset, overrides=config.model_dump(exclude={"preset"}))
+
+
+def play(unit: Unit, preset: str) -> Any:
+    """Result of a unit: exact match by capability, a list of |C| numbers; for a branch, name of the schedule -> such a list."""
+    env = environment(preset, unit.split)
+    options = {"task": unit.task or env.config.task, "student": unit.student}
+    observation, _ = env.reset(seed=unit.seed, options=options)
+    distillation = env.distillation
+    assert distillation is not None
+    if unit.kind == "branch":
+        return _branch(distillation, int(unit.name), allocations(unit.student, env.suite))
+    if unit.kind == "start":
+        return distillation.exam().tolist()
+    if unit.kind == "schedule":
+        pool = allocations(unit.student, env.suite)
+        for at, until in zip(map(int, unit.name.split("-")), (0.5, 1.0), strict=True):
+            spend(distillation, pool[at], until)
+    elif unit.kind == "rule":
+        name, options = RULES[unit.name]
+        agent = build_agent(AgentSpec.parse(name, options), env.suite, unit.seed, False)
+        ended = False
+        while not ended:
+            observation, _, ended, _, _ = env.step(agent.predict(observation, deterministic=True)[0])
+    else:
+        _look_ahead(env, distillation)
+    return distillation.exam().tolist()
+
+
+def spend(distillation: Distillation, allocation: np.ndarray, until: float = 1.0) -> None:
+    """Steps with one allocation until a share of the budget is spent."""
+    budget = distillation.config.budget
+    steps = round(until * budget.steps)
+    while not distillation.exhausted and distillation.step_index < steps:
+        distillation.step(allocation)
+
+
+def _branch(distillation: Distillation, first: int, pool: np.ndarray) -> dict[str, list[float]]:
+    found = {}
+    spend(distillation, pool[first], 0.5)
+    half = distillation.snapshot()
+    for second in range(SECOND):
+        distillation.restore(half)
+        spend(distillation, pool[second])
+        found[f"{first}-{second}"] = distillation.exam().tolist()
+    return found
+
+
+def _look_ahead(env: DistillationEnv, distillation: Distillation) -> None:
+    """Play the episode: at each decision, the allocation after which w = r leads to the highest utility on the probes."""
+    requirement = env.requirement.astype(np.float64)
+    for block in range(BLOCKS):
+        state, until = distillation.snapshot(), (block + 1) / BLOCKS
+        outcomes = []
+        for allocation in tried(requirement, distillation.profile, env.suite):
+            distillation.restore(state)
+            spend(distillation, allocation, until)
+            after = distillation.snapshot()
+            spend(distillation, requirement)
+            outcomes.append((env.card.utility(distillation.profile, env.suite), after))
+        distillation.restore(max(outcomes, key=lambda outcome: outcome[0])[1])
+
+
+def tried(requirement: np.ndarray, profile: np.ndarray, suite: Suite) -> list[np.ndarray]:
+    """Allocations that the lookahead tries: r, unmet needs, and half of r with half on each drill, both, or the weakest need."""
+    drills = np.array([name in ("sums", "prices") for name in suite.names], dtype=float)
+    unmet = requirement * (1 - profile) + 1e-9
+    weakest = np.eye(len(suite))[int(np.argmin(np.where(requirement > 0, profile, 2.0)))]
+    helpers = [*np.eye(len(suite))[drills > 0], drills / max(1.0, drills.sum()), weakest]
+    return [requirement, unmet / unmet.sum(), *(0.5 * requirement + 0.5 * helper for helper in helpers)]
+
+
+@cache
+def _drawn(student: str, size: int) -> np.ndarray:
+    rng = np.random.default_rng(zlib.crc32(student.encode()))
+    found = []
+    for i in range(FIXED):
+        chosen = rng.choice(size, rng.integers(2, 6), replace=False)
+        shares = np.zeros(size)
+        shares[chosen] = rng.dirichlet(np.ones(len(chosen)))
+        found.append(shares if i % 2 else 0.8 * shares + 0.2 / size)
+    return np.array(found)
+
+
+def allocations(student: str, suite: Suite) -> np.ndarray:
+    """(FIXED, |C|) allocations: r of the student's tasks, r mixed with drills, drills alone, even shares, and drawn ones."""
+    size = len(suite)
+    needs = [load_task(task, suite).requirement_vector(suite) for task, start in PAIRS if start == student]
+    drills = np.array([name in ("sums", "prices") for name in suite.names], dtype=float)
+    drills = drills / drills.sum() if drills.any() else np.full(size, 1 / size)
+    suggested = [drills, *needs, *(0.7 * need + 0.3 * drills for need in needs), np.full(size, 1 / size)]
+    suggested += [0.4 * need + 0.6 * drills for need in needs]
+    return np.array([*suggested, *_drawn(student, size)])[:FIXED]
+
+
+def results(units: Sequence[Unit], preset: str, directory: Path, processes: int) -> dict[Unit, Any]:
+    """Results of all units; those without a file are made in worker processes."""
+    found = kept_results({unit.file: (unit, preset) for unit in units}, play, directory, processes)
+    return {unit: found[unit.file] for unit in units}
+
+
+def schedules(student: str, tasks: Sequence[str], suite: Suite, make: Any) -> dict[str, dict[str, str]]:
+    """For each task, the best fixed and the best two-phase schedule of the tree: names such as ``3-3`` and ``3-11``."""
+    first, *others = PROFILING_SEEDS
+    branches = make([Unit("branch", student, first, name=str(at), split="dev") for at in range(FIRST)])
+    whole = make([Unit("schedule", student, first, name=f"{at}-{at}", split="dev") for at in range(FIRST, FIXED)])
+    profiles = {name: [np.array(values)] for found in branches.values() for name, values in found.items()}
+    profiles |= {unit.name: [np.array(values)] for unit, values in whole.items()}
+    kinds = {BEST_FIXED: True, BEST_TWO_PHASE: False}
+    cards = {task: load_task(task, suite) for task in tasks}
+    left: dict[tuple[str, str], list[str]] = {}
+    for task, card in cards.items():
+        ranked = sorted(profiles, key=lambda name: -card.utility(profiles[name][0], suite))
+        for kind, fixed in kinds.items():
+            left[task, kind] = [name for name in ranked if (len({*name.split("-")}) == 1) == fixed][:FINALISTS]
+    names = {name for found in left.values() for name in found}
+    for unit, values in make(
+        [Unit("schedule", student, seed, name=n, split="dev") for n in sorted(names) for seed in others]
+    ).items():
+        profiles[unit.name].append(np.array(values))
+    best: dict[str, dict[str, str]] = {task: {} for task in tasks}
+    for (task, kind), found in left.items():
+        best[task][kind] = max(found, key=lambda n: np.mean([cards[task].utility(p, suite) for p in profiles[n]]))
+    return best
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Exam utilities of one task and starting student.
+
+    Attributes:
+        task, student: the pair.
+        start: utility of the starting student.
+        utilities: policy -> (seeds,) utility at the end of the budget.
+        chosen: best fixed and best two-phase schedule, names in the tree.
+    """
+
+    task: str
+    student: str
+    start: float
+    utilities: dict[str, np.ndarray]
+    chosen: dict[str, str]
+
+    def gain(self, policy: str) -> float:
+        """Mean gain over the seeds."""
+        return float(self.utilities[policy].mean()) - self.start
+
+    def ahead(self, policy: str, of: str) -> Estimate:
+        """Advantage of one policy over another, with the interval of a paired t test over seeds."""
+        return paired(self.utilities[policy], self.utilities[of]).difference
+
+    def clear(self, policy: str, of: str) -> bool:
+        """True if the advantage is at least ``MARGIN`` of what w = r gains, and its interval lies above zero."""
+        advantage = self.ahead(policy, of)
+        return advantage.low > 0 and advantage.mean >= MARGIN * max(self.gain("w = r"), 0.0)
+
+
+def measure(tasks: Sequence[str], student: str, suite: Suite, seeds: Sequence[int], make: Any) -> Iterator[Pair]:
+    """Exam utilities of all tasks with one student."""
+    chosen = schedules(student, tasks, suite, make)
+    wanted: dict[tuple[str, str], list[Unit]] = {}
+    for task in tasks:
+        for rule in RULES:
+            of = "" if rule == "uniform" else task
+            wanted[task, rule] = [Unit("rule", student, seed, of, rule) for seed in seeds]
+        for kind, name in chosen[task].items():
+            wanted[task, kind] = [Unit("schedule", student, seed, name=name) for seed in seeds]
+        wanted[task, LOOKAHEAD] = [Unit("lookahead", student, seed, task) for seed in seeds]
+    start = Unit("start", student, seeds[0])
+    found = make([start, *(unit for units in wanted.values() for unit in units)])
+    for task in tasks:
+        card = load_task(task, suite)
+        utilities = {
+            policy: np.array([card.utility(np.array(found[unit]), suite) for unit in units])
+            for (of, policy), units in wanted.items()
+            if of == task
+        }
+        yield Pair(task, student, card.utility(np.array(found[start]), suite), utilities, chosen[task])
+
+
+def page(pairs: Sequence[Pair], suite: Suite, facts: str) -> str:
+    """Text of docs/headroom.md."""
+    policies = [*RULES, BEST_FIXED, BEST_TWO_PHASE, LOOKAHEAD]
+    free = [BEST_FIXED, BEST_TWO_PHASE, LOOKAHEAD]
+    watching = [LOOKAHEAD, "water-filling", "water-filling, floor"]
+    gains, advantages, listing = [], [], []
+    for pair in pairs:
+        kind = "training" if (pair.task, pair.student) in TRAINING_PAIRS else "judging"
+        gains.append(
+            [pair.task, pair.student, kind, number(pair.start), *(number(pair.gain(p), signed=True) for p in policies)]
+        )
+        best = max(free, key=pair.gain)
+        rivals = [pair.ahead(best, of) for of in ("w = r", "water-filling")]
+        looking = max(watching, key=pair.gain)
+        against = pair.ahead(looking, BEST_FIXED)
+        cells = [f"{number(e.mean, signed=True)} ± {number(e.half_width)}" for e in (*rivals, against)]
+        marks = [
+            "yes" if all(pair.clear(best, of) for of in ("w = r", "water-filling")) else "no",
+            "yes" if against.low > 0 else "no",
+        ]
+        advantages.append([pair.task, pair.student, best, *cells[:2], marks[0], looking, cells[2], marks[1]])
+        pool = allocations(pair.student, suite)
+        for policy, name in pair.chosen.items():
+            shares = " then ".join(_shares(pool[int(at)], suite) for at in dict.fromkeys(name.split("-")))
+            listing.append(f"- {pair.task}, {pair.student}, {policy}: {shares}")
+    counts = [sum(row[column] == "yes" for row in advantages) for column in (5, 8)]
+    header = ["task", "student", "for", "start", *policies]
+    columns = [
+        "task",
+        "student",
+        "best",
+        "over w = r",
+        "over water-filling",
+        "clear",
+        "watching",
+        "over best fixed",
+        "above 0",
+    ]
+    listed = "\n".join(listing)
+    return (
+        f"# Room above the static rules\n\nMade by `python scripts/headroom.py`. {facts}\n\n"
+        "Gain of exam utility over the starting student, mean over the fresh seeds:\n\n"
+        f"{markdown_table(header, gains, text_columns=3)}\n\n"
+        f"*best*: of {', '.join(free)} the one with the highest mean. *clear*: ahead of both w = r and water-filling, each "
+        f"time by {MARGIN:.0%} of what w = r gains or more and with an interval above zero: **{counts[0]} of {len(pairs)}** "
+        "pairs. *watching*: the best of the policies that look at the student while it learns; ahead of the best fixed "
+        f"allocation with an interval above zero on **{counts[1]} of {len(pairs)}**. Intervals: 95 %, paired t over seeds; "
+        "the best of several is chosen on the seeds that it is measured on.\n\n"
+        f"{markdown_table(columns, advantages, text_columns=3)}\n\nSchedules that were chosen on the profiling seeds:\n\n{listed}\n"
+    )
+
+
+def _shares(allocation: np.ndarray, suite: Suite) -> str:
+    return " ".join(f"{n}={share:.2f}" for n, share in zip(suite.names, allocation, strict=True) if share >= 0.005)
+
+
+def main() -> None:
+    parser = parser_of(__doc__, "runs/headroom")
+    parser.add_argument("--preset", default="micro")
+    parser.add_argument("--seeds", type=int, nargs="*", default=FRESH_SEEDS)
+    parser.add_argument("--students", nargs="*", default=list(dict.fromkeys(student for _, student in PAIRS)))
+    args = parser.parse_args()
+
+    config = load_preset(args.preset)
+    suite = get_suite(config.suite)
+
+    def make(units: Sequence[Unit]) -> dict[Unit, Any]:
+        return results(units, args.preset, args.out, args.processes)
+
+    pairs = []
+    for student in args.students:
+        tasks = [task for task, start in PAIRS if start == student]
+        pairs += measure(tasks, student, suite, args.seeds, make)
+    tree = FIRST * SECOND
+    facts = (
+        f"{config.budget.total_tokens:,} completion tokens in steps of {config.budget.step_tokens:,}. For every student "
+        f"{tree} schedules of two phases, {FIXED - FIRST} further fixed allocations, on seed {PROFILING_SEEDS[0]}; the best "
+        f"{FINALISTS} of each kind and task also on {list(PROFILING_SEEDS[1:])}: "
+        f"{(tree + FIXED - FIRST) * config.budget.total_tokens / 1e6:.1f} million tokens for a student, were none shared. The "
+        f"lookahead takes {BLOCKS} decisions. Fresh seeds: {list(args.seeds)}."
+    )
+    write_page("headroom", page(pairs, suite, facts))
+
+
+if __name__ == "__main__":
+    main()

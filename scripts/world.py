@@ -1,0 +1,178 @@
+"""What the micro world is like: scores, learning speeds, helpers and the teacher's certainty, by starting student.
+
+    python scripts/world.py                 # runs/world, then docs/world.md
+    python scripts/world.py --processes 1   # after an interruption the same command continues
+
+From every starting student, one run spends its tokens evenly, and one for each capability gives it an extra share. The
+difference at the end is what these extra tokens brought, to the capability itself and to the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from common import kept_results, parser_of, write_page
+
+from read_env.capabilities import Suite, get_suite
+from read_env.capabilities.stream import held_out
+from read_env.config import load_preset
+from read_env.distillation.process import Distillation
+from read_env.reporting.markdown import markdown_table, number
+from read_env.reporting.statistics import mean_interval, paired
+
+STUDENTS = ("even", "clerk", "shopkeeper", "editor")
+SEEDS = (7201, 7202, 7203)
+#: Share of the tokens that one capability gets beside an even spread.
+EXTRA = 0.25
+LOSS_SEEDS = (7211, 7212, 7213, 7214, 7215)
+DRILLS = ("sums", "prices")
+#: A drill is counted as a helper if its extra tokens bring at least this many times what own tokens bring ...
+FACTOR = 2.0
+#: ... and at least this much exact match per 1,000 tokens; a need whose own tokens bring less does not move.
+LEAST = 0.005
+
+
+@lru_cache(maxsize=2)
+def distillation(preset: str, loss: str) -> Distillation:
+    """Distillation of a worker process, with its models."""
+    return Distillation.load(load_preset(preset, {"distill": {"teacher_batch_size": 96, "loss": loss}}))
+
+
+def play(preset: str, student: str, source: str, seed: int, loss: str) -> dict[str, Any]:
+    """Exam at the end of a run and probe profiles at its start and after every step.
+
+    Args:
+        preset: configuration.
+        student: starting student.
+        source: capability with the extra share, ``even``, or ``start`` for no run at all.
+        seed: seed of the run.
+        loss: objective.
+    """
+    run = distillation(preset, loss)
+    run.reset(seed, student)
+    size = len(run.suite)
+    shares = np.full(size, 1 / size)
+    if source in run.suite.names:
+        shares = (1 - EXTRA) * shares + EXTRA * np.eye(size)[run.suite.names.index(source)]
+    profiles = [run.profile.tolist()]
+    while source != "start" and not run.exhausted:
+        profiles.append(run.step(shares).profile.tolist())
+    return {"exam": run.exam().tolist(), "probe": profiles[-1], "profiles": profiles}
+
+
+def teacher_facts(preset: str) -> dict[str, list[float]]:
+    """Teacher's scores, and its mean entropy over the tokens of its completions, by capability."""
+    run = distillation(preset, "fkl")
+    scores = run.teacher_scores
+    assert scores is not None and scores.profile is not None
+    entropies = []
+    for capability in run.suite:
+        prompts = [prompt.text for prompt in held_out(capability, "dev", run.config.eval.dev)]
+        targets = [answer.targets for answer in run.cache.complete(prompts)]
+        log_p = np.concatenate([np.column_stack([t.top_log_probs, t.log_tail]) for t in targets]).astype(np.float64)
+        entropies.append(float(-(np.exp(log_p) * np.maximum(log_p, -1e3)).sum(1).mean()))
+    return {"exam": scores.exam.tolist(), "probe": scores.profile.tolist(), "entropy": entropies}
+
+
+def difference(found: Mapping[str, Any], student: str, source: str, measure: str) -> np.ndarray:
+    """(seeds, |C|) what the extra share of one capability changed at the end, against the even run of the same seed."""
+    return np.array([
+        np.subtract(found[f"{student}__{source}__{seed}"][measure], found[f"{student}__even__{seed}"][measure])
+        for seed in SEEDS
+    ])  # fmt: skip
+
+
+def tables(found: Mapping[str, Any], teacher: Mapping[str, Any], suite: Suite, extra: float) -> str:
+    """Sections of the page; ``extra`` is the number of extra tokens, in thousands."""
+    names = suite.names
+    start = {student: np.array(found[f"{student}__start"]["exam"]) for student in STUDENTS}
+    rows = [[student, *(number(score, 2) for score in scores)] for student, scores in start.items()]
+    rows.append(["teacher", *(number(score, 2) for score in teacher["exam"])])
+    text = f"## Scores at the start\n\nExam, and the teacher's, which is the ceiling.\n\n{markdown_table(['student', *names], rows)}\n\n"
+
+    own = {
+        (student, name): float(difference(found, student, name, "exam")[:, i].mean()) / extra
+        for student in STUDENTS
+        for i, name in enumerate(names)
+    }
+    rows = [[student, *(number(own[student, name], 3, True) for name in names)] for student in STUDENTS]
+    rising = [value for value in own.values() if value >= LEAST]
+    text += (
+        "## Learning speed\n\nChange of a capability's exam score by 1,000 extra tokens of its own. Where a capability rises "
+        f"at all (by {LEAST} or more), the fastest is {max(rising) / min(rising):.0f} times as fast as the slowest.\n\n"
+        f"{markdown_table(['student', *names], rows)}\n\n"
+    )
+
+    rows, helped = [], {}
+    for drill in DRILLS:
+        for student in STUDENTS:
+            changes = difference(found, student, drill, "exam").mean(0) / extra
+            cells = []
+            for i, name in enumerate(names):
+                mine = own[student, name]
+                helps = name not in DRILLS and changes[i] >= max(LEAST, FACTOR * mine)
+                helped.setdefault((drill, name), []).append(helps)
+                cells.append(number(changes[i], 3, True) + ("*" if helps else ""))
+            rows.append([drill, student, *cells])
+    pairs = [f"{drill} → {name}" for (drill, name), marks in helped.items() if sum(marks) * 2 >= len(marks)]
+    still = [
+        (student, name)
+        for (student, name), value in own.items()
+        if value < LEAST and start[student][names.index(name)] < 0.8
+    ]
+    text += (
+        "## Helpers\n\nChange of the exam by 1,000 extra tokens on a drill. `*`: at least "
+        f"{FACTOR:g} times what 1,000 extra tokens of the capability itself bring, and at least {LEAST}. For at least half of "
+        f"the students: {', '.join(pairs) or 'none'}.\n\n{markdown_table(['drill', 'student', *names], rows, text_columns=2)}\n\n"
+        "## Needs that do not move yet\n\nCapabilities below .80 to which their own extra tokens bring less than "
+        f"{LEAST} per 1,000: {'; '.join(f'{name} ({student})' for student, name in still) or 'none'}.\n\n"
+    )
+
+    rows = []
+    for i, name in enumerate(names):
+        probes = [np.array([found[f"{loss}__{seed}"]["probe"][i] for seed in LOSS_SEEDS]) for loss in ("sft", "fkl")]
+        gap = paired(probes[1], probes[0]).difference
+        means = [number(mean_interval(values).mean) for values in probes]
+        rows.append(
+            [name, number(teacher["entropy"][i]), *means, f"{number(gap.mean, signed=True)} ± {number(gap.half_width)}"]
+        )
+    text += (
+        "## The teacher's certainty\n\nMean entropy of the teacher over the tokens of its completions, nats, and the probes "
+        f"after even runs with two objectives, seeds {list(LOSS_SEEDS)}; 95 %, paired t.\n\n"
+        f"{markdown_table(['capability', 'entropy', 'sft', 'fkl', 'fkl − sft'], rows)}\n"
+    )
+    return text
+
+
+def main() -> None:
+    parser = parser_of(__doc__, "runs/world")
+    parser.add_argument("--preset", default="micro")
+    args = parser.parse_args()
+
+    config = load_preset(args.preset)
+    suite = get_suite(config.suite)
+    jobs: dict[str, tuple[Any, ...]] = {}
+    for student in STUDENTS:
+        jobs[f"{student}__start"] = (args.preset, student, "start", SEEDS[0], config.distill.loss)
+        for source in ("even", *suite.names):
+            for seed in SEEDS:
+                jobs[f"{student}__{source}__{seed}"] = (args.preset, student, source, seed, config.distill.loss)
+    for loss in ("sft", "fkl"):
+        for seed in LOSS_SEEDS:
+            jobs[f"{loss}__{seed}"] = (args.preset, "even", "even", seed, loss)
+    found = kept_results(jobs, play, args.out, args.processes)
+    teacher = kept_results({"teacher": (args.preset,)}, teacher_facts, args.out, 1)["teacher"]
+    extra = EXTRA * config.budget.total_tokens / 1000
+    write_page(
+        "world",
+        f"# The micro world\n\nMade by `python scripts/world.py`: {config.budget.total_tokens:,} completion tokens a run, "
+        f"objective {config.distill.loss}, seeds {list(SEEDS)}. An extra share is {EXTRA:.0%} of the tokens, {extra:,.1f} thousand, "
+        f"beside an even spread of the others.\n\n{tables(found, teacher, suite, extra)}",
+    )
+
+
+if __name__ == "__main__":
+    main()
