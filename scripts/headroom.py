@@ -94,7 +94,7 @@ class Unit:
 @lru_cache(maxsize=2)
 def environment(preset: str, split: str) -> DistillationEnv:
     """Environment of a worker process, with its models; many runs share the teacher's answers."""
-    sizes = {"exam": 96} if split == "dev" else {}
+    sizes = {"exam": 64} if split == "dev" else {}
     config = load_preset(preset, {"distill": {"teacher_batch_size": 96}, "eval": {"exam_split": split, **sizes}})
     return DistillationEnv(preset=preset, overrides=config.model_dump(exclude={"preset"}))
 
@@ -160,12 +160,11 @@ def _look_ahead(env: DistillationEnv, distillation: Distillation) -> None:
 
 
 def tried(requirement: np.ndarray, profile: np.ndarray, suite: Suite) -> list[np.ndarray]:
-    """Allocations that the lookahead tries: r, unmet needs, and half of r with half on each drill, both, or the weakest need."""
+    """Allocations that the lookahead tries: r, and half of r with half on each drill, both, or the weakest need."""
     drills = np.array([name in ("sums", "prices") for name in suite.names], dtype=float)
-    unmet = requirement * (1 - profile) + 1e-9
     weakest = np.eye(len(suite))[int(np.argmin(np.where(requirement > 0, profile, 2.0)))]
     helpers = [*np.eye(len(suite))[drills > 0], drills / max(1.0, drills.sum()), weakest]
-    return [requirement, unmet / unmet.sum(), *(0.5 * requirement + 0.5 * helper for helper in helpers)]
+    return [requirement, *(0.5 * requirement + 0.5 * helper for helper in helpers)]
 
 
 @cache
