@@ -100,63 +100,65 @@ def environment(preset: str, split: str) -> DistillationEnv:
 
 
 def play(unit: Unit, preset: str) -> Any:
-    """Result of a unit: exact match by capability, a list of |C| numbers; for a branch, name of the schedule -> such a list."""
+    """Result of a unit, see :func:`outcome`; for a branch, name of the schedule -> result."""
     env = environment(preset, unit.split)
     options = {"task": unit.task or env.config.task, "student": unit.student}
     observation, _ = env.reset(seed=unit.seed, options=options)
     distillation = env.distillation
     assert distillation is not None
+    steps = [distillation.profile]
+    pool = allocations(unit.student, env.suite)
     if unit.kind == "branch":
-        return _branch(distillation, int(unit.name), allocations(unit.student, env.suite))
-    if unit.kind == "start":
-        return distillation.exam().tolist()
+        steps += spend(distillation, pool[int(unit.name)], 0.5)
+        half, found = distillation.snapshot(), {}
+        for second in range(SECOND):
+            distillation.restore(half)
+            found[f"{unit.name}-{second}"] = outcome(distillation, steps + spend(distillation, pool[second]))
+        return found
     if unit.kind == "schedule":
-        pool = allocations(unit.student, env.suite)
         for at, until in zip(map(int, unit.name.split("-")), (0.5, 1.0), strict=True):
-            spend(distillation, pool[at], until)
+            steps += spend(distillation, pool[at], until)
     elif unit.kind == "rule":
         name, options = RULES[unit.name]
         agent = build_agent(AgentSpec.parse(name, options), env.suite, unit.seed, False)
         ended = False
         while not ended:
-            observation, _, ended, _, _ = env.step(agent.predict(observation, deterministic=True)[0])
-    else:
-        _look_ahead(env, distillation)
-    return distillation.exam().tolist()
+            observation, _, ended, _, info = env.step(agent.predict(observation, deterministic=True)[0])
+            steps.append(info["profile"])
+    elif unit.kind == "lookahead":
+        steps += _look_ahead(env, distillation)
+    return outcome(distillation, steps)
 
 
-def spend(distillation: Distillation, allocation: np.ndarray, until: float = 1.0) -> None:
-    """Steps with one allocation until a share of the budget is spent."""
-    budget = distillation.config.budget
-    steps = round(until * budget.steps)
+def outcome(distillation: Distillation, profiles: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Exact match by capability, and the probe profiles at the start and after every step: lists of |C| numbers."""
+    return {"exam": distillation.exam().tolist(), "profiles": [profile.round(4).tolist() for profile in profiles]}
+
+
+def spend(distillation: Distillation, allocation: np.ndarray, until: float = 1.0) -> list[np.ndarray]:
+    """Steps with one allocation until a share of the budget is spent; the profiles after them."""
+    steps, profiles = round(until * distillation.config.budget.steps), []
     while not distillation.exhausted and distillation.step_index < steps:
-        distillation.step(allocation)
+        profiles.append(distillation.step(allocation).profile)
+    return profiles
 
 
-def _branch(distillation: Distillation, first: int, pool: np.ndarray) -> dict[str, list[float]]:
-    found = {}
-    spend(distillation, pool[first], 0.5)
-    half = distillation.snapshot()
-    for second in range(SECOND):
-        distillation.restore(half)
-        spend(distillation, pool[second])
-        found[f"{first}-{second}"] = distillation.exam().tolist()
-    return found
-
-
-def _look_ahead(env: DistillationEnv, distillation: Distillation) -> None:
+def _look_ahead(env: DistillationEnv, distillation: Distillation) -> list[np.ndarray]:
     """Play the episode: at each decision, the allocation after which w = r leads to the highest utility on the probes."""
-    requirement = env.requirement.astype(np.float64)
+    requirement, profiles = env.requirement.astype(np.float64), []
     for block in range(BLOCKS):
         state, until = distillation.snapshot(), (block + 1) / BLOCKS
         outcomes = []
         for allocation in tried(requirement, distillation.profile, env.suite):
             distillation.restore(state)
-            spend(distillation, allocation, until)
+            steps = spend(distillation, allocation, until)
             after = distillation.snapshot()
             spend(distillation, requirement)
-            outcomes.append((env.card.utility(distillation.profile, env.suite), after))
-        distillation.restore(max(outcomes, key=lambda outcome: outcome[0])[1])
+            outcomes.append((env.card.utility(distillation.profile, env.suite), after, steps))
+        _, after, steps = max(outcomes, key=lambda outcome: outcome[0])
+        distillation.restore(after)
+        profiles += steps
+    return profiles
 
 
 def tried(requirement: np.ndarray, profile: np.ndarray, suite: Suite) -> list[np.ndarray]:
@@ -196,13 +198,18 @@ def results(units: Sequence[Unit], preset: str, directory: Path, processes: int)
     return {unit: found[unit.file] for unit in units}
 
 
+def exam_in(result: Any) -> np.ndarray:
+    """(|C|,) exact match of a result."""
+    return np.array(result["exam"])
+
+
 def schedules(student: str, tasks: Sequence[str], suite: Suite, make: Any) -> dict[str, dict[str, str]]:
     """For each task, the best fixed and the best two-phase schedule of the tree: names such as ``3-3`` and ``3-11``."""
     first, *others = PROFILING_SEEDS
     branches = make([Unit("branch", student, first, name=str(at), split="dev") for at in range(FIRST)])
     whole = make([Unit("schedule", student, first, name=f"{at}-{at}", split="dev") for at in range(FIRST, FIXED)])
-    profiles = {name: [np.array(values)] for found in branches.values() for name, values in found.items()}
-    profiles |= {unit.name: [np.array(values)] for unit, values in whole.items()}
+    profiles = {name: [exam_in(result)] for found in branches.values() for name, result in found.items()}
+    profiles |= {unit.name: [exam_in(result)] for unit, result in whole.items()}
     kinds = {BEST_FIXED: True, BEST_TWO_PHASE: False}
     cards = {task: load_task(task, suite) for task in tasks}
     left: dict[tuple[str, str], list[str]] = {}
@@ -214,7 +221,7 @@ def schedules(student: str, tasks: Sequence[str], suite: Suite, make: Any) -> di
     for unit, values in make(
         [Unit("schedule", student, seed, name=n, split="dev") for n in sorted(names) for seed in others]
     ).items():
-        profiles[unit.name].append(np.array(values))
+        profiles[unit.name].append(exam_in(values))
     best: dict[str, dict[str, str]] = {task: {} for task in tasks}
     for (task, kind), found in left.items():
         best[task][kind] = max(found, key=lambda n: np.mean([cards[task].utility(p, suite) for p in profiles[n]]))
@@ -268,11 +275,11 @@ def measure(tasks: Sequence[str], student: str, suite: Suite, seeds: Sequence[in
     for task in tasks:
         card = load_task(task, suite)
         utilities = {
-            policy: np.array([card.utility(np.array(found[unit]), suite) for unit in units])
+            policy: np.array([card.utility(exam_in(found[unit]), suite) for unit in units])
             for (of, policy), units in wanted.items()
             if of == task
         }
-        yield Pair(task, student, card.utility(np.array(found[start]), suite), utilities, chosen[task])
+        yield Pair(task, student, card.utility(exam_in(found[start]), suite), utilities, chosen[task])
 
 
 def page(pairs: Sequence[Pair], suite: Suite, facts: str) -> str:

@@ -9,7 +9,8 @@ difference at the end is what these extra tokens brought, to the capability itse
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +22,8 @@ from read_env.capabilities.stream import held_out
 from read_env.config import load_preset
 from read_env.distillation.process import Distillation
 from read_env.reporting.markdown import markdown_table, number
-from read_env.reporting.statistics import mean_interval, paired
+from read_env.reporting.statistics import mean_interval, paired, spearman
+from read_env.tasks import TaskCard, load_task, task_names
 
 STUDENTS = ("even", "clerk", "shopkeeper", "editor")
 SEEDS = (7201, 7202)
@@ -147,6 +149,46 @@ def tables(found: Mapping[str, Any], teacher: Mapping[str, Any], suite: Suite, e
     return text
 
 
+def validity(found: Mapping[str, Any], suite: Suite) -> str:
+    """Section on what a gain on the probes says about the exam, by task."""
+    rows, good = [], 0
+    for name in task_names():
+        card = load_task(name, suite)
+
+        def utility(values: Sequence[float], card: TaskCard = card) -> float:
+            return card.utility(np.array(values), suite)
+
+        gains: dict[str, list[float]] = {"probe": [], "exam": []}
+        for student in STUDENTS:
+            for source in ("even", *suite.names):
+                for seed, measure in itertools.product(SEEDS, gains):
+                    start, end = (found[f"{student}__{label}"][measure] for label in ("start", f"{source}__{seed}"))
+                    gains[measure].append(utility(end) - utility(start))
+        rho = spearman(np.array(gains["probe"]), np.array(gains["exam"]))[0]
+        steps = np.array([
+            np.diff([utility(profile) for profile in found[f"fkl__{seed}"]["profiles"]]) for seed in LOSS_SEEDS
+        ])  # fmt: skip
+        good += rho >= 0.9
+        noise = float(np.sqrt(steps.var(axis=0, ddof=1).mean()))
+        rows.append(
+            [
+                name,
+                number(rho, 2),
+                number(float(np.std(gains["exam"]))),
+                number(noise, 4),
+                number(float(steps.mean()), 4),
+            ]
+        )
+    runs = len(STUDENTS) * len(SEEDS) * (len(suite) + 1)
+    header = ["task", "Spearman ρ", "s.d. of exam gains", "noise of a step", "gain of a step"]
+    return (
+        f"## What the probes say about the exam\n\nFinal gain of utility on the probes and on the exam, Spearman's ρ over the {runs} "
+        f"runs above, which end in different profiles: at least .9 for {good} of {len(rows)} tasks. *Noise of a step*: s.d. over "
+        f"seeds of the probe utility that a step of the even runs with fkl gains, at the same step; *gain of a step*: its mean.\n\n"
+        f"{markdown_table(header, rows)}\n"
+    )
+
+
 def main() -> None:
     parser = parser_of(__doc__, "runs/world")
     parser.add_argument("--preset", default="micro")
@@ -170,7 +212,7 @@ def main() -> None:
         "world",
         f"# The micro world\n\nMade by `python scripts/world.py`: {config.budget.total_tokens:,} completion tokens a run, "
         f"objective {config.distill.loss}, seeds {list(SEEDS)}. An extra share is {EXTRA:.0%} of the tokens, {extra:,.1f} thousand, "
-        f"beside an even spread of the others.\n\n{tables(found, teacher, suite, extra)}",
+        f"beside an even spread of the others.\n\n{tables(found, teacher, suite, extra)}\n{validity(found, suite)}",
     )
 
 

@@ -31,8 +31,8 @@ def make(name: str, seed: int = 0, may_stop: bool = False) -> Agent:
 
 
 def observation_of(rng: np.random.Generator, first: bool = False) -> dict[str, np.ndarray]:
-    before = [rng.dirichlet(np.ones(10)), rng.uniform(0, 1, 10), rng.uniform(0, 1, 1)]
-    last = [np.zeros(10)] * 2 if first else [rng.dirichlet(np.ones(10)), rng.uniform(-0.1, 0.1, 10)]
+    before = [rng.dirichlet(np.ones(8)), rng.uniform(0, 1, 8), rng.uniform(0, 1, 1)]
+    last = [np.zeros(8)] * 2 if first else [rng.dirichlet(np.ones(8)), rng.uniform(-0.1, 0.1, 8)]
     return {key: value.astype(np.float32) for key, value in zip(KEYS, [*before, *last], strict=True)}
 
 
@@ -73,7 +73,7 @@ def test_any_observation_gives_an_allocation(name: str, seed: int, zeros: int, s
     requirement[:zeros] = 0
     observation["requirement"] = requirement / requirement.sum()
     if saturated:
-        observation["profile"] = np.ones(10, dtype=np.float32)
+        observation["profile"] = np.ones(8, dtype=np.float32)
     assert simplex(make(name, seed).predict(observation)[0])
 
 
@@ -107,7 +107,7 @@ def test_an_agent_that_was_saved_without_a_stop_entry_never_stops(name: str, toy
     env = toy(may_stop=True)
     agent = make_agent(tmp_path / "agent.zip", env=env)
     interact(agent, env, 12, seed=0)
-    assert not any(action[10] for action in env.actions)
+    assert not any(action[8] for action in env.actions)
     if name == "sb3:PPO":
         with pytest.raises(ReadEnvError, match=r"shape \(8,\), the environment of \(9,\)"):
             agent.learn(env, 2)
@@ -192,7 +192,7 @@ def test_capabilities_come_from_the_environment_or_the_caller(toy: Any) -> None:
     [
         ({"profile": None}, "no 'profile'"),
         ({"profile": np.zeros(7)}, r"'profile' has shape \(7,\); right would be \(8,\)"),
-        ({"last_gain": np.full(10, np.nan)}, "'last_gain' is not finite"),
+        ({"last_gain": np.full(8, np.nan)}, "'last_gain' is not finite"),
         ({"budget": np.ones((2, 1))}, "mixes batch sizes"),
     ],
 )

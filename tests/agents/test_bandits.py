@@ -59,7 +59,7 @@ def test_published_bandit_draws_five_candidates_and_then_maximises_its_bound(toy
 
 
 def test_kappa_shrinks_when_dev_stagnates_and_returns_with_the_next_episode(toy: Any, names: tuple[str, ...]) -> None:
-    frozen = np.zeros((10, 10))  # nothing can be learned: every checkpoint after the first stagnates
+    frozen = np.zeros((8, 8))  # nothing can be learned: every checkpoint after the first stagnates
     env = toy(transfer=frozen, noise=0.0, steps=12, dev_every=3)
     for name, kappa in [("read-bandit-published", 1.0), ("read-bandit", 0.5)]:
         bandit = make_agent(name, capabilities=names)
@@ -207,7 +207,7 @@ def test_read_bandit_stops_where_tokens_cost_more_than_they_promise(cost_lambda:
     env = toy(may_stop=True)
     agent = make_agent("read-bandit", env=env, options={"cost_lambda": cost_lambda})
     interact(agent, env, 6, seed=0)
-    assert [bool(action[10]) for action in env.actions] == [stops] * 6
+    assert [bool(action[8]) for action in env.actions] == [stops] * 6
     assert agent.model.steps == (0 if stops else 6), "nothing is learned from a stop"
 
 
@@ -239,7 +239,7 @@ def test_refit_and_choice_take_milliseconds(name: str, limit: float, toy: Any, n
     bandit.learn(env, 20, seed=0)
     observation, took = env._observation(), []
     for _ in range(15):
-        bandit.observe(observation, np.full(10, 1 / 10), 0.01, observation, False, False, {})
+        bandit.observe(observation, np.full(8, 1 / 8), 0.01, observation, False, False, {})
         # CPU time, and three times the bar for an idle thread: a guard against loops over
         # candidates or members, which would take half a second, and not a benchmark.
         start = time.thread_time()

@@ -75,11 +75,11 @@ def test_the_tap_never_lets_a_step_too_many_through(toy: Any) -> None:
     env = toy(steps=2)
     capped = StepCap(env, 2, lambda transition: None)
     capped.reset(seed=0)
-    capped.step(np.ones(10))
-    last, *_ = capped.step(np.ones(10))
+    capped.step(np.ones(8))
+    last, *_ = capped.step(np.ones(8))
     assert capped.reset()[0] is last and env.resets == 1
     with pytest.raises(RuntimeError, match="more than 2"):
-        capped.step(np.ones(10))
+        capped.step(np.ones(8))
 
 
 def test_training_values_have_sb3s_tags(toy: Any, names: Any) -> None:
@@ -89,7 +89,7 @@ def test_training_values_have_sb3s_tags(toy: Any, names: Any) -> None:
 
 
 def test_td3_finds_a_single_helpful_capability(toy: Any, names: Any) -> None:
-    transfer = np.zeros((10, 10))
+    transfer = np.zeros((8, 8))
     transfer[5, [3, 4]] = 0.2
     agent = make_agent("sb3:TD3", capabilities=names, options={"gamma": 0.0}, seed=0)
     env = toy(transfer=transfer, noise=0.0, steps=10)
