@@ -37,7 +37,7 @@ def test_the_example_runs_from_prompts_to_a_student(place, capsys):
     shown = capsys.readouterr().out
     assert "models/teacher" in shown and "prompts up to" in shown and "TOO" not in shown
     assert main(check_contamination) == 1
-    overlaps = re.findall(r"sums, seed 0: '(WHAT IS [\d+]+)'", capsys.readouterr().out)
+    overlaps = re.findall(r"totals, seed 0: '(WHAT IS [\d+]+)'", capsys.readouterr().out)
     assert overlaps
     assert main(run) == 0
     shown = capsys.readouterr().out
@@ -47,7 +47,7 @@ def test_the_example_runs_from_prompts_to_a_student(place, capsys):
     for pattern in re.findall(r"`([^` ]+)`", "\n".join(row.split("|")[1] for row in table.splitlines())):
         assert list((place / "runs" / "own").glob(pattern.rstrip("/"))), pattern
     summary = json.loads((place / "runs" / "own" / "summary.json").read_text())
-    assert summary["task"] == "sums" and len(summary["exam"]) == 9 and 2_000 < summary["spent"] <= 3_000
+    assert summary["task"] == "totals" and len(summary["exam"]) == 11 and 2_000 < summary["spent"] <= 3_000
     student = AutoModelForCausalLM.from_pretrained("runs/own/student")
     ids = AutoTokenizer.from_pretrained("runs/own/student")("what is 2+2\n", return_tensors="pt")
     assert student.generate(ids["input_ids"], max_new_tokens=3).shape[1] > ids["input_ids"].shape[1]
@@ -56,7 +56,7 @@ def test_the_example_runs_from_prompts_to_a_student(place, capsys):
 def test_the_configuration_has_five_lines_and_says_what_the_text_says(place):
     assert len((place / "own.toml").read_text().strip().splitlines()) == 5
     config = load_preset("own.toml")
-    assert config.task == "sums" and config.budget.steps == 3 and config.models.teacher == "models/teacher"
+    assert config.task == "totals" and config.budget.steps == 3 and config.models.teacher == "models/teacher"
 
 
 def test_what_the_evaluation_file_has_is_never_trained_on(place):
@@ -66,7 +66,7 @@ def test_what_the_evaluation_file_has_is_never_trained_on(place):
     from read_env.capabilities.stream import PromptStream
 
     refused = evaluation_hashes(["evaluation.jsonl"])
-    stream = PromptStream(get_suite("sums=sums.jsonl")["sums"], 0, refused)
+    stream = PromptStream(get_suite("totals=totals.jsonl")["totals"], 0, refused)
     drawn = {normalised_hash(prompt.text) for tertile in range(3) for prompt in stream.slice(tertile, 0, 200)}
     assert refused and not drawn & refused
 
