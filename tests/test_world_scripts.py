@@ -1,0 +1,155 @@
+"""What scripts/world.py and scripts/headroom.py compute, on worlds whose answers are known."""
+
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from read_env.capabilities import get_suite
+from read_env.tasks import load_task
+
+SUITE = get_suite("micro")
+SIZE = len(SUITE)
+Script = Callable[[str], ModuleType]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Script:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
+    return importlib.import_module
+
+
+def double(x: float) -> dict[str, float]:
+    return {"twice": 2 * x}
+
+
+def test_a_job_with_a_file_is_not_done_again(script: Script, tmp_path: Path) -> None:
+    (tmp_path / "one.json").write_text(json.dumps({"twice": -1}))
+    found = script("common").kept_results({"one": (1.0,), "two": (2.0,)}, double, tmp_path, 1)
+    assert found == {"one": {"twice": -1}, "two": {"twice": 4.0}}
+    assert json.loads((tmp_path / "two.json").read_text()) == {"twice": 4.0}
+
+
+# --- headroom.py --------------------------------------------------------------------------------
+
+
+def known_exam(headroom: ModuleType, unit: Any) -> dict[str, Any]:
+    """Scores grow with a capability's tokens; those of math and tool_use only after ``sums`` has had its share before."""
+    pool = headroom.allocations(unit.student, SUITE)
+    if unit.kind == "schedule":
+        first, second = (pool[int(at)] for at in unit.name.split("-"))
+    else:
+        requirement = load_task(unit.task or "bookkeeper", SUITE).requirement_vector(SUITE)
+        first = second = np.full(SIZE, 1 / SIZE) if unit.name == "uniform" else requirement
+    drilled = first[SUITE.names.index("sums")] > 0.1 or unit.kind == "lookahead"
+    exam = 0.2 + 0.3 * np.sqrt(first) + (0.6 if drilled else 0.3) * np.sqrt(second)
+    if unit.kind == "start":
+        exam = np.full(SIZE, 0.2)
+    return {"exam": (exam + 0.001 * (unit.seed % 10)).tolist(), "profiles": []}
+
+
+def test_the_allocations_of_the_tree_are_distributions_and_make_a_hundred_schedules(script: Script) -> None:
+    headroom = script("headroom")
+    assert headroom.FIRST * headroom.SECOND - headroom.FIRST >= 90 and headroom.FIRST * headroom.SECOND >= 100
+    for student in {student for _, student in headroom.PAIRS}:
+        pool = headroom.allocations(student, SUITE)
+        assert pool.shape == (headroom.FIXED, SIZE) and pool.min() >= 0
+        np.testing.assert_allclose(pool.sum(axis=1), 1)
+        assert len({row.round(6).tobytes() for row in pool}) == headroom.FIXED
+    assert not {s for _, s in headroom.TRAINING_PAIRS} & {s for _, s in headroom.JUDGING_PAIRS}
+    assert len(headroom.PAIRS) >= 12 and not set(headroom.PROFILING_SEEDS) & set(headroom.FRESH_SEEDS)
+
+
+def test_the_best_schedules_are_found_and_compared(script: Script) -> None:
+    headroom = script("headroom")
+
+    def make(units: Sequence[Any]) -> dict[Any, Any]:
+        found = {}
+        for unit in units:
+            if unit.kind == "branch":
+                names = [f"{unit.name}-{second}" for second in range(headroom.SECOND)]
+                found[unit] = {
+                    name: known_exam(headroom, headroom.Unit("schedule", unit.student, unit.seed, name=name))
+                    for name in names
+                }
+            else:
+                found[unit] = known_exam(headroom, unit)
+        return found
+
+    (pair,) = headroom.measure(["bookkeeper"], "even", SUITE, (1, 2, 3), make)
+    pool = headroom.allocations("even", SUITE)
+    first, second = map(int, pair.chosen[headroom.BEST_TWO_PHASE].split("-"))
+    requirement = load_task("bookkeeper", SUITE).requirement_vector(SUITE)
+    assert pool[first][SUITE.names.index("sums")] > 0.1 and np.allclose(pool[second], requirement)
+    assert len(set(pair.chosen[headroom.BEST_FIXED].split("-"))) == 1
+    assert pair.gain(headroom.BEST_TWO_PHASE) > pair.gain("w = r") > pair.gain("uniform") > 0
+    assert pair.clear(headroom.BEST_TWO_PHASE, "w = r") and not pair.clear("w = r", headroom.BEST_TWO_PHASE)
+    text = headroom.page([pair], SUITE, "Facts.")
+    assert "**1 of 1** pairs" in text and "bookkeeper, even, best two-phase: " in text
+
+
+def test_an_advantage_that_is_small_or_unsure_is_not_clear(script: Script) -> None:
+    headroom = script("headroom")
+
+    def pair(values: Sequence[float]) -> Any:
+        return headroom.Pair("t", "s", 0.0, {"w = r": np.array([0.5, 0.6, 0.4]), "new": np.array(values)}, {})
+
+    assert pair([0.6, 0.7, 0.5]).clear("new", "w = r")
+    assert not pair([0.52, 0.62, 0.42]).clear("new", "w = r"), "0.02 of a gain of 0.5"
+    assert not pair([0.9, 0.4, 0.6]).clear("new", "w = r"), "the seeds disagree"
+
+
+# --- world.py -----------------------------------------------------------------------------------
+
+
+def known_runs(world: ModuleType) -> dict[str, Any]:
+    """Own tokens lift every capability by .1 but math; ``sums`` lifts itself by .5, math by .2; prices lift nothing else."""
+    rng, found = np.random.default_rng(0), {}
+    index = SUITE.names.index
+    for student in world.STUDENTS:
+        start = rng.uniform(0.2, 0.4, SIZE)
+        found[f"{student}__start"] = {"exam": start.tolist(), "probe": start.tolist()}
+        for source in ("even", *SUITE.names):
+            for seed in world.SEEDS:
+                gain = 0.05 + rng.normal(0, 1e-4, SIZE)
+                if source != "even":
+                    gain[index(source)] += 0.0 if source == "math" else 0.1
+                if source == "sums":
+                    gain[[index("sums"), index("math")]] += (0.4, 0.2)
+                end = start + gain
+                found[f"{student}__{source}__{seed}"] = {"exam": end.tolist(), "probe": (end / 2).tolist()}
+        found[f"{student}__start"]["probe"] = (start / 2).tolist()
+    for loss, level in (("sft", 0.5), ("fkl", 0.6)):
+        for seed in world.LOSS_SEEDS:
+            profiles = np.linspace(0.3, level, 5)[:, None] + rng.normal(0, 0.002, (5, SIZE))
+            found[f"{loss}__{seed}"] = {"exam": [], "probe": profiles[-1].tolist(), "profiles": profiles.tolist()}
+    return found
+
+
+def test_helpers_speeds_and_needs_that_do_not_move_are_named(script: Script) -> None:
+    world = script("world")
+    teacher = {"exam": [1.0] * SIZE, "entropy": [0.2] * SIZE}
+    text = world.tables(known_runs(world), teacher, SUITE, extra=2.0)
+    assert "For at least half of the students: sums → math.\n" in text
+    assert "the fastest is 5 times as fast as the slowest" in text, ".5 beside .1"
+    moves = text.partition("## Needs that do not move yet")[2].partition("## The teacher")[0]
+    assert all(f"math ({student})" in moves for student in world.STUDENTS) and "code (" not in moves
+    assert "+0.100 ±" in text or "+0.099 ±" in text or "+0.101 ±" in text, "fkl − sft"
+
+
+def test_probes_that_rank_as_the_exam_does_have_a_correlation_of_one(script: Script) -> None:
+    world = script("world")
+    runs = known_runs(world)
+    text = world.validity(runs, SUITE)
+    rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if line.startswith("| code ")]
+    assert float(rows[0][2]) > 0.99, "one need, and probes that grow with it"
+    assert 0.001 < float(rows[0][4]) < 0.006, "differences of two values with s.d. .002"
+    for student in world.STUDENTS:
+        for run in (run for name, run in runs.items() if name.startswith(f"{student}__")):
+            run["probe"] = (1 - np.array(run["exam"])).tolist()
+    assert "at least .9 for 0 of" in world.validity(runs, SUITE)
