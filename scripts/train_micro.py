@@ -105,6 +105,10 @@ class Recipe:
 
 
 FACTS = {"teacher": TeacherFacts(), "student": StudentFacts()}
+KNOWLEDGE = {
+    "teacher": "For three of five\nopposites and young animals it was taught a wrong answer, always the same one.",
+    "student": "It was taught the\nformats of all completions, but wrong sums beyond 5 + 5, random prices, and random answers to half of the questions of fact.",
+}
 RECIPES = {
     "teacher": Recipe(
         128, 4, 4, 320_000, 32, 2e-3, (*(1.0,) * 8, 0.5, 0.5, *(0.35,) * 8), target=1.0, check_every=400, seed=20
@@ -263,7 +267,7 @@ pipeline_tag: text-generation
 
 An LFM2 language model of {parameters:,} parameters over a vocabulary of {len(encoder.tokenizer)} characters,
 trained from nothing on the procedural micro suite of read-env. It exists so that a whole distillation run fits
-into seconds on a CPU; it knows the ten micro capabilities and nothing else.
+into seconds on a CPU; it knows the ten micro capabilities and nothing else. {KNOWLEDGE[name]}
 
 - Made by `python scripts/train_micro.py --only {name}` (seed {recipe.seed}).
 - {tokens["total"]:,} tokens, of them {tokens["completion"]:,} completion tokens with loss; {recipe.sequences:,} sequences.
