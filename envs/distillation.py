@@ -136,7 +136,7 @@ class DistillationEnv(gym.Env):
     ```python
     >>> env = gym.make("read_env:ReadEnv/Distillation-v0", task="math", overrides={"budget": {"total_tokens": 60_000}})
     >>> env.action_space
-    Box(0.0, 1.0, (8,), float32)
+    Box(0.0, 1.0, (10,), float32)
 
     ```
 

@@ -29,7 +29,7 @@ class SoftmaxAllocation(gym.ActionWrapper, gym.utils.RecordConstructorArgs):
 
     Example:
         >>> SoftmaxAllocation(gym.make("ReadEnv/Distillation-v0")).action(np.zeros(10)).tolist()
-        [0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125]
+        [0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]
     """
 
     def __init__(self, env: gym.Env, scale: float = 3.0) -> None:

@@ -30,7 +30,7 @@ def names(model: type[Record]) -> list[str]:
 
 
 def test_steps_come_back_to_the_byte(run):
-    steps, cut = read_records(run / "steps.jsonl", StepRecord, size=8)
+    steps, cut = read_records(run / "steps.jsonl", StepRecord, size=10)
     lines = [json.loads(line) for line in (run / "steps.jsonl").read_text().splitlines()]
     assert not cut and [step.to_json() for step in steps] == lines
     assert [("exam" in step.to_json(), "dev_profile" in step.to_json()) for step in steps] == [
@@ -97,8 +97,8 @@ def test_a_wrong_value_is_named_with_file_line_and_field(tmp_path, change, messa
     [
         ({"suite": []}, r"suite is \[\], expected a list of strings"),
         ({"suite": ["math", 3]}, r"suite.1 is 3, expected a string"),
-        ({"profile": ["a"] * 8}, r"profile is .*, expected a list of 8 finite numbers, one per capability"),
-        ({"exam": [0.5, None] * 4}, r"exam is .*, expected a list of 8 finite numbers"),
+        ({"profile": ["a"] * 10}, r"profile is .*, expected a list of 10 finite numbers, one per capability"),
+        ({"exam": [0.5, None] * 5}, r"exam is .*, expected a list of 10 finite numbers"),
     ],
 )
 def test_a_wrong_start_is_named(run, tmp_path, change, message):
@@ -112,4 +112,4 @@ def test_numbers_by_name_must_be_numbers(run, tmp_path):
     step = json.loads((run / "steps.jsonl").read_text().splitlines()[0])
     (tmp_path / "steps.jsonl").write_text(json.dumps({**step, "metrics": {"fkl": "low"}}) + "\n")
     with pytest.raises(RecordError, match=r"line 1: metrics is .*, expected an object whose values are numbers"):
-        read_records(tmp_path / "steps.jsonl", StepRecord, size=8)
+        read_records(tmp_path / "steps.jsonl", StepRecord, size=10)

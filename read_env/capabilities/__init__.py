@@ -34,8 +34,8 @@ def get_suite(name: str) -> Suite:
         ReadEnvError: if there is no suite of that name (the message lists the known ones), a package that
             the suite takes prompts from is not installed, or a file can't be used.
 
-    >>> get_suite("micro").names
-    ('general_knowledge', 'steerability', 'reasoning', 'math', 'code', 'tool_use', 'long_context', 'multilingual')
+    >>> print(*get_suite("micro").names)
+    general_knowledge steerability reasoning math code tool_use long_context multilingual sums prices
     """
     return _suite(name, tuple(map(_version, own_files(name).values())))
 

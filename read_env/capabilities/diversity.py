@@ -69,7 +69,7 @@ def diversity(capability: Capability, prompts: int = 2000, seed: int = 0) -> Div
         >>> from read_env.capabilities.micro import MICRO
         >>> report = diversity(MICRO["math"], prompts=100)
         >>> {name: template.drawn for name, template in report.templates.items()}
-        {'sum': 25, 'difference': 25, 'story': 25, 'larger': 25}
+        {'sum': 20, 'difference': 20, 'story': 20, 'larger': 20, 'bill': 20}
     """
     if prompts < 1:
         raise ValueError(f"prompts must be at least 1, got {prompts}")

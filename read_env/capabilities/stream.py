@@ -33,7 +33,7 @@ def training_draws(capability: Capability, seed: int) -> Iterator[Prompt]:
     Example:
         >>> from read_env.capabilities.micro import MICRO
         >>> next(training_draws(MICRO["math"], seed=0)).text
-        'add 2,2,4'
+        '12+11+2'
     """
     rng = random.Random(f"stream/{capability.name}/{seed}")
     while True:

@@ -174,7 +174,7 @@ def task_names(suite: Suite | None = None) -> tuple[str, ...]:
     """Names of the cards that ship with the package, sorted; with a suite, of those whose needs it has.
 
     >>> task_names()[:3]
-    ('agent', 'bookkeeper', 'code')
+    ('agent', 'auditor', 'bookkeeper')
     """
     names = sorted(path.stem for path in _CARDS.glob("*.toml"))
     return tuple(name for name in names if suite is None or not _lacking(name, suite))

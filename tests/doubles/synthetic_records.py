@@ -21,9 +21,9 @@ TASKS = {
     "tickets": {"tool_use": 0.5, "multilingual": 0.5},
     "puzzles": {"steerability": 0.4, "reasoning": 0.3, "code": 0.3},
 }
-START = np.array([0.42, 0.35, 0.30, 0.22, 0.38, 0.28, 0.33, 0.25])
-_TRANSFER = np.random.default_rng(7).normal(-0.10, 0.12, (10, 10))
-np.fill_diagonal(_TRANSFER, [0.9, 1.1, 0.6, 0.5, 0.8, 1.0, 0.5, 1.2])
+START = np.array([0.42, 0.35, 0.30, 0.22, 0.38, 0.28, 0.33, 0.25, 0.31, 0.27])
+_TRANSFER = np.random.default_rng(7).normal(-0.10, 0.12, (len(SUITE), len(SUITE)))
+np.fill_diagonal(_TRANSFER, [0.9, 1.1, 0.6, 0.5, 0.8, 1.0, 0.5, 1.2, 0.7, 0.6])
 
 
 def requirement_of(task: str) -> np.ndarray:
@@ -38,13 +38,15 @@ def advance(profile: np.ndarray, allocation: np.ndarray, share: float, noise: np
 
 def allocation_of(agent: str, step: int, requirement: np.ndarray, profile: np.ndarray, rng) -> np.ndarray:
     if agent == "uniform":
-        weights = np.ones(10)
+        weights = np.ones(len(SUITE))
     elif agent == "water-filling":
         weights = requirement * (1 - profile)
     elif agent == "random-candidate":
-        weights = np.where(requirement > 0, rng.random(10), 0.0) + 0.05 * rng.random(10)
+        weights = np.where(requirement > 0, rng.random(len(SUITE)), 0.0) + 0.05 * rng.random(len(SUITE))
     elif agent == "read-bandit":
-        weights = requirement * (1 - profile) + 0.15 * (np.arange(10) == (step * 3) % 10) * (step < 8) + 0.02
+        weights = (
+            requirement * (1 - profile) + 0.15 * (np.arange(len(SUITE)) == (step * 3) % len(SUITE)) * (step < 8) + 0.02
+        )
     elif agent.startswith("one-hot-"):
         weights = np.array([name == agent.removeprefix("one-hot-") for name in SUITE], dtype=float)
     else:
@@ -87,7 +89,7 @@ def write_run(
     essential = (requirement > 0) & (requirement >= np.sort(requirement)[-3])
     for step in range(1, (stop_after or steps) + 1):
         weights = allocation_of(agent, step, requirement, profile, rng)
-        before, profile = profile, advance(profile, weights, 0.11, rng.normal(0, 0.008, 10))
+        before, profile = profile, advance(profile, weights, 0.11, rng.normal(0, 0.008, len(SUITE)))
         tokens = np.floor(weights * step_tokens).astype(int)
         spent += int(tokens.sum())
         change = profile - before
@@ -115,7 +117,7 @@ def write_run(
             "cache": CacheUse(10, 4, 8_000, 3_000, 8_000, 640_000, 1).counts(),
         }
         if step % 5 == 0:
-            dev = np.clip(profile + rng.normal(0, 0.01, 8), 0, 1)
+            dev = np.clip(profile + rng.normal(0, 0.01, len(SUITE)), 0, 1)
             record |= {"dev_profile": dev.tolist(), "dev_utility": float(requirement @ dev)}
         if step in exam_steps:
             record["exam"] = _exam(profile, bonus).tolist()
@@ -131,8 +133,8 @@ def write_run(
             "spent": spent,
             "residue": steps * step_tokens - spent,
             "prompt_tokens": int(spent * 1.4),
-            "probe_tokens": 48 * 10 * 30 * (steps + 1),
-            "dev_tokens": 64 * 10 * 30 * 5,
+            "probe_tokens": 48 * len(SUITE) * 30 * (steps + 1),
+            "dev_tokens": 64 * len(SUITE) * 30 * 5,
             "tokens_before_run": 600_000 if agent == "grid-searched" else 0,
             "steps": steps,
             "profile_start": START.tolist(),

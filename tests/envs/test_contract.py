@@ -142,7 +142,7 @@ def test_an_episode_may_be_stopped_before_its_first_step() -> None:
 
 @env_ids
 def test_same_seed_and_ratios_of_weights_same_everything_to_the_bit(env_id: str) -> None:
-    actions = [*allocations(env_id, 1), action(env_id, [2, 1, 0, 0, 1, 0, 0, 0])]
+    actions = [*allocations(env_id, 1), action(env_id, [2, 1, 0, 0, 1, 0, 0, 0, 0, 0])]
     env = make(env_id)
     first = play(env, actions)
     assert_same(play(env, [actions[0], actions[1] / 4]), first)

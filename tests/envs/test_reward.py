@@ -11,7 +11,7 @@ from read_env.envs.reward import Reward, reward_of
 from read_env.tasks import TaskCard, load_task
 
 SUITE = get_suite("micro")
-PROFILES = st.lists(st.floats(0, 1), min_size=8, max_size=10).map(np.array)
+PROFILES = st.lists(st.floats(0, 1), min_size=10, max_size=10).map(np.array)
 
 
 def card(requirement: dict[str, float], utility_form: str = "weighted_mean") -> TaskCard:
@@ -31,7 +31,7 @@ def test_parts_by_hand() -> None:
     )
     assert reward.gain == pytest.approx(0.5 * 0.2 - 0.3 * 0.1 - 0.05 * 0.2)
     assert reward.spillover == pytest.approx(0.3 * 0.1)  # reasoning is needed, but not among the top three
-    assert reward.forgetting == pytest.approx((0.2 + 0.25) / 5)
+    assert reward.forgetting == pytest.approx((0.2 + 0.25) / 7)
     assert reward.cost == 0.05
     assert reward.value == pytest.approx(reward.gain - 0.5 * reward.spillover - 0.4 * reward.forgetting - 0.2 * 0.05)
 
@@ -56,7 +56,7 @@ def test_forms_differ_where_abilities_are_needed_jointly() -> None:
 
 def test_nothing_to_forget_when_everything_is_essential() -> None:
     task = card(dict.fromkeys(SUITE.names, 1.0))
-    reward = reward_of(RewardConfig(essential_k=8), task, SUITE, profile(), profile() - 0.1, 0.1)
+    reward = reward_of(RewardConfig(essential_k=len(SUITE)), task, SUITE, profile(), profile() - 0.1, 0.1)
     assert reward.forgetting == 0.0
     assert reward.spillover == pytest.approx(0.1)
 

@@ -60,7 +60,7 @@ def test_the_last_candidate_stops(mask_free: bool) -> None:
 # --- SoftmaxAllocation ---------------------------------------------------------------------------
 
 
-@given(st.lists(st.floats(-1, 1, width=32), min_size=8, max_size=10))
+@given(st.lists(st.floats(-1, 1, width=32), min_size=10, max_size=10))
 def test_every_logit_vector_is_an_allocation(logits: list[float]) -> None:
     weights = SoftmaxAllocation(env()).action(np.array(logits, dtype=np.float32))
     assert weights.min() > 0
@@ -70,7 +70,7 @@ def test_every_logit_vector_is_an_allocation(logits: list[float]) -> None:
 
 def test_zero_logits_are_uniform_and_scale_sharpens() -> None:
     np.testing.assert_allclose(SoftmaxAllocation(env()).action(np.zeros(10)), np.full(10, 1 / 10))
-    corner = np.array([1.0] + [-1.0] * 7)
+    corner = np.array([1.0] + [-1.0] * 9)
     soft, sharp = (SoftmaxAllocation(env(), scale=scale).action(corner)[0] for scale in (1.0, 5.0))
     assert soft < 0.6 and sharp > 0.99
 
@@ -78,14 +78,14 @@ def test_zero_logits_are_uniform_and_scale_sharpens() -> None:
 def test_softmax_allocation_reaches_the_environment() -> None:
     wrapped = SoftmaxAllocation(env())
     wrapped.reset(seed=0)
-    logits = np.linspace(-1, 1, 8, dtype=np.float32)
+    logits = np.linspace(-1, 1, 10, dtype=np.float32)
     info = wrapped.step(logits)[4]
     np.testing.assert_allclose(info["allocation"], wrapped.action(logits))
 
 
 @pytest.mark.parametrize("logits", [np.full(10, np.nan), np.full(9, 0.1), np.full(10, np.inf)])
 def test_bad_logits(logits: np.ndarray) -> None:
-    with pytest.raises(ReadEnvError, match="logits must be 8 finite numbers, got"):
+    with pytest.raises(ReadEnvError, match="logits must be 10 finite numbers, got"):
         SoftmaxAllocation(env()).action(logits)
 
 
@@ -112,7 +112,7 @@ def test_masks_follow_the_allocation() -> None:
     back = wrapped.action_names.index("shift 0.1 code>math")
     info = wrapped.step(wrapped.action_names.index("shift 0.1 math>code"))[4]
     assert info["candidate"] == "shift 0.1 math>code"
-    np.testing.assert_allclose(info["allocation"], [0, 0, 0, 0.9, 0.1, 0, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(info["allocation"], [0, 0, 0, 0.9, 0.1, 0, 0, 0, 0, 0], atol=1e-12)
     assert wrapped.action_masks()[back]
     info = wrapped.step(back)[4]
     np.testing.assert_allclose(info["allocation"], np.eye(10)[3], atol=1e-12)

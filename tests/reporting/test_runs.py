@@ -48,7 +48,7 @@ def test_an_unfinished_run_says_how_far_it_came(tmp_path):
     ("file", "changes", "message"),
     [
         ("start.json", {"requirement": None}, r"start.json: requirement is None, expected a list of 10 finite numbers"),
-        ("start.json", {"profile": [0.1]}, r"start.json: profile is \[0.1\], expected a list of 8"),
+        ("start.json", {"profile": [0.1]}, r"start.json: profile is \[0.1\], expected a list of 10"),
         ("start.json", {"utility": "high"}, r"start.json: utility is 'high', expected a finite number"),
         ("summary.json", {"spent": -1}, r"summary.json: spent is -1, expected a whole number"),
         ("summary.json", {"steps": 9}, r"summary.json: steps is 9, but steps.jsonl has 4"),
@@ -194,12 +194,12 @@ def test_several_directories_of_every_kind(tmp_path):
         write_training(tmp_path / "training", 4),
     ]
     runs = read_env.load_runs(*paths)
-    assert len(runs) == 1 + 1 + 8 + 4
+    assert len(runs) == 1 + 1 + len(SUITE) + 4
     episodes = runs[runs["episode"].notna()]
     gains = episodes["utility"] - episodes["utility_start"]
     assert gains.tolist() == pytest.approx(episodes["utility_gain"].tolist())
     assert episodes["agent"].unique().tolist() == ["read-bandit"] and episodes["steps"].unique().tolist() == [20]
-    assert read_env.load_steps(*paths)["path"].nunique() == 10
+    assert read_env.load_steps(*paths)["path"].nunique() == 1 + 1 + len(SUITE)
     assert read_env.load_steps(paths[3]).empty and read_env.load_scores(paths[3]).empty
 
 

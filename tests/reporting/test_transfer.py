@@ -63,7 +63,7 @@ def test_waste_by_hand():
 
 def test_the_report_has_matrices_counts_and_waste(directory, result):
     page = transfer_report(directory).read_text()
-    assert "One-hot runs on 8 capabilities, 4 seeds (0, 1, 2, 3), budgets 12,000, 24,000" in page
+    assert "One-hot runs on 10 capabilities, 4 seeds (0, 1, 2, 3), budgets 12,000, 24,000" in page
     assert "0 – 12,000" in page and "12,000 – 24,000" in page
     for name in ("transfer_exam.png", "transfer_probe.png", "waste.png"):
         assert (directory / name).exists() and name in page
@@ -98,7 +98,7 @@ def test_some_sources_give_some_rows(tmp_path):
     assert found.sources == ("math", "code")
     assert found.budgets == (6_000, 12_000)  # from the steps, where no configuration says
     assert found.matrices["exam"][0].mean.shape == (2, 10)
-    assert "One-hot runs on 2 of 8 capabilities" in transfer_report(path).read_text()
+    assert "One-hot runs on 2 of 10 capabilities" in transfer_report(path).read_text()
 
 
 def test_what_gives_no_matrix(tmp_path):
@@ -107,5 +107,5 @@ def test_what_gives_no_matrix(tmp_path):
     with pytest.raises(RecordError, match=r"steps.jsonl: no step near 30,000 completion tokens has an exam"):
         load_transfer(path)
     (path / "runs" / "one-hot-code__seed0" / "summary.json").unlink()
-    with pytest.raises(RecordError, match="7 of 8 runs are finished"):
+    with pytest.raises(RecordError, match="9 of 10 runs are finished"):
         load_transfer(path)

@@ -25,11 +25,11 @@ class Drifting:
         count = 0 if state is None else state
         return self.weights + count, count + 1
     def observe(self, observation, action, reward, next_observation, terminated, truncated, info):
-        self.weights[info["step"] % 8] += 1 + 10 * abs(reward)
+        self.weights[info["step"] % 10] += 1 + 10 * abs(reward)
 
 class Unsteady:
     def predict(self, observation, state=None, episode_start=None, deterministic=False):
-        return np.array([random.random() for _ in range(8)]), state
+        return np.array([random.random() for _ in range(10)]), state
 """
 
 

@@ -44,7 +44,7 @@ class ProbeSet:
         >>> from read_env.capabilities.micro import MICRO
         >>> from read_env.distillation.loading import load
         >>> ProbeSet.build(MICRO, load("embedded:micro/student").encoder, "probes", per_capability=2).sizes.tolist()
-        [2, 2, 2, 2, 2, 2, 2, 2]
+        [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
     """
 
     batches: tuple[Batch, ...]

@@ -173,7 +173,7 @@ def test_a_long_prompt_among_generated_ones_is_skipped_and_recorded(tmp_path, lo
     distillation = Distillation.load(_config(f"micro,+general_knowledge={lines}", **settings))
     reports = []
     while not distillation.exhausted:
-        reports.append(distillation.step([1.0] + [0.0] * 7))
+        reports.append(distillation.step([1.0] + [0.0] * 9))
     skipped = [one for report in reports for one in report.skipped]
     assert skipped and all(len(one["prompt"]) > 120 and "160 tokens" in one["reason"] for one in skipped)
 
