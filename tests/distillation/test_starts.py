@@ -75,10 +75,11 @@ def test_a_past_and_its_runs_share_no_prompt():
 
 def test_a_starting_student_is_made_once_and_begins_the_run(tmp_path):
     config = micro_config(cache={"directory": str(tmp_path)})
-    distillation, start = Distillation.load(config), "math=1@1600"
+    distillation, start = Distillation.load(config), "prices=1@1600"
     even = distillation.reset(3)
     profile = distillation.reset(3, start)
-    assert profile[3] > even[3] + 0.02 and distillation.budget.spent == 0
+    prices = NAMES.index("prices")
+    assert profile[prices] > even[prices] + 0.05 and distillation.budget.spent == 0
     (file,) = (tmp_path / "students").iterdir()
     made = file.stat().st_mtime_ns
     steps = [distillation.step(UNIFORM) for _ in range(2)]

@@ -234,10 +234,11 @@ def test_what_each_objective_reports():
 
 def test_a_student_gets_better_on_what_it_practises():
     """GKD pulls the student to the teacher where it goes itself."""
-    distillation = loaded(6000, 3000, loss="gkd", num_generations=1, learning_rate=1e-3, rollout_batch_size=24)
-    only_math = np.eye(10)[3]
-    first, second = distillation.step(only_math), distillation.step(only_math)
-    assert second.metrics["rkl"] < first.metrics["rkl"] and second.metrics["reward"] > first.metrics["reward"]
+    distillation = loaded(3000, 1500, loss="gkd", num_generations=1, learning_rate=1e-3, rollout_batch_size=24)
+    only_prices = np.eye(10)[SUITE.names.index("prices")]
+    first, second = distillation.step(only_prices), distillation.step(only_prices)
+    assert second.metrics["rkl"] < 0.8 * first.metrics["rkl"]
+    assert second.metrics["reward"] > first.metrics["reward"] + 0.1
 
 
 @pytest.mark.slow
