@@ -78,7 +78,7 @@ def test_a_preset_gives_the_defaults_that_help_shows(capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit) as left:
         main(["run", "--preset", "micro-demo", "--help"])
     assert left.value.code == 0
-    assert "(default: 30000)" in re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+    assert "(default: 12000)" in re.sub(r"[\s│]+", " ", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_preset_gives_the_defaults_that_help_shows(capsys: pytest.CaptureFixtu
         (["compare", "--agents", "uniform", "grid-searched"], "no allocation for this task yet"),
         (["run", "--agent", "uniform", "--eval.probes", "400"], "eval.probes is 400, but"),
         (
-            ["run", "--agent", "uniform", *"--budget.total-tokens 3 --budget.step-tokens 3".split()],
+            ["run", "--agent", "uniform", *"--budget.total-tokens 1 --budget.step-tokens 1".split()],
             "below one completion",
         ),
         (["run", "--agent", "uniform", "--task", "broken.toml"], "broken.toml"),

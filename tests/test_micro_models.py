@@ -13,6 +13,8 @@ import torch
 
 from read_env.capabilities.base import split_of
 from read_env.capabilities.micro import MICRO
+from read_env.capabilities.micro.composites import composites
+from read_env.capabilities.micro.facts import Facts
 from read_env.distillation.loading import load
 from read_env.distillation.student.evaluation import ProbeSet, exam, probe_profile
 
@@ -28,7 +30,9 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "train_micro", module)
     spec.loader.exec_module(module)
-    tiny = module.Recipe(16, 2, 2, 1280, 16, 1e-3, (1.0,) * 10, target=0.2, check_every=20, seed=3)
+    tiny = module.Recipe(
+        16, 2, 2, 1280, 16, 1e-3, (1.0,) * (len(MICRO) + len(composites(Facts()))), target=0.2, check_every=20, seed=3
+    )
     monkeypatch.setattr(module, "RECIPES", {"student": tiny})
     monkeypatch.setattr(module, "ASSETS", tmp_path / "assets")
     return module
@@ -38,7 +42,9 @@ def test_training_batches_hold_no_held_out_prompt(script: Any, tmp_path: Path) -
     script.build_tokenizer(tmp_path)
     encoder = load("embedded:micro/student").encoder
     seen = 0
-    for batch in script.draw_batches(MICRO, script.RECIPES["student"], [1.0] * 10, random.Random(0), encoder, 20):
+    for batch in script.draw_batches(
+        MICRO, script.RECIPES["student"], [1.0] * len(MICRO), random.Random(0), encoder, 20
+    ):
         for row, ids in enumerate(batch.input_ids.tolist()):
             last = int(batch.columns[batch.rows == row][0])
             assert split_of(encoder.text(ids[: last + 1]).rstrip("\n")) == "stream"

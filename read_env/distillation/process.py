@@ -87,8 +87,10 @@ class Distillation:
             readers.append(Reader("teacher", teacher.encoder, getattr(teacher, "context", None)))
         self._limit = LengthLimit(readers, config.distill.max_completion_tokens)
         suite, self.overlong = fitting_suite(get_suite(config.suite), self._limit, config)
-        self.config = config = fit_splits(config, suite)
+        config = fit_splits(config, suite)
         self.suite = with_references(suite, cache, config)
+        # A teacher that leaves prompts without an answer leaves fewer.
+        self.config = config = fit_splits(config, self.suite)
         for reader in readers:
             measure_lengths(self.suite, reader, config)
         self._excluded_hashes = evaluation_hashes(config.decontamination_files)

@@ -47,7 +47,7 @@ def named(capability, name):
 
 
 def test_the_suite_has_the_same_capabilities_in_the_same_order_as_micro():
-    assert SUITE.names == get_suite("micro").names
+    assert (*SUITE.names, "sums", "prices") == get_suite("micro").names
 
 
 @capability
@@ -86,9 +86,9 @@ def test_wrong_and_empty_answers_are_refused(capability, template):
 
 @pytest.mark.parametrize("capability", [*SUITE, *get_suite("micro")])
 def test_held_out_sets_of_all_splits_can_be_filled_and_splits_are_disjoint(capability):
-    stream = PromptStream(capability, 0)
-    found = {split: {normalised_hash(p.text) for p in held_out(capability, split, 128)} for split in SPLITS[1:]}
-    assert [len(hashes) for hashes in found.values()] == [128] * 3
+    stream, count = PromptStream(capability, 0), 128 if capability in SUITE.capabilities else 96
+    found = {split: {normalised_hash(p.text) for p in held_out(capability, split, count)} for split in SPLITS[1:]}
+    assert [len(hashes) for hashes in found.values()] == [count] * 3
     found["stream"] = {normalised_hash(p.text) for tertile in range(3) for p in stream.slice(tertile, 0, 150)}
     assert len(found["stream"]) >= 64
     assert len(set().union(*found.values())) == sum(map(len, found.values()))

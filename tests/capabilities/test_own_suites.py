@@ -22,16 +22,16 @@ def own(tmp_path):
     """A file of two hundred sums in words."""
     pairs = itertools.product(range(14), range(15))
     rows = [{"prompt": f"what is {a} and {b}", "answer": str(a + b), "difficulty": a / 20} for a, b in pairs]
-    path = tmp_path / "sums.jsonl"
+    path = tmp_path / "totals.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     return path
 
 
 def test_own_capabilities_come_after_those_of_the_suite_or_in_their_place(own):
-    assert get_suite(f"micro,sums={own}").names == (*get_suite("micro").names, "sums")
+    assert get_suite(f"micro,totals={own}").names == (*get_suite("micro").names, "totals")
     replaced = get_suite(f"micro,math={own}")
     assert replaced.names == get_suite("micro").names and replaced["math"].finite
-    assert get_suite(f"sums={own},more={own}").names == ("sums", "more")
+    assert get_suite(f"totals={own},more={own}").names == ("totals", "more")
 
 
 def test_a_file_can_stand_beside_the_suites_own_prompts(tmp_path):
@@ -58,22 +58,22 @@ def test_a_file_can_stand_beside_the_suites_own_prompts(tmp_path):
 
 def test_several_files_can_be_added(own):
     once = get_suite(f"micro,+math={own},+code={own}")
-    assert [c.name for c in once if "sums.jsonl" in {t.name for t in c.templates}] == ["math", "code"]
+    assert [c.name for c in once if "totals.jsonl" in {t.name for t in c.templates}] == ["math", "code"]
 
 
-@pytest.mark.parametrize("name", ["micro,+sums={}", "+sums={}", "micro,math={0},+math={0}"])
+@pytest.mark.parametrize("name", ["micro,+totals={}", "+totals={}", "micro,math={0},+math={0}"])
 def test_a_file_is_added_only_to_prompts_that_the_suite_makes(own, name):
-    with pytest.raises(ReadEnvError, match=r"it makes none for '\w+' \(it does for: .*\); write '\w+=.*sums\.jsonl'"):
+    with pytest.raises(ReadEnvError, match=r"it makes none for '\w+' \(it does for: .*\); write '\w+=.*totals\.jsonl'"):
         get_suite(name.format(own))
 
 
 def test_a_file_that_changed_is_read_again(own):
-    name = f"micro,sums={own},+math={own}"
+    name = f"micro,totals={own},+math={own}"
     before = get_suite(name)
     assert get_suite(name) is before
     own.write_text(own.read_text().replace("what is", "tell me"))
     now = get_suite(name)
-    assert all("tell me" in p.text for p in now["sums"].prompts) and "tell me" not in before["sums"].prompts[0].text
+    assert all("tell me" in p.text for p in now["totals"].prompts) and "tell me" not in before["totals"].prompts[0].text
     assert any("tell me" in p.text for p in PromptStream(now["math"], 0).slice(0, 0, 60))
     own.unlink()
     with pytest.raises(ReadEnvError, match="can't be read"):
@@ -82,22 +82,22 @@ def test_a_file_that_changed_is_read_again(own):
 
 def test_the_same_name_in_another_folder_is_another_file(own, tmp_path, monkeypatch):
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "sums.jsonl").write_text(own.read_text().replace("what is", "tell me"))
+    (tmp_path / "other" / "totals.jsonl").write_text(own.read_text().replace("what is", "tell me"))
     found = []
     for folder in (tmp_path, tmp_path / "other"):
         monkeypatch.chdir(folder)
-        found.append(get_suite("sums=sums.jsonl")["sums"].prompts[0].text[:7])
+        found.append(get_suite("totals=totals.jsonl")["totals"].prompts[0].text[:7])
     assert found == ["what is", "tell me"]
 
 
-@pytest.mark.parametrize("name", ["micro,sums", "micro,=x.jsonl", "micro,sums=", "micro,+=x.jsonl"])
+@pytest.mark.parametrize("name", ["micro,totals", "micro,=x.jsonl", "micro,totals=", "micro,+=x.jsonl"])
 def test_a_part_that_is_no_file_is_named(name):
     with pytest.raises(ReadEnvError, match=r"should read capability=FILE\.jsonl"):
         get_suite(name)
 
 
 def test_a_run_on_own_prompts(own):
-    distillation = Distillation.load(micro_config(600, 300, 2, suite=f"micro,sums={own}"))
+    distillation = Distillation.load(micro_config(600, 300, 2, suite=f"micro,totals={own}"))
     report = distillation.step(np.eye(11)[10])
     assert report.tokens_by_capability[10] == report.completion_tokens > 200 and report.profile.shape == (11,)
 
@@ -105,11 +105,11 @@ def test_a_run_on_own_prompts(own):
 def test_another_content_of_the_file_is_another_run(own, tmp_path):
     from read_env.running.identity import RunIdentity
 
-    config = load_preset("micro", {"suite": f"micro,sums={own}", "decontamination_files": [str(own)]})
+    config = load_preset("micro", {"suite": f"micro,totals={own}", "decontamination_files": [str(own)]})
     before = RunIdentity.of_run(config)
     own.write_text(own.read_text() + "\n" + json.dumps({"prompt": "one more", "answer": "1"}))
     changed = [line.partition(" (content)")[0] for line in before.differences(RunIdentity.of_run(config))]
-    assert changed == ["suite sums", "evaluation 1"]
+    assert changed == ["suite totals", "evaluation 1"]
 
 
 def test_evaluation_prompts_are_never_trained_on(tmp_path):
@@ -123,8 +123,8 @@ def test_evaluation_prompts_are_never_trained_on(tmp_path):
 
 
 def test_a_stream_that_runs_dry_says_so(own):
-    sums = get_suite(f"sums={own}")["sums"]
-    with pytest.raises(ReadEnvError, match="sums has no easy training prompts beside those of the held-out splits"):
+    sums = get_suite(f"totals={own}")["totals"]
+    with pytest.raises(ReadEnvError, match="totals has no easy training prompts beside those of the held-out splits"):
         PromptStream(sums, 0, evaluation_hashes([own])).slice(0, 0, 1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from read_env.capabilities.base import Split, Suite
+from read_env.capabilities.base import Prompt, Split, Suite, split_of
 from read_env.capabilities.from_jsonl import FileCapability
 from read_env.capabilities.stream import held_out
 from read_env.config import Config
@@ -44,8 +44,8 @@ def _answered(capability: FileCapability, cache: TeacherCache, config: Config) -
         (config.eval.exam_split, config.eval.exam),
     )
     size, text = config.distill.teacher_batch_size, cache.teacher.encoder.text
-    # A prompt that the teacher does not answer is left out, and another takes its place.
-    while asked := [p for split, count in sets for p in held_out(capability, split, count) if not p.reference]:
+    # A prompt that the teacher does not answer is left out; another takes its place, if there is one.
+    while asked := [p for split, count in sets for p in _held_out(capability, split, count) if not p.reference]:
         texts = list(dict.fromkeys(prompt.text for prompt in asked))
         answers = [a for i in range(0, len(texts), size) for a in cache.complete(texts[i : i + size])]
         # An answer may be cut inside a character.
@@ -55,3 +55,9 @@ def _answered(capability: FileCapability, cache: TeacherCache, config: Config) -
         prompts = [replace(p, reference=found.get(p.text, p.reference)) for p in capability.prompts]
         capability = replace(capability, prompts=tuple(p for p in prompts if p.reference or p.text not in found))
     return capability
+
+
+def _held_out(capability: FileCapability, split: Split, count: int) -> tuple[Prompt, ...]:
+    """At most ``count`` prompts of a split; the size is fitted or refused when all answers are known."""
+    there = sum(split_of(prompt.text) == split for prompt in capability.prompts)
+    return held_out(capability, split, min(count, there)) if there else ()

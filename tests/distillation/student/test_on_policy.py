@@ -247,13 +247,13 @@ def test_rewards_rise_on_what_is_practised(loss):
     settings = config(loss=loss, learning_rate=1e-3, lr_scheduler_type="constant", warmup_ratio=0)
     student = load_student(settings)
     teacher = load_teacher(settings, student)
-    prompts = [p for name in ("math", "code") for p in PromptStream(SUITE[name], 3).slice(0, 0, 4)]
+    prompts = PromptStream(SUITE["prices"], 3).slice(0, 0, 8)
     rewards = []
     for number in range(14):
         samples = sample_rollouts(prompts, student, teacher, SUITE, num_generations=6, max_new_tokens=24, seed=number)
         rewards.append(np.mean([reward(one) for one in samples]))
         student.update(samples)
-    assert np.mean(rewards[-3:]) > np.mean(rewards[:3]) + 0.1
+    assert np.mean(rewards[-3:]) > np.mean(rewards[:3]) + 0.2
 
 
 def test_a_group_of_one_says_nothing_about_its_group():
