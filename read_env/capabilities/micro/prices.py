@@ -20,8 +20,9 @@ _PATTERNS = (
 
 def _price(facts: Facts, items: tuple[str, ...], rng: random.Random) -> Filling:
     at = rng.randrange(len(items))
-    slots = {"opener": rng.choice(OPENERS), "item": items[at], "price": facts.price(items[at], rng)}
-    return filling(slots, rank=at / len(items), phrasing=len(slots["opener"]))
+    opener = rng.choice(OPENERS)
+    slots = {"opener": opener, "item": items[at], "price": facts.price(items[at], rng)}
+    return filling(slots, rank=at / len(items), phrasing=len(opener))
 
 
 def prices(facts: Facts) -> Capability:

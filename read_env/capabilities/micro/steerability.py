@@ -8,7 +8,7 @@ import random
 from read_env.capabilities.base import Capability, Filling, Template
 from read_env.capabilities.micro.words import ITEMS, LETTERS, SEPARATORS, filling
 
-_BRACKETS = ("()", "[]", "<>", "{}")
+_BRACKETS = (("(", ")"), ("[", "]"), ("<", ">"), ("{", "}"))
 
 
 def _repeat(rng: random.Random) -> Filling:
