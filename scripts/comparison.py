@@ -1,11 +1,11 @@
-"""Remake docs/comparison.md: the agents on six tasks and ten seeds, and on fewer seeds at twice the budget.
+"""Remake docs/comparison.md: the agents on six tasks and ten seeds.
 
     python scripts/comparison.py                 # hours on two cores; after an interruption the same command continues
     python scripts/comparison.py --processes 1
 
-Named before the first run: the tasks, the seeds, the budgets and the primary contrasts. What learns
+Named before the first run: the tasks, the seeds, the budget and the primary contrasts. What learns
 beforehand does so on other tasks and other seeds, except grid-searched: its search is for the very
-tasks, on other seeds (runs/gap/search, shared with allocation_gap.py).
+tasks, on other seeds.
 """
 
 from __future__ import annotations
@@ -50,11 +50,6 @@ TRAINED = ("read-bandit", "sb3:PPO")
 REFERENCES = ("task-static", "water-filling", "random-candidate")
 PRIMARY = {"read-bandit": REFERENCES, "read-bandit-trained": REFERENCES}
 
-#: Second budget, with the main agents.
-LONGER = {"total_tokens": 60_000, "step_tokens": 3_000}
-LONGER_SEEDS = (9201, 9202, 9203)
-LONGER_AGENTS = ("uniform", "task-static", "water-filling", "random-candidate", "read-bandit")
-
 
 def train_one(name: str, directory: Path) -> None:
     """Train one agent on the training tasks, in a worker process."""
@@ -95,50 +90,40 @@ def agents_of(trained: dict[str, Path], searched: Path) -> dict[str, str]:
 
 def main() -> None:
     parser = parser_of(__doc__, "runs/comparison")
-    parser.add_argument("--search-out", type=Path, default=Path("runs/gap/search"))
+    parser.add_argument("--search-out", type=Path, default=Path("runs/search"))
     parser.add_argument("--controls-only", action="store_true", help="stop after the agents that learn nothing")
     args = parser.parse_args()
 
     config = load_preset("micro", SETTINGS)
 
-    def comparison(agents: dict[str, str], seeds: tuple[int, ...], changes: Config, directory: Path) -> Path:
+    def comparison(agents: dict[str, str], directory: Path) -> Path:
         names, labels = tuple(agents), tuple(agents.values())
-        request = ComparisonRequest(changes, names, TASKS, seeds, args.processes, directory, labels=labels)
+        request = ComparisonRequest(config, names, TASKS, SEEDS, args.processes, directory, labels=labels)
         result = compare(request, Console())
         if result.failures:
             raise SystemExit("\n".join(f"{name}: {error}" for name, error in result.failures.items()))
         return directory
 
-    comparison({name: AgentSpec.parse(name).label for name in CONTROLS}, SEEDS, config, args.out / "main")
+    comparison({name: AgentSpec.parse(name).label for name in CONTROLS}, args.out / "main")
     if args.controls_only:
         return
     trained = train_all(args.out, args.processes)
     found = search(config, SEARCH_SEEDS, args.search_out, args.processes)
     agents = agents_of(trained, grid_searched(found, config, args.out / "grid-searched"))
-    main_directory = comparison(agents, SEEDS, config, args.out / "main")
-    longer = load_preset("micro", {**SETTINGS, "budget": LONGER})
-    few = {agent: label for agent, label in agents.items() if label in (*LONGER_AGENTS, "read-bandit-trained")}
-    longer_directory = comparison(few, LONGER_SEEDS, longer, args.out / "longer")
-
-    print(publish_all(main_directory, longer_directory))
+    main_directory = comparison(agents, args.out / "main")
+    print(publish_page(main_directory))
 
 
-def publish_all(main_directory: Path, longer_directory: Path) -> Path:
-    """Write the two pages."""
-    pictures, files = ["comparison.png", "exam_utility_gain.png"], ["runs.csv"]
-    report = comparison_report(longer_directory, primary=PRIMARY)
-    intro = "Made by `python scripts/comparison.py`, beside [comparison.md](comparison.md): more tokens, fewer seeds."
-    title = "The agents compared at twice the budget"
-    publish(report, "comparison_longer", title=title, intro=intro, pictures=pictures, files=files)
-    report = comparison_report(main_directory, primary=PRIMARY)
+def publish_page(directory: Path) -> Path:
+    """Write the page."""
+    pictures, files = ["comparison.png", "exam_utility_gain.png", "utility.png"], ["runs.csv"]
+    report = comparison_report(directory, primary=PRIMARY)
     intro = (
         "Made by `python scripts/comparison.py`. Tasks, seeds, budget and primary contrasts were named before the "
         f"first run. `read-bandit-trained` and `sb3-PPO-trained` learned over {TRAINING_STEPS} steps on other tasks "
-        f"({', '.join(TRAINING_TASKS)}) and other seeds; `grid-searched` searched on these tasks and other seeds. At "
-        "twice the budget, on fewer seeds: [comparison_longer.md](comparison_longer.md).\n\n"
-        + why(load_comparison(main_directory))
+        f"({', '.join(TRAINING_TASKS)}) and other seeds; `grid-searched` searched on these tasks and other seeds.\n\n"
+        + why(load_comparison(directory))
     )
-    pictures.append("utility.png")
     return publish(report, "comparison", title="The agents compared", intro=intro, pictures=pictures, files=files)
 
 

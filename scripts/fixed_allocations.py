@@ -1,4 +1,4 @@
-"""The search for the best fixed allocation of every task, used by allocation_gap.py and comparison.py.
+"""The search for the best fixed allocation of every task, used by comparison.py.
 
 A fixed allocation's final profile does not depend on the task: each is run once per seed and used for
 all tasks. The search plays all allocations on one seed and the best few of each task on more, and
@@ -23,11 +23,8 @@ from read_env.config import Config
 from read_env.running.requests import RunRequest
 from read_env.tasks import TaskCard, load_task, task_names
 
-#: Budget of all runs of this search and of what is compared with it.
-SETTINGS = {
-    "budget": {"total_tokens": 30_000, "step_tokens": 3_000},
-    "distill": {"teacher_batch_size": 96},  # many runs share the teacher's answers
-}
+#: Settings of all runs of this search and of what is compared with it: many runs share the teacher's answers.
+SETTINGS = {"distill": {"teacher_batch_size": 96}}
 SEARCH_SEEDS = [5001, 5002, 5003, 5004, 5005]
 #: The search uses the dev split alone; 144 prompts per capability are nearly all that some capabilities have there.
 SEARCH_MEASURE = {"exam_split": "dev", "exam": 144}

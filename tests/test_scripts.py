@@ -1,4 +1,4 @@
-"""What scripts compute: the search behind docs/allocation_gap.md, the projected step, the page of throughputs."""
+"""What scripts compute: the search behind docs/comparison.md, the projected step, the page of throughputs."""
 
 import importlib
 import json
@@ -157,20 +157,6 @@ def test_several_gpus_are_refused_unless_the_work_is_on_the_cpu(
     assert pairs.load_pair("random-tiny", 1, "cpu").name == "random-tiny"
 
 
-def test_gaps_by_hand(script: Script) -> None:
-    gap = script("allocation_gap")
-    profiles = {"static": np.array([[0.5, 0.1], [0.6, 0.1], [0.4, 0.1]]), "mix": np.array([[0.7, 0.0]] * 3)}
-    tasks = {"first": lambda profile: profile[0], "second": lambda profile: profile[1]}
-    table, above = gap.gap_table(profiles, tasks, {"first": "mix", "second": "static"}, dict.fromkeys(tasks, "static"))
-    first, second = ([cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[2:])
-    half_width = 4.302653 * 0.1 / 3**0.5
-    assert first[:6] == ["first", "`mix`", "`static`", "0.700", "0.500", "+0.200"]
-    assert first[6] == f"[{0.2 - half_width:+.3f}, {0.2 + half_width:+.3f}]" and first[8:] == ["3", "no"]
-    assert second[5] == "+0.000" and second[-1] == "no" and above == 0
-    profiles["mix"] += np.array([0.1, 0.0])  # 0.3 ± 0.248
-    assert gap.gap_table(profiles, tasks, dict.fromkeys(tasks, "mix"), dict.fromkeys(tasks, "static"))[1] == 1
-
-
 def test_a_run_without_exam_has_no_scores(script: Script, tmp_path: Path) -> None:
     end = write_run(tmp_path / "run", "uniform", steps=2) / "summary.json"
     assert script("common").exam_of(load_run(tmp_path / "run")).shape == (10,)
@@ -195,17 +181,6 @@ def test_only_failures_that_are_tolerated_let_a_script_go_on(
     else:
         assert list(common.run_all("runs", requests, 1, tolerated)) == kept
     assert not (tmp_path / "fine" / "student").exists()
-
-
-def test_correlations_by_capability(script: Script) -> None:
-    correlation_table = script("probe_validity").correlation_table
-    profiles = np.random.default_rng(0).random((12, 2))
-    table = correlation_table(("math", "code"), profiles, np.column_stack([profiles[:, 0] ** 2, np.full(12, 0.25)]))
-    math, code = table.splitlines()[2:]
-    assert "| 1.000 |" in " ".join(math.split()) and "does not vary" not in math
-    assert "does not vary" in code and "0.25 – 0.25" in code
-    with pytest.raises(ValueError, match=r"shape \(students, 3\)"):
-        correlation_table(("a", "b", "c"), profiles, profiles)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
