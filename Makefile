@@ -31,8 +31,8 @@ READY := .venv/.ready-$(subst $(COMMA),-,$(EXTRAS))
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(READY) ## compare four agents on one task, three seeds: a few minutes
-	$(BIN)/read-env compare --preset micro-demo
+demo: $(READY) ## compare four agents on one task, from two starting students, three seeds: a few minutes
+	$(BIN)/read-env compare --preset micro-demo --students even shopkeeper
 
 test: $(READY) ## the tests without the slow ones (aims at 6 minutes on 2 cores)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(PYTEST_ARGS)

@@ -78,7 +78,7 @@ def test_a_preset_gives_the_defaults_that_help_shows(capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit) as left:
         main(["run", "--preset", "micro-demo", "--help"])
     assert left.value.code == 0
-    assert "(default: 12000)" in re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+    assert "(default: 9000)" in re.sub(r"[\s│]+", " ", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
