@@ -297,6 +297,10 @@ class EvalConfig(_Settings):
     """Score of probes and dev. ``likelihood``: probability of the reference, from one forward pass. ``token-likelihood``:
     its geometric mean over tokens, for long references. ``exact-match``: share of greedily decoded answers that the
     verifier accepts, where a reference is one of many right answers."""
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+    """Decay, by update, of an average of the student's weights, which probes and dev measure in place of the student: its scores
+    vary less with the last updates. The exam and the saved student are the student itself. 0: no average, which would take the
+    memory of the trained weights once more."""
     eval_batch_size: int = Field(256, gt=0)
     """Prompts decoded per batch. On out-of-memory a batch is halved."""
     score_teacher: Literal["auto", "always", "never"] = "auto"

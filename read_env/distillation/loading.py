@@ -94,7 +94,9 @@ def load_student(config: Config) -> Student:
     loaded = load(models.student, models, trained=not models.lora_r)
     if models.student_layers:
         prune_layers(loaded.model, models.student_layers)
-    student = Student(loaded.model, loaded.encoder, config.distill, loaded.placement, models)
+    student = Student(
+        loaded.model, loaded.encoder, config.distill, loaded.placement, models, config.eval.ema_decay
+    )  # fmt: skip
     _LOG.info("student %s: %s", models.student, student)
     return student
 

@@ -374,11 +374,12 @@ class Distillation:
     def _score(self, split: Split, per_capability: int) -> tuple[np.ndarray, int]:
         """(|C|,) probe score on a split, and the completion tokens scored or generated for it."""
         if self.config.eval.score == "exact-match":
-            return self._exact_match(split, per_capability)
+            with self.student.average.in_place():
+                return self._exact_match(split, per_capability)
         if split not in self._probe_sets:
             self._probe_sets[split] = ProbeSet.build(self.suite, self.student.encoder, split, per_capability)
         probes = self._probe_sets[split]
-        with self.student.placement.autocast():
+        with self.student.placement.autocast(), self.student.average.in_place():
             per_token = self.config.eval.score == "token-likelihood"
             return probe_profile(self.student.model, probes, per_token=per_token), probes.scored_tokens
 

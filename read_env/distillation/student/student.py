@@ -18,6 +18,7 @@ from read_env.distillation.models.head import logit_chunks
 from read_env.distillation.models.memory import release_memory
 from read_env.distillation.models.placement import Placement
 from read_env.distillation.models.weights import add_adapters, count_parameters, save_student
+from read_env.distillation.student.average import WeightAverage
 from read_env.distillation.student.schedule import learning_rate_factor
 from read_env.distillation.text.completion import Example
 from read_env.distillation.text.encoding import Encoder, collate
@@ -75,10 +76,12 @@ class Student:
         config: objective, learning rate, clipping.
         placement: device and dtypes of the model.
         models: LoRA and gradient checkpointing.
+        ema_decay: decay of ``average`` by update; 0: no average.
 
     Attributes:
         objective: registered objective of ``config.loss``.
         adapted: peft model around ``model``; None without LoRA.
+        average: average of the trained weights, for measuring.
         micro_batch_tokens: padded tokens per forward pass; halved on out-of-memory.
         validation: held-out examples for an objective that validates.
         validated_tokens: completion tokens of these scored so far.
@@ -86,7 +89,7 @@ class Student:
 
     def __init__(
         self, model: PreTrainedModel, encoder: Encoder, config: DistillConfig, placement: Placement,
-        models: ModelConfig | None = None,
+        models: ModelConfig | None = None, ema_decay: float = 0.0,
     ) -> None:  # fmt: skip
         models = models or ModelConfig()
         self.model = model
@@ -104,6 +107,7 @@ class Student:
         self._controller = self._new_controller(seed=0)
         self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._initial = _copied(self._trained)
+        self.average = WeightAverage(self._trained, ema_decay)
         self.optimizer = self._new_optimizer()
 
     @contextmanager
@@ -176,6 +180,7 @@ class Student:
             group["lr"] = rate
         if norm > 0:  # with a zero gradient, Adam would still move along the momentum of earlier steps
             self.optimizer.step()
+        self.average.update()
         if self._controller is not None:
             means["alpha"] = self._controller.alpha(progress)
             validate = partial(self._retry_with_less_memory, self.validation, self._validate)
@@ -292,6 +297,7 @@ class Student:
         """Trained weights, optimizer and controller state, micro-batch size; tensors copied to the CPU."""
         return {
             "model": _copied(self._trained),
+            "average": _copied(self.average.state_dict()),
             "optimizer": _copied(self.optimizer.state_dict()),
             "controller": self._controller.state_dict() if self._controller is not None else {},
             "micro_batch_tokens": self.micro_batch_tokens,
@@ -300,6 +306,7 @@ class Student:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a ``state_dict``, exactly."""
         self._load(state["model"])
+        self.average.load_state_dict(state.get("average", {}))
         self.optimizer = self._new_optimizer()
         self.optimizer.load_state_dict(_copied(state["optimizer"]))
         if self._controller is not None:
@@ -318,6 +325,7 @@ class Student:
     def _load(self, weights: Mapping[str, torch.Tensor]) -> None:
         for name, parameter in self._trained.items():
             parameter.copy_(weights[name])
+        self.average.reset()
 
     def _new_controller(self, seed: int) -> Controller | None:
         make = self.objective.controller
