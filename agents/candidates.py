@@ -30,7 +30,7 @@ def candidates(view: View, k: int = TOP_K, grid: Sequence[float] = GRID, shifts:
         shifts: weights δ moved from i to j, for all ordered pairs in which i has weight.
 
     Returns:
-        (n, |C|), every row on the simplex; n = 124 for eight capabilities at most.
+        (n, |C|), every row on the simplex; n = 192 for ten capabilities at most.
 
     Example:
         >>> view = View(np.array([0.8, 0.2]), np.zeros(2), 1.0, np.zeros(2), np.zeros(2))

@@ -76,8 +76,8 @@ def own_files(name: str) -> dict[str, str]:
     Raises:
         ReadEnvError: a part that isn't ``capability=FILE``.
 
-    >>> own_files("micro,sums=sums.jsonl")
-    {'sums': 'sums.jsonl'}
+    >>> own_files("micro,totals=totals.jsonl")
+    {'totals': 'totals.jsonl'}
     """
     first, *rest = name.split(",")
     files = {}
