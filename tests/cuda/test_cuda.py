@@ -31,7 +31,10 @@ CPU = pytest.param("cpu", id="cpu")
 NEEDS_GPU = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
 GPU = pytest.param("cuda:0", id="cuda", marks=NEEDS_GPU)
 DEVICES = [CPU, GPU]
-SMALL = {"budget": {"total_tokens": 1600, "step_tokens": 400}, "eval": {"probes": 6, "dev": 2, "exam": 2}}
+SMALL = {
+    "budget": {"total_tokens": 1600, "step_tokens": 400},
+    "eval": {"probes": 6, "dev": 2, "exam": 2, "ema_decay": 0.0},
+}
 UNIFORM = np.full(10, 1 / 10)
 
 #: Largest difference between the profiles of two devices after two steps, in scores of [0, 1]. Sums in
