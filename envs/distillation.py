@@ -71,6 +71,7 @@ class DistillationEnv(gym.Env):
     | `last_gain` | (\|C\|,) | -1 | 1 | Δs, change of the profile in the last step; zeros at the start |
     | `profile` | (\|C\|,) | 0 | 1 | s, probe score of each capability |
     | `requirement` | (\|C\|,) | 0 | 1 | r, requirement of the task; sums to 1 |
+    | `utility` | (1,) | 0 | 1 | only with `observe_utility`: U_τ |
 
     ## Rewards
 
@@ -79,6 +80,8 @@ class DistillationEnv(gym.Env):
     - gain: *U(s') − U(s)*, the change of the task's utility on the probe profile (form `utility`),
       or *Σ r_c · Δs_c* (form `linear`, the paper's). For `weighted_mean` utilities the two are equal.
       A `product` is divided by that of the teacher's scores on the probes, which a reset then measures.
+      A `measured` utility is the score on the task's own prompts, measured with the probes; it is no function of
+      the profile, and no student is trained on these prompts.
     - spillover: *Σ r_c · max(−Δs_c, 0)* over the essential capabilities, those with the
       `essential_k` largest weights.
     - forgetting: mean of *max(−Δs_c, 0)* over the other capabilities. φ is 0 by default.
@@ -115,7 +118,7 @@ class DistillationEnv(gym.Env):
     | `task` | both | str | name of the task card |
     | `student` | both | str | starting student, as in `models.start` |
     | `step` | both | int | number of finished steps |
-    | `utility` | both | float | U_τ on the probe profile |
+    | `utility` | both | float | U_τ on the probe profile, or on the task's own probes |
     | `profile` | both | (\|C\|,) | s |
     | `budget_left`, `budget_spent` | both | int | completion tokens |
     | `gain`, `spillover`, `forgetting`, `cost` | step | float | parts of the reward |
@@ -148,6 +151,7 @@ class DistillationEnv(gym.Env):
     - `tasks=None`: several tasks, one drawn uniformly at every reset.
     - `students=None`: several starting students, one drawn uniformly at every reset; the preset's `models.start` if not given.
     - `may_stop=None`: the action has a stop entry; sets `budget.may_stop`, which is off by default.
+    - `observe_utility=None`: the observation has the key `utility`; sets `eval.observe_utility`, which is off by default.
     - `overrides=None`: nested values that replace the preset's.
     - `render_mode=None`: `"rgb_array"` draws the episode so far.
 
@@ -176,6 +180,7 @@ class DistillationEnv(gym.Env):
         overrides: Mapping[str, Any] | None = None,
         render_mode: str | None = None,
         may_stop: bool | None = None,
+        observe_utility: bool | None = None,
     ) -> None:
         if task is not None and tasks is not None:
             raise ReadEnvError(f"give task or tasks, not both; got task={task!r} and tasks={tasks!r}")
@@ -187,16 +192,22 @@ class DistillationEnv(gym.Env):
         changes = {**(overrides or {}), **({} if task is None else {"task": task})}
         if may_stop is not None:
             changes["budget"] = {**changes.get("budget", {}), "may_stop": may_stop}
+        if observe_utility is not None:
+            changes["eval"] = {**changes.get("eval", {}), "observe_utility": observe_utility}
         self.config = fit_splits(load_preset(preset, changes))
         self.suite = get_suite(self.config.suite)
         self.cards = tuple(load_task(name, self.suite) for name in (tasks or [self.config.task]))
+        for card in self.cards:
+            card.requirement_vector(self.suite)
+        self.card: TaskCard = self.cards[0]
         self.students = tuple(students or [self.config.models.start])
         for name in self.students:
             parse_past(name, self.suite.names)
         self.student = self.students[0]
         self.render_mode = render_mode
 
-        self.action_space, self.observation_space = spaces_of(len(self.suite), self.may_stop)
+        size, observed = len(self.suite), self.config.eval.observe_utility
+        self.action_space, self.observation_space = spaces_of(size, self.may_stop, observed)
         self._trace: list[Point] = []
         self._ended = False
         self.distillation: Distillation | None = None
@@ -257,8 +268,9 @@ class DistillationEnv(gym.Env):
         drawn = self.cards[int(self.np_random.random() * len(self.cards))]
         other = self.students[int(self.np_random.random() * len(self.students))] if len(self.students) > 1 else ""
         self.student = student or other or self.students[0]
-        profile = self._process().reset(episode_seed, self.student)
-        self._begin(asked or drawn)
+        card = asked or drawn
+        profile = self._process().reset(episode_seed, self.student, card)
+        self._begin(card)
         self._append(np.zeros(len(self.suite)), profile)
         return self._observation(), self._info()
 
@@ -274,9 +286,10 @@ class DistillationEnv(gym.Env):
         report = process.step(weights)
 
         cost = (process.budget.spent - before.spent) / process.budget.total
-        reward = reward_of(self.config.reward, self.card, self.suite, self.profile, report.profile, cost, self._teacher)
         self.last_report = report
         self._append(report.allocation, report.profile)
+        utilities, profiles = (before.utility, self._now.utility), (np.array(before.profile), report.profile)
+        reward = reward_of(self.config.reward, self.requirement, profiles, utilities, cost)
         self._ended = bool(process.exhausted)
         stopped = {"stopped": False} if self.may_stop else {}
         info = {**self._info(), **stopped, **step_info(report, reward, self.last_gain)}
@@ -355,8 +368,10 @@ class DistillationEnv(gym.Env):
         process = self.distillation or self.load_distillation()
         before = process.snapshot()
         try:
+            process.take_task(card)
             process.restore(distillation)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RuntimeError) as error:
+            process.take_task(self.card)
             process.restore(before)
             if isinstance(error, ReadEnvError):
                 raise
@@ -407,7 +422,7 @@ class DistillationEnv(gym.Env):
 
     def _append(self, allocation: np.ndarray, profile: np.ndarray) -> None:
         spent = int(self._process().budget.spent)
-        utility = self.card.utility(profile, self.suite, self._teacher)
+        utility = self.card.utility(profile, self.suite, self._teacher, self._process().task_score)
         self._trace.append(Point(spent, tuple(allocation.tolist()), tuple(profile.tolist()), utility))
 
     def _task_of(self, options: Mapping[str, Any] | None) -> TaskCard | None:
@@ -423,8 +438,10 @@ class DistillationEnv(gym.Env):
         return self._observation(), 0.0, True, False, info
 
     def _dev_info(self) -> dict[str, Any]:
-        profile = np.array(self._process().dev_profile(), dtype=np.float64)
-        return {"dev_profile": profile, "dev_utility": self.card.utility(profile, self.suite, self._teacher)}
+        process = self._process()
+        profile = np.array(process.dev_profile(), dtype=np.float64)
+        score = process.task_dev() if self.card.measured else None
+        return {"dev_profile": profile, "dev_utility": self.card.utility(profile, self.suite, self._teacher, score)}
 
     def _observation(self) -> Observation:
         budget = self._process().budget
@@ -435,6 +452,8 @@ class DistillationEnv(gym.Env):
             "last_allocation": self.last_allocation,
             "last_gain": self.last_gain,
         }
+        if self.config.eval.observe_utility:
+            values["utility"] = np.array([self._now.utility])
         return {key: value.astype(np.float32) for key, value in values.items()}
 
     def _info(self) -> dict[str, Any]:

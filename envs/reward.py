@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from read_env.capabilities.base import Suite
 from read_env.config import RewardConfig
-from read_env.tasks import TaskCard, essential
+from read_env.tasks import essential
 
 
 @dataclass(frozen=True)
@@ -32,34 +30,28 @@ class Reward:
 
 
 def reward_of(
-    config: RewardConfig, card: TaskCard, suite: Suite, before: np.ndarray, after: np.ndarray, cost: float,
-    teacher: Sequence[float] | np.ndarray | None = None,
+    config: RewardConfig, requirement: np.ndarray, profiles: tuple[np.ndarray, np.ndarray], utilities: tuple[float, float],
+    cost: float,
 ) -> Reward:  # fmt: skip
-    """Reward of a step that changed the profile from ``before`` to ``after``.
+    """Reward of a step.
 
     Args:
         config: form of the gain, β, φ, λ and the number of essential capabilities.
-        card: the task.
-        suite: index order of the profiles.
-        before: (|C|,) scores before the step.
-        after: (|C|,) scores after it.
+        requirement: (|C|,) r of the task.
+        profiles: (|C|,) scores before and after the step.
+        utilities: U_τ before and after it.
         cost: share of the total budget spent by the step.
-        teacher: (|C|,) the teacher's scores on the same split, as for ``TaskCard.utility``.
 
     Example:
-        >>> from read_env.capabilities.micro import MICRO
-        >>> from read_env.tasks import load_task
-        >>> reward_of(RewardConfig(), load_task("math", MICRO), MICRO, np.zeros(10), np.full(10, 0.5), cost=0.1).gain
-        0.5
+        >>> r = np.array([0.75, 0.25])
+        >>> reward_of(RewardConfig(), r, (np.array([0.5, 0.5]), np.array([0.7, 0.4])), (0.5, 0.625), cost=0.1)
+        Reward(value=0.1125, gain=0.125, spillover=0.024999999999999994, cost=0.1, forgetting=0.0)
     """
-    requirement = card.requirement_vector(suite)
+    before, after = profiles
     change = after - before
     drop = np.maximum(-change, 0.0)
     needed = essential(requirement, config.essential_k)
-    if config.form == "linear":
-        gain = float(requirement @ change)
-    else:
-        gain = card.utility(after, suite, teacher) - card.utility(before, suite, teacher)
+    gain = float(requirement @ change) if config.form == "linear" else utilities[1] - utilities[0]
     spillover = float(requirement[needed] @ drop[needed])
     forgetting = float(drop[~needed].mean()) if (~needed).any() else 0.0
     value = gain - config.spillover_beta * spillover - config.forgetting_beta * forgetting - config.cost_lambda * cost

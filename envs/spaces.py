@@ -14,8 +14,13 @@ from read_env.errors import ReadEnvError
 STOP = 0.5
 
 
-def spaces_of(size: int, may_stop: bool = False) -> tuple[spaces.Box, spaces.Dict]:
-    """Action and observation space for |C| = ``size`` capabilities; with ``may_stop`` actions have a stop entry.
+def spaces_of(size: int, may_stop: bool = False, observe_utility: bool = False) -> tuple[spaces.Box, spaces.Dict]:
+    """Action and observation space for |C| = ``size`` capabilities.
+
+    Args:
+        size: |C|.
+        may_stop: actions have a stop entry.
+        observe_utility: observations have the key ``utility``.
 
     Example:
         >>> spaces_of(8)[0], spaces_of(8, may_stop=True)[0]
@@ -29,6 +34,8 @@ def spaces_of(size: int, may_stop: bool = False) -> tuple[spaces.Box, spaces.Dic
         "last_allocation": shares,
         "last_gain": spaces.Box(-1.0, 1.0, (size,), np.float32),
     }
+    if observe_utility:
+        observations["utility"] = spaces.Box(0.0, 1.0, (1,), np.float32)
     actions = spaces.Box(0.0, 1.0, (size + 1,), np.float32) if may_stop else shares
     return actions, spaces.Dict(observations)
 

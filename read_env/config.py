@@ -119,9 +119,15 @@ def _relative_to(folder: Path, values: Mapping[str, Any], changes: Mapping[str, 
             return path
         return str(folder / inside)
 
+    def in_source(text: str) -> str:
+        """Source with its path joined, see :mod:`read_env.capabilities.sources`; one of the hub stays as it is."""
+        hub = "hf:" if text.startswith("hf:") else ""
+        path, mark, query = text.removeprefix(hub).partition("?")
+        return text if hub and path[:1] not in tuple("~./") else f"{hub}{joined(path)}{mark}{query}"
+
     def in_suite(part: str) -> str:
         name, equals, path = part.partition("=")
-        return f"{name}={joined(path.strip())}" if equals else part
+        return f"{name}={in_source(path.strip())}" if equals else part
 
     def is_model(name: str) -> bool:  # a name of the hub looks like a path
         return name.startswith(("./", "../", "~")) or (folder / name).is_dir()
@@ -142,7 +148,7 @@ def _relative_to(folder: Path, values: Mapping[str, Any], changes: Mapping[str, 
             elif key in changed:
                 continue
             elif key == "decontamination_files" and isinstance(value, list):
-                found[key] = [joined(one) if isinstance(one, str) else one for one in value]
+                found[key] = [in_source(one) if isinstance(one, str) else one for one in value]
             elif key == "suite" and isinstance(value, str):
                 found[key] = ",".join(map(in_suite, value.split(",")))
             elif isinstance(value, str) and key in is_path and is_path[key](value.removeprefix("vllm:")):

@@ -136,9 +136,15 @@ class RunStart(Record):
     of each capability, with the answers of teacher and student. ``overlong`` counts by capability the lines of files that
     were left out because they are too long for a model. ``ungraded`` are the capabilities without answers to compare with,
     whose exam is the likelihood of the reference's tokens.
+
+    Of a measured task, ``utility`` and ``dev_utility`` are the score on its own prompts, ``task_exam`` the exact match on its
+    exam and ``teacher_task_exam`` the teacher's; ``task_measure`` names the score, and ``task_graded`` is false where its prompts have no answers to compare with.
     """
 
-    optional = ("score", "auto", "teacher_exam", "teacher_profile", "teacher_tokens", "samples", "overlong", "ungraded")
+    optional = (
+        "score", "auto", "teacher_exam", "teacher_profile", "teacher_tokens", "samples", "overlong", "ungraded", "task_exam",
+        "task_measure", "task_graded", "teacher_task_exam",
+    )  # fmt: skip
 
     suite: Names = Field(min_length=1)
     task: str
@@ -158,10 +164,21 @@ class RunStart(Record):
     samples: tuple[dict[str, str], ...] | None = None
     overlong: dict[str, Count] | None = None
     ungraded: Names | None = None
+    task_exam: Number | None = None
+    task_measure: str | None = None
+    task_graded: bool | None = None
+    teacher_task_exam: Number | None = None
+
+    @property
+    def utility_score(self) -> str:
+        """Score of probes and dev that the utility is made of, as :func:`read_env.tasks.card.utility_name` takes it."""
+        return self.task_measure or self.score or "likelihood"
 
     @property
     def exam_score(self) -> str:
         """Score of the exam of the needed capabilities, as :func:`read_env.tasks.card.utility_name` takes it."""
+        if self.task_graded is not None:
+            return "exact-match" if self.task_graded else "token-likelihood"
         needed = [name for name, need in zip(self.suite, self.requirement, strict=True) if need > 0]
         kinds = {"token-likelihood" if name in (self.ungraded or ()) else "exact-match" for name in needed}
         return kinds.pop() if len(kinds) == 1 else "mixed"
@@ -175,11 +192,11 @@ class StepRecord(Record):
     ``skipped`` is ``capability``, ``prompt`` and ``reason`` of each prompt to which the teacher gave no answer. Of the
     completions (``examples_by_capability``), those in ``cut_by_capability`` were cut at the maximum length.
     ``loss_by_capability`` and ``divergence_by_capability`` (KL(teacher ‖ student)) are nats per token before an example was
-    trained on, null for a capability without tokens.
+    trained on, null for a capability without tokens. ``task_exam`` is the exact match on a measured task's exam.
     """
 
     optional = (
-        "dev_profile", "dev_utility", "exam", "skipped", "examples_by_capability", "cut_by_capability", "loss_by_capability",
+        "dev_profile", "dev_utility", "exam", "task_exam", "skipped", "examples_by_capability", "cut_by_capability", "loss_by_capability",
         "divergence_by_capability",
     )  # fmt: skip
 
@@ -201,6 +218,7 @@ class StepRecord(Record):
     dev_profile: Vector | None = None
     dev_utility: Number | None = None
     exam: Vector | None = None
+    task_exam: Number | None = None
     metrics: Numbers = Field(default_factory=dict)
     agent: Numbers = Field(default_factory=dict)
     seconds: Numbers = Field(default_factory=dict)

@@ -291,6 +291,14 @@ class EvalConfig(_Settings):
     """Steps between two evaluations on the dev split."""
     exam: int = Field(128, gt=0)
     """Prompts per capability in the exam, which is held before the first and after the last step."""
+    task_probes: int = Field(128, gt=0)
+    """Prompts of a measured task in its probes, which give the utility after every step; at most those it has."""
+    task_dev: int = Field(128, gt=0)
+    """Prompts of a measured task in its dev split."""
+    task_exam: int = Field(256, gt=0)
+    """Prompts of a measured task in its exam."""
+    observe_utility: bool = False
+    """Observations have the utility of the task, under the key ``utility``."""
     exam_split: Literal["exam", "dev"] = "exam"
     """Split on which exact match is measured. A search that selects by exact match uses dev and leaves the exam unseen."""
     score: Literal["likelihood", "token-likelihood", "exact-match"] = "likelihood"

@@ -16,11 +16,13 @@ import numpy as np
 from rich.console import Console
 
 from read_env import files
+from read_env.capabilities import Suite
 from read_env.reporting import RecordError, load_run
 from read_env.reporting.runs import Run
 from read_env.running.comparison import run_many
 from read_env.running.requests import RunRequest
 from read_env.running.runner import make_env
+from read_env.tasks import TaskCard, load_task, task_names
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -73,6 +75,11 @@ def kept_results(
             seconds = time.monotonic() - begun
             print(f"{done} of {len(missing)} after {seconds:,.0f} s: {waiting[future]}", flush=True)
     return {name: files.read_json(path) for name, path in paths.items()}
+
+
+def cards_of_profiles(suite: Suite) -> list[TaskCard]:
+    """Tasks that ship and whose utility is a function of the profile."""
+    return [card for name in task_names(suite) if not (card := load_task(name, suite)).measured]
 
 
 def exam_of(run: Run) -> np.ndarray:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from headroom import PROFILING_SEEDS, TRAINING_PAIRS, allocations
+from headroom import PROFILING_SEEDS, TRAINING_PAIRS, allocations, parts
 
 from read_env import files
 from read_env.agents.transfer_model import TransferModel, TransferPrior, rates
@@ -25,15 +25,14 @@ WIDE = TransferPrior(0.05, 0.2, 0.05, 0.0, 0.2, 0.05, 0.02)
 
 
 def episodes(directory: Path, suite: Suite) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(steps, |C|) allocations and (steps + 1, |C|) profiles of every schedule of two phases."""
+    """(steps, |C|) allocations and (steps + 1, |C|) profiles of every schedule of the trees."""
     for student in dict.fromkeys(student for _, student in TRAINING_PAIRS):
         pool = allocations(student, suite)
         for path in sorted(directory.glob(f"branch__{student}__*__{PROFILING_SEEDS[0]}__dev.json")):
             for name, result in files.read_json(path).items():
                 profiles = np.array(result["profiles"])
-                first, second = map(int, name.split("-"))
-                half = round((len(profiles) - 1) / 2)
-                yield np.repeat(pool[[first, second]], [half, len(profiles) - 1 - half], axis=0), profiles
+                ends = [round(until * (len(profiles) - 1)) for _, until in parts(name)]
+                yield np.repeat(pool[[at for at, _ in parts(name)]], np.diff([0, *ends]), axis=0), profiles
 
 
 def main() -> None:
@@ -49,7 +48,7 @@ def main() -> None:
     model, seen = TransferModel(len(suite), WIDE), set()
     for weights, profiles in found:
         for weight, before, after in zip(weights, profiles[:-1], profiles[1:], strict=True):
-            if (key := (before.tobytes(), after.tobytes())) not in seen:  # schedules share their first half
+            if (key := (before.tobytes(), after.tobytes())) not in seen:  # schedules share their first part
                 seen.add(key)
                 model.update(weight, before, after - before, chunks)
     posterior = model.posterior()

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from common import exam_of, run_all
+from common import cards_of_profiles, exam_of, run_all
 
 from read_env.capabilities import Suite, get_suite
 from read_env.config import Config
 from read_env.running.requests import RunRequest
-from read_env.tasks import TaskCard, load_task, task_names
+from read_env.tasks import TaskCard
 
 #: Settings of all runs of this search and of what is compared with it: many runs share the teacher's answers.
 SETTINGS = {"distill": {"teacher_batch_size": 96}}
@@ -180,7 +180,7 @@ def search(config: Config, seeds: list[int], directory: Path, processes: int) ->
     """All allocations on the first seed, the best ``FINALISTS`` of each task and its task-static on the others."""
     config = config.model_copy(update={"eval": config.eval.model_copy(update=SEARCH_MEASURE)})
     suite = get_suite(config.suite)
-    tasks = [load_task(name, suite) for name in task_names()]
+    tasks = cards_of_profiles(suite)
     space = search_space(tasks, suite)
     first, *others = seeds
     runs = run_all("searching fixed allocations", requests(space, [first], config, directory), processes)

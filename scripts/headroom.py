@@ -3,8 +3,8 @@
     python scripts/headroom.py                 # runs/headroom, then docs/headroom.md
     python scripts/headroom.py --processes 1   # after an interruption the same command continues
 
-On profiling seeds, a tree of schedules is played for every starting student: some allocations for the first half of the
-budget, and from each of these students further ones for the second half. A schedule's outcome depends on no task, so all
+On profiling seeds, a tree of schedules is played for every starting student: some allocations for the first part of the
+budget, and from each of these students further ones for the rest. A schedule's outcome depends on no task, so all
 tasks of a student choose from one tree, by exact match on dev. The chosen schedules, the rules, and a lookahead are measured
 on fresh seeds by the exam. The lookahead tries allocations for real at every decision, plays each of them to the end of the
 budget by w = r, restores the student, and takes the one with the highest utility on the probes.
@@ -53,12 +53,14 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "water-filling": ("water-filling", {}),
     "water-filling, floor": ("water-filling", {"floor": 0.02}),
 }
-#: Allocations of the first half, of the second half, and of those that are also played for the whole budget.
-FIRST, SECOND, FIXED = 7, 15, 24
+#: Allocations of the first part, of the second, and of those that are played for the whole budget.
+FIRST, SECOND, FIXED = 7, 9, 24
+#: Ends of the first part, as shares of the budget.
+SWITCHES = (0.2, 0.5)
 #: Schedules of each kind that a task's choice is made from, after the first profiling seed.
 FINALISTS = 2
-#: Decisions of the lookahead.
-BLOCKS = 2
+#: Ends of the blocks for which the lookahead decides, as shares of the budget.
+BLOCKS = (0.2, 0.5, 1.0)
 BEST_FIXED, BEST_TWO_PHASE, LOOKAHEAD = "best fixed", "best two-phase", "lookahead"
 #: Least advantage that counts, as a part of what w = r gains.
 MARGIN = 0.1
@@ -73,7 +75,8 @@ class Unit:
         student: starting student.
         seed: seed of the episode.
         task: task of a rule or lookahead; empty where the outcome depends on none.
-        name: of the rule; first and second allocation of a schedule, such as ``3-11``; or the first one of a branch.
+        name: of the rule; number of a schedule's one allocation, or of its two, such as ``3-8@0.2``; or the first one of
+            a branch.
         split: split of the exact match, ``dev`` or ``exam``.
     """
 
@@ -109,14 +112,9 @@ def play(unit: Unit, preset: str) -> Any:
     steps = [distillation.profile]
     pool = allocations(unit.student, env.suite)
     if unit.kind == "branch":
-        steps += spend(distillation, pool[int(unit.name)], 0.5)
-        half, found = distillation.snapshot(), {}
-        for second in range(SECOND):
-            distillation.restore(half)
-            found[f"{unit.name}-{second}"] = outcome(distillation, steps + spend(distillation, pool[second]))
-        return found
+        return _branch(distillation, unit.name, pool)
     if unit.kind == "schedule":
-        for at, until in zip(map(int, unit.name.split("-")), (0.5, 1.0), strict=True):
+        for at, until in parts(unit.name):
             steps += spend(distillation, pool[at], until)
     elif unit.kind == "rule":
         name, options = RULES[unit.name]
@@ -128,6 +126,29 @@ def play(unit: Unit, preset: str) -> Any:
     elif unit.kind == "lookahead":
         steps += _look_ahead(env, distillation)
     return outcome(distillation, steps)
+
+
+def parts(schedule: str) -> list[tuple[int, float]]:
+    """Number of each of a schedule's allocations, and the share of the budget until which it is played.
+
+    >>> parts("3"), parts("3-8@0.2")
+    ([(3, 1.0)], [(3, 0.2), (8, 1.0)])
+    """
+    numbers, _, switch = schedule.partition("@")
+    first, _, second = numbers.partition("-")
+    return [(int(first), float(switch)), (int(second), 1.0)] if second else [(int(first), 1.0)]
+
+
+def _branch(distillation: Distillation, first: str, pool: np.ndarray) -> dict[str, Any]:
+    """Outcomes of the schedules that begin with one allocation: at each switch every other one, and itself to the end."""
+    steps, found = [distillation.profile], {}
+    for switch in SWITCHES:
+        steps += spend(distillation, pool[int(first)], switch)
+        here = distillation.snapshot()
+        for second in (at for at in range(SECOND) if at != int(first)):
+            found[f"{first}-{second}@{switch}"] = outcome(distillation, steps + spend(distillation, pool[second]))
+            distillation.restore(here)
+    return found | {first: outcome(distillation, steps + spend(distillation, pool[int(first)]))}
 
 
 def outcome(distillation: Distillation, profiles: Sequence[np.ndarray]) -> dict[str, Any]:
@@ -146,9 +167,8 @@ def spend(distillation: Distillation, allocation: np.ndarray, until: float = 1.0
 def _look_ahead(env: DistillationEnv, distillation: Distillation) -> list[np.ndarray]:
     """Play the episode: at each decision, the allocation after which w = r leads to the highest utility on the probes."""
     requirement, profiles = env.requirement.astype(np.float64), []
-    for block in range(BLOCKS):
-        state, until = distillation.snapshot(), (block + 1) / BLOCKS
-        outcomes = []
+    for until in BLOCKS:
+        state, outcomes = distillation.snapshot(), []
         for allocation in tried(requirement, distillation.profile, env.suite):
             distillation.restore(state)
             steps = spend(distillation, allocation, until)
@@ -162,11 +182,12 @@ def _look_ahead(env: DistillationEnv, distillation: Distillation) -> list[np.nda
 
 
 def tried(requirement: np.ndarray, profile: np.ndarray, suite: Suite) -> list[np.ndarray]:
-    """Allocations that the lookahead tries: r, and half of r with half on each drill, both, or the weakest need."""
+    """Allocations that the lookahead tries: r, the drills, r with a part of drills, and half of r with the weakest need."""
     drills = np.array([name in ("sums", "prices") for name in suite.names], dtype=float)
+    drills /= max(1.0, drills.sum())
     weakest = np.eye(len(suite))[int(np.argmin(np.where(requirement > 0, profile, 2.0)))]
-    helpers = [*np.eye(len(suite))[drills > 0], drills / max(1.0, drills.sum()), weakest]
-    return [requirement, *(0.5 * requirement + 0.5 * helper for helper in helpers)]
+    mixed = [(1 - part) * requirement + part * drills for part in (0.0, 0.3, 0.5, 1.0)]
+    return [*mixed, 0.5 * requirement + 0.5 * weakest]
 
 
 @cache
@@ -204,10 +225,10 @@ def exam_in(result: Any) -> np.ndarray:
 
 
 def schedules(student: str, tasks: Sequence[str], suite: Suite, make: Any) -> dict[str, dict[str, str]]:
-    """For each task, the best fixed and the best two-phase schedule of the tree: names such as ``3-3`` and ``3-11``."""
+    """For each task, the best fixed and the best two-phase schedule of the tree, by name."""
     first, *others = PROFILING_SEEDS
     branches = make([Unit("branch", student, first, name=str(at), split="dev") for at in range(FIRST)])
-    whole = make([Unit("schedule", student, first, name=f"{at}-{at}", split="dev") for at in range(FIRST, FIXED)])
+    whole = make([Unit("schedule", student, first, name=str(at), split="dev") for at in range(FIRST, FIXED)])
     profiles = {name: [exam_in(result)] for found in branches.values() for name, result in found.items()}
     profiles |= {unit.name: [exam_in(result)] for unit, result in whole.items()}
     kinds = {BEST_FIXED: True, BEST_TWO_PHASE: False}
@@ -216,7 +237,7 @@ def schedules(student: str, tasks: Sequence[str], suite: Suite, make: Any) -> di
     for task, card in cards.items():
         ranked = sorted(profiles, key=lambda name: -card.utility(profiles[name][0], suite))
         for kind, fixed in kinds.items():
-            left[task, kind] = [name for name in ranked if (len({*name.split("-")}) == 1) == fixed][:FINALISTS]
+            left[task, kind] = [name for name in ranked if (len(parts(name)) == 1) == fixed][:FINALISTS]
     names = {name for found in left.values() for name in found}
     for unit, values in make(
         [Unit("schedule", student, seed, name=n, split="dev") for n in sorted(names) for seed in others]
@@ -305,7 +326,7 @@ def page(pairs: Sequence[Pair], suite: Suite, facts: str) -> str:
         advantages.append([pair.task, pair.student, best, *cells[:2], marks[0], looking, cells[2], marks[1]])
         pool = allocations(pair.student, suite)
         for policy, name in pair.chosen.items():
-            shares = " then ".join(_shares(pool[int(at)], suite) for at in dict.fromkeys(name.split("-")))
+            shares = ", then ".join(f"until {until:.0%} {_shares(pool[at], suite)}" for at, until in parts(name))
             listing.append(f"- {pair.task}, {pair.student}, {policy}: {shares}")
     counts = [sum(row[column] == "yes" for row in advantages) for column in (5, 8)]
     header = ["task", "student", "for", "start", *policies]
@@ -355,13 +376,13 @@ def main() -> None:
     for student in args.students:
         tasks = [task for task, start in PAIRS if start == student]
         pairs += measure(tasks, student, suite, args.seeds, make)
-    tree = FIRST * SECOND
+    tree = FIRST * (SECOND - 1) * len(SWITCHES)
     facts = (
         f"{config.budget.total_tokens:,} completion tokens in steps of {config.budget.step_tokens:,}. For every student "
-        f"{tree} schedules of two phases, {FIXED - FIRST} further fixed allocations, on seed {PROFILING_SEEDS[0]}; the best "
-        f"{FINALISTS} of each kind and task also on {list(PROFILING_SEEDS[1:])}: "
-        f"{(tree + FIXED - FIRST) * config.budget.total_tokens / 1e6:.1f} million tokens for a student, were none shared. The "
-        f"lookahead takes {BLOCKS} decisions. Fresh seeds: {list(args.seeds)}."
+        f"{tree} schedules of two phases that change at {' or '.join(f'{s:.0%}' for s in SWITCHES)} of the budget, and {FIXED} "
+        f"fixed allocations, on seed {PROFILING_SEEDS[0]}; the best {FINALISTS} of each kind and task also on "
+        f"{list(PROFILING_SEEDS[1:])}: {(tree + FIXED) * config.budget.total_tokens / 1e6:.1f} million tokens for a student, "
+        f"were none shared. The lookahead takes {len(BLOCKS)} decisions. Fresh seeds: {list(args.seeds)}."
     )
     write_page("headroom", page(pairs, suite, facts))
 

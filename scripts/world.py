@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from common import kept_results, parser_of, write_page
+from common import cards_of_profiles, kept_results, parser_of, write_page
 
 from read_env.capabilities import Suite, get_suite
 from read_env.capabilities.stream import held_out
@@ -24,7 +24,7 @@ from read_env.config import load_preset
 from read_env.distillation.process import Distillation
 from read_env.reporting.markdown import markdown_table, number
 from read_env.reporting.statistics import mean_interval, paired, spearman
-from read_env.tasks import TaskCard, load_task, task_names
+from read_env.tasks import TaskCard
 
 STUDENTS = ("even", "clerk", "shopkeeper", "editor")
 SEEDS = (7201, 7202)
@@ -154,8 +154,7 @@ def tables(found: Mapping[str, Any], teacher: Mapping[str, Any], suite: Suite, e
 def validity(found: Mapping[str, Any], suite: Suite) -> str:
     """Section on what a gain on the probes says about the exam, by task."""
     rows, good = [], 0
-    for name in task_names():
-        card = load_task(name, suite)
+    for card in cards_of_profiles(suite):
 
         def utility(values: Sequence[float], card: TaskCard = card) -> float:
             return card.utility(np.array(values), suite)
@@ -174,7 +173,7 @@ def validity(found: Mapping[str, Any], suite: Suite) -> str:
         noise = float(np.sqrt(steps.var(axis=0, ddof=1).mean()))
         rows.append(
             [
-                name,
+                card.name,
                 number(rho, 2),
                 number(float(np.std(gains["exam"]))),
                 number(noise, 4),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from read_env.capabilities import get_suite
+from read_env.config import load_preset
 from read_env.tasks import load_task
 
 SUITE = get_suite("micro")
@@ -42,7 +43,8 @@ def known_exam(headroom: ModuleType, unit: Any) -> dict[str, Any]:
     """Scores grow with a capability's tokens; those of math and tool_use only after ``sums`` has had its share before."""
     pool = headroom.allocations(unit.student, SUITE)
     if unit.kind == "schedule":
-        first, second = (pool[int(at)] for at in unit.name.split("-"))
+        played = [pool[at] for at, _ in headroom.parts(unit.name)]
+        first, second = played[0], played[-1]
     else:
         requirement = load_task(unit.task or "bookkeeper", SUITE).requirement_vector(SUITE)
         first = second = np.full(SIZE, 1 / SIZE) if unit.name == "uniform" else requirement
@@ -55,7 +57,7 @@ def known_exam(headroom: ModuleType, unit: Any) -> dict[str, Any]:
 
 def test_the_allocations_of_the_tree_are_distributions_and_make_a_hundred_schedules(script: Script) -> None:
     headroom = script("headroom")
-    assert headroom.FIRST * headroom.SECOND - headroom.FIRST >= 90 and headroom.FIRST * headroom.SECOND >= 100
+    assert headroom.FIRST * (headroom.SECOND - 1) * len(headroom.SWITCHES) >= 100
     for student in {student for _, student in headroom.PAIRS}:
         pool = headroom.allocations(student, SUITE)
         assert pool.shape == (headroom.FIXED, SIZE) and pool.min() >= 0
@@ -72,7 +74,8 @@ def test_the_best_schedules_are_found_and_compared(script: Script) -> None:
         found = {}
         for unit in units:
             if unit.kind == "branch":
-                names = [f"{unit.name}-{second}" for second in range(headroom.SECOND)]
+                others = [at for at in range(headroom.SECOND) if str(at) != unit.name]
+                names = [unit.name, *(f"{unit.name}-{at}@{s}" for at in others for s in headroom.SWITCHES)]
                 found[unit] = {
                     name: known_exam(headroom, headroom.Unit("schedule", unit.student, unit.seed, name=name))
                     for name in names
@@ -83,14 +86,48 @@ def test_the_best_schedules_are_found_and_compared(script: Script) -> None:
 
     (pair,) = headroom.measure(["bookkeeper"], "even", SUITE, (1, 2, 3), make)
     pool = headroom.allocations("even", SUITE)
-    first, second = map(int, pair.chosen[headroom.BEST_TWO_PHASE].split("-"))
+    (first, _), (second, _) = headroom.parts(pair.chosen[headroom.BEST_TWO_PHASE])
     requirement = load_task("bookkeeper", SUITE).requirement_vector(SUITE)
     assert pool[first][SUITE.names.index("sums")] > 0.1 and np.allclose(pool[second], requirement)
-    assert len(set(pair.chosen[headroom.BEST_FIXED].split("-"))) == 1
+    assert len(headroom.parts(pair.chosen[headroom.BEST_FIXED])) == 1
     assert pair.gain(headroom.BEST_TWO_PHASE) > pair.gain("w = r") > pair.gain("uniform") > 0
     assert pair.clear(headroom.BEST_TWO_PHASE, "w = r") and not pair.clear("w = r", headroom.BEST_TWO_PHASE)
     text = headroom.page([pair], SUITE, "Facts.")
     assert "**1 of 1** pairs" in text and "bookkeeper, even, best two-phase: " in text
+
+
+def test_a_branch_plays_every_schedule_that_begins_with_its_allocation(script: Script) -> None:
+    headroom = script("headroom")
+
+    class Told:
+        """Keeps the allocation of every step; its exam is the number of steps by allocation."""
+
+        def __init__(self) -> None:
+            self.steps: list[int] = []
+            self.config = load_preset("micro")
+            self.profile = np.zeros(SIZE)
+
+        step_index = property(lambda self: len(self.steps))
+        exhausted = property(lambda self: len(self.steps) == 10)
+
+        def step(self, allocation: np.ndarray) -> Any:
+            self.steps.append(int(allocation[0]))
+            return self
+
+        def snapshot(self) -> list[int]:
+            return list(self.steps)
+
+        def restore(self, steps: list[int]) -> None:
+            self.steps = list(steps)
+
+        def exam(self) -> np.ndarray:
+            return np.array(self.steps)
+
+    pool = np.repeat(np.arange(headroom.FIXED)[:, None], SIZE, axis=1)
+    found = headroom._branch(Told(), "3", pool)
+    assert found["3"]["exam"] == [3] * 10 and len(found["3"]["profiles"]) == 11
+    assert found["3-8@0.2"]["exam"] == [3] * 2 + [8] * 8 and found["3-0@0.5"]["exam"] == [3] * 5 + [0] * 5
+    assert len(found) == 1 + (headroom.SECOND - 1) * len(headroom.SWITCHES)
 
 
 def test_an_advantage_that_is_small_or_unsure_is_not_clear(script: Script) -> None:

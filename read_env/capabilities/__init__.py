@@ -2,9 +2,9 @@
 
 import os
 from functools import lru_cache
-from pathlib import Path
 
 from read_env.capabilities.base import Capability, Prompt, Suite, split_of
+from read_env.capabilities.sources import source_version
 from read_env.errors import ReadEnvError, unknown
 
 __all__ = ["Capability", "Prompt", "Suite", "get_suite", "own_files", "split_of", "suite_names", "task_package"]
@@ -28,7 +28,8 @@ def get_suite(name: str) -> Suite:
     Args:
         name: ``NAME``, or ``NAME,capability=FILE.jsonl,…``, or files alone. A capability that the
             named suite has is replaced in its place, others come after it; with ``+capability=FILE.jsonl``
-            the suite's own prompts are kept and those of the file are added. See ``capability_from_jsonl``.
+            the suite's own prompts are kept and those of the file are added. For other formats and data sets in place
+            of ``FILE.jsonl`` see :mod:`read_env.capabilities.sources`.
 
     Raises:
         ReadEnvError: if there is no suite of that name (the message lists the known ones), a package that
@@ -37,22 +38,22 @@ def get_suite(name: str) -> Suite:
     >>> print(*get_suite("micro").names)
     general_knowledge steerability reasoning math code tool_use long_context multilingual sums prices
     """
-    return _suite(name, tuple(map(_version, own_files(name).values())))
+    return _suite(name, tuple(map(source_version, own_files(name).values())))
 
 
 @lru_cache(maxsize=16)
-def _suite(name: str, versions: tuple[tuple[str, int, int] | None, ...]) -> Suite:
+def _suite(name: str, versions: tuple[object, ...]) -> Suite:
     """Cached suite; a changed file has another version and is read again."""
     capabilities = {capability.name: capability for capability in _named(name.partition(",")[0])}
     files = own_files(name)
     if files:
-        from read_env.capabilities.from_jsonl import capability_from_jsonl, extended_by_jsonl
+        from read_env.capabilities.from_file import capability_from_file, extended_by_file
     for part, path in files.items():
         own = part.removeprefix("+").strip()
         if own == part:
-            capabilities[own] = capability_from_jsonl(path, own)
+            capabilities[own] = capability_from_file(path, own)
         elif own in capabilities and not capabilities[own].finite:
-            capabilities[own] = extended_by_jsonl(capabilities[own], path)
+            capabilities[own] = extended_by_file(capabilities[own], path)
         else:
             generated = ", ".join(c.name for c in capabilities.values() if not c.finite) or "none"
             raise ReadEnvError(
@@ -62,16 +63,8 @@ def _suite(name: str, versions: tuple[tuple[str, int, int] | None, ...]) -> Suit
     return Suite(name, tuple(capabilities.values()))
 
 
-def _version(path: str) -> tuple[str, int, int] | None:
-    try:
-        found = Path(path).stat()
-    except OSError:  # reported when the file is read
-        return None
-    return str(Path(path).resolve()), found.st_size, found.st_mtime_ns
-
-
 def own_files(name: str) -> dict[str, str]:
-    """Files listed in a suite's name, by capability; the key is ``+capability`` where the suite's prompts are kept.
+    """Sources listed in a suite's name, by capability; the key is ``+capability`` where the suite's prompts are kept.
 
     Raises:
         ReadEnvError: a part that isn't ``capability=FILE``.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,16 +20,10 @@ from read_env.capabilities.normal_form import normal_form
 Split = Literal["stream", "probes", "dev", "exam"]
 SPLITS: tuple[Split, ...] = ("stream", "probes", "dev", "exam")
 
-#: Hash buckets of each held-out split, of 32; the remaining 25 belong to the training stream.
-_HELD_OUT_BUCKETS: Mapping[int, Split] = {
-    **dict.fromkeys(range(0, 2), "probes"),
-    **dict.fromkeys(range(2, 4), "dev"),
-    **dict.fromkeys(range(4, 7), "exam"),
-}
 #: Hash buckets in all.
 BUCKETS = 32
-#: Buckets of each held-out split, of 32.
-SHARES = Counter(_HELD_OUT_BUCKETS.values())
+#: Buckets of each held-out split; the remaining 25 belong to the training stream.
+SHARES: Mapping[Split, int] = {"probes": 2, "dev": 2, "exam": 3}
 _CALIBRATION_DRAWS = 1200
 #: Key of :attr:`Filling.check` under which a template lists all right completions, where there are several.
 COMPLETIONS = "completions"
@@ -63,7 +56,17 @@ def split_of(text: str) -> Split:
     >>> [split_of(f"What is 2+{n}?") for n in range(4)]
     ['stream', 'stream', 'exam', 'stream']
     """
-    return _HELD_OUT_BUCKETS.get(normalised_hash(text) % BUCKETS, "stream")
+    return split_by(SHARES, text)
+
+
+def split_by(shares: Mapping[Split, int], text: str) -> Split:
+    """Split of a prompt: the first buckets of its hash belong to the splits in ``shares``, in their order."""
+    bucket = normalised_hash(text) % BUCKETS
+    for split, count in shares.items():
+        if bucket < count:
+            return split
+        bucket -= count
+    return "stream"
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,12 @@ class Capability:
 
     #: True for a fixed set of prompts, which cannot be balanced over templates and tertiles.
     finite: ClassVar[bool] = False
+    #: Buckets of each held-out split, of 32.
+    shares: ClassVar[Mapping[Split, int]] = SHARES
+
+    def split_of(self, text: str) -> Split:
+        """Split of one of its prompts."""
+        return split_by(self.shares, text)
 
     @property
     def graded(self) -> bool:

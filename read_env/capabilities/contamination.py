@@ -10,7 +10,8 @@ from itertools import islice
 from pathlib import Path
 
 from read_env.capabilities.base import Capability, Prompt, Suite, normalised_hash, split_of
-from read_env.capabilities.rows import json_rows, prompt_and_completion, text_lines
+from read_env.capabilities.rows import prompt_and_completion, text_lines
+from read_env.capabilities.sources import read_rows
 from read_env.capabilities.stream import training_draws
 
 
@@ -37,7 +38,7 @@ def evaluation_hashes(paths: Sequence[str | Path]) -> frozenset[int]:
     Raises:
         ReadEnvError: no such file, or a line that is malformed.
     """
-    return frozenset(normalised_hash(text) for path in paths for _, text in _prompts(Path(os.path.expanduser(path))))
+    return frozenset(normalised_hash(text) for path in paths for _, text in _prompts(path))
 
 
 def overlaps(suite: Suite, path: str | Path, draws: int = 20_000, seeds: Sequence[int] = (0,)) -> list[Overlap]:
@@ -45,8 +46,8 @@ def overlaps(suite: Suite, path: str | Path, draws: int = 20_000, seeds: Sequenc
 
     Args:
         suite: suite whose training streams are searched.
-        path: ``.txt``: every line is a prompt. Anything else: one JSON object per line, its prompt in the field ``prompt``,
-            ``question``, ``messages`` or ``conversations``. Blank lines are skipped.
+        path: ``.txt``: every line is a prompt. Anything else: see :mod:`read_env.capabilities.sources`; the prompt is in the
+            field ``prompt``, ``question``, ``messages`` or ``conversations``. Blank lines are skipped.
         draws: number of draws of each stream that are searched; a fixed set of prompts is searched completely.
         seeds: of the streams.
 
@@ -60,7 +61,7 @@ def overlaps(suite: Suite, path: str | Path, draws: int = 20_000, seeds: Sequenc
     if draws < 1 or not seeds:
         raise ValueError(f"draws must be at least 1 and seeds not empty, got draws = {draws}, seeds = {list(seeds)}")
     wanted: dict[int, list[tuple[int, str]]] = {}
-    for line, text in _prompts(Path(os.path.expanduser(path))):
+    for line, text in _prompts(path):
         # A prompt that hashes into a held-out split is in no training stream.
         if split_of(text) == "stream":
             wanted.setdefault(normalised_hash(text), []).append((line, text))
@@ -79,7 +80,7 @@ def _drawn(capability: Capability, seed: int, draws: int) -> Iterator[Prompt]:
     return islice(training_draws(capability, seed), draws)
 
 
-def _prompts(path: Path) -> Iterator[tuple[int, str]]:
-    if path.suffix == ".txt":
-        return text_lines(path)
-    return ((number, prompt_and_completion(row, where)[0]) for where, number, row in json_rows(path))
+def _prompts(source: str | Path) -> Iterator[tuple[int, str]]:
+    if Path(source).suffix == ".txt":
+        return text_lines(Path(os.path.expanduser(source)))
+    return ((number, prompt_and_completion(row, where)[0]) for where, number, row in read_rows(source))

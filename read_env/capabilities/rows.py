@@ -24,8 +24,12 @@ _FORMATS = {
 }  # fmt: skip
 
 
-def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Iterate over the lines of a text file that are not blank, with their numbers from 1.
+def text_of(path: Path, kind: str = "a JSON-lines file") -> str:
+    """Content of a text file, without a byte-order mark.
+
+    Args:
+        path: the file.
+        kind: format that is expected, for the error.
 
     Raises:
         ReadEnvError: the file can't be read, is compressed or is not UTF-8 (the line is named).
@@ -33,19 +37,31 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ReadEnvError(f"{path}: can't be read ({error.strerror}); give the path of a JSON-lines file") from error
+        raise ReadEnvError(f"{path}: can't be read ({error.strerror}); give the path of {kind}") from error
     for start, name in _FORMATS.items():
         if content.startswith(start):
-            raise ReadEnvError(f"{path}: is {name}; give a UTF-8 text file with one JSON object per line")
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ReadEnvError(
-                f"{path}, line {number}: byte {error.start} ({line[error.start]:#04x}) is not UTF-8; save the file as UTF-8"
-            ) from error
-        if text.strip():
-            yield number, text.strip("\r")
+            raise ReadEnvError(f"{path}: is {name}; give {kind}")
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        column = error.start - (before.rfind(b"\n") + 1)
+        raise ReadEnvError(
+            f"{path}, line {before.count(bytes([10])) + 1}: byte {column} ({content[error.start]:#04x}) is not UTF-8; save the "
+            "file as UTF-8"
+        ) from error
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Iterate over the lines of a text file that are not blank, with their numbers from 1.
+
+    Raises:
+        ReadEnvError: see :func:`text_of`.
+    """
+    for number, line in enumerate(text_of(path).split("\n"), 1):
+        if line.strip():
+            yield number, line.strip("\r")
 
 
 def json_rows(path: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:

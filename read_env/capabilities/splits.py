@@ -7,8 +7,8 @@ from collections import Counter
 from functools import lru_cache
 
 from read_env.capabilities import get_suite, own_files
-from read_env.capabilities.base import Split, Suite, split_of
-from read_env.capabilities.from_jsonl import FileCapability
+from read_env.capabilities.base import Split, Suite
+from read_env.capabilities.from_file import FileCapability
 from read_env.config import Config, EvalConfig, load_preset, preset_names
 
 _LOG = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def fit_splits(config: Config, suite: Suite | None = None) -> Config:
 
 def _split_sizes(suite: Suite) -> dict[str, Counter[Split]]:
     files = (capability for capability in suite if isinstance(capability, FileCapability))
-    return {file.name: Counter(split_of(prompt.text) for prompt in file.prompts) for file in files}
+    return {file.name: Counter(file.split_of(prompt.text) for prompt in file.prompts) for file in files}
 
 
 @lru_cache(maxsize=64)

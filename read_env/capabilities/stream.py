@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
 
-from read_env.capabilities.base import BUCKETS, SHARES, Capability, Prompt, Split, normalised_hash, split_of
+from read_env.capabilities.base import BUCKETS, Capability, Prompt, Split, normalised_hash
 from read_env.errors import ReadEnvError
 
 #: Maximum share of a tertile's prompts from one template, so that no scaffold dominates.
@@ -89,7 +89,7 @@ class PromptStream:
         in_vain = 0
         while len(prompts) < stop:
             before, prompt = len(prompts), next(self._draws)
-            if split_of(prompt.text) == "stream" and not self._is_refused(prompt):
+            if self.capability.split_of(prompt.text) == "stream" and not self._is_refused(prompt):
                 self._admit(prompt)
             in_vain = 0 if len(prompts) > before else in_vain + 1
             if in_vain > _DRAWS_IN_VAIN:
@@ -128,7 +128,7 @@ def held_out(capability: Capability, split: Split, count: int, seed: int = 0) ->
 
     Example:
         >>> from read_env.capabilities.micro import MICRO
-        >>> {split_of(prompt.text) for prompt in held_out(MICRO["math"], "exam", count=12)}
+        >>> {MICRO["math"].split_of(prompt.text) for prompt in held_out(MICRO["math"], "exam", count=12)}
         {'exam'}
     """
     if split == "stream":
@@ -146,7 +146,7 @@ def held_out(capability: Capability, split: Split, count: int, seed: int = 0) ->
         if len(prompts) == count or i - found_at > _DRAWS_IN_VAIN:
             break
         tertile = capability.tertile(prompt.difficulty)
-        if split_of(prompt.text) != split or prompt.text in prompts:
+        if capability.split_of(prompt.text) != split or prompt.text in prompts:
             continue
         balanced = tertiles[tertile] < -(-count // 3) and used[prompt.template] < template_cap
         if capability.finite or balanced:
@@ -162,7 +162,7 @@ def held_out(capability: Capability, split: Split, count: int, seed: int = 0) ->
         lower = f"set it to at most {len(prompts)}, or " if prompts else ""
         raise ReadEnvError(
             f"{field} is {count}, but of the {lines} prompts in the file of {capability.name}, {len(prompts)} fall into the {split} "
-            f"split ({SHARES[split]} of 32); {lower}add lines (about {-(-count * 32 // SHARES[split])} are needed)"
+            f"split ({capability.shares[split]} of 32); {lower}add lines (about {-(-count * 32 // capability.shares[split])} are needed)"
         )
     raise ReadEnvError(
         f"{field} is {count}, but {capability.name} has only {len(prompts)} distinct prompts in its {split} split; "

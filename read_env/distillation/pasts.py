@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +12,7 @@ import torch
 
 import read_env
 from read_env.capabilities import own_files
-from read_env.digests import content_digest
+from read_env.capabilities.sources import source_digest
 from read_env.distillation.models.sources import find_model
 from read_env.distillation.models.weights import weights_identity
 from read_env.distillation.starts import EVEN, Past
@@ -31,18 +29,22 @@ _LOG = logging.getLogger(__name__)
 _STEP = 8_000
 
 
-def weights_of(past: Past, distillation: Distillation) -> Mapping[str, torch.Tensor]:
+def weights_of(
+    past: Past, distillation: Distillation, refused: frozenset[int] = frozenset()
+) -> Mapping[str, torch.Tensor]:
     """Trained weights of the student after a past, read from disk or made; the state of ``distillation`` is undefined then.
 
     Args:
         past: the recipe.
         distillation: owner of student and teacher, before a reset.
+        refused: normalised hashes of prompts of a user's task, which the past does not train on either.
     """
     from safetensors.torch import load_file, save
 
     config, student = _config_of(past, distillation.config), distillation.student
-    folder = distillation.config.cache.folder
-    path = folder / "students" / f"{past.digest(_identity(config, distillation))}.safetensors" if folder else None
+    folder, identity = distillation.config.cache.folder, _identity(config, distillation)
+    identity += [sorted(refused)] if refused else []
+    path = folder / "students" / f"{past.digest(identity)}.safetensors" if folder else None
     if path is not None and path.exists():
         return load_file(path)
     _LOG.info("making a starting student: %s tokens on %s", f"{past.tokens:,}", dict(past.shares))
@@ -50,7 +52,7 @@ def weights_of(past: Past, distillation: Distillation) -> Mapping[str, torch.Ten
     alignment = align(distillation.cache.teacher.encoder, student.encoder, config.distill.loss, cut)
     allocation = np.array([past.shares.get(name, 0.0) for name in distillation.suite.names])
     with student.configured(config.distill):
-        run = type(distillation)(config, student, distillation.cache, alignment, past=True)
+        run = type(distillation)(config, student, distillation.cache, alignment, past=True, refused=refused)
         while not run.exhausted:
             run.step(allocation)
         weights: dict[str, torch.Tensor] = student.state_dict()["model"]
@@ -86,9 +88,9 @@ def _identity(config: Config, distillation: Distillation) -> list[object]:
         weights_identity(source, student.model, student.placement, memory, code=models.trust_remote_code),
         distillation.cache.teacher.identity,
         list(distillation.suite.names),
-        {name: content_digest(Path(path)) for name, path in own_files(config.suite).items()},
+        {name: source_digest(source) for name, source in own_files(config.suite).items()},
         config.suite.partition(",")[0].partition("=")[0],
-        [content_digest(Path(os.path.expanduser(path))) for path in config.decontamination_files],
+        [source_digest(source) for source in config.decontamination_files],
         json.loads(config.distill.model_dump_json()),
         adapters,
     ]

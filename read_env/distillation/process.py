@@ -18,7 +18,7 @@ import torch
 from pydantic import TypeAdapter
 
 from read_env.capabilities import get_suite
-from read_env.capabilities.base import Prompt, Split
+from read_env.capabilities.base import Capability, Prompt, Split, Suite
 from read_env.capabilities.contamination import evaluation_hashes
 from read_env.capabilities.splits import fit_splits
 from read_env.capabilities.stream import held_out
@@ -45,6 +45,8 @@ from read_env.distillation.text.completion import Example
 from read_env.distillation.text.encoding import Encoder
 from read_env.distillation.text.lengths import LengthLimit, Reader, fitting_suite, measure_lengths
 from read_env.errors import DivergedError, ReadEnvError
+from read_env.tasks.card import TaskCard
+from read_env.tasks.prompts import TaskPrompts, hashes_of, sizes_of
 
 #: Exam prompts per capability whose answers are recorded.
 _SAMPLES = 2
@@ -61,6 +63,7 @@ class Distillation:
         cache: cache of the teacher; may be shared between runs.
         alignment: converts the teacher's answers into the student's vocabulary.
         past: part of the prompts; by default that of the starting student.
+        refused: normalised hashes of further prompts that are never trained on.
 
     Attributes:
         start: starting student of the run, as in ``models.start``.
@@ -68,16 +71,19 @@ class Distillation:
         overlong: number of such lines by capability, where there are any.
         budget: ledger of the tokens.
         profile: (|C|,) probe scores, each in [0, 1].
+        task: prompts of the task itself; None for a task without.
+        task_score: score on the task's probes, in [0, 1]; None for a task without prompts of its own.
 
     Raises:
         ReadEnvError: prompts that are too long for one of the models.
     """
 
     def __init__(
-        self, config: Config, student: Student, cache: TeacherCache, alignment: Alignment, past: bool | None = None
-    ) -> None:
+        self, config: Config, student: Student, cache: TeacherCache, alignment: Alignment, past: bool | None = None,
+        refused: frozenset[int] = frozenset(),
+    ) -> None:  # fmt: skip
         self._past = past
-        self._weights: dict[str, Mapping[str, torch.Tensor]] = {}
+        self._weights: dict[tuple[str, frozenset[int]], Mapping[str, torch.Tensor]] = {}
         self.alignment = alignment
         self.student = student
         self.cache = cache
@@ -93,8 +99,12 @@ class Distillation:
         self.config = config = fit_splits(config, self.suite)
         for reader in readers:
             measure_lengths(self.suite, reader, config)
-        self._excluded_hashes = evaluation_hashes(config.decontamination_files)
-        self._probe_sets: dict[Split, ProbeSet] = {}
+        self._excluded_hashes = evaluation_hashes(config.decontamination_files) | refused
+        self._probe_sets: dict[tuple[str, Split], ProbeSet] = {}
+        self._fitting_tasks: dict[Capability, Capability] = {}
+        self._teacher_on_tasks: dict[Capability, TeacherScores | None] = {}
+        self.task: Capability | None = None
+        self.task_score: float | None = None
         self.reset(config.seed)
 
     @classmethod
@@ -115,12 +125,13 @@ class Distillation:
         alignment = align(teacher.encoder, student.encoder, config.distill.loss, cut)
         return cls(config, student, cached(teacher, config.cache), alignment)
 
-    def reset(self, seed: int, start: str = "") -> np.ndarray:
+    def reset(self, seed: int, start: str = "", card: TaskCard | None = None) -> np.ndarray:
         """Start a run: student S_0, full budget, streams of this seed.
 
         Args:
             seed: seed of prompts and batches.
             start: starting student; empty: ``models.start``. It is made first if it isn't on disk.
+            card: the task. Where it has prompts of its own, they are measured with the probes and never trained on.
 
         Returns:
             (|C|,) profile s_0, each in [0, 1].
@@ -130,6 +141,7 @@ class Distillation:
         """
         config = self.config
         start = start or config.models.start
+        self.take_task(card)
         weights = self._starting_weights(start)
         self.seed, self.start = seed, start
         self.step_index = 0
@@ -145,6 +157,31 @@ class Distillation:
         self._check_affordable()
         self.profile = self._measure()
         return self.profile.copy()
+
+    def take_task(self, card: TaskCard | None) -> None:
+        """Measure this task from now on, and keep its prompts out of the streams.
+
+        Raises:
+            ReadEnvError: its prompts can't be read, or all of them are too long.
+        """
+        given = card.task_prompts() if card else None
+        self._task_hashes = frozenset[int]()
+        if card is None or given is None:
+            self.task = self.task_score = None
+            return
+        if given not in self._fitting_tasks:
+            suite, _ = fitting_suite(Suite(given.name, (given,)), self._limit, self.config)
+            self._fitting_tasks[given] = suite.capabilities[0]
+        if self.task is not self._fitting_tasks[given]:
+            self.task = self._fitting_tasks[given]
+            self._task_suite = Suite(f"task {given.name}", (self.task,))
+            self._probe_sets = {key: probes for key, probes in self._probe_sets.items() if key[0] == self.suite.name}
+        self._task_measure = card.score or self.config.eval.score
+        sizes = self.config.eval
+        wanted: dict[Split, int] = {"probes": sizes.task_probes, "dev": sizes.task_dev, "exam": sizes.task_exam}
+        self._task_sizes = sizes_of(self.task, wanted)
+        # Of the task as it was given: a prompt that is too long for the models is one of the task all the same.
+        self._task_hashes = hashes_of(given, self._task_sizes)
 
     def step(self, weights: Sequence[float] | np.ndarray) -> ChunkReport:
         """Distil one chunk.
@@ -184,34 +221,65 @@ class Distillation:
         }  # fmt: skip
         return ChunkReport.of(
             chunk, self.suite.names, self.student.encoder.stop_ids, step=self.step_index, allocation=allocation,
-            profile_before=profile_before.copy(), profile=self.profile.copy(), exhausted=self.exhausted, seconds=seconds,
-            cache=cache, skipped=skipped,
+            profile_before=profile_before.copy(), profile=self.profile.copy(), task_score=self.task_score,
+            exhausted=self.exhausted, seconds=seconds, cache=cache, skipped=skipped,
         )  # fmt: skip
 
     def dev_profile(self) -> np.ndarray:
         """(|C|,) probe score on the dev split, each in [0, 1]: for calibration at coarse checkpoints."""
-        profile, tokens = self._score("dev", self.config.eval.dev)
+        profile, tokens = self._score(self.suite, "dev", self.config.eval.dev, self.config.eval.score)
         self.budget = self.budget.count(dev_tokens=tokens)
         return profile
 
+    def task_dev(self) -> float | None:
+        """Score on the task's dev split; None for a task without prompts of its own."""
+        if self.task is None:
+            return None
+        score, tokens = self._score(self._task_suite, "dev", self._task_sizes["dev"], self._task_measure)
+        self.budget = self.budget.count(dev_tokens=tokens)
+        return float(score[0])
+
+    def task_exam(self) -> float | None:
+        """Share of the task's exam that is answered rightly, as :meth:`exam`; None for a task without prompts of its own."""
+        if self.task is None:
+            return None
+        split = self.config.eval.exam_split
+        score, generated = self._exact_match(self._task_suite, split, self._task_sizes[split])
+        self.budget = self.budget.count(generated_tokens=generated)
+        return float(score[0])
+
     def exam(self) -> np.ndarray:
         """(|C|,) exact match of greedily decoded answers on the exam, each in [0, 1]. For final reports only."""
-        profile, generated = self._exact_match(self.config.eval.exam_split, self.config.eval.exam)
+        profile, generated = self._exact_match(self.suite, self.config.eval.exam_split, self.config.eval.exam)
         self.budget = self.budget.count(generated_tokens=generated)
         return profile
 
     @cached_property
     def teacher_scores(self) -> TeacherScores | None:
         """Scores of the teacher on probes and exam; None where ``eval.score_teacher`` says so."""
-        asked = self.config.eval.score_teacher
-        if asked == "never" or (asked == "auto" and self.config.models.teacher.startswith(REMOTE)):
+        return evaluate_teacher(self.cache, self.suite, self.config.eval) if self._scores_teacher else None
+
+    def teacher_task_scores(self) -> TeacherScores | None:
+        """The same on the task's own prompts, arrays of one score; None for a task without."""
+        if self.task is None or not self._scores_teacher:
             return None
-        return evaluate_teacher(self.cache, self.suite, self.config.eval)
+        if self.task not in self._teacher_on_tasks:
+            sizes = {"probes": self._task_sizes["probes"], "exam": self._task_sizes[self.config.eval.exam_split]}
+            config = self.config.eval.model_copy(update={**sizes, "score": self._task_measure})
+            self._teacher_on_tasks[self.task] = evaluate_teacher(self.cache, self._task_suite, config)
+        return self._teacher_on_tasks[self.task]
+
+    @property
+    def _scores_teacher(self) -> bool:
+        asked = self.config.eval.score_teacher
+        return asked == "always" or (asked == "auto" and not self.config.models.teacher.startswith(REMOTE))
 
     def samples(self) -> list[tuple[Prompt, str]]:
-        """The first exam prompts of every capability with the student's greedily decoded answers."""
+        """The first exam prompts of every capability, and of the task itself, with the student's greedily decoded answers."""
         split, count = self.config.eval.exam_split, self.config.eval.exam
         prompts = [prompt for c in self.suite for prompt in held_out(c, split, count)[:_SAMPLES]]
+        if self.task is not None:
+            prompts += held_out(self.task, split, self._task_sizes[split])[:_SAMPLES]
         encoder, texts = self.student.encoder, [prompt.text for prompt in prompts]
         with self.student.placement.autocast():
             ids = answer(self.student.model, encoder, texts, self.config.distill.max_completion_tokens)
@@ -230,6 +298,7 @@ class Distillation:
             "quotas": self._quotas.state_dict(),
             "rng": [version, list(internal), gauss],
             "profile": self.profile.tolist(),
+            **({} if self.task_score is None else {"task_score": self.task_score}),
             "student": self.student.state_dict(),
         }
 
@@ -243,8 +312,8 @@ class Distillation:
             raise ReadEnvError(
                 f"the snapshot's budget.total_tokens is {state['budget']['total']}, the configuration's {self.budget.total}"
             )
-        if (state["seed"], state["start"]) != (self.seed, self.start):
-            self.seed, self.start = int(state["seed"]), str(state["start"])
+        self.seed, self.start = int(state["seed"]), str(state["start"])
+        if self._stream_of != (self.seed, self.start, self._task_hashes):
             self._stream = self._new_stream()
         profile = np.array(state["profile"], dtype=np.float64)
         if profile.shape != self.profile.shape:
@@ -257,6 +326,7 @@ class Distillation:
         version, internal, gauss = state["rng"]
         self._rng.setstate((version, tuple(internal), gauss))
         self.profile = profile
+        self.task_score = state.get("task_score")
         self.student.load_state_dict(state["student"])
 
     def save_student(self, path: Path | str) -> None:
@@ -346,9 +416,10 @@ class Distillation:
         ]
 
     def _new_stream(self) -> ExampleStream:
+        self._stream_of = (self.seed, self.start, self._task_hashes)
         return ExampleStream(
             self.suite, self.student.encoder, self.cache, self.alignment, self.seed,
-            self.config.distill.teacher_batch_size, self._excluded_hashes, self._limit,
+            self.config.distill.teacher_batch_size, self._excluded_hashes | self._task_hashes, self._limit,
             self._past if self.start == EVEN else False,
         )  # fmt: skip
 
@@ -357,12 +428,17 @@ class Distillation:
         past = parse_past(start, self.suite.names)
         if past is None:
             return None
-        if start not in self._weights:
-            self._weights[start] = weights_of(past, self)
-        return self._weights[start]
+        # The past must not have seen the user's prompts either; no suite makes those that ship.
+        refused = self._task_hashes if isinstance(self.task, TaskPrompts) else frozenset()
+        if (start, refused) not in self._weights:
+            self._weights[start, refused] = weights_of(past, self, refused)
+        return self._weights[start, refused]
 
     def _measure(self) -> np.ndarray:
-        profile, tokens = self._score("probes", self.config.eval.probes)
+        profile, tokens = self._score(self.suite, "probes", self.config.eval.probes, self.config.eval.score)
+        if self.task is not None:
+            score, more = self._score(self._task_suite, "probes", self._task_sizes["probes"], self._task_measure)
+            self.task_score, tokens = float(score[0]), tokens + more
         if not np.isfinite(profile).all():
             raise DivergedError(
                 f"the student update diverged: the probe profile is not finite, {profile.tolist()}; "
@@ -371,27 +447,28 @@ class Distillation:
         self.budget = self.budget.count(probe_tokens=tokens)
         return profile
 
-    def _score(self, split: Split, per_capability: int) -> tuple[np.ndarray, int]:
-        """(|C|,) probe score on a split, and the completion tokens scored or generated for it."""
-        if self.config.eval.score == "exact-match":
+    def _score(self, suite: Suite, split: Split, size: int, score: str) -> tuple[np.ndarray, int]:
+        """Probe scores of a suite on a split, one per capability, and the completion tokens scored or generated for them."""
+        if score == "exact-match":
             with self.student.average.in_place():
-                return self._exact_match(split, per_capability)
-        if split not in self._probe_sets:
-            self._probe_sets[split] = ProbeSet.build(self.suite, self.student.encoder, split, per_capability)
-        probes = self._probe_sets[split]
+                return self._exact_match(suite, split, size)
+        key = (suite.name, split)
+        if key not in self._probe_sets:
+            self._probe_sets[key] = ProbeSet.build(suite, self.student.encoder, split, size)
+        probes = self._probe_sets[key]
         with self.student.placement.autocast(), self.student.average.in_place():
-            per_token = self.config.eval.score == "token-likelihood"
+            per_token = score == "token-likelihood"
             return probe_profile(self.student.model, probes, per_token=per_token), probes.scored_tokens
 
-    def _exact_match(self, split: Split, per_capability: int) -> tuple[np.ndarray, int]:
-        """(|C|,) scores of :func:`exam` on a split, and the tokens generated."""
+    def _exact_match(self, suite: Suite, split: Split, size: int) -> tuple[np.ndarray, int]:
+        """Scores of :func:`exam` of a suite on a split, one per capability, and the tokens generated."""
         with self.student.placement.autocast():
             scores, generated = exam(
-                self.student.model, self.student.encoder, self.suite, split=split, per_capability=per_capability,
+                self.student.model, self.student.encoder, suite, split=split, per_capability=size,
                 max_new_tokens=self.config.distill.max_completion_tokens,
                 batch_size=self.config.eval.eval_batch_size,
             )  # fmt: skip
-        return np.array([scores[name] for name in self.suite.names]), generated
+        return np.array([scores[name] for name in suite.names]), generated
 
     def _check_affordable(self) -> None:
         check_group_of_samples(self.config)

@@ -33,6 +33,7 @@ class ChunkReport:
         divergence_by_capability: (|C|,) forward KL divergence from the teacher, nats per completion token; NaN where a
             capability had none and for teachers without probabilities.
         profile_before, profile: (|C|,) capability profile before and after, each in [0, 1].
+        task_score: score on the task's own probes, in [0, 1]; None for a task without.
         exhausted: True in the last step of the budget.
         skipped: prompts to which the teacher gave no answer: capability, prompt and reason of each.
         seconds: wall-clock seconds by stage: prompts, teacher, cache (answers read from disk), student, probes, other.
@@ -58,6 +59,7 @@ class ChunkReport:
     exhausted: bool
     seconds: dict[str, float]
     cache: CacheUse
+    task_score: float | None = None
     skipped: tuple[dict[str, str], ...] = ()
 
     @classmethod

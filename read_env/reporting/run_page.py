@@ -78,13 +78,15 @@ def run_report(directory: str | Path) -> Path:
 
 def _result(run: Run, steps: pd.DataFrame) -> str:
     end, utility, dev, form = run.summary, steps["utility"], steps["dev_utility"], run.begun.utility_form
-    name = utility_name(form, run.begun.score or str(run.section("eval").get("score", "likelihood")))
+    name = utility_name(form, run.begun.utility_score)
     rows = [[f"utility, probes ({name})", *_change(utility.iloc[0], utility.iloc[-1])]]
     if dev[1:].notna().any():
         rows.append([f"utility, dev, last measurement ({name})", *_change(dev.iloc[0], dev.dropna().iloc[-1])])
     if end and end.exam_utility is not None and end.exam_utility_start is not None:
         name = utility_name(form, run.begun.exam_score)
         rows.append([f"utility, exam ({name})", *_change(end.exam_utility_start, end.exam_utility)])
+        if run.begun.teacher_task_exam is not None:
+            rows.append(["utility, exam, of the teacher", number(run.begun.teacher_task_exam), ABSENT, ABSENT])
     if end and end.left_tokens and end.left_utility is not None:
         spent = f"had the {count(end.left_tokens)} tokens left been spent as the requirement"
         rows.append([f"utility, probes, {spent}", *_change(end.utility, end.left_utility)])

@@ -74,7 +74,7 @@ class RunDisplay(Callback):
 
     def on_run_start(self, start: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> None:
         self._start = start
-        self._utility = utility_name(start["utility_form"], start.get("score") or "likelihood")
+        self._utility = utility_name(start["utility_form"], RunStart.model_validate(start).utility_score)
         spent = steps[-1]["budget_spent"] if steps else 0
         self._pace = Pace(self._budget, spent, "budget", self._console)
         if steps:
@@ -194,13 +194,16 @@ def result_rows(start: Mapping[str, Any], summary: Mapping[str, Any]) -> list[tu
         summary: content of ``summary.json``.
     """
     rows = []
-    exam, ungraded = RunStart.model_validate(start).exam_score, start.get("ungraded") or ()
-    splits = (("probes", "", "profile", start.get("score") or "likelihood"), ("exam", "exam_", "exam", exam))
-    for split, prefix, scores, score in splits:
+    begun, ungraded = RunStart.model_validate(start), start.get("ungraded") or ()
+    score = begun.score or "likelihood"
+    splits = (("probes", "", "profile", begun.utility_score), ("exam", "exam_", "exam", begun.exam_score))
+    for split, prefix, scores, measure in splits:
         if summary[scores] is None or summary[f"{scores}_start"] is None:
             continue
         before, after = summary[f"{prefix}utility_start"], summary[f"{prefix}utility"]
-        rows.append((split, f"utility {before:.4f} -> {after:.4f} ({utility_name(start['utility_form'], score)})"))
+        rows.append((split, f"utility {before:.4f} -> {after:.4f} ({utility_name(start['utility_form'], measure)})"))
+        if split == "exam" and begun.teacher_task_exam is not None:
+            rows.append(("", f"teacher {begun.teacher_task_exam:.4f}"))
         teacher = start.get(f"teacher_{scores}") or [None] * len(start["suite"])
         vectors = (start["suite"], start["requirement"], summary[f"{scores}_start"], summary[scores], teacher)
         needs = sorted((one for one in zip(*vectors, strict=True) if one[1] > 0), key=lambda one: -one[1])

@@ -7,7 +7,7 @@ don't belong to it: a moved folder holds the same weights.
 from __future__ import annotations
 
 import hashlib
-import os
+import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,9 +16,11 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from read_env.capabilities import own_files, task_package
+from read_env.capabilities.sources import is_there, source_digest
 from read_env.deprecated import rename_fields
 from read_env.digests import content_digest
 from read_env.errors import ReadEnvError
+from read_env.tasks.prompts import prompts_digest
 
 if TYPE_CHECKING:
     from read_env.config import Config
@@ -73,10 +75,12 @@ class RunIdentity:
         Agent, task and seed don't belong to it, since later calls may add more of them.
         """
         settings = {**settings_of(config, without=_RUN_FIELDS), **options}
-        files = {f"suite {name}": path for name, path in own_files(config.suite).items()}
-        files |= {f"evaluation {number}": path for number, path in enumerate(config.decontamination_files, start=1)}
-        paths = {name: Path(os.path.expanduser(path)) for name, path in files.items()}
-        contents = {name: content_digest(path) for name, path in paths.items() if path.exists()}
+        sources = {f"suite {name}": source for name, source in own_files(config.suite).items()}
+        sources |= {
+            f"evaluation {number}": source for number, source in enumerate(config.decontamination_files, start=1)
+        }
+        # One that is missing is reported when it is read.
+        contents = {name: source_digest(source) for name, source in sources.items() if is_there(source)}
         if package := task_package(config.suite):
             contents["suite tasks"] = package
         for role in ("teacher", "student"):
@@ -140,7 +144,7 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def settings_of(config: Config, without: Collection[str] = (), tasks: Collection[str] = ()) -> dict[str, Any]:
     """Fields of a configuration that change results, as JSON values; for ``tasks`` whose utility is relative to the teacher,
-    its evaluation as well.
+    its evaluation as well, and for measured ones the sizes of their held-out sets.
 
     >>> from read_env.config import Config
     >>> settings_of(Config(seed=3))["seed"], "cache" in settings_of(Config())
@@ -150,8 +154,11 @@ def settings_of(config: Config, without: Collection[str] = (), tasks: Collection
     from read_env.tasks import load_task
 
     excluded = {**dict.fromkeys(without, True), **_EXCLUDED_FIELDS}
-    if any(load_task(task, get_suite(config.suite)).utility_form == "product" for task in tasks):
+    forms = {load_task(task, get_suite(config.suite)).utility_form for task in tasks}
+    if "product" in forms:
         excluded["eval"] = excluded["eval"] - {"score_teacher"}
+    if "measured" not in forms:
+        excluded["eval"] = excluded["eval"] | {"task_probes", "task_dev", "task_exam"}
     return config.model_dump(mode="json", exclude=excluded)
 
 
@@ -207,4 +214,14 @@ def card_fingerprint(task: str, suite: str) -> str:
     from read_env.capabilities import get_suite
     from read_env.tasks import load_task
 
-    return hashlib.sha256(load_task(task, get_suite(suite)).model_dump_json().encode()).hexdigest()[:16]
+    card = load_task(task, get_suite(suite))
+    text = card.model_dump_json(exclude={"prompts", "grader", "score"})
+    if card.measured:  # wherever its prompts are kept
+        text = json.dumps([text, card.grader, card.score, prompts_digest(card.prompts), grader_code(card.grader)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def grader_code(name: str) -> str:
+    """Digest of the file that defines a grader ``module:function``; empty for built-in graders."""
+    spec = find_spec(name.partition(":")[0]) if ":" in name else None
+    return content_digest(Path(spec.origin)) if spec is not None and spec.origin else ""

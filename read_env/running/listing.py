@@ -49,7 +49,12 @@ def _tasks(suite_name: str) -> list[tuple[str, str]]:
         card = load_task(name, suite)
         needs = ", ".join(f"{c} {weight:.2g}" for c, weight in card.requirement.items() if weight > 0)
         rows.append((name, f"{needs}; {card.utility_form}"))
-    return [*rows, ("CAPABILITY", "task that needs this capability alone"), ("PATH.toml", "custom task card")]
+    return [
+        *rows,
+        ("CAPABILITY", "task that needs this capability alone"),
+        ("PATH.toml", "custom task card"),
+        ("FILE.jsonl", "prompts with answers, on which the task is measured"),
+    ]
 
 
 def _students(suite_name: str) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,9 +24,28 @@ if TYPE_CHECKING:
 _FROM_INFO = tuple(
     name
     for name in StepRecord.model_fields
-    if name not in ("reward", "exam", "metrics", "agent", "seconds", "cache", "skipped")
+    if name not in ("reward", "exam", "task_exam", "metrics", "agent", "seconds", "cache", "skipped")
     and not name.startswith(("examples_", "cut_", "loss_", "divergence_"))
 )
+
+
+@dataclass(frozen=True)
+class MeasuredTask:
+    """Scores of a student on a task's own prompts.
+
+    Attributes:
+        score: on the probes, in [0, 1].
+        dev: on the dev split, in [0, 1].
+        exam: exact match on the exam, in [0, 1].
+        graded: True if the prompts have answers to compare with.
+        teacher: scores of the teacher, arrays of one; None if they were not measured.
+    """
+
+    score: float
+    dev: float | None
+    exam: float
+    graded: bool
+    teacher: TeacherScores | None
 
 
 def start_record(
@@ -38,9 +58,24 @@ def start_record(
     teacher: TeacherScores | None,
     samples: Sequence[tuple[Prompt, str]],
     overlong: Mapping[str, int],
+    task: MeasuredTask | None = None,
 ) -> dict[str, Any]:
-    """``start.json``: the student before the run."""
+    """``start.json``: the student before the run.
+
+    Args:
+        config: the resolved configuration.
+        card: the task.
+        suite: the index order of the vectors.
+        profile: (|C|,) scores on the probes.
+        exam: (|C|,) exact match.
+        dev_profile: (|C|,) scores on the dev split.
+        teacher: scores of the teacher.
+        samples: exam prompts with the student's answers.
+        overlong: lines left out by capability.
+        task: scores on the task's own prompts; None for a task without.
+    """
     ceiling = None if teacher is None else teacher.profile
+    answers = {**(teacher.answers if teacher else {}), **(task.teacher.answers if task and task.teacher else {})}
     return RunStart(
         suite=suite.names,
         task=at_student(card.name, config.models.start),
@@ -48,33 +83,41 @@ def start_record(
         requirement=card.requirement_vector(suite),
         utility_form=card.utility_form,
         profile=profile,
-        utility=card.utility(profile, suite, ceiling),
+        utility=card.utility(profile, suite, ceiling, task.score if task else None),
         exam=exam,
         dev_profile=dev_profile,
-        dev_utility=None if dev_profile is None else card.utility(dev_profile, suite, ceiling),
+        dev_utility=None
+        if dev_profile is None
+        else card.utility(dev_profile, suite, ceiling, task.dev if task else None),
         score=config.eval.score,
         auto=config.reasons or None,
         teacher_exam=teacher and teacher.exam,
         teacher_profile=ceiling,
-        teacher_tokens=teacher and teacher.tokens,
+        teacher_tokens=teacher and teacher.tokens + (task.teacher.tokens if task and task.teacher else 0),
         samples=tuple(
             {"capability": prompt.capability, "prompt": prompt.text, "reference": prompt.reference, "student": answer}
-            | ({"teacher": teacher.answers[prompt.text]} if teacher else {})
+            | ({"teacher": answers[prompt.text]} if prompt.text in answers else {})
             for prompt, answer in samples
         ),
         overlong=dict(overlong) or None,
         ungraded=[c.name for c in suite if not c.graded] or None,
+        task_exam=task and task.exam,
+        task_measure=task and (card.score or config.eval.score),
+        task_graded=task and task.graded,
+        teacher_task_exam=None if task is None or task.teacher is None else float(task.teacher.exam[0]),
     ).to_json()
 
 
 def step_record(
-    info: Mapping[str, Any], reward: float, report: ChunkReport, scalars: Mapping[str, float], exam: np.ndarray | None
-) -> dict[str, Any]:
+    info: Mapping[str, Any], reward: float, report: ChunkReport, scalars: Mapping[str, float], exam: np.ndarray | None,
+    task_exam: float | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """A line of ``steps.jsonl``: a finished step."""
     return StepRecord(
         **{name: info[name] for name in _FROM_INFO if name in info},
         reward=reward,
         exam=exam,
+        task_exam=task_exam,
         metrics=report.metrics,
         agent=scalars,
         seconds=report.seconds,
@@ -90,7 +133,7 @@ def step_record(
 def summary_record(
     config: Config, card: TaskCard, suite: Suite, *, label: str, tokens_before_run: int, budget: TokenBudget,
     start: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], exam: np.ndarray | None,
-    samples: Sequence[tuple[Prompt, str]], left: Mapping[str, float] | None = None,
+    samples: Sequence[tuple[Prompt, str]], left: Mapping[str, float] | None = None, task_exam: float | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """``summary.json``: the end of a finished run.
 
@@ -106,6 +149,7 @@ def summary_record(
         exam: (|C|,) exact match at the end, or None if no exam was held.
         samples: exam prompts with the distilled student's answers.
         left: with ``budget.may_stop``, the fields on tokens left unspent.
+        task_exam: exact match on a measured task's exam.
     """
     return RunSummary(
         agent=label,
@@ -124,24 +168,24 @@ def summary_record(
         profile=steps[-1]["profile"] if steps else start["profile"],
         samples=tuple(answer for _, answer in samples),
         **(left or {}),
-        **judgement(card, suite, config.reward.essential_k, start, steps, exam),
+        **judgement(card, suite, config.reward.essential_k, start, steps, exam, task_exam),
     ).to_json()
 
 
 def judgement(
     card: TaskCard, suite: Suite, essential_k: int, start: Mapping[str, Any], steps: Sequence[Mapping[str, Any]],
-    exam: Sequence[float] | np.ndarray | None,
+    exam: Sequence[float] | np.ndarray | None, task_exam: float | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The part of a summary that depends on the task."""
     profile, ceiling = steps[-1]["profile"] if steps else start["profile"], start.get("teacher_exam")
     first, last = (start["exam"], exam) if exam is not None and start["exam"] is not None else (None, None)
     return Judgement(
         utility_start=start["utility"],
-        utility=card.utility(profile, suite, start.get("teacher_profile")),
+        utility=card.utility(profile, suite, start.get("teacher_profile"), (steps[-1] if steps else start)["utility"]),
         exam_start=start["exam"],
         exam=exam,
-        exam_utility_start=None if first is None else card.utility(first, suite, ceiling),
-        exam_utility=None if last is None else card.utility(last, suite, ceiling),
+        exam_utility_start=None if first is None else card.utility(first, suite, ceiling, start.get("task_exam")),
+        exam_utility=None if last is None else card.utility(last, suite, ceiling, task_exam),
         spillover=float(sum(record["spillover"] for record in steps)),
         forgetting=_mean_drop(card, suite, essential_k, start["profile"], profile),
         exam_forgetting=None if last is None else _mean_drop(card, suite, essential_k, first, last),

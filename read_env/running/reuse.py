@@ -32,7 +32,7 @@ _TASK_FREE = ("uniform", "round-robin")
 
 def shared_key(agent: AgentSpec, card: TaskCard, suite: Suite) -> str | None:
     """Part of the task that an agent's allocations depend on; None if it may be anything. Equal keys mean equal runs."""
-    if agent.path is not None:
+    if agent.path is not None or card.measured:  # its utility is in no other run's records
         return None
     if agent.name in _TASK_FREE:
         return "any task"
@@ -71,16 +71,18 @@ def derive(source: RunRequest, target: RunRequest) -> RunResult:
             "utility_form": card.utility_form,
             **_judged(start, utility),
         }
+        requirement = card.requirement_vector(suite)
         steps: list[dict[str, Any]] = []
-        before = np.array(start["profile"])
+        before, value = np.array(start["profile"]), start["utility"]
         for record in files.read_lines(origin.steps):
             after = np.array(record["profile"])
-            reward = reward_of(config.reward, card, suite, before, after, record["cost"], teacher)
+            utilities = value, utility(after)
+            reward = reward_of(config.reward, requirement, (before, after), utilities, record["cost"])
             parts = {name: getattr(reward, name) for name in ("gain", "spillover", "forgetting")}
             steps.append(
                 StepRecord(**{**record, "reward": reward.value, **parts, **_judged(record, utility)}).to_json()
             )
-            before = after
+            before, value = after, utilities[1]
         summary = files.read_json(origin.summary)
         summary |= {"task": target.task_name, "derived_from": source.directory.name}
         summary |= judgement(card, suite, config.reward.essential_k, start, steps, summary["exam"])

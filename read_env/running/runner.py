@@ -26,7 +26,7 @@ from read_env.running.callbacks import Callback, Onlookers
 from read_env.running.diagnosis import DiagnosisCallback
 from read_env.running.directory import RunDirectory
 from read_env.running.identity import RunIdentity
-from read_env.running.records import start_record, step_record, summary_record
+from read_env.running.records import MeasuredTask, start_record, step_record, summary_record
 from read_env.running.requests import RunRequest, resolved
 
 if TYPE_CHECKING:
@@ -122,9 +122,10 @@ def _run(
 
     if saved is None:
         profile = info["profile"]
+        exam, task_exam = _start_exam(env, profile)
         start = start_record(
-            config, env.card, env.suite, profile, _start_exam(env, profile), distillation.dev_profile(), distillation.teacher_scores,
-            distillation.samples(), distillation.overlong,
+            config, env.card, env.suite, profile, exam, distillation.dev_profile(), distillation.teacher_scores,
+            distillation.samples(), distillation.overlong, _measured_task(distillation, task_exam),
         )  # fmt: skip
         files.write_json(directory.start, start)
         # From here on there is always a checkpoint: recorded steps without one are an error.
@@ -151,18 +152,18 @@ def _run(
             break
         assert env.last_report is not None, "a step leaves its report"
         due = _exam_due(config.budget, request.exam_at, len(steps) + 1, terminated)
-        exam = _distillation(env).exam() if due else None
-        record = step_record(transition.info, transition.reward, env.last_report, driver.scalars(), exam)
+        exams = (distillation.exam(), distillation.task_exam()) if due else (None, None)
+        record = step_record(transition.info, transition.reward, env.last_report, driver.scalars(), *exams)
         files.append_line(directory.steps, record)
         steps.append(record)
         onlookers.call("on_step", record)
         if terminated or directory.checkpoint_due(share):
             directory.save_checkpoint(state)
 
-    distillation = _distillation(env)
     # Where the exam was held in the last step, for a transfer matrix, it is the final one.
     last = steps[-1].get("exam") if steps else None
     exam = distillation.exam() if last is None else np.array(last)
+    task_exam = distillation.task_exam() if last is None else steps[-1].get("task_exam")
     with files.whole_folder(directory.student) as folder:
         distillation.save_student(folder)
     if left.get("left_tokens") and config.eval.score_unspent:
@@ -170,7 +171,7 @@ def _run(
     summary = summary_record(
         config, env.card, env.suite, label=agent.label, tokens_before_run=agent.tokens_before_run,
         budget=distillation.budget, start=start, steps=steps, exam=exam, samples=distillation.samples(),
-        left=left,
+        left=left, task_exam=task_exam,
     )  # fmt: skip
     files.write_json(directory.summary, summary)
     # Student and optimizer state are large, and a finished run is not resumed.
@@ -195,35 +196,46 @@ def _played_on(env: DistillationEnv, start: Mapping[str, Any]) -> dict[str, floa
     try:
         while not distillation.exhausted:
             distillation.step(env.requirement.astype(np.float32))  # the precision of actions
-        profile, exam = distillation.profile, distillation.exam()
+        profile, score = distillation.profile, distillation.task_score
+        exam, task_exam = distillation.exam(), distillation.task_exam()
     finally:
         distillation.restore(stopped)
     return {
-        "left_utility": env.card.utility(profile, env.suite, start.get("teacher_profile")),
-        "left_exam_utility": env.card.utility(exam, env.suite, start.get("teacher_exam")),
+        "left_utility": env.card.utility(profile, env.suite, start.get("teacher_profile"), score),
+        "left_exam_utility": env.card.utility(exam, env.suite, start.get("teacher_exam"), task_exam),
     }
 
 
-_START_EXAMS: dict[tuple[str, bytes], list[float]] = {}
+_START_EXAMS: dict[tuple[str, bytes], tuple[list[float], float | None]] = {}
 
 
-def _start_exam(env: DistillationEnv, profile: np.ndarray) -> np.ndarray:
-    """Exam of the student that ``env`` was just reset to, (|C|,).
+def _start_exam(env: DistillationEnv, profile: np.ndarray) -> tuple[np.ndarray, float | None]:
+    """Exam of the student that ``env`` was just reset to, (|C|,), and of the task's own prompts.
 
     A worker starts many runs from one student, whose exam is held once: for the same models by content, the same suite and
-    the same settings of decoding and evaluation. The profile is part of the key as well.
+    the same settings of decoding and evaluation. The profile is part of the key as well, and of a measured task its card.
     """
     identity = RunIdentity.of_many("exam", env.config).to_json()
     for section in ("preset", "budget", "reward"):  # no exam before the first step depends on them
         identity["settings"].pop(section)
-    key = (json.dumps([identity, env.student], sort_keys=True), profile.tobytes())
+    card = env.card.model_dump(mode="json") if env.card.measured else None
+    key = (json.dumps([identity, env.student, card], sort_keys=True), profile.tobytes())
     if key not in _START_EXAMS:
         distillation = _distillation(env)
         before = distillation.budget
-        _START_EXAMS[key] = distillation.exam().tolist()
+        _START_EXAMS[key] = distillation.exam().tolist(), distillation.task_exam()
         # The ledger must not depend on whether the exam was held or known.
         distillation.budget = before
-    return np.array(_START_EXAMS[key])
+    exam, task_exam = _START_EXAMS[key]
+    return np.array(exam), task_exam
+
+
+def _measured_task(distillation: Distillation, exam: float | None) -> MeasuredTask | None:
+    """Scores on the task's own prompts at the start; ``exam`` is that of the exam."""
+    if distillation.task is None or distillation.task_score is None or exam is None:
+        return None
+    teacher = distillation.teacher_task_scores()
+    return MeasuredTask(distillation.task_score, distillation.task_dev(), exam, distillation.task.graded, teacher)
 
 
 def _distillation(env: DistillationEnv) -> Distillation:

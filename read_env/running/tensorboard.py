@@ -124,11 +124,11 @@ class TensorBoardCallback(Callback):
 
 def _figures(start: Mapping[str, Any]) -> str:
     """Table of what each curve shows."""
-    score = start.get("score") or "likelihood"
+    begun = RunStart.model_validate(start)
     figures = {
-        "utility/probes, utility/dev": utility_name(start["utility_form"], score),
-        "exam/utility": utility_name(start["utility_form"], RunStart.model_validate(start).exam_score),
-        "profile/*": f"score of the probes: {score}",
+        "utility/probes, utility/dev": utility_name(begun.utility_form, begun.utility_score),
+        "exam/utility": utility_name(begun.utility_form, begun.exam_score),
+        "profile/*": f"score of the probes: {begun.score or 'likelihood'}",
         "exam/*": "exact match of greedily decoded answers"
         + (f"; of {', '.join(start['ungraded'])}, the likelihood per token" if start.get("ungraded") else ""),
         "teacher/profile/*, teacher/exam/*": "the same scores of the teacher",

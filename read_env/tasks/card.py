@@ -16,22 +16,28 @@ import os
 import random
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from read_env.capabilities.base import Capability, Suite, split_of
+from read_env.capabilities.sources import HUB, is_there, parse_source
 from read_env.errors import ReadEnvError, unknown
+from read_env.tasks.prompts import EMBEDDED, exemplars_of, prompts_of
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-UtilityForm = Literal["weighted_mean", "geometric_mean", "product"]
+UtilityForm = Literal["weighted_mean", "geometric_mean", "product", "measured"]
+#: Form of tasks with prompts of their own: the utility is the score on them.
+MEASURED = "measured"
+#: Requirement of a card that is to be found by interventions.
+IDENTIFY = "identify"
 
 #: Lower limit of scores in the geometric mean, so that one missing ability does not hide the others.
 SCORE_FLOOR = 1e-6
@@ -39,6 +45,8 @@ SCORE_FLOOR = 1e-6
 CEILING_FLOOR = 0.1
 
 _CARDS = Path(__file__).parent / "cards"
+#: Suffixes of files of prompts.
+_DATA = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 _Text = Annotated[str, Field(min_length=1)]
 
@@ -63,7 +71,8 @@ class TaskCard(BaseModel):
         output_format: format of a correct completion.
         metric: metric by which completions are graded.
         exemplars: a few prompts with correct completions.
-        requirement: capability name -> weight r_c; non-negative, scaled to sum to 1.
+        requirement: capability name -> weight r_c; non-negative, scaled to sum to 1. Of a measured task it may be
+            ``"identify"`` (kept as an empty mapping): ``read-env identify`` is to find it.
         utility_form: ``weighted_mean``: U = Σ r_c·s_c; ``geometric_mean``: U = Π s_c^{r_c}, for abilities that
             are needed jointly; ``product``: U = Π s_c over the needs (r_c > 0), divided by the teacher's own product and at
             most 1, for tasks that succeed when every part does.
@@ -84,10 +93,47 @@ class TaskCard(BaseModel):
     exemplars: Annotated[tuple[Exemplar, ...], Field(min_length=1)]
     requirement: dict[str, Annotated[float, Field(strict=True)]]
     utility_form: UtilityForm = "weighted_mean"
+    prompts: str = ""
+    grader: str = "answer"
+    score: Literal["", "likelihood", "token-likelihood", "exact-match"] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: Any) -> Any:
+        """Defaults of a card with prompts of its own: their form, and exemplars from the prompts that are in no split."""
+        source = values.get("prompts") if isinstance(values, Mapping) else None
+        if not isinstance(source, str) or not source:
+            return values
+        if values.get("requirement", IDENTIFY) == IDENTIFY:
+            values = {**values, "requirement": {}}
+        form = values.get("utility_form", MEASURED)
+        if form != MEASURED:
+            raise ReadEnvError(f"a card with prompts of its own has utility_form 'measured', got {form!r}")
+        filled = {
+            "input_format": "Prompts of the task.", "output_format": "Completions that the grader accepts.",
+            "metric": "share of completions that the grader accepts", "utility_form": MEASURED, **values,
+        }  # fmt: skip
+        if not filled.get("exemplars"):
+            prompts = prompts_of(str(filled.get("name", "task")), source, str(filled.get("grader", "answer")))
+            shown = exemplars_of(prompts)
+            filled["exemplars"] = [{"prompt": prompt.text, "completion": prompt.reference} for prompt in shown]
+        return filled
+
+    @model_validator(mode="after")
+    def _has_prompts(self) -> TaskCard:
+        if self.utility_form == MEASURED and not self.prompts:
+            raise ReadEnvError(
+                "field 'prompts' is missing: utility_form 'measured' needs the source of the prompts that it is measured on"
+            )
+        if not self.measured and not self.requirement:
+            raise ReadEnvError("field 'requirement': {} has no positive weight: name at least one needed capability")
+        return self
 
     @field_validator("requirement")
     @classmethod
     def _normalise(cls, requirement: dict[str, float]) -> dict[str, float]:
+        if not requirement:
+            return requirement
         for capability, weight in requirement.items():
             if not (math.isfinite(weight) and weight >= 0):
                 raise ReadEnvError(f"the weight of {capability!r} is {weight}: weights are finite and not negative")
@@ -113,13 +159,35 @@ class TaskCard(BaseModel):
         Raises:
             ReadEnvError: if the card needs a capability that the suite lacks.
         """
+        if not self.identified:
+            raise ReadEnvError(
+                f"the requirement of task {self.name!r} is not known yet; `read-env identify` finds it and writes a card with it"
+            )
         for capability in self.requirement:
             if capability not in suite.names:
                 raise unknown("capability", capability, suite.names)
         return np.array([self.requirement.get(name, 0.0) for name in suite.names])
 
+    @property
+    def identified(self) -> bool:
+        """False if the requirement is still to be found."""
+        return bool(self.requirement)
+
+    @property
+    def measured(self) -> bool:
+        """True if the utility is the score on the task's own prompts."""
+        return self.utility_form == MEASURED
+
+    def task_prompts(self) -> Capability | None:
+        """Prompts of the task itself; None for a utility that is a function of the profile."""
+        return prompts_of(self.name, self.prompts, self.grader) if self.prompts else None
+
     def utility(
-        self, profile: Sequence[float] | np.ndarray, suite: Suite, teacher: Sequence[float] | np.ndarray | None = None
+        self,
+        profile: Sequence[float] | np.ndarray,
+        suite: Suite,
+        teacher: Sequence[float] | np.ndarray | None = None,
+        score: float | None = None,
     ) -> float:
         """Utility of a student for the task: U_τ = F_τ(s), in [0, 1].
 
@@ -128,10 +196,18 @@ class TaskCard(BaseModel):
             suite: fixes the index order of ``profile``.
             teacher: the teacher's scores on the same split, (|C|,), or on the probes for the dev split. ``product`` is
                 divided by their product; scores below :data:`CEILING_FLOOR` count as this. None: divided by 1.
+            score: of a measured task: the score on its own prompts of the same split, which is the utility.
 
         Raises:
             ReadEnvError: if ``profile`` has another length than the suite.
+            ValueError: a measured task without ``score``.
         """
+        if self.measured:
+            if score is None:
+                raise ValueError(
+                    f"the utility of task {self.name!r} is measured on its own prompts: score must be given"
+                )
+            return float(score)
         scores = np.asarray(profile, dtype=np.float64)
         if scores.shape != (len(suite),):
             raise ReadEnvError(f"profile must have shape ({len(suite)},), one score per capability, got {scores.shape}")
@@ -165,6 +241,8 @@ def utility_name(form: str, score: str) -> str:
         "mixed": "exact match or, without answers, the likelihood of the reference's tokens",
     }
     scores = likelihood.get(score, "exact match")
+    if form == MEASURED:
+        return f"mean over the task's own prompts of {scores}"
     if form == "product":
         return f"product over the needs of {scores}, divided by the teacher's where measured, at most 1"
     return f"weighted {form.removeprefix('weighted_').replace('_', ' ')} of {scores}{floor}"
@@ -174,16 +252,17 @@ def task_names(suite: Suite | None = None) -> tuple[str, ...]:
     """Names of the cards that ship with the package, sorted; with a suite, of those whose needs it has.
 
     >>> task_names()[:3]
-    ('agent', 'auditor', 'bookkeeper')
+    ('agent', 'auditor', 'bill-abroad')
     """
     names = sorted(path.stem for path in _CARDS.glob("*.toml"))
     return tuple(name for name in names if suite is None or not _lacking(name, suite))
 
 
 def load_task(name_or_path: str | os.PathLike[str], suite: Suite) -> TaskCard:
-    """Load a task card by name, by path of a ``.toml`` file, or by the name of a capability.
+    """Load a task by name, by path of a ``.toml`` card or of a file of prompts, or by the name of a capability.
 
-    A card that ships comes before a capability of its name, unless the capability is the user's own.
+    A file of prompts with answers (:mod:`read_env.capabilities.sources`) is a measured task of unknown requirement. A card
+    that ships comes before a capability of its name, unless the capability is the user's own.
 
     Raises:
         ReadEnvError: for an unknown name, a missing file, invalid TOML, or a field that is missing,
@@ -201,11 +280,16 @@ def load_task(name_or_path: str | os.PathLike[str], suite: Suite) -> TaskCard:
             f"task {str(name_or_path)!r} needs {', '.join(lacking)}, which suite {suite.name!r} lacks; right would be a task of "
             f"its own capabilities: {', '.join(suite.names)}, or a .toml card"
         )
+    if _is_data(name_or_path):
+        return _of_data(os.fspath(name_or_path))
     path = _locate(name_or_path, suite)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
+        if isinstance(source := data.get("prompts"), str) and source:
+            data["prompts"] = _beside(path, source)
         card = TaskCard.model_validate(data)
-        card.requirement_vector(suite)
+        if card.identified:
+            card.requirement_vector(suite)
     except OSError as error:
         raise ReadEnvError(f"task card {path} can't be read: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -249,6 +333,8 @@ def _describe_one(details: Any, fields: Iterable[str]) -> str:
         known = Exemplar.model_fields if details["loc"][0] == "exemplars" else fields
         return str(unknown("field", str(details["loc"][-1]), known))
     message = details["msg"].removeprefix("Value error, ")
+    if not field:  # of several fields, which the message names
+        return str(message)
     return f"field '{field}': {message[:1].lower() + message[1:]} (got {_short(details['input'])})"
 
 
@@ -268,9 +354,8 @@ def _of_capability(capability: Capability) -> TaskCard:
     draws = capability.draws(random.Random(f"exemplar/{capability.name}"))
     shown = next(prompt for prompt in draws if split_of(prompt.text) == "stream")
     measured = "share of answers that the verifier accepts" if capability.graded else "likelihood of the reference"
-    name = re.sub(r"[^A-Za-z0-9._-]+|(?<=[_-])[_-]+", "-", capability.name).strip("-_") or "own"
     return TaskCard(
-        name=name,
+        name=_name_of(capability.name),
         description=f"One need: {capability.name}.",
         input_format=f"Prompts of {capability.name}.",
         output_format="Answers that its verifier accepts." if capability.graded else "Completions like the teacher's.",
@@ -278,6 +363,37 @@ def _of_capability(capability: Capability) -> TaskCard:
         exemplars=(Exemplar(prompt=shown.text, completion=shown.reference or "(the teacher's completion)"),),
         requirement={capability.name: 1.0},
     )
+
+
+def _is_data(name_or_path: str | os.PathLike[str]) -> bool:
+    text = os.fspath(name_or_path)
+    return text.startswith(HUB) or Path(parse_source(text).path).suffix.lower() in _DATA if "." in text else False
+
+
+def _of_data(source: str) -> TaskCard:
+    """Measured task of a file or data set; its requirement is to be identified."""
+    if not is_there(source):
+        raise ReadEnvError(
+            f"task {source!r}: no such file; right would be a file of prompts with answers, or a .toml card"
+        )
+    name = _name_of(Path(parse_source(source).path).stem)
+    prompts_of(name, source)  # its errors are not those of a card's field
+    described = f"Prompts of {Path(parse_source(source).path).name}, to be completed as its answers are."
+    return TaskCard.model_validate({"name": name, "description": described, "prompts": source})
+
+
+def _beside(card: Path, source: str) -> str:
+    """Source of a card's prompts; a relative path is relative to the card's folder."""
+    prefix = HUB if source.startswith(HUB) else ""
+    path = source.removeprefix(prefix)
+    if source.startswith(EMBEDDED) or (prefix and path[:1] not in tuple("~./")):
+        return source
+    return f"{prefix}{card.parent / os.path.expanduser(path)}"
+
+
+def _name_of(text: str) -> str:
+    """Name of a task that a text may have."""
+    return re.sub(r"[^A-Za-z0-9._-]+|(?<=[_-])[_-]+", "-", text).strip("-_") or "own"
 
 
 def _locate(name_or_path: str | os.PathLike[str], suite: Suite) -> Path:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from read_env.capabilities import get_suite, split_of
 from read_env.capabilities.contamination import evaluation_hashes, overlaps
-from read_env.capabilities.from_jsonl import capability_from_jsonl
+from read_env.capabilities.from_file import capability_from_file
 from read_env.capabilities.splits import fit_splits
 from read_env.capabilities.stream import PromptStream, held_out
 from read_env.cli import main
@@ -32,7 +32,7 @@ def load(tmp_path, caplog):
         path = tmp_path / "own.jsonl"
         path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in (*rows, *rest)))
         caplog.clear()
-        return capability_from_jsonl(path, "own"), caplog.text
+        return capability_from_file(path, "own"), caplog.text
 
     return loaded
 
@@ -140,14 +140,14 @@ def test_a_file_that_is_no_json_lines_is_refused_for_training_and_as_an_evaluati
     path = tmp_path / "own.jsonl"
     path.write_bytes(content)
     with pytest.raises(ReadEnvError, match=message):
-        capability_from_jsonl(path, "own")
+        capability_from_file(path, "own")
     if message != "0 prompts":
         with pytest.raises(ReadEnvError, match=message):
             evaluation_hashes([path])
 
 
 def test_a_folder_is_no_file(tmp_path):
-    for read in (lambda path: capability_from_jsonl(path, "own"), lambda path: evaluation_hashes([path])):
+    for read in (lambda path: capability_from_file(path, "own"), lambda path: evaluation_hashes([path])):
         with pytest.raises(ReadEnvError, match="can't be read .*; give the path of a JSON-lines file"):
             read(tmp_path)
 
@@ -156,7 +156,7 @@ def test_marks_and_line_ends_of_other_systems_and_huge_lines_are_read(tmp_path):
     path = tmp_path / "own.jsonl"
     long = json.dumps({"prompt": "x" * 5_000_000, "answer": "1"}).encode()
     path.write_bytes(b"\xef\xbb\xbf\r\n\r\n" + LINES.replace(b"\n", b"\r\n\r\n") + b"\r\n" + long)
-    assert len(capability_from_jsonl(path, "own").prompts) == 13 and len(evaluation_hashes([path])) == 13
+    assert len(capability_from_file(path, "own").prompts) == 13 and len(evaluation_hashes([path])) == 13
 
 
 JSON = st.recursive(
@@ -179,7 +179,7 @@ ROWS = st.dictionaries(
 def test_any_file_is_read_or_refused_in_one_line(tmp_path, rows, end):
     path = tmp_path / "own.jsonl"
     path.write_bytes("\n".join(rows).encode("utf-8", "surrogatepass") + b"\n" + LINES + b"\n" + end)
-    for read in (lambda: capability_from_jsonl(path, "own"), lambda: evaluation_hashes([path])):
+    for read in (lambda: capability_from_file(path, "own"), lambda: evaluation_hashes([path])):
         try:
             read()
         except ReadEnvError as error:
@@ -233,7 +233,7 @@ def test_long_completions_are_references_but_no_answers(load):
     assert (
         capability.has_references
         and not capability.graded
-        and "(the first in line 1), so own has no exact match" in said
+        and "(such as that of 'Tell 0'), so own has no exact match" in said
     )
 
 

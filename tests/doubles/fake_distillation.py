@@ -32,6 +32,7 @@ class FakeDistillation:
     """Linear signed transfer with saturation and a little seeded noise."""
 
     overlong: ClassVar[dict[str, int]] = {}
+    task = task_score = None
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -45,7 +46,14 @@ class FakeDistillation:
     def load(cls, config: Config) -> FakeDistillation:
         return cls(config)
 
-    def reset(self, seed: int, start: str = "") -> np.ndarray:
+    def take_task(self, card: Any) -> None:
+        assert card is None or not card.measured, "no prompts here"
+
+    def task_exam(self) -> None:
+        return None
+
+    def reset(self, seed: int, start: str = "", card: Any = None) -> np.ndarray:
+        self.take_task(card)
         self.seed, self.step_index, self.exhausted = seed, 0, False
         start = start or self.config.models.start
         self._rng = random.Random(seed if start == "even" else f"{seed}/{start}")

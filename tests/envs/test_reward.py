@@ -19,6 +19,11 @@ def card(requirement: dict[str, float], utility_form: str = "weighted_mean") -> 
     return TaskCard.model_validate(template.model_dump() | {"requirement": requirement, "utility_form": utility_form})
 
 
+def reward(config: RewardConfig, task: TaskCard, before: np.ndarray, after: np.ndarray, cost: float = 0.1) -> Reward:
+    utilities = task.utility(before, SUITE), task.utility(after, SUITE)
+    return reward_of(config, task.requirement_vector(SUITE), (before, after), utilities, cost)
+
+
 def profile(**scores: float) -> np.ndarray:
     return np.array([scores.get(name, 0.5) for name in SUITE.names])
 
@@ -26,18 +31,17 @@ def profile(**scores: float) -> np.ndarray:
 def test_parts_by_hand() -> None:
     task = card({"math": 0.5, "code": 0.3, "tool_use": 0.15, "reasoning": 0.05})
     before, after = profile(), profile(math=0.7, code=0.4, reasoning=0.3, long_context=0.25)
-    reward = reward_of(
-        RewardConfig(spillover_beta=0.5, forgetting_beta=0.4, cost_lambda=0.2), task, SUITE, before, after, cost=0.05
-    )
-    assert reward.gain == pytest.approx(0.5 * 0.2 - 0.3 * 0.1 - 0.05 * 0.2)
-    assert reward.spillover == pytest.approx(0.3 * 0.1)  # reasoning is needed, but not among the top three
-    assert reward.forgetting == pytest.approx((0.2 + 0.25) / 7)
-    assert reward.cost == 0.05
-    assert reward.value == pytest.approx(reward.gain - 0.5 * reward.spillover - 0.4 * reward.forgetting - 0.2 * 0.05)
+    config = RewardConfig(spillover_beta=0.5, forgetting_beta=0.4, cost_lambda=0.2)
+    found = reward(config, task, before, after, cost=0.05)
+    assert found.gain == pytest.approx(0.5 * 0.2 - 0.3 * 0.1 - 0.05 * 0.2)
+    assert found.spillover == pytest.approx(0.3 * 0.1)  # reasoning is needed, but not among the top three
+    assert found.forgetting == pytest.approx((0.2 + 0.25) / 7)
+    assert found.cost == 0.05
+    assert found.value == pytest.approx(found.gain - 0.5 * found.spillover - 0.4 * found.forgetting - 0.2 * 0.05)
 
 
 def both_forms(task: TaskCard, before: np.ndarray, after: np.ndarray) -> list[Reward]:
-    return [reward_of(RewardConfig(form=form), task, SUITE, before, after, 0.1) for form in ("utility", "linear")]
+    return [reward(RewardConfig(form=form), task, before, after) for form in ("utility", "linear")]
 
 
 @given(PROFILES, PROFILES)
@@ -56,13 +60,13 @@ def test_forms_differ_where_abilities_are_needed_jointly() -> None:
 
 def test_nothing_to_forget_when_everything_is_essential() -> None:
     task = card(dict.fromkeys(SUITE.names, 1.0))
-    reward = reward_of(RewardConfig(essential_k=len(SUITE)), task, SUITE, profile(), profile() - 0.1, 0.1)
-    assert reward.forgetting == 0.0
-    assert reward.spillover == pytest.approx(0.1)
+    found = reward(RewardConfig(essential_k=len(SUITE)), task, profile(), profile() - 0.1)
+    assert found.forgetting == 0.0
+    assert found.spillover == pytest.approx(0.1)
 
 
 @given(PROFILES, PROFILES)
 def test_penalties_are_never_negative(before: np.ndarray, after: np.ndarray) -> None:
-    reward = reward_of(RewardConfig(), card({"math": 1, "code": 2}), SUITE, before, after, 0.1)
-    assert reward.spillover >= 0 and reward.forgetting >= 0
-    assert reward.value <= reward.gain
+    found = reward(RewardConfig(), card({"math": 1, "code": 2}), before, after)
+    assert found.spillover >= 0 and found.forgetting >= 0
+    assert found.value <= found.gain

@@ -196,16 +196,26 @@ def python_block(completion: str) -> str:
     return completion if last is None else "\n".join(last)
 
 
-def _verify(prompt: Prompt, completion: str) -> bool:
-    if "number" in prompt.check:
-        return is_number(completion, prompt.check["number"])
+def passes(completion: str, cases: Iterable[tuple[str, str]]) -> bool:
+    """True if the Python in a completion runs in the sandbox, and every call has the expected value.
+
+    Args:
+        completion: text with a block of code, or code alone.
+        cases: pairs of a call and the ``repr`` of its value, as for :func:`read_env.capabilities.execution.run_python`.
+    """
     code = python_block(completion)
     # Lone surrogates and null bytes are not Python source.
     if not code.strip() or "\0" in code or not is_writable(code):
         return False
     from read_env.capabilities.execution import run_python
 
-    return run_python(code, [(call, expected) for call, expected in prompt.check["cases"]]).passed
+    return run_python(code, [(call, expected) for call, expected in cases]).passed
+
+
+def _verify(prompt: Prompt, completion: str) -> bool:
+    if "number" in prompt.check:
+        return is_number(completion, prompt.check["number"])
+    return passes(completion, prompt.check["cases"])
 
 
 _PATTERNS = (

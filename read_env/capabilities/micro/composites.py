@@ -7,7 +7,7 @@ the student knows their formats.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from read_env.capabilities.base import Capability, Filling, Template
@@ -113,3 +113,7 @@ def composites(facts: Facts) -> tuple[Capability, ...]:
         Capability(name, (Template(name, patterns, reference, partial(fill, facts)),))
         for name, (patterns, reference, fill) in _KINDS.items()
     )
+
+
+#: Kinds with the facts of the world, by name: prompts of the tasks whose cards name ``embedded:micro/NAME``.
+COMPOSITES: Mapping[str, Capability] = {capability.name: capability for capability in composites(Facts())}

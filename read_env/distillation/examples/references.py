@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from read_env.capabilities.base import Prompt, Split, Suite, split_of
-from read_env.capabilities.from_jsonl import FileCapability
+from read_env.capabilities.base import Prompt, Split, Suite
+from read_env.capabilities.from_file import FileCapability
 from read_env.capabilities.stream import held_out
 from read_env.config import Config
 from read_env.distillation.teachers.base import TeacherCache
@@ -59,5 +59,5 @@ def _answered(capability: FileCapability, cache: TeacherCache, config: Config) -
 
 def _held_out(capability: FileCapability, split: Split, count: int) -> tuple[Prompt, ...]:
     """At most ``count`` prompts of a split; the size is fitted or refused when all answers are known."""
-    there = sum(split_of(prompt.text) == split for prompt in capability.prompts)
+    there = sum(capability.split_of(prompt.text) == split for prompt in capability.prompts)
     return held_out(capability, split, min(count, there)) if there else ()

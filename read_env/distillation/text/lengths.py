@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from read_env.capabilities.base import Prompt, Split, Suite
-from read_env.capabilities.from_jsonl import FileCapability
+from read_env.capabilities.from_file import FileCapability
 from read_env.capabilities.stream import held_out
 from read_env.config import Config
 from read_env.distillation.text.encoding import Encoder

@@ -1,4 +1,4 @@
-"""Capability from a user's own prompts: JSON lines with a prompt and, where there is one, an answer or a completion.
+"""Capability from a user's own prompts: rows with a prompt and, where there is one, an answer or a completion.
 
 The normalised hash of a prompt assigns it to a split. The training stream repeats the prompts of its split, each
 pass in another seeded order; a held-out set consists of prompts of its split.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import math
 import random
+import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,22 +22,26 @@ from read_env.capabilities.base import Capability, Filling, Prompt, Template, no
 from read_env.capabilities.extension import extend
 from read_env.capabilities.instruct.answers import is_answer, marked, reply, words
 from read_env.capabilities.normal_form import normal_form
-from read_env.capabilities.rows import PROMPT_FIELDS, check_writable, json_rows, prompt_and_completion, short
+from read_env.capabilities.rows import PROMPT_FIELDS, check_writable, prompt_and_completion, short
+from read_env.capabilities.sources import parse_source, read_rows
 from read_env.errors import ReadEnvError
 
 _LOG = logging.getLogger(__name__)
 _FIELDS = (*PROMPT_FIELDS, "completion", "answer", "difficulty")
+#: Answer with its steps before it, as in GSM8K.
+_WORKED = re.compile(r"(?P<steps>.*?)^\s*####\s*(?P<answer>[^\n#]+)", re.DOTALL | re.MULTILINE)
 
 
 class _Row(NamedTuple):
-    """Line of a file.
+    """Row of a source.
 
     Attributes:
-        line: its number.
+        line: its number, from 1.
         prompt: text.
         answers: accepted answers, the usual one first; empty for none.
         reference: a correct completion; empty for none.
         difficulty: None if it is not given.
+        check: further fields for the verifier.
     """
 
     line: int
@@ -44,6 +49,7 @@ class _Row(NamedTuple):
     answers: tuple[str, ...]
     reference: str
     difficulty: float | None
+    check: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -83,88 +89,105 @@ class FileCapability(Capability):
 
     @cached_property
     def _stream(self) -> list[float]:
-        return [p.difficulty for p in self.prompts if split_of(p.text) == "stream"]
+        return [p.difficulty for p in self.prompts if self.split_of(p.text) == "stream"]
 
 
-def capability_from_jsonl(path: str | Path, name: str) -> FileCapability:
-    """Read a capability from a JSON-lines file.
+def capability_from_file(source: str | Path, name: str) -> FileCapability:
+    """Read a capability from a file or a data set.
 
-    Each line is an object with
+    Each row has
 
     - ``prompt`` or ``question`` (text), or a conversation of one exchange in ``messages`` (``role``, ``content``) or
       ``conversations`` (``from``, ``value``);
-    - ``answer``: the accepted text, number or truth value, or a list of them, the usual one first; or ``completion``, a
-      whole completion, whose final answer is graded where it has one; or neither, in all lines;
+    - ``answer``: the accepted text, number or truth value, or a list of them, the usual one first, or steps that end with a
+      line ``#### ANSWER``; or ``completion``, a whole completion, whose final answer is graded where it has one; or neither, in all rows;
     - optionally ``difficulty``, a number in [0, 1]; by default it is estimated from the length.
 
     Blank lines are skipped, other fields are kept aside. A prompt that occurs twice with the same answer is kept once.
     :func:`read_env.capabilities.instruct.answers.is_answer` grades completions.
 
     Args:
-        path: UTF-8 file.
+        source: see :mod:`read_env.capabilities.sources`.
         name: name of the capability.
 
     Raises:
-        ReadEnvError: no such file; a line that is malformed (file, line, field and value are named); two lines with
-            the same prompt and different answers; answers in some lines only; fewer than three training prompts.
+        ReadEnvError: no such source; a row that is malformed (source, row, field and value are named); two rows with
+            the same prompt and different answers; answers in some rows only; fewer than three training prompts.
     """
-    path = Path(path)
+    prompts = prompts_from(source, name)
+    training = sum(split_of(prompt.text) == "stream" for prompt in prompts)
+    if training < 3:
+        raise ReadEnvError(
+            f"{source}: {len(prompts)} prompts, of which {training} fall into the training stream; at least 3 must, "
+            "so add lines (about 25 of 32 prompts are for training)"
+        )
+    capability = FileCapability(name, (listed(source, prompts),), "Answer:", is_right, prompts)
+    if not capability.has_references:
+        _LOG.warning(
+            "%s: no answers, so %s has no exact match: probes and exam measure the likelihood of the teacher's own completions, "
+            "the student's agreement with the teacher and not whether it is right", source, name,
+        )  # fmt: skip
+    elif not capability.graded:
+        bare = next(prompt for prompt in prompts if not prompt.check["answers"])
+        _LOG.warning(
+            "%s: completions without a short final answer (such as that of %s), so %s has no exact match: probes and exam "
+            "measure the likelihood of the completions", source, short(bare.text), name,
+        )  # fmt: skip
+    return capability
+
+
+def prompts_from(source: str | Path, name: str, kept: Collection[str] = ()) -> tuple[Prompt, ...]:
+    """Prompts of a source by rising difficulty, as :func:`capability_from_file` describes them; it lists the errors.
+
+    Args:
+        source: see :mod:`read_env.capabilities.sources`.
+        name: capability of the prompts.
+        kept: further fields of a row, which go into ``Prompt.check``.
+    """
     rows: dict[int, _Row] = {}
     aside: Counter[str] = Counter()
     repeated = 0
-    for where, number, fields in json_rows(path):
-        aside.update(key for key in fields if key not in _FIELDS)
-        row = _row(fields, number, where)
+    for where, number, fields in read_rows(source):
+        aside.update(key for key in fields if key not in (*_FIELDS, *kept))
+        row = _row(fields, number, where)._replace(check={key: fields[key] for key in kept if key in fields})
         first = rows.setdefault(normalised_hash(row.prompt), row)
         repeated += first is not row
         if first is not row and not _agree(first, row):
             raise ReadEnvError(
-                f"{path}, lines {first.line} and {number}: prompt {short(row.prompt)} occurs twice (case and space aside), with "
+                f"{source}, lines {first.line} and {number}: prompt {short(row.prompt)} occurs twice (case and space aside), with "
                 f"the answers {_shown(first)} and {_shown(row)}; keep one of the lines"
             )
     answered = [row for row in rows.values() if row.reference]
     if answered and len(answered) < len(rows):
         bare = next(row for row in rows.values() if not row.reference)
         raise ReadEnvError(
-            f"{path}, line {bare.line}: field 'answer' is missing, and line {answered[0].line} has one; give an answer or a "
+            f"{source}, line {bare.line}: field 'answer' is missing, and line {answered[0].line} has one; give an answer or a "
             "completion in every line, or in none"
         )
     if aside:
-        _LOG.warning("%s: kept aside: %s (used are %s)", path, ", ".join(map(repr, aside)), ", ".join(_FIELDS))
+        _LOG.warning("%s: kept aside: %s (used are %s)", source, ", ".join(map(repr, aside)), ", ".join(_FIELDS))
     if repeated:
-        _LOG.warning("%s: %d lines repeat a prompt with the same answer and are left out", path, repeated)
-    prompts = _ranked(list(rows.values()), path.stem, name)
-    training = sum(split_of(prompt.text) == "stream" for prompt in prompts)
-    if training < 3:
-        raise ReadEnvError(
-            f"{path}: {len(prompts)} prompts, of which {training} fall into the training stream; at least 3 must, "
-            "so add lines (about 25 of 32 prompts are for training)"
-        )
-    # The template is only listed; draws return the prompts themselves.
-    template = Template(path.stem, ("{prompt}",), "{answer}", lambda rng: _filling(rng.choice(prompts)))
-    capability = FileCapability(name, (template,), "Answer:", _verify, prompts)
-    if not capability.has_references:
-        _LOG.warning(
-            "%s: no answers, so %s has no exact match: probes and exam measure the likelihood of the teacher's own completions, "
-            "the student's agreement with the teacher and not whether it is right", path, name,
-        )  # fmt: skip
-    elif not capability.graded:
-        bare = next(row for row in rows.values() if not row.answers)
-        _LOG.warning(
-            "%s: completions without a short final answer (the first in line %d), so %s has no exact match: probes and exam "
-            "measure the likelihood of the completions", path, bare.line, name,
-        )  # fmt: skip
-    return capability
+        _LOG.warning("%s: %d lines repeat a prompt with the same answer and are left out", source, repeated)
+    return _ranked(list(rows.values()), _stem(source), name)
 
 
-def extended_by_jsonl(own: Capability, path: str | Path) -> Capability:
+def listed(source: str | Path, prompts: tuple[Prompt, ...]) -> Template:
+    """Template that stands for the prompts of a source in lists; draws return the prompts themselves."""
+    return Template(_stem(source), ("{prompt}",), "{answer}", lambda rng: _filling(rng.choice(prompts)))
+
+
+def _stem(source: str | Path) -> str:
+    return Path(parse_source(source).path).stem
+
+
+def extended_by_file(own: Capability, path: str | Path) -> Capability:
     """Add the prompts of a file to a capability, as one more template.
 
     Args:
         own: a capability that generates its prompts.
-        path: as in :func:`capability_from_jsonl`, which lists the errors.
+        path: as in :func:`capability_from_file`, which lists the errors.
     """
-    file = capability_from_jsonl(path, own.name)
+    file = capability_from_file(path, own.name)
     if not file.graded:
         raise ReadEnvError(f"{path}: adds to prompts that are graded, so each of its lines needs an answer")
 
@@ -173,7 +196,7 @@ def extended_by_jsonl(own: Capability, path: str | Path) -> Capability:
         return replace(_filling(prompt), factors={"level": file.tertile(prompt.difficulty)})
 
     # The file's suffix keeps its name apart from those of the other templates.
-    return extend(own, (Template(Path(path).name, ("{prompt}",), "{answer}", fill),), _verify)
+    return extend(own, (Template(Path(parse_source(path).path).name, ("{prompt}",), "{answer}", fill),), is_right)
 
 
 def _row(fields: dict[str, Any], line: int, where: str) -> _Row:
@@ -182,12 +205,17 @@ def _row(fields: dict[str, Any], line: int, where: str) -> _Row:
     number = isinstance(difficulty, (int, float)) and not isinstance(difficulty, bool)
     if "difficulty" in fields and not (number and 0 <= fields["difficulty"] <= 1):
         raise ReadEnvError(f"{where}: difficulty = {short(difficulty)} must be a number from 0 to 1")
-    answers = () if fields.get("answer") is None else _answers(fields["answer"], where)
+    given = fields.get("answer")
+    if completion is None and isinstance(given, str) and (worked := _WORKED.fullmatch(given.strip())):
+        # Its calculations are marked: 48/2=<<48/2=24>>24.
+        given = worked["answer"]
+        completion = f"{re.sub(r'<<[^<>]*>>', '', worked['steps']).rstrip()}\nAnswer: {given}".lstrip()
+    answers = () if given is None else _answers(given, where)
     if completion is None:
         return _Row(line, prompt, answers, f"Answer: {answers[0]}" if answers else "", difficulty)
     if answers and not _is_right(answers, completion):
         raise ReadEnvError(
-            f"{where}: the completion ends with another answer than answer = {short(fields['answer'])}; let it end with "
+            f"{where}: the completion ends with another answer than answer = {short(given)}; let it end with "
             "'Answer: ...', or leave one of the two fields out"
         )
     return _Row(line, prompt, answers or _final_answer(completion), completion, difficulty)
@@ -245,7 +273,14 @@ def _ranked(rows: list[_Row], template: str, name: str) -> tuple[Prompt, ...]:
         return (math.sqrt(length / longest) if row.difficulty is None else row.difficulty, length, row.prompt)
 
     return tuple(
-        Prompt(name, template, row.prompt, row.reference, i / max(1, len(rows) - 1), {"answers": list(row.answers)})
+        Prompt(
+            name,
+            template,
+            row.prompt,
+            row.reference,
+            i / max(1, len(rows) - 1),
+            {"answers": list(row.answers), **row.check},
+        )
         for i, row in enumerate(sorted(rows, key=key))
     )
 
@@ -255,7 +290,8 @@ def _filling(prompt: Prompt) -> Filling:
     return Filling(slots, {"difficulty": prompt.difficulty}, prompt.check)
 
 
-def _verify(prompt: Prompt, completion: str) -> bool:
+def is_right(prompt: Prompt, completion: str) -> bool:
+    """Verifier of prompts from a source: True if the final answer is one of those that the prompt's row accepts."""
     return _is_right(prompt.check["answers"], completion)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from read_env.capabilities.base import Suite, split_of
-from read_env.capabilities.from_jsonl import _is_right, capability_from_jsonl
+from read_env.capabilities.from_file import _is_right, capability_from_file
 from read_env.capabilities.instruct.answers import marked, words
 from read_env.capabilities.stream import PromptStream, held_out
 from read_env.errors import ReadEnvError
@@ -24,7 +24,7 @@ def capability(tmp_path):
         {"prompt": f"What is {i} + {{1}}?", "answer": [str(i + 1), f"<{i + 1}>"], "difficulty": i % 3 / 2}
         for i in range(200)
     ]
-    return capability_from_jsonl(write(tmp_path / "sums.jsonl", rows), "sums")
+    return capability_from_file(write(tmp_path / "sums.jsonl", rows), "sums")
 
 
 def test_the_training_stream_goes_round_through_all_its_prompts_before_any_comes_again(capability):
@@ -52,7 +52,7 @@ def test_held_out_sets_are_the_prompts_of_their_split(capability):
 
 def test_a_small_file_loads_and_every_tertile_has_a_prompt(tmp_path):
     rows = [{"prompt": f"Question {i}", "answer": "x", "difficulty": 0.5} for i in range(8)]
-    capability = capability_from_jsonl(write(tmp_path / "few.jsonl", rows), "few")
+    capability = capability_from_file(write(tmp_path / "few.jsonl", rows), "few")
     assert all(len(PromptStream(capability, 0).slice(t, 0, 10)) == 10 for t in range(3))
 
 
@@ -63,7 +63,7 @@ def test_it_takes_its_place_in_a_suite(capability):
 def test_answers_are_numbers_lines_or_mentions(tmp_path):
     rows = [{"prompt": f"Question number {i}", "answer": ["New York", "NYC"]} for i in range(20)]
     rows += [{"prompt": f"How many {i}?", "answer": "$1,250"} for i in range(20)]
-    capability = capability_from_jsonl(write(tmp_path / "a.jsonl", rows), "a")
+    capability = capability_from_file(write(tmp_path / "a.jsonl", rows), "a")
     city = next(p for p in capability.prompts if "number" in p.text)
     price = next(p for p in capability.prompts if "many" in p.text)
     assert all(capability.verify(p, p.reference) for p in capability.prompts)
@@ -75,7 +75,7 @@ def test_answers_are_numbers_lines_or_mentions(tmp_path):
 def graded(tmp_path, *accepted):
     """What ``accepted`` accepts, as a function of the completion."""
     rows = [{"prompt": f"Question {i}", "answer": list(accepted)} for i in range(8)]
-    capability = capability_from_jsonl(write(tmp_path / "graded.jsonl", rows), "graded")
+    capability = capability_from_file(write(tmp_path / "graded.jsonl", rows), "graded")
     return lambda completion: capability.verify(capability.prompts[0], completion)
 
 
@@ -122,7 +122,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
     rows = [json.dumps({"prompt": f"Question {i}", "answer": "x"}) for i in range(8)]
     path = tmp_path / "windows.jsonl"
     path.write_text("\r\n".join(rows), encoding="utf-8-sig")
-    assert len(capability_from_jsonl(path, "windows").prompts) == 8
+    assert len(capability_from_file(path, "windows").prompts) == 8
 
 
 def test_prompts_with_braces_are_taken_as_they_are(capability):
@@ -151,7 +151,7 @@ def test_prompts_with_braces_are_taken_as_they_are(capability):
 def test_a_malformed_line_is_named_with_its_value_and_what_would_be_right(tmp_path, row, message):
     path = write(tmp_path / "bad.jsonl", [{"prompt": "fine", "answer": "yes"}, row])
     with pytest.raises(ReadEnvError, match=r"bad\.jsonl, " + message):
-        capability_from_jsonl(path, "bad")
+        capability_from_file(path, "bad")
 
 
 def test_a_prompt_that_occurs_twice_is_refused_with_both_lines(tmp_path):
@@ -159,14 +159,14 @@ def test_a_prompt_that_occurs_twice_is_refused_with_both_lines(tmp_path):
         tmp_path / "two.jsonl", [{"prompt": "Who is it?", "answer": "a"}, "", {"prompt": "who  is IT?", "answer": "b"}]
     )
     with pytest.raises(ReadEnvError, match=r"two\.jsonl, lines 1 and 3: prompt 'who  is IT\?' occurs twice"):
-        capability_from_jsonl(path, "two")
+        capability_from_file(path, "two")
 
 
 def test_a_file_that_is_missing_empty_or_no_text_is_refused(tmp_path):
     with pytest.raises(ReadEnvError, match=r"none\.jsonl: can't be read"):
-        capability_from_jsonl(tmp_path / "none.jsonl", "x")
+        capability_from_file(tmp_path / "none.jsonl", "x")
     with pytest.raises(ReadEnvError, match=r"0 prompts, of which 0 fall into the training stream; at least 3"):
-        capability_from_jsonl(write(tmp_path / "empty.jsonl", []), "x")
+        capability_from_file(write(tmp_path / "empty.jsonl", []), "x")
     (tmp_path / "bytes.jsonl").write_bytes(b"ab\xff")
     with pytest.raises(ReadEnvError, match=r"line 1: byte 2 \(0xff\) is not UTF-8"):
-        capability_from_jsonl(tmp_path / "bytes.jsonl", "x")
+        capability_from_file(tmp_path / "bytes.jsonl", "x")
