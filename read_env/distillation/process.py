@@ -257,22 +257,17 @@ class Distillation:
     @cached_property
     def teacher_scores(self) -> TeacherScores | None:
         """Scores of the teacher on probes and exam; None where ``eval.score_teacher`` says so."""
-        return evaluate_teacher(self.cache, self.suite, self.config.eval) if self._scores_teacher else None
+        return evaluate_teacher(self.cache, self.suite, self.config.eval) if scores_teacher(self.config) else None
 
     def teacher_task_scores(self) -> TeacherScores | None:
         """The same on the task's own prompts, arrays of one score; None for a task without."""
-        if self.task is None or not self._scores_teacher:
+        if self.task is None or not scores_teacher(self.config):
             return None
         if self.task not in self._teacher_on_tasks:
             sizes = {"probes": self._task_sizes["probes"], "exam": self._task_sizes[self.config.eval.exam_split]}
             config = self.config.eval.model_copy(update={**sizes, "score": self._task_measure})
             self._teacher_on_tasks[self.task] = evaluate_teacher(self.cache, self._task_suite, config)
         return self._teacher_on_tasks[self.task]
-
-    @property
-    def _scores_teacher(self) -> bool:
-        asked = self.config.eval.score_teacher
-        return asked == "always" or (asked == "auto" and not self.config.models.teacher.startswith(REMOTE))
 
     def samples(self) -> list[tuple[Prompt, str]]:
         """The first exam prompts of every capability, and of the task itself, with the student's greedily decoded answers."""
@@ -479,3 +474,9 @@ class Distillation:
             raise ReadEnvError(
                 f"budget.total_tokens is {self.budget.total}, below one completion: the shortest at hand has {shortest} tokens"
             )
+
+
+def scores_teacher(config: Config) -> bool:
+    """True if the teacher is evaluated, see ``eval.score_teacher``."""
+    asked = config.eval.score_teacher
+    return asked == "always" or (asked == "auto" and not config.models.teacher.startswith(REMOTE))

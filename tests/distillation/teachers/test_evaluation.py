@@ -1,13 +1,11 @@
 """The teacher's own scores, the samples, and the count of cut completions, on the micro models."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from micro import SUITE, micro_config, same_state
 
 from read_env.capabilities.stream import held_out
-from read_env.distillation.process import Distillation
+from read_env.distillation.process import Distillation, scores_teacher
 from read_env.distillation.student.evaluation import ProbeSet, exam, probe_profile
 from read_env.distillation.teachers.evaluation import evaluate_teacher
 
@@ -54,14 +52,13 @@ def test_scores_and_samples_change_neither_the_run_nor_the_ledger_and_are_asked_
     ("asked", "teacher", "scored"),
     [("auto", "vllm:m", True), ("auto", "remote:m", False), ("always", "remote:m", True), ("never", "micro", False)],
 )
-def test_a_remote_teacher_is_scored_only_where_it_is_asked_for(distillation, asked, teacher, scored):
+def test_a_remote_teacher_is_scored_only_where_it_is_asked_for(asked, teacher, scored):
     config = micro_config(900, 300, 6)
     models, of_eval = ({"teacher": teacher}, {"score_teacher": asked})
     config = config.model_copy(
         update={"models": config.models.model_copy(update=models), "eval": config.eval.model_copy(update=of_eval)}
     )
-    process = SimpleNamespace(config=config, cache=distillation.cache, suite=SUITE)
-    assert (Distillation.teacher_scores.func(process) is not None) == scored
+    assert scores_teacher(config) == scored
 
 
 @pytest.mark.parametrize("loss", ["fkl", "grpo"])
