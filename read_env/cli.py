@@ -35,6 +35,7 @@ from read_env.running.agents import AgentSpec
 from read_env.running.requests import (
     ComparisonRequest,
     FlatConfig,
+    IdentifyRequest,
     RunRequest,
     TrainingRequest,
     TransferRequest,
@@ -58,6 +59,14 @@ class TrainingConfig(Config):
     """Configuration of a training: a task is drawn for each episode, so it is no option."""
 
     task: Annotated[str, tyro.conf.Suppress] = ""
+
+
+class IdentifyConfig(Config):
+    """Configuration of interventions: their allocations take the place of an agent."""
+
+    agent: Annotated[str, tyro.conf.Suppress] = ""
+    agent_options: Annotated[dict[str, str | int | float | bool], tyro.conf.Suppress] = {}
+    seed: Annotated[int, tyro.conf.Suppress] = 0
 
 
 @dataclass(frozen=True)
@@ -185,6 +194,26 @@ def _transfer(request: TransferRequest, typed: str) -> int:
     return _failed(failures)
 
 
+def _identify(request: IdentifyRequest, typed: str) -> int:
+    from read_env import files
+    from read_env.running.identify import identify
+
+    request = _resolved(replace(request, config=_plain(request.config)))
+    found = identify(request)
+    report = _write_report(found.directory, typed)
+    names = files.read_json(found.directory / "requirement.json")["suite"]
+    r = found.requirement
+    rows: Rows = [
+        ("" if i else "needs", f"{names[at]} {r.mean[at]:.2f} ({r.low[at]:.2f} to {r.high[at]:.2f})")
+        for i, at in enumerate(sorted(range(len(names)), key=lambda at: -r.mean[at])[:5])
+        if r.mean[at] > 0
+    ]
+    rows.append(("explained", f"{r.explained:.2f} of the variance of held-out interventions"))
+    rows.append(("before", f"{found.tokens:,} completion tokens spent on interventions"))
+    _table([*rows, ("card", f"{found.card}   (read-env run --task {found.card})"), ("report", report)])
+    return _failed(found.failures)
+
+
 def _check_configuration(request: CheckRequest, typed: str) -> int:
     from read_env.running.check import check
 
@@ -244,6 +273,7 @@ _COMMANDS: Mapping[str, tuple[Any, type[Config] | None, Any]] = {
     "train": (TrainingRequest, TrainingConfig, _train),
     "compare": (ComparisonRequest, SharedConfig, _compare),
     "transfer-matrix": (TransferRequest, SharedConfig, _transfer),
+    "identify": (IdentifyRequest, IdentifyConfig, _identify),
     "check": (CheckRequest, Config, _check_configuration),
     "check-contamination": (ContaminationRequest, None, _check_contamination),
     "report": (ReportRequest, None, _report),
@@ -374,7 +404,10 @@ def _write_report(directory: Path, typed: str, reference: str = "task-static") -
     kind = str(files.read_json(identity).get("kind", ""))
     if kind == "comparison":
         return reporting.comparison_report(directory, reference=reference)
-    reports = {"training": reporting.training_report, "transfer": reporting.transfer_report}
+    reports = {
+        "training": reporting.training_report, "transfer": reporting.transfer_report,
+        "identification": reporting.identification_report,
+    }  # fmt: skip
     return reports.get(kind, reporting.run_report)(directory)
 
 

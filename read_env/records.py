@@ -8,6 +8,7 @@ file                content                                     model
 ``summary.json``    the end of a finished run                   :class:`RunSummary`
 ``episodes.jsonl``  one line per finished training episode      :class:`Episode`
 ``training.json``   the end of a finished training              :class:`TrainingSummary`
+``requirement.json``  the end of an identification              :class:`IdentificationRecord`
 ==================  ==========================================  =========================
 
 Vectors are (|C|,) in the order of the suite; scores and utilities lie in [0, 1]; token fields are
@@ -315,6 +316,35 @@ class TrainingSummary(Record):
     steps: Count
     episodes: Count
     tokens_before_run: Count
+
+
+class StudentRequirement(Record):
+    """Requirement that a regression found for one starting student, see :class:`read_env.tasks.regression.Requirement`."""
+
+    mean: Vector
+    low: Vector
+    high: Vector
+    level: Number
+    scale: Number
+    entropy_weight: Number
+    explained: Number
+    sure: Number
+    needed: Count | None
+
+
+class IdentificationRecord(Record):
+    """The end of an identification. ``tokens`` is what a run with this requirement has to report as spent before it.
+
+    ``students`` holds the requirement by starting student, and of all of them together under ``all``.
+    """
+
+    suite: Names
+    task: str
+    design: str
+    interventions: Count
+    tokens: Count
+    requirement: Vector
+    students: dict[str, StudentRequirement]
 
 
 class _Budget(Record):

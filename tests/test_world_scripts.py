@@ -134,7 +134,7 @@ def test_an_advantage_that_is_small_or_unsure_is_not_clear(script: Script) -> No
     headroom = script("headroom")
 
     def pair(values: Sequence[float]) -> Any:
-        return headroom.Pair("t", "s", 0.0, {"w = r": np.array([0.5, 0.6, 0.4]), "new": np.array(values)}, {})
+        return headroom.Pair("t", "s", np.zeros(3), {"w = r": np.array([0.5, 0.6, 0.4]), "new": np.array(values)}, {})
 
     assert pair([0.6, 0.7, 0.5]).clear("new", "w = r")
     assert not pair([0.52, 0.62, 0.42]).clear("new", "w = r"), "0.02 of a gain of 0.5"

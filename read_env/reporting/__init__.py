@@ -13,6 +13,7 @@ _HOME = {
     "RecordError": "read_env.records",
     **dict.fromkeys(["load_run", "load_training", "load_runs", "load_steps", "load_scores"], "read_env.reporting.runs"),
     **dict.fromkeys(["load_transfer", "transfer_report"], "read_env.reporting.transfer"),
+    **dict.fromkeys(["load_identification", "identification_report"], "read_env.reporting.identification"),
     "load_comparison": "read_env.reporting.comparison",
     "comparison_report": "read_env.reporting.comparison_page",
     **dict.fromkeys(["run_report", "training_report"], "read_env.reporting.run_page"),

@@ -45,6 +45,7 @@ _OWN = {
     ),
     "comparison": ("config.json", "runs"),
     "transfer": ("config.json", "runs", "transfer.json", "tensorboard"),
+    "identification": ("config.json", "task.toml", "runs", "requirement.json", "card.toml"),
     "training": ("config.json", "episodes.jsonl", "training.json", "agent.*", "checkpoint", "tensorboard"),
 }  # fmt: skip
 

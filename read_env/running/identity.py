@@ -215,7 +215,7 @@ def card_fingerprint(task: str, suite: str) -> str:
     from read_env.tasks import load_task
 
     card = load_task(task, get_suite(suite))
-    text = card.model_dump_json(exclude={"prompts", "grader", "score"})
+    text = card.model_dump_json(exclude={"prompts", "grader", "score", "tokens_before_run"})
     if card.measured:  # wherever its prompts are kept
         text = json.dumps([text, card.grader, card.score, prompts_digest(card.prompts), grader_code(card.grader)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -22,8 +22,11 @@ from read_env.distillation.starts import EVEN, parse_past
 from read_env.errors import ReadEnvError, unknown
 from read_env.running.agents import AgentSpec, build_agent
 from read_env.running.identity import RunIdentity, card_fingerprint, settings_of
+from read_env.tasks.interventions import Design, interventions
 
-_Request = TypeVar("_Request", "RunRequest", "TrainingRequest", "ComparisonRequest", "TransferRequest")
+_Request = TypeVar(
+    "_Request", "RunRequest", "TrainingRequest", "ComparisonRequest", "TransferRequest", "IdentifyRequest"
+)
 
 #: The configuration's fields are options without a prefix: ``--task``, ``--budget.total-tokens``.
 FlatConfig = Annotated[Config, tyro.conf.arg(name="")]
@@ -244,6 +247,94 @@ class TransferRequest:
                 config = self.config.model_copy(update={**agent, "seed": seed, "budget": budget})
                 name = f"{label}__seed{seed}"
                 runs[name] = RunRequest(config, self.directory / "runs" / name, exam_at=budgets, label=label)
+        return runs
+
+
+@dataclass(frozen=True)
+class IdentifyRequest:
+    """Infer what a task needs from short runs on different allocations, and write a card with the requirement."""
+
+    config: FlatConfig
+    interventions: int = 40
+    """Short runs, for each starting student."""
+    tokens: int = 0
+    """Completion tokens of each. 0: two steps of the configuration."""
+    design: Design = "balanced"
+    """Allocations. ``balanced``: every capability is trained in half of the runs; ``random``: sparse ones, as published."""
+    students: tuple[str, ...] = ()
+    """Starting students; as in models.start, which is used if none is given."""
+    seeds: tuple[int, ...] = (0, 1)
+    """Seeds of the prompts, taken in turn by pairs of interventions."""
+    processes: int = 0
+    """Worker processes, one torch thread each. 0: one per core."""
+    out: Path | None = None
+    """File of the card. None: card.toml in the directory of the interventions."""
+    runs_dir: Path | None = None
+    """Directory of the interventions. None: runs/identify-TASK."""
+    overwrite: bool = False
+    """Delete earlier interventions in that directory first."""
+
+    @property
+    def directory(self) -> Path:
+        """Directory of the interventions."""
+        return _expanded(self.runs_dir) or Path("runs") / f"identify-{_task_names(self.config, [self.config.task])[0]}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings beside the configuration."""
+        return {
+            "design": self.design, "interventions": self.interventions, "seeds": list(self.seeds),
+            "students": list(self.students or (self.config.models.start,)),
+        }  # fmt: skip
+
+    def shared(self, task: str) -> Config:
+        """Configuration of every intervention, on the card in the file ``task``; only their probes are measured."""
+        budget, sizes = self.config.budget, self.config.eval
+        tokens = self.tokens or 2 * budget.step_tokens
+        least = {"dev": 1, "exam": 1, "task_dev": 1, "task_exam": 1, "score_teacher": "never"}
+        return self.config.model_copy(
+            update={
+                "task": task,
+                "agent": "fixed",
+                "budget": budget.model_copy(update={"total_tokens": tokens, "step_tokens": tokens}),
+                "eval": sizes.model_copy(update=least),
+            }
+        )
+
+    def runs(self, task: str) -> dict[str, RunRequest]:
+        """Run name -> intervention.
+
+        Args:
+            task: file of the card on which they run.
+
+        Raises:
+            ReadEnvError: no seed, too few interventions, or an unknown starting student.
+        """
+        from read_env.capabilities import get_suite
+        from read_env.tasks.regression import FEWEST
+
+        if self.interventions < FEWEST or self.tokens < 0:
+            raise ReadEnvError(
+                f"interventions is {self.interventions}, tokens {self.tokens}: right would be {FEWEST} interventions or more, of 0 "
+                "tokens (two steps) or more"
+            )
+        names, starts = get_suite(self.config.suite).names, self.settings["students"]
+        _distinct("seeds", [str(seed) for seed in self.seeds])
+        _distinct("students", list(starts))
+        check_students(self.config, starts)
+        config, runs = self.shared(task), {}
+        for start in starts:
+            models = config.models.model_copy(update={"start": start})
+            for i, row in enumerate(interventions(self.design, len(names), self.interventions)):
+                shares = " ".join(f"{name}={share:.6g}" for name, share in zip(names, row, strict=True) if share > 0)
+                changes = {
+                    "agent_options": {"shares": shares},
+                    "seed": self.seeds[i // 2 % len(self.seeds)],
+                    "models": models,
+                }
+                name = f"{at_student('intervention', start)}-{i:03d}"
+                run = RunRequest(config.model_copy(update=changes), self.directory / "runs" / name, label=name)
+                runs[name] = run
         return runs
 
 

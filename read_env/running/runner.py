@@ -169,7 +169,7 @@ def _run(
     if left.get("left_tokens") and config.eval.score_unspent:
         left |= _played_on(env, start)
     summary = summary_record(
-        config, env.card, env.suite, label=agent.label, tokens_before_run=agent.tokens_before_run,
+        config, env.card, env.suite, label=agent.label, tokens_before_run=agent.tokens_before_run + env.card.tokens_before_run,
         budget=distillation.budget, start=start, steps=steps, exam=exam, samples=distillation.samples(),
         left=left, task_exam=task_exam,
     )  # fmt: skip

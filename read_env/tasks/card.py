@@ -11,6 +11,7 @@ capability, the user's own included, is also a task: one that requires this capa
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import random
@@ -75,7 +76,13 @@ class TaskCard(BaseModel):
             ``"identify"`` (kept as an empty mapping): ``read-env identify`` is to find it.
         utility_form: ``weighted_mean``: U = Σ r_c·s_c; ``geometric_mean``: U = Π s_c^{r_c}, for abilities that
             are needed jointly; ``product``: U = Π s_c over the needs (r_c > 0), divided by the teacher's own product and at
-            most 1, for tasks that succeed when every part does.
+            most 1, for tasks that succeed when every part does; ``measured``: score on the task's own prompts, whatever
+            the profile is.
+        prompts: source of the task's own prompts (:mod:`read_env.tasks.prompts`); makes the utility ``measured``.
+        grader: grader of completions of these prompts (:mod:`read_env.tasks.graders`).
+        score: score of these prompts in probes and dev, as in ``eval.score``, which is taken if it is empty. The score per
+            token also moves while no completion is right as a whole.
+        tokens_before_run: completion tokens of the interventions that the requirement was inferred from; runs report them.
 
     >>> from read_env.capabilities import get_suite
     >>> card = load_task("bookkeeper", get_suite("micro"))
@@ -96,6 +103,7 @@ class TaskCard(BaseModel):
     prompts: str = ""
     grader: str = "answer"
     score: Literal["", "likelihood", "token-likelihood", "exact-match"] = ""
+    tokens_before_run: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="before")
     @classmethod
@@ -219,6 +227,28 @@ class TaskCard(BaseModel):
         if self.utility_form == "geometric_mean":
             return float(np.exp(requirement @ np.log(np.maximum(scores, SCORE_FLOOR))))
         return float(requirement @ scores)
+
+
+def card_toml(card: TaskCard) -> str:
+    """TOML of a card, which :func:`load_task` reads back as an equal one; a relative source of prompts is made absolute.
+
+    >>> from read_env.capabilities import get_suite
+    >>> print(card_toml(load_task("math", get_suite("micro"))).splitlines()[0])
+    name = "math"
+    """
+    values = card.model_dump(mode="json")
+    exemplars, requirement = values.pop("exemplars"), values.pop("requirement")
+    values["prompts"] = _beside(Path.cwd() / "card", card.prompts) if card.prompts else ""
+    lines = [f"{name} = {_toml(value)}" for name, value in values.items() if value]
+    lines += ["", "[requirement]", *(f"{_toml(name)} = {weight!r}" for name, weight in requirement.items())]
+    for one in exemplars:
+        lines += ["", "[[exemplars]]", *(f"{name} = {_toml(text)}" for name, text in one.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(text: str) -> str:
+    """Basic string of TOML, whose escapes are those of JSON, but for one more control character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def utility_name(form: str, score: str) -> str:

@@ -1,0 +1,146 @@
+"""Requirement of a measured task from interventions: short real runs on allocations that differ (arXiv 2605.11290, step 1).
+
+Every intervention is a run of its own from the starting student, with the records of any run; an interrupted call goes on where
+it was. The tokens of all of them are spent before the run that uses the requirement.
+
+=====================  ==============================================================
+``task.toml``          the task with even requirement, on which the interventions run
+``runs/``              the runs of the interventions
+``requirement.json``   what was found (:class:`read_env.records.IdentificationRecord`)
+``card.toml``          the task with the requirement that was found
+=====================  ==============================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from read_env import files
+from read_env.capabilities import get_suite
+from read_env.errors import ReadEnvError
+from read_env.records import IdentificationRecord, StudentRequirement
+from read_env.running.comparison import run_many
+from read_env.running.directory import RecordDirectory, RunDirectory
+from read_env.running.identity import RunIdentity, card_fingerprint
+from read_env.running.pool import EnvFactory
+from read_env.running.requests import IdentifyRequest, RunRequest, resolved
+from read_env.running.runner import make_env
+from read_env.tasks import TaskCard, load_task
+from read_env.tasks.card import card_toml
+from read_env.tasks.regression import Requirement, fit_requirement
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Identification:
+    """Result of an identification.
+
+    Attributes:
+        directory: directory of the interventions.
+        card: file of the task with the requirement.
+        requirement: of all starting students together.
+        tokens: completion tokens of the interventions.
+        failures: run -> error, for interventions that failed and were left out.
+    """
+
+    directory: Path
+    card: Path
+    requirement: Requirement
+    tokens: int
+    failures: Mapping[str, str]
+
+
+def identify(
+    request: IdentifyRequest, console: Console | None = None, env_factory: EnvFactory = make_env
+) -> Identification:
+    """Make the missing interventions and fit the requirement.
+
+    Args:
+        request: the task, its students and the interventions.
+        console: console that shows the progress. None: standard error.
+        env_factory: makes the environment of a configuration; for worker processes a function of a module.
+
+    Raises:
+        ReadEnvError: the task has no prompts of its own; the directory holds something else; too few interventions ended, or
+            they don't tell one requirement from another.
+    """
+    request = resolved(request)
+    suite = get_suite(request.config.suite)
+    card = load_task(request.config.task, suite)
+    if not card.measured:
+        raise ReadEnvError(
+            f"task {card.name!r} is a function of the profile, by the requirement on its card; identify needs prompts with "
+            "answers, such as --task my_task.jsonl, or a card with 'prompts'"
+        )
+    directory = RecordDirectory(request.directory)
+    task = (request.directory / "task.toml").resolve()
+    runs = request.runs(str(task))
+    identity = RunIdentity.of_many("identification", request.shared(str(task)), **request.settings)
+    identity = replace(
+        identity, contents={**identity.contents, "task": card_fingerprint(request.config.task, suite.name)}
+    )
+    with directory.claim(
+        identity, {**request.config.model_dump(mode="json"), **request.settings}, overwrite=request.overwrite
+    ):
+        even = dict.fromkeys(suite.names, 1.0)
+        files.write_text(task, card_toml(card.model_copy(update={"requirement": even})))
+        failures = run_many(f"identifying what {card.name} needs", runs, request.processes, console, env_factory)
+        for run in runs.values():
+            files.remove(RunDirectory(run.directory).student)
+        record, requirement = _fitted(request, card, suite.names, runs, failures)
+        files.write_json(request.directory / "requirement.json", record.to_json())
+        shares = {n: float(r) for n, r in zip(suite.names, requirement.mean, strict=True) if r >= 0.0005}
+        found = TaskCard.model_validate(
+            {**card.model_dump(), "requirement": shares, "tokens_before_run": record.tokens}
+        )
+        path = request.out or request.directory / "card.toml"
+        files.write_text(path, card_toml(found))
+    return Identification(request.directory, path, requirement, record.tokens, failures)
+
+
+def _fitted(
+    request: IdentifyRequest, card: TaskCard, names: tuple[str, ...], runs: Mapping[str, RunRequest],
+    failures: Mapping[str, str],
+) -> tuple[IdentificationRecord, Requirement]:  # fmt: skip
+    changes: dict[str, list[np.ndarray]] = {}
+    gains: dict[str, list[float]] = {}
+    tokens = 0
+    for name, run in runs.items():
+        if name in failures:
+            continue
+        summary = files.read_json(RunDirectory(run.directory).summary)
+        start = run.config.models.start
+        changes.setdefault(start, []).append(np.array(summary["profile"]) - np.array(summary["profile_start"]))
+        gains.setdefault(start, []).append(summary["utility"] - summary["utility_start"])
+        tokens += summary["spent"]
+    if not changes:
+        raise ReadEnvError(f"no intervention ended; the first failed with: {next(iter(failures.values()))}")
+    by_student = {s: fit_requirement(np.array(changes[s]), np.array(gains[s])) for s in changes}
+    together = next(iter(by_student.values()))
+    if len(by_student) > 1:
+        together = fit_requirement(np.vstack(list(changes.values())), np.concatenate(list(gains.values())))
+    record = IdentificationRecord(
+        suite=names,
+        task=card.name,
+        design=request.design,
+        interventions=len(runs) - len(failures),
+        tokens=tokens,
+        requirement=together.mean,
+        students={s: _recorded(one) for s, one in {"all": together, **by_student}.items()},
+    )
+    return record, together
+
+
+def _recorded(found: Requirement) -> StudentRequirement:
+    values: dict[str, Any] = {
+        name: getattr(found, name)
+        for name in ("mean", "low", "high", "level", "scale", "entropy_weight", "explained", "sure", "needed")
+    }
+    return StudentRequirement(**values)

@@ -1,0 +1,73 @@
+"""Allocations of the short runs from which a task's requirement is inferred (arXiv 2605.11290, step 1).
+
+Two designs: ``random``, as published: a random support with Dirichlet weights; and ``balanced``: equal weights on halves of the
+suite, such that every capability is trained in half of the runs, and every two of them together in as nearly a quarter as
+possible.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+
+from read_env.errors import ReadEnvError, unknown
+
+Design = Literal["balanced", "random"]
+
+#: Largest support of a random intervention.
+_SUPPORT = 3
+#: Orders of a block that are tried; the most balanced one is kept.
+_TRIES = 200
+
+
+def interventions(design: str, size: int, count: int, seed: int = 0) -> np.ndarray:
+    """(count, |C|) allocations; each row sums to 1.
+
+    Args:
+        design: ``balanced`` or ``random``.
+        size: |C|, at least 2.
+        count: number of allocations.
+        seed: seed of the draws. With the same seed, a longer list begins with the shorter one.
+
+    Raises:
+        ReadEnvError: an unknown design, one capability or fewer, or no intervention.
+
+    >>> interventions("balanced", 4, 4).sum(axis=0)
+    array([1., 1., 1., 1.])
+    """
+    if design not in get_args(Design):
+        raise unknown("design of interventions", design, get_args(Design))
+    if size < 2 or count < 1:
+        raise ReadEnvError(
+            f"{count} interventions on {size} capabilities: right would be at least one, on two capabilities or more"
+        )
+    rng = np.random.default_rng(seed)
+    rows: list[np.ndarray] = []
+    while len(rows) < count:
+        rows += list(_random(size, rng)) if design == "random" else list(_balanced(np.array(rows), size, rng))
+    return np.array(rows[:count])
+
+
+def _random(size: int, rng: np.random.Generator) -> np.ndarray:
+    """(1, |C|): support of one to three capabilities, weights of a flat Dirichlet distribution."""
+    chosen = rng.choice(size, rng.integers(1, min(_SUPPORT, size - 1) + 1), replace=False)
+    row = np.zeros((1, size))
+    row[0, chosen] = rng.dirichlet(np.ones(len(chosen)))
+    return row
+
+
+def _balanced(rows: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """(2, |C|): a half and its complement, chosen so that pairs of capabilities are as independent as possible."""
+    before = np.sign(rows - 1e-12) if len(rows) else np.zeros((0, size))
+    best, least = np.zeros(size), np.inf
+    for _ in range(_TRIES):
+        signs = np.full(size, -1.0)
+        signs[rng.permutation(size)[: size // 2]] = 1.0
+        together = np.vstack([before, signs, -signs])
+        products = (together.T @ together)[np.triu_indices(size, 1)]
+        badness = float(np.square(products).sum())
+        if badness < least:
+            best, least = signs, badness
+    halves = np.array([best > 0, best < 0], dtype=np.float64)
+    return np.asarray(halves / halves.sum(axis=1, keepdims=True))

@@ -1,0 +1,122 @@
+"""Identification of a task's requirement: real interventions, resumed, fitted, and written as a card."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from micro import SUITE, micro_config
+
+from read_env import files
+from read_env.cli import main
+from read_env.errors import ReadEnvError
+from read_env.reporting import identification_report, load_identification
+from read_env.running import comparison
+from read_env.running.identify import identify
+from read_env.running.requests import IdentifyRequest, RunRequest
+from read_env.running.runner import run
+from read_env.tasks import load_task
+
+
+@pytest.fixture
+def request_for(tmp_path):
+    def make(**changes):
+        config = micro_config(400, 200, task=changes.pop("task", "bill-abroad"), eval={"task_probes": 8})
+        return IdentifyRequest(config, 6, 120, processes=1, runs_dir=tmp_path / "identify", **changes)
+
+    return make
+
+
+def test_interventions_are_made_once_and_end_in_a_card(request_for, tmp_path, monkeypatch):
+    request = request_for(out=tmp_path / "found.toml")
+    result = identify(request)
+    record = load_identification(request.directory)
+    assert record.interventions == 6 and record.tokens == result.tokens
+    spent = [files.read_json(path)["spent"] for path in request.directory.glob("runs/*/summary.json")]
+    assert sum(spent) == record.tokens and len(spent) == 6
+    assert not list(request.directory.glob("runs/*/student")), "six students that nobody asked for"
+    card = load_task(result.card, SUITE)
+    assert card.task_prompts() == load_task("bill-abroad", SUITE).task_prompts()
+    np.testing.assert_allclose(card.requirement_vector(SUITE), result.requirement.mean, atol=0.01)
+
+    report = identification_report(request.directory).read_text()
+    assert "# What bill-abroad needs" in report and "intervention-005" in report
+    assert (request.directory / "requirement.png").stat().st_size > 5000
+
+    # The same command makes nothing again; a run with the card reports what was spent before it.
+    monkeypatch.setattr(
+        comparison, "run_all", lambda runs, *_: pytest.fail(f"made again: {list(runs)}") if runs else None
+    )
+    again = identify(request)
+    assert np.array_equal(again.requirement.mean, result.requirement.mean)
+    config = micro_config(200, 200, task=str(result.card), agent="task-static", eval={"task_probes": 8, "task_exam": 8})
+    assert run(RunRequest(config, tmp_path / "run")).summary["tokens_before_run"] == record.tokens
+
+
+def test_a_killed_identification_goes_on(request_for, monkeypatch):
+    request, made = request_for(), []
+
+    def two(runs, processes, report, factory):
+        real({name: runs[name] for name in list(runs)[:2]}, processes, report, factory)
+        raise KeyboardInterrupt
+
+    real = comparison.run_all
+    monkeypatch.setattr(comparison, "run_all", two)
+    with pytest.raises(KeyboardInterrupt):
+        identify(request)
+    assert not (request.directory / "requirement.json").exists()
+    monkeypatch.setattr(comparison, "run_all", lambda runs, *rest: (made.extend(runs), real(runs, *rest)))
+    assert identify(request).requirement.mean.sum() == pytest.approx(1) and len(made) == 4
+
+
+def test_students_are_fitted_apart_and_together(request_for):
+    request = request_for(students=("even", "math=1@300"))
+    identify(request)
+    record = load_identification(request.directory)
+    assert list(record.students) == ["all", "even", "math=1@300"] and record.interventions == 12
+    assert "| all students | even | math=1@300 |".replace(" ", "") in identification_report(
+        request.directory
+    ).read_text().replace(" ", "").replace("|capability", "")
+
+
+def test_another_design_needs_another_directory(request_for):
+    identify(request_for())
+    with pytest.raises(ReadEnvError, match="design: 'balanced' in the folder, 'random' in this command"):
+        identify(replace(request_for(), design="random"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "bookkeeper"}, "task 'bookkeeper' is a function of the profile.*identify needs prompts with answers"),
+        ({"students": ("even", "even")}, "students: even is there twice"),
+        ({"seeds": ()}, "seeds: name at least one"),
+    ],
+)
+def test_what_cannot_be_identified_is_refused_before_anything_runs(request_for, changes, message):
+    request = request_for(**changes)
+    with pytest.raises(ReadEnvError, match=message):
+        identify(request)
+    assert not request.directory.exists()
+    with pytest.raises(ReadEnvError, match="interventions is 3"):
+        replace(request_for(), interventions=3).runs("task.toml")
+
+
+def test_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {"prompt": f"sum {a}+{b}=", "answer": str(a + b), "completion": str(a + b)}
+        for a in range(2, 12)
+        for b in range(2, 12)
+    ]
+    (tmp_path / "my_sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = "--interventions 6 --tokens 120 --processes 1 --out my_sums.toml --eval.probes 4 --eval.task-probes 8"
+    assert main(["identify", "--task", "my_sums.jsonl", *options.split()]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        "my_sums.toml   (read-env run --task my_sums.toml)" in shown
+        and "completion tokens spent on interventions" in shown
+    )
+    card = load_task("my_sums.toml", SUITE)
+    assert card.identified and card.prompts.endswith("my_sums.jsonl")
+    assert (tmp_path / "runs" / "identify-my_sums" / "report.md").exists()

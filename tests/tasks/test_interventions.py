@@ -1,0 +1,125 @@
+"""Designs of interventions, and the requirement that a regression finds in them."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from read_env.errors import ReadEnvError
+from read_env.tasks.interventions import interventions
+from read_env.tasks.regression import fit_requirement, precision_and_recall
+
+
+@given(st.sampled_from(["balanced", "random"]), st.integers(2, 12), st.integers(1, 30), st.integers(0, 5))
+@settings(deadline=None, max_examples=30)
+def test_interventions_are_allocations_and_longer_lists_begin_alike(design, size, count, seed):
+    rows = interventions(design, size, count, seed)
+    assert rows.shape == (count, size) and rows.min() >= 0
+    np.testing.assert_allclose(rows.sum(axis=1), 1)
+    assert np.array_equal(interventions(design, size, count + 4, seed)[:count], rows)
+    assert not rows.all(axis=1).any(), "each leaves something out"
+
+
+@pytest.mark.parametrize("size", [8, 9, 10])
+def test_a_balanced_design_trains_every_capability_in_half_of_the_runs(size):
+    on = interventions("balanced", size, 40) > 0
+    assert (on.sum(axis=0) == 20).all()
+    together = on.T.astype(int) @ on
+    pairs = together[np.triu_indices(size, 1)]
+    drawn = (interventions("random", size, 40) > 0).sum(axis=0)
+    assert abs(pairs - 10).max() <= 4 and drawn.std() > 0
+
+
+def linear(weights, count=60, noise=0.0, seed=0):
+    rng = np.random.default_rng(seed)
+    changes = 0.1 * rng.normal(size=(count, len(weights)))
+    return changes, changes @ np.array(weights) + noise * rng.normal(size=count)
+
+
+def test_the_requirement_of_a_linear_utility_is_found():
+    changes, gains = linear([0.3, 0.0, 0.15, 0.0, 0.0], noise=0.005)
+    found = fit_requirement(changes, gains, top=2)
+    np.testing.assert_allclose(found.mean, [2 / 3, 0, 1 / 3, 0, 0], atol=0.06)
+    assert found.scale == pytest.approx(0.45, abs=0.05) and found.explained > 0.9
+    assert set(found.top) == {0, 2} and found.sure > 0.95 and found.needed == 60
+    assert (found.low <= found.mean + 1e-9).all() and (found.mean <= found.high + 1e-9).all()
+
+
+def test_intervals_cover_and_narrow_with_more_interventions():
+    truth = np.array([0.5, 0.3, 0.2, 0.0])
+    widths, covered = {}, 0
+    for count in (20, 80):
+        found = [fit_requirement(*linear(truth, count, 0.05, seed), samples=60) for seed in range(12)]
+        widths[count] = np.mean([one.high - one.low for one in found])
+        covered += sum(((one.low[:2] <= truth[:2]) & (truth[:2] <= one.high[:2])).sum() for one in found)
+    assert widths[80] < 0.75 * widths[20]
+    assert covered >= 0.7 * 48, "of 90 % intervals"
+
+
+def test_noise_asks_for_more_interventions():
+    clear = fit_requirement(*linear([0.5, 0.4, 0.3, 0.0, 0.0], 20, noise=0.002))
+    noisy = fit_requirement(*linear([0.5, 0.4, 0.3, 0.0, 0.0], 20, noise=0.2))
+    assert clear.sure > noisy.sure and (noisy.needed is None or noisy.needed > clear.needed)
+    assert noisy.explained < clear.explained
+
+
+def test_the_entropy_term_makes_requirements_sparser():
+    from read_env.tasks.regression import _Problem
+
+    changes, gains = linear([0.3, 0.25, 0.05, 0.05], noise=0.02)
+    problem = _Problem(None, 0.0)
+    entropies = []
+    for weight in (0.0, 0.1, 1.0):
+        r, _ = problem.solve(changes, gains, weight)
+        assert r.sum() == pytest.approx(1) and r.min() >= 0
+        entropies.append(float(-(r * np.log(np.maximum(r, 1e-300))).sum()))
+    assert entropies[0] > entropies[1] > entropies[2] - 1e-9
+
+
+def test_a_prior_decides_where_the_data_do_not():
+    changes, gains = linear([0.5, 0.5, 0.0], count=8, noise=0.3, seed=3)
+    prior = np.array([0.0, 0.1, 0.9])
+    near = [fit_requirement(changes, gains, prior=prior, prior_weight=w, samples=5).mean for w in (0.0, 1.0, 100.0)]
+    distance = [float(np.abs(one - prior).sum()) for one in near]
+    assert distance[0] > distance[1] > distance[2] and distance[2] < 0.05
+
+
+def test_the_gradient_is_that_of_the_objective():
+    from read_env.tasks.regression import _Problem
+
+    changes, gains = linear([0.3, 0.2, 0.1], noise=0.02)
+    problem, weights = _Problem(np.array([0.2, 0.5, 0.3]), 0.4), np.array([0.2, 0.25, 0.05])
+    _, slope = problem._value(weights, changes, gains, 0.3)
+    step = 1e-6 * np.eye(3)
+    numeric = [
+        (problem._value(weights + s, changes, gains, 0.3)[0] - problem._value(weights - s, changes, gains, 0.3)[0])
+        / 2e-6
+        for s in step
+    ]
+    np.testing.assert_allclose(slope, numeric, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "gains", "message"),
+    [
+        (np.ones((5, 3)), np.arange(5.0), "5 interventions are too few"),
+        (np.ones((8, 3)), np.ones(8), "changed by \\+1 in all 8 interventions"),
+        (np.ones((8, 3)), np.ones(7), r"changes must be \(n, \|C\|\)"),
+        (np.full((8, 3), np.nan), np.arange(8.0), "finite"),
+    ],
+)
+def test_what_says_nothing_is_refused(changes, gains, message):
+    with pytest.raises(ReadEnvError, match=message):
+        fit_requirement(changes, gains)
+
+
+def test_an_unknown_design_is_named():
+    with pytest.raises(ReadEnvError, match="did you mean 'balanced'"):
+        interventions("balance", 4, 8)
+    with pytest.raises(ReadEnvError, match="two capabilities or more"):
+        interventions("random", 1, 8)
+
+
+def test_precision_and_recall_at_the_number_of_needs():
+    assert precision_and_recall([0.1, 0.5, 0.4], [1, 2]) == 1.0
+    assert precision_and_recall([0.6, 0.4, 0.0], [1, 2]) == 0.5
