@@ -61,7 +61,7 @@ class TrainingConfig(Config):
     task: Annotated[str, tyro.conf.Suppress] = ""
 
 
-class IdentifyConfig(Config):
+class InterventionConfig(Config):
     """Configuration of interventions: their allocations take the place of an agent."""
 
     agent: Annotated[str, tyro.conf.Suppress] = ""
@@ -121,7 +121,8 @@ def _run(request: RunRequest, typed: str) -> int:
     from read_env.running.tensorboard import TensorBoardCallback
 
     agent = request.agent
-    request = _resolved(replace(request, config=agent.configure(request.config)))
+    config = request.config.model_copy(update={"task": _identified(request.config, request.config.task)})
+    request = _resolved(replace(request, config=agent.configure(config)))
     config, directory, budget = request.config, request.directory, request.config.budget.total_tokens
     _check(config, [agent], [config.task])
     title = f"{agent.label} on {request.task_name}, seed {config.seed}"
@@ -146,7 +147,8 @@ def _train(request: TrainingRequest, typed: str) -> int:
     from read_env.running.display import StderrConsole
     from read_env.running.training import train
 
-    agent, tasks = request.agent, request.tasks or (request.config.task,)
+    agent = request.agent
+    tasks = tuple(_identified(request.config, task) for task in request.tasks or (request.config.task,))
     config = agent.configure(_plain(request.config)).model_copy(update={"task": tasks[0]})
     request = _resolved(replace(request, config=config, tasks=tasks))
     directory = request.directory
@@ -168,8 +170,10 @@ def _compare(request: ComparisonRequest, typed: str) -> int:
     from read_env.running.comparison import compare
 
     request = _resolved(replace(request, config=_plain(request.config)))
+    tasks = tuple(_identified(request.config, task) for task in request.tasks or (request.config.task,))
+    request = replace(request, tasks=tasks)
     directory = request.directory
-    _check(request.config, request.specs, request.tasks or (request.config.task,))
+    _check(request.config, request.specs, tasks)
     result = compare(request)
     if len(result.failures) < result.runs:
         report = _write_report(directory, typed, request.reference)
@@ -273,7 +277,7 @@ _COMMANDS: Mapping[str, tuple[Any, type[Config] | None, Any]] = {
     "train": (TrainingRequest, TrainingConfig, _train),
     "compare": (ComparisonRequest, SharedConfig, _compare),
     "transfer-matrix": (TransferRequest, SharedConfig, _transfer),
-    "identify": (IdentifyRequest, IdentifyConfig, _identify),
+    "identify": (IdentifyRequest, InterventionConfig, _identify),
     "check": (CheckRequest, Config, _check_configuration),
     "check-contamination": (ContaminationRequest, None, _check_contamination),
     "report": (ReportRequest, None, _report),
@@ -387,6 +391,16 @@ def _check(config: Config, agents: Sequence[AgentSpec], tasks: Sequence[str]) ->
         if agent.path is None and agent.name.startswith("sb3"):
             print(f"read-env: {agent.name} is untrained here; read-env train makes a trained one", file=sys.stderr)
     get_objective(config.distill.loss)
+
+
+def _identified(config: Config, task: str) -> str:
+    """The task, or the card that its identification ends with where its requirement is not known."""
+    from read_env.running.identify import identified
+
+    found = identified(_plain(config), task)
+    if found != task:
+        print(f"read-env: the requirement of {task} was inferred: {found}", file=sys.stderr)
+    return found
 
 
 def _write_report(directory: Path, typed: str, reference: str = "task-static") -> Path:

@@ -21,6 +21,7 @@ from read_env.settings import (
     Config,
     DistillConfig,
     EvalConfig,
+    IdentifyConfig,
     ModelConfig,
     RewardConfig,
     describe,
@@ -33,7 +34,7 @@ else:
     import tomli as tomllib
 
 __all__ = [
-    "AUTO", "BudgetConfig", "CacheConfig", "Config", "DistillConfig", "EvalConfig", "ModelConfig", "RewardConfig", "describe",
+    "AUTO", "BudgetConfig", "CacheConfig", "Config", "DistillConfig", "EvalConfig", "IdentifyConfig", "ModelConfig", "RewardConfig", "describe",
     "load_preset", "make_config", "preset_names",
 ]  # fmt: skip
 

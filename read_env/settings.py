@@ -338,6 +338,22 @@ class RewardConfig(_Settings):
     """Number of capabilities with the largest requirement that count as essential."""
 
 
+class IdentifyConfig(_Settings):
+    """Interventions from which the requirement of a measured task is inferred: short runs on different allocations.
+
+    They are made before a run whose card has ``requirement = "identify"``, or none, and kept beside the teacher's answers.
+    """
+
+    section: ClassVar[str] = "identify"
+
+    interventions: int = Field(40, ge=6)
+    """Short runs, for each starting student."""
+    tokens: int = Field(0, ge=0)
+    """Completion tokens of all of them together, for each starting student. 0: two steps of the budget for each."""
+    design: Literal["balanced", "random"] = "balanced"
+    """Allocations. ``balanced``: every capability is trained in half of the runs; ``random``: sparse ones, as published."""
+
+
 class Config(_Settings):
     """Complete configuration. Together with the weights of the models it determines a run to the bit (on a CPU)."""
 
@@ -361,6 +377,7 @@ class Config(_Settings):
     cache: CacheConfig = CacheConfig()
     eval: EvalConfig = EvalConfig()
     reward: RewardConfig = RewardConfig()
+    identify: IdentifyConfig = IdentifyConfig()
 
     _reasons: dict[str, str] = PrivateAttr(default_factory=dict)
 

@@ -13,6 +13,8 @@ it was. The tokens of all of them are spent before the run that uses the require
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +38,8 @@ from read_env.tasks.regression import Requirement, fit_requirement
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from read_env.config import Config
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,31 @@ def identify(
     return Identification(request.directory, path, requirement, record.tokens, failures)
 
 
+def identified(config: Config, task: str, processes: int = 0) -> str:
+    """Task with a requirement: ``task`` itself if it has one, else the card that its identification ends with.
+
+    What was found is kept in the cache by task, suite, models and settings, and taken from there by later runs.
+
+    Args:
+        config: configuration of the run.
+        task: as in ``config.task``.
+        processes: worker processes; 0: one per core.
+
+    Raises:
+        ReadEnvError: see :func:`identify`.
+    """
+    card = load_task(task, get_suite(config.suite))
+    if card.identified:
+        return task
+    config = config.model_copy(update={"task": task})
+    request = resolved(IdentifyRequest(config, processes=processes))
+    identity = RunIdentity.of_many("identification", request.shared(""), **request.settings).to_json()
+    text = json.dumps([identity, card_fingerprint(task, config.suite)], sort_keys=True)
+    folder = config.cache.folder or Path("runs")
+    name = f"{card.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return str(identify(replace(request, runs_dir=folder / "requirements" / name)).card)
+
+
 def _fitted(
     request: IdentifyRequest, card: TaskCard, names: tuple[str, ...], runs: Mapping[str, RunRequest],
     failures: Mapping[str, str],
@@ -129,7 +158,7 @@ def _fitted(
     record = IdentificationRecord(
         suite=names,
         task=card.name,
-        design=request.design,
+        design=request.config.identify.design,
         interventions=len(runs) - len(failures),
         tokens=tokens,
         requirement=together.mean,

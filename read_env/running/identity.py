@@ -31,6 +31,7 @@ _RUN_FIELDS = {"agent", "agent_options", "task", "seed"}
 # more of it may be what lets a run go on.
 _EXCLUDED_FIELDS: dict[str, Any] = {
     "cache": True,
+    "identify": True,  # the card that was found is compared
     "eval": {"score_teacher", "score_unspent"},
     "models": {"remote_timeout", "remote_max_retries", "remote_concurrency"},
 }

@@ -22,7 +22,7 @@ from read_env.distillation.starts import EVEN, parse_past
 from read_env.errors import ReadEnvError, unknown
 from read_env.running.agents import AgentSpec, build_agent
 from read_env.running.identity import RunIdentity, card_fingerprint, settings_of
-from read_env.tasks.interventions import Design, interventions
+from read_env.tasks.interventions import interventions
 
 _Request = TypeVar(
     "_Request", "RunRequest", "TrainingRequest", "ComparisonRequest", "TransferRequest", "IdentifyRequest"
@@ -255,12 +255,6 @@ class IdentifyRequest:
     """Infer what a task needs from short runs on different allocations, and write a card with the requirement."""
 
     config: FlatConfig
-    interventions: int = 40
-    """Short runs, for each starting student."""
-    tokens: int = 0
-    """Completion tokens of each. 0: two steps of the configuration."""
-    design: Design = "balanced"
-    """Allocations. ``balanced``: every capability is trained in half of the runs; ``random``: sparse ones, as published."""
     students: tuple[str, ...] = ()
     """Starting students; as in models.start, which is used if none is given."""
     seeds: tuple[int, ...] = (0, 1)
@@ -283,14 +277,14 @@ class IdentifyRequest:
     def settings(self) -> dict[str, Any]:
         """Settings beside the configuration."""
         return {
-            "design": self.design, "interventions": self.interventions, "seeds": list(self.seeds),
+            **self.config.identify.model_dump(), "seeds": list(self.seeds),
             "students": list(self.students or (self.config.models.start,)),
         }  # fmt: skip
 
     def shared(self, task: str) -> Config:
         """Configuration of every intervention, on the card in the file ``task``; only their probes are measured."""
-        budget, sizes = self.config.budget, self.config.eval
-        tokens = self.tokens or 2 * budget.step_tokens
+        budget, sizes, asked = self.config.budget, self.config.eval, self.config.identify
+        tokens = asked.tokens // asked.interventions or 2 * budget.step_tokens
         least = {"dev": 1, "exam": 1, "task_dev": 1, "task_exam": 1, "score_teacher": "never"}
         return self.config.model_copy(
             update={
@@ -308,24 +302,18 @@ class IdentifyRequest:
             task: file of the card on which they run.
 
         Raises:
-            ReadEnvError: no seed, too few interventions, or an unknown starting student.
+            ReadEnvError: no seed, or an unknown starting student.
         """
         from read_env.capabilities import get_suite
-        from read_env.tasks.regression import FEWEST
 
-        if self.interventions < FEWEST or self.tokens < 0:
-            raise ReadEnvError(
-                f"interventions is {self.interventions}, tokens {self.tokens}: right would be {FEWEST} interventions or more, of 0 "
-                "tokens (two steps) or more"
-            )
         names, starts = get_suite(self.config.suite).names, self.settings["students"]
         _distinct("seeds", [str(seed) for seed in self.seeds])
         _distinct("students", list(starts))
         check_students(self.config, starts)
-        config, runs = self.shared(task), {}
+        config, asked, runs = self.shared(task), self.config.identify, {}
         for start in starts:
             models = config.models.model_copy(update={"start": start})
-            for i, row in enumerate(interventions(self.design, len(names), self.interventions)):
+            for i, row in enumerate(interventions(asked.design, len(names), asked.interventions)):
                 shares = " ".join(f"{name}={share:.6g}" for name, share in zip(names, row, strict=True) if share > 0)
                 changes = {
                     "agent_options": {"shares": shares},

@@ -1,7 +1,6 @@
 """Identification of a task's requirement: real interventions, resumed, fitted, and written as a card."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,8 +20,10 @@ from read_env.tasks import load_task
 @pytest.fixture
 def request_for(tmp_path):
     def make(**changes):
-        config = micro_config(400, 200, task=changes.pop("task", "bill-abroad"), eval={"task_probes": 8})
-        return IdentifyRequest(config, 6, 120, processes=1, runs_dir=tmp_path / "identify", **changes)
+        task, design = changes.pop("task", "bill-abroad"), changes.pop("design", "balanced")
+        of_identify = {"interventions": 6, "tokens": 6 * 120, "design": design}
+        config = micro_config(400, 200, task=task, eval={"task_probes": 8}, identify=of_identify)
+        return IdentifyRequest(config, processes=1, runs_dir=tmp_path / "identify", **changes)
 
     return make
 
@@ -82,7 +83,7 @@ def test_students_are_fitted_apart_and_together(request_for):
 def test_another_design_needs_another_directory(request_for):
     identify(request_for())
     with pytest.raises(ReadEnvError, match="design: 'balanced' in the folder, 'random' in this command"):
-        identify(replace(request_for(), design="random"))
+        identify(request_for(design="random"))
 
 
 @pytest.mark.parametrize(
@@ -98,8 +99,6 @@ def test_what_cannot_be_identified_is_refused_before_anything_runs(request_for, 
     with pytest.raises(ReadEnvError, match=message):
         identify(request)
     assert not request.directory.exists()
-    with pytest.raises(ReadEnvError, match="interventions is 3"):
-        replace(request_for(), interventions=3).runs("task.toml")
 
 
 def test_the_command_line(tmp_path, monkeypatch, capsys):
@@ -110,8 +109,9 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
         for b in range(2, 12)
     ]
     (tmp_path / "my_sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    options = "--interventions 6 --tokens 120 --processes 1 --out my_sums.toml --eval.probes 4 --eval.task-probes 8"
-    assert main(["identify", "--task", "my_sums.jsonl", *options.split()]) == 0
+    options = "--identify.interventions 6 --identify.tokens 720 --eval.probes 4 --eval.task-probes 8".split()
+    of_identify = "--processes 1 --out my_sums.toml".split()
+    assert main(["identify", "--task", "my_sums.jsonl", *options, *of_identify]) == 0
     shown = capsys.readouterr().out
     assert (
         "my_sums.toml   (read-env run --task my_sums.toml)" in shown
@@ -120,3 +120,13 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     card = load_task("my_sums.toml", SUITE)
     assert card.identified and card.prompts.endswith("my_sums.jsonl")
     assert (tmp_path / "runs" / "identify-my_sums" / "report.md").exists()
+
+    # A run on the file itself infers the requirement first, and a second one takes what the first found.
+    monkeypatch.setenv("READ_ENV_CACHE", str(tmp_path / "cache"))
+    run_options = "--agent task-static --budget.total-tokens 200 --budget.step-tokens 200 --eval.exam 4 --eval.task-exam 8".split()
+    for out in ("first", "second"):
+        assert main(["run", "--task", "my_sums.jsonl", *options, *run_options, "--out", out]) == 0
+    shown = capsys.readouterr().err
+    assert shown.count("the requirement of my_sums.jsonl was inferred") == 2
+    assert shown.count("0 finished already") == 1 and shown.count("6 finished already") == 1
+    assert files.read_json(tmp_path / "first" / "summary.json")["tokens_before_run"] > 500
