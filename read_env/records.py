@@ -341,6 +341,7 @@ class IdentificationRecord(Record):
     suite: Names
     task: str
     design: str
+    regress_on: str
     interventions: Count
     tokens: Count
     requirement: Vector

@@ -13,6 +13,8 @@ from read_env.reporting.markdown import count, markdown_table, number
 from read_env.reporting.runs import Run, load_many, read_config
 from read_env.reporting.style import AFTER, look, readable, save
 
+_EXPLAINING = {"scores": "the changes of the scores, Δs (arXiv 2605.11290)", "tokens": "the shares of the tokens, w"}
+
 
 def load_identification(directory: str | Path) -> IdentificationRecord:
     """The record of a finished identification.
@@ -50,7 +52,7 @@ def identification_report(directory: str | Path) -> Path:
         f"({record.design}), {count(record.tokens)} completion tokens, which are spent before a run with this requirement.",
         _picture(record, path / "requirement.png"),
         "## Requirement",
-        f"r̂ by regression of ΔU on Δs (arXiv 2605.11290); in brackets its {level} bootstrap interval.",
+        f"r̂ by regression of ΔU on {_EXPLAINING[record.regress_on]}; in brackets its {level} bootstrap interval.",
         _requirements(record, names),
         "## Interventions",
         "Shares of the tokens, and the change of the utility on the task's probes.",

@@ -138,6 +138,7 @@ def _fitted(
     request: IdentifyRequest, card: TaskCard, names: tuple[str, ...], runs: Mapping[str, RunRequest],
     failures: Mapping[str, str],
 ) -> tuple[IdentificationRecord, Requirement]:  # fmt: skip
+    on_tokens = request.config.identify.regress_on == "tokens"
     changes: dict[str, list[np.ndarray]] = {}
     gains: dict[str, list[float]] = {}
     tokens = 0
@@ -146,7 +147,12 @@ def _fitted(
             continue
         summary = files.read_json(RunDirectory(run.directory).summary)
         start = run.config.models.start
-        changes.setdefault(start, []).append(np.array(summary["profile"]) - np.array(summary["profile_start"]))
+        if on_tokens:
+            (step,) = files.read_lines(RunDirectory(run.directory).steps)
+            explaining = np.array(step["allocation"])
+        else:
+            explaining = np.array(summary["profile"]) - np.array(summary["profile_start"])
+        changes.setdefault(start, []).append(explaining)
         gains.setdefault(start, []).append(summary["utility"] - summary["utility_start"])
         tokens += summary["spent"]
     if not changes:
@@ -159,6 +165,7 @@ def _fitted(
         suite=names,
         task=card.name,
         design=request.config.identify.design,
+        regress_on=request.config.identify.regress_on,
         interventions=len(runs) - len(failures),
         tokens=tokens,
         requirement=together.mean,

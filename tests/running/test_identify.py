@@ -15,13 +15,15 @@ from read_env.running.identify import identify
 from read_env.running.requests import IdentifyRequest, RunRequest
 from read_env.running.runner import run
 from read_env.tasks import load_task
+from read_env.tasks.regression import fit_requirement
 
 
 @pytest.fixture
 def request_for(tmp_path):
     def make(**changes):
-        task, design = changes.pop("task", "bill-abroad"), changes.pop("design", "balanced")
-        of_identify = {"interventions": 6, "tokens": 6 * 120, "design": design}
+        task = changes.pop("task", "bill-abroad")
+        of_identify = {"interventions": 6, "tokens": 6 * 120}
+        of_identify |= {name: changes.pop(name) for name in ("design", "regress_on") if name in changes}
         config = micro_config(400, 200, task=task, eval={"task_probes": 8}, identify=of_identify)
         return IdentifyRequest(config, processes=1, runs_dir=tmp_path / "identify", **changes)
 
@@ -78,6 +80,16 @@ def test_students_are_fitted_apart_and_together(request_for):
     assert "| all students | even | math=1@300 |".replace(" ", "") in identification_report(
         request.directory
     ).read_text().replace(" ", "").replace("|capability", "")
+
+
+def test_the_utility_is_explained_by_tokens_where_that_is_asked(request_for):
+    request = request_for(regress_on="tokens")
+    result = identify(request)
+    made = [files.read_json(path) for path in sorted(request.directory.glob("runs/*/summary.json"))]
+    shares = [files.read_lines(path)[0]["allocation"] for path in sorted(request.directory.glob("runs/*/steps.jsonl"))]
+    expected = fit_requirement(np.array(shares), np.array([one["utility"] - one["utility_start"] for one in made]))
+    np.testing.assert_allclose(result.requirement.mean, expected.mean, atol=1e-6)
+    assert "the shares of the tokens, w; in brackets" in identification_report(request.directory).read_text()
 
 
 def test_another_design_needs_another_directory(request_for):
