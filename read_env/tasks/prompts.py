@@ -5,6 +5,7 @@ The hash of a prompt assigns it to *exemplars* (shown on the card), *probes*, *d
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -89,8 +90,6 @@ def hashes_of(prompts: Capability, sizes: dict[Split, int]) -> frozenset[int]:
 
 def exemplars_of(prompts: Capability, count: int = 3) -> list[Prompt]:
     """Prompts for the card, which are in no held-out split."""
-    import random
-
     draws = prompts.draws(random.Random(f"exemplars/{prompts.name}"))
     found: dict[str, Prompt] = {}
     for prompt in draws:
