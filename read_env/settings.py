@@ -353,7 +353,7 @@ class IdentifyConfig(_Settings):
     design: Literal["balanced", "random"] = "balanced"
     """Allocations. ``balanced``: every capability is trained in half of the runs; ``random``: sparse ones, as published."""
     regress_on: Literal["scores", "tokens"] = "scores"
-    """What explains the change of the utility. ``scores``: changes of the scores, as published: needs that the utility follows;
+    """Explaining variables of the regression. ``scores``: changes of the scores, as published: needs that the utility follows;
     ``tokens``: shares of the tokens: capabilities whose tokens raise the utility, such as a drill whose effect shows in other
     scores too."""
 

@@ -58,6 +58,11 @@ class Source:
     options: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def tabular(self) -> bool:
+        """True if every row has all columns, with a null, NaN or empty cell for a missing value."""
+        return self.hub or Path(self.path).suffix.lower() in (".csv", ".tsv", ".parquet")
+
+    @property
     def local(self) -> bool:
         """True for a file, or a folder that is there."""
         return not self.hub or Path(self.path).is_dir()
@@ -112,7 +117,8 @@ def read_rows(text: str | Path) -> Iterator[Row]:
                 raise ReadEnvError(f"{where}: no column {column!r} for {name!r}; it has {', '.join(map(str, fields))}")
         others = {name: value for name, value in fields.items() if name not in source.columns.values()}
         # A column that the source names comes before one that has the field's name.
-        yield where, number, others | {name: fields[column] for name, column in source.columns.items()}
+        named = others | {name: fields[column] for name, column in source.columns.items()}
+        yield where, number, _present(named) if source.tabular else named
 
 
 def source_digest(text: str | Path) -> str:
@@ -193,8 +199,7 @@ def _csv(source: Source, delimiter: str = ",") -> Iterator[Row]:
                     f"{where}: has more or fewer cells than the {len(reader.fieldnames)} columns of the first line; put a "
                     "cell with a comma or a line break in double quotes"
                 )
-            # An empty cell is a missing value.
-            yield where, number, {name: _number(name, cell) for name, cell in row.items() if cell.strip()}
+            yield where, number, {name: _cell(name, cell) for name, cell in row.items()}
     except csv.Error as error:
         raise ReadEnvError(f"{path}, line {reader.line_num}: is no CSV ({error})") from None
 
@@ -203,8 +208,10 @@ def _tsv(source: Source) -> Iterator[Row]:
     return _csv(source, "\t")
 
 
-def _number(column: str, cell: str) -> Any:
-    """Cell; of a column ``difficulty``, its number."""
+def _cell(column: str, cell: str) -> Any:
+    """Cell, None for an empty one; of a column ``difficulty``, its number."""
+    if not cell.strip():
+        return None
     if column != "difficulty":
         return cell
     try:
@@ -225,7 +232,7 @@ def _parquet(source: Source) -> Iterator[Row]:
     except (OSError, arrow.ArrowException) as error:
         raise ReadEnvError(f"{path}: can't be read as Parquet ({str(error).splitlines()[0]})") from None
     for number, row in enumerate(table.to_pylist(), 1):
-        yield f"{path}, row {number}", number, _present(row)
+        yield f"{path}, row {number}", number, row
 
 
 def _data_set(source: Source) -> Iterator[Row]:
@@ -246,7 +253,7 @@ def _data_set(source: Source) -> Iterator[Row]:
         splits = ", ".join(f"{source}?split={split}" for split in found)
         raise ReadEnvError(f"{source}: name one of its splits: {splits}")
     for number, row in enumerate(found, 1):
-        yield f"{source}, row {number}", number, _present(row)
+        yield f"{source}, row {number}", number, dict(row)
 
 
 def _present(row: Mapping[str, Any]) -> dict[str, Any]:

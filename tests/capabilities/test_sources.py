@@ -123,6 +123,7 @@ def test_a_file_whose_name_has_a_question_mark(tmp_path):
         ("a.csv", b"prompt,answer\n2\n", "row 1: has more or fewer cells than the 2 columns"),
         ("a.csv", b'prompt,answer\n"2,3\n', "is no CSV"),
         ("a.csv", b"prompt,answer\n,3\n", "field 'prompt' is missing"),
+        ("a.csv", b"prompt,answer\n2,3\n3,\n", "line 2: field 'answer' is missing, and line 1 has one"),
         ("a.csv", "prompt,answer\nä,3\n".encode("latin-1"), "line 2: byte 0 .* is not UTF-8"),
         ("a.csv", b"PAR1", "is a Parquet file; give a CSV file"),
         ("a.json", b"[1]", "entry 1: 1 is no JSON object"),
@@ -152,6 +153,13 @@ def test_any_bytes_are_read_or_refused(tmp_path, content, suffix):
         list(read_rows(path))
     except ReadEnvError as error:
         assert str(path) in str(error) and "\n" not in str(error)
+
+
+def test_an_empty_cell_of_a_named_column_is_a_missing_value(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("frage,antwort\n1+1,2\n2+2,\n")
+    with pytest.raises(ReadEnvError, match="line 2: field 'answer' is missing, and line 1 has one"):
+        capability_from_file(f"{path}{MAPPED}", "own")
 
 
 def test_a_cell_may_hold_commas_and_line_breaks(tmp_path):
