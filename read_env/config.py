@@ -39,6 +39,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+#: Prefix of sources that are data sets of the ``datasets`` library (:mod:`read_env.capabilities.sources`).
+HUB = "hf:"
+
+
 def preset_names() -> tuple[str, ...]:
     """Names of the presets that ship with the package, sorted.
 
@@ -120,15 +124,9 @@ def _relative_to(folder: Path, values: Mapping[str, Any], changes: Mapping[str, 
             return path
         return str(folder / inside)
 
-    def in_source(text: str) -> str:
-        """Source with its path joined, see :mod:`read_env.capabilities.sources`; one of the hub stays as it is."""
-        hub = "hf:" if text.startswith("hf:") else ""
-        path, mark, query = text.removeprefix(hub).partition("?")
-        return text if hub and path[:1] not in tuple("~./") else f"{hub}{joined(path)}{mark}{query}"
-
     def in_suite(part: str) -> str:
         name, equals, path = part.partition("=")
-        return f"{name}={in_source(path.strip())}" if equals else part
+        return f"{name}={moved_source(path.strip(), joined)}" if equals else part
 
     def is_model(name: str) -> bool:  # a name of the hub looks like a path
         return name.startswith(("./", "../", "~")) or (folder / name).is_dir()
@@ -149,7 +147,7 @@ def _relative_to(folder: Path, values: Mapping[str, Any], changes: Mapping[str, 
             elif key in changed:
                 continue
             elif key == "decontamination_files" and isinstance(value, list):
-                found[key] = [in_source(one) if isinstance(one, str) else one for one in value]
+                found[key] = [moved_source(one, joined) if isinstance(one, str) else one for one in value]
             elif key == "suite" and isinstance(value, str):
                 found[key] = ",".join(map(in_suite, value.split(",")))
             elif isinstance(value, str) and key in is_path and is_path[key](value.removeprefix("vllm:")):
@@ -158,6 +156,17 @@ def _relative_to(folder: Path, values: Mapping[str, Any], changes: Mapping[str, 
         return found
 
     return resolved(values, changes)
+
+
+def moved_source(text: str, move: Callable[[str], str]) -> str:
+    """Source of rows whose path is replaced by ``move(path)``; a data set of the hub stays as it is.
+
+    >>> moved_source("hf:./gsm8k?split=train", lambda path: f"data/{path}"), moved_source("hf:openai/gsm8k", str.upper)
+    ('hf:data/./gsm8k?split=train', 'hf:openai/gsm8k')
+    """
+    prefix = HUB if text.startswith(HUB) else ""
+    path, mark, query = text.removeprefix(prefix).partition("?")
+    return text if prefix and path[:1] not in tuple("~./") else f"{prefix}{move(path)}{mark}{query}"
 
 
 def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

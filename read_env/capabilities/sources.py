@@ -28,11 +28,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from read_env.capabilities.rows import json_rows, text_of
+from read_env.config import HUB
 from read_env.digests import content_digest
 from read_env.errors import ReadEnvError, unknown
 
-#: Prefix of data sets of the ``datasets`` library.
-HUB = "hf:"
 #: Fields whose column a source may name.
 FIELDS = ("prompt", "answer", "completion", "messages", "difficulty")
 _OPTIONS = ("split", "name", "revision")

@@ -25,7 +25,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from read_env.capabilities.base import Capability, Suite, split_of
-from read_env.capabilities.sources import HUB, is_there, parse_source
+from read_env.capabilities.sources import is_there, parse_source
+from read_env.config import HUB, moved_source
 from read_env.errors import ReadEnvError, unknown
 from read_env.tasks.prompts import EMBEDDED, exemplars_of, prompts_of
 
@@ -414,11 +415,9 @@ def _of_data(source: str) -> TaskCard:
 
 def _beside(card: Path, source: str) -> str:
     """Source of a card's prompts; a relative path is relative to the card's folder."""
-    prefix = HUB if source.startswith(HUB) else ""
-    path = source.removeprefix(prefix)
-    if source.startswith(EMBEDDED) or (prefix and path[:1] not in tuple("~./")):
+    if source.startswith(EMBEDDED):
         return source
-    return f"{prefix}{card.parent / os.path.expanduser(path)}"
+    return moved_source(source, lambda path: str(card.parent / os.path.expanduser(path)))
 
 
 def _name_of(text: str) -> str:
