@@ -1,15 +1,15 @@
 """Records of runs and trainings: one pydantic model for each kind of JSON object, for writing and for reading.
 
-==================  ==========================================  =========================
-file                content                                     model
-==================  ==========================================  =========================
-``start.json``      the student before the run                  :class:`RunStart`
-``steps.jsonl``     one line per finished step                  :class:`StepRecord`
-``summary.json``    the end of a finished run                   :class:`RunSummary`
-``episodes.jsonl``  one line per finished training episode      :class:`Episode`
-``training.json``   the end of a finished training              :class:`TrainingSummary`
-``requirement.json``  the end of an identification              :class:`IdentificationRecord`
-==================  ==========================================  =========================
+====================  ======================================  =============================
+file                  content                                 model
+====================  ======================================  =============================
+``start.json``        the student before the run              :class:`RunStart`
+``steps.jsonl``       one line per finished step              :class:`StepRecord`
+``summary.json``      the end of a finished run               :class:`RunSummary`
+``episodes.jsonl``    one line per finished training episode  :class:`Episode`
+``training.json``     the end of a finished training          :class:`TrainingSummary`
+``requirement.json``  the end of an identification            :class:`IdentificationRecord`
+====================  ======================================  =============================
 
 Vectors are (|C|,) in the order of the suite; scores and utilities lie in [0, 1]; token fields are
 counts. Floats are written in their shortest form that reads back to the same bits.

@@ -1,4 +1,4 @@
-"""What scripts share: their options, runs that go on after an interruption, and pages of docs/."""
+"""Shared parts of the scripts: their options, runs that go on after an interruption, and pages of docs/."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the micro world is like: scores, learning speeds, helpers and the teacher's certainty, by starting student.
+"""The micro world measured: scores, learning speeds, helpers and the teacher's certainty, by starting student.
 
     python scripts/world.py                 # runs/world, then docs/world.md
     python scripts/world.py --processes 1   # after an interruption the same command continues

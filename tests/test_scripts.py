@@ -1,4 +1,4 @@
-"""What scripts compute: the search behind docs/comparison.md, the projected step, the page of throughputs."""
+"""Computations of the scripts: the search behind docs/comparison.md, the projected step, the page of throughputs."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""What scripts/world.py and scripts/headroom.py compute, on worlds whose answers are known."""
+"""Computations of scripts/world.py and scripts/headroom.py, on worlds whose answers are known."""
 
 import importlib
 import json

@@ -11,7 +11,6 @@ prior requirement p, is ours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -207,13 +206,3 @@ def _needed(
         if again >= level * 40:
             return size
     return None
-
-
-def precision_and_recall(r: Sequence[float] | np.ndarray, needs: Sequence[int]) -> float:
-    """Share of the needs among as many largest entries of r: precision and recall at once.
-
-    >>> precision_and_recall([0.5, 0.1, 0.4], [0, 1])
-    0.5
-    """
-    largest = set(np.argsort(-np.asarray(r), kind="stable")[: len(needs)].tolist())
-    return len(largest & set(needs)) / len(needs)

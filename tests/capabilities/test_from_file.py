@@ -73,7 +73,7 @@ def test_answers_are_numbers_lines_or_mentions(tmp_path):
 
 
 def graded(tmp_path, *accepted):
-    """What ``accepted`` accepts, as a function of the completion."""
+    """Verdict of ``accepted``, as a function of the completion."""
     rows = [{"prompt": f"Question {i}", "answer": list(accepted)} for i in range(8)]
     capability = capability_from_file(write(tmp_path / "graded.jsonl", rows), "graded")
     return lambda completion: capability.verify(capability.prompts[0], completion)

@@ -1,4 +1,4 @@
-"""What a GPU must do as a CPU does: profiles, snapshots, spawned workers, placement.
+"""The same on a GPU as on a CPU: profiles, snapshots, spawned workers, placement.
 
 Everything that can runs on the CPU as well, so that these paths are exercised where there is no GPU;
 the cases on ``cuda:0`` are skipped there.
@@ -76,7 +76,7 @@ def test_profiles_are_those_of_the_cpu(device: str, on_cpu: list[np.ndarray]) ->
 
 
 def test_sums_in_another_order_stay_well_inside_the_tolerance(on_cpu: list[np.ndarray]) -> None:
-    """What a tolerance is for, on one device: eager attention and micro-batches of another size."""
+    """Differences that a tolerance is for, on one device: eager attention and micro-batches of another size."""
     pieces = config("cpu", models={"attn_implementation": "eager"}, distill={"micro_batch_tokens": 300})
     found = np.array(profiles(Distillation.load(pieces)))
     assert 0 < np.abs(found - on_cpu).max() < PROFILES / 2

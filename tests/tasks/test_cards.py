@@ -83,7 +83,7 @@ def test_exemplars_are_prompts_of_the_suite_with_correct_completions(name: str) 
 
 
 def fits(exemplar: Exemplar, template: Template) -> bool:
-    """Whether some pattern of the template gives the prompt, and its reference the completion, with the same slots."""
+    """True if some pattern of the template gives the prompt, and its reference the completion, with the same slots."""
     for pattern in template.patterns:
         prompt = re.fullmatch(as_regex(pattern), exemplar.prompt)
         completion = re.fullmatch(as_regex(template.reference), exemplar.completion)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from read_env.errors import ReadEnvError
 from read_env.tasks.interventions import interventions
-from read_env.tasks.regression import fit_requirement, precision_and_recall
+from read_env.tasks.regression import fit_requirement
 
 
 @given(st.sampled_from(["balanced", "random"]), st.integers(2, 12), st.integers(1, 30), st.integers(0, 5))
@@ -118,8 +118,3 @@ def test_an_unknown_design_is_named():
         interventions("balance", 4, 8)
     with pytest.raises(ReadEnvError, match="two capabilities or more"):
         interventions("random", 1, 8)
-
-
-def test_precision_and_recall_at_the_number_of_needs():
-    assert precision_and_recall([0.1, 0.5, 0.4], [1, 2]) == 1.0
-    assert precision_and_recall([0.6, 0.4, 0.0], [1, 2]) == 0.5
