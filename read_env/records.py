@@ -139,12 +139,13 @@ class RunStart(Record):
     whose exam is the likelihood of the reference's tokens.
 
     Of a measured task, ``utility`` and ``dev_utility`` are the score on its own prompts, ``task_exam`` the exact match on its
-    exam and ``teacher_task_exam`` the teacher's; ``task_measure`` names the score, and ``task_graded`` is false where its prompts have no answers to compare with.
+    exam and ``teacher_task_exam`` the teacher's; ``task_measure`` names the score, and ``task_graded`` is false where its prompts have no
+    answers to compare with. ``description`` is the task's, as on its card.
     """
 
     optional = (
         "score", "auto", "teacher_exam", "teacher_profile", "teacher_tokens", "samples", "overlong", "ungraded", "task_exam",
-        "task_measure", "task_graded", "teacher_task_exam",
+        "task_measure", "task_graded", "teacher_task_exam", "description",
     )  # fmt: skip
 
     suite: Names = Field(min_length=1)
@@ -169,6 +170,7 @@ class RunStart(Record):
     task_measure: str | None = None
     task_graded: bool | None = None
     teacher_task_exam: Number | None = None
+    description: str | None = None
 
     @property
     def utility_score(self) -> str:

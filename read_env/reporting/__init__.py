@@ -16,6 +16,7 @@ _HOME = {
     **dict.fromkeys(["load_identification", "identification_report"], "read_env.reporting.identification"),
     "load_comparison": "read_env.reporting.comparison",
     "comparison_report": "read_env.reporting.comparison_page",
+    **dict.fromkeys(["student_card", "agent_card"], "read_env.reporting.cards"),
     **dict.fromkeys(["run_report", "training_report"], "read_env.reporting.run_page"),
 }
 

@@ -33,12 +33,13 @@ from read_env.distillation.teachers.vllm import VLLM
 from read_env.distillation.text.lengths import Reader
 from read_env.running.check_refusals import Refusals
 from read_env.running.check_remote import Rows, check_remote
-from read_env.running.check_speed import step_seconds
+from read_env.running.check_speed import Speed, measure_speed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _GIB = 2**30
+_ON_POLICY = "not measured: with an objective on the student's own samples it depends on what the student says"
 
 
 class Part(NamedTuple):
@@ -72,12 +73,22 @@ class Side:
         return count_parameters(self.model)
 
 
-def check(config: Config) -> tuple[Rows, bool]:
-    """Check everything that a run of a configuration needs; load and measure both models if they are on this machine.
+class Checked(NamedTuple):
+    """What a check found.
 
-    Returns:
-        Names and texts to print, and True if nothing is missing and a run would refuse nothing.
+    Attributes:
+        rows: names and texts to print.
+        ready: True if nothing is missing and a run would refuse nothing.
+        speed: measured speed; None if it was not measured.
     """
+
+    rows: Rows
+    ready: bool
+    speed: Speed | None
+
+
+def check(config: Config) -> Checked:
+    """Check everything that a run of a configuration needs; load and measure both models if they are on this machine."""
     refused = Refusals()
     remote = config.models.teacher.startswith(REMOTE)
     rows, lacking = (refused.attempt(lambda: check_remote(config)) if remote else None) or ([], [])
@@ -100,17 +111,21 @@ def check(config: Config) -> tuple[Rows, bool]:
         rows += [(field, f"auto is {value}") for field, value in config.reasons.items()]
     if config.resolved and student is not None and (remote or teacher is not None):
         rows += _memory_rows(memory(config, teacher, student), student.placement.device)
-    lengths = refused.look(config, readers)
+    lengths, speed = refused.look(config, readers), None
     if lacking or refused.found:
         rows.append(
             ("time per step", f"not measured: {'something is missing' if lacking else 'a run would be refused'}")
         )
     else:
         rows += [(f"lengths ({role})", text) for role, text in lengths]
-        rows.append(("time per step", refused.attempt(lambda: step_seconds(config)) or "not measured"))
+        speed = refused.attempt(lambda: measure_speed(config))
+        text = (
+            speed.of_step(config.budget.step_tokens) if speed else _ON_POLICY if not refused.found else "not measured"
+        )
+        rows.append(("time per step", text))
     rows += [(f"missing ({whose})", what) for whose, what in lacking]
     rows += [("refused", problem) for problem in refused.found]
-    return rows, not lacking and not refused.found
+    return Checked(rows, not lacking and not refused.found, speed)
 
 
 def _side(config: Config, role: str, refused: Refusals) -> Side:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from read_env.capabilities import Prompt, get_suite
@@ -25,18 +27,58 @@ _LIMIT_SECONDS = 60.0
 _MEDIUM = 1
 
 
-def step_seconds(config: Config) -> str:
-    """Seconds of teacher and student in a step that is allocated by the task's requirement, as text.
+@dataclass(frozen=True)
+class Speed:
+    """Seconds per completion token, beside probes and exam.
+
+    Attributes:
+        teacher: of the teacher's answers; None if it was not asked.
+        student: of the student's updates.
+        tokens: number of tokens that it was measured on.
+        capabilities: the capabilities that they belong to.
+    """
+
+    teacher: float | None
+    student: float
+    tokens: int
+    capabilities: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Of teacher and student together."""
+        return (self.teacher or 0.0) + self.student
+
+    def of_step(self, step_tokens: int) -> str:
+        """Text of the seconds of a step.
+
+        >>> Speed(0.001, 0.002, 500, ("math",)).of_step(1000)
+        '1,000 completion tokens: teacher 1.0 s (once a prompt), student 2.0 s, beside probes; from 500 tokens of math'
+        """
+        teacher = (
+            "teacher not asked"
+            if self.teacher is None
+            else f"teacher {self.teacher * step_tokens:,.1f} s (once a prompt)"
+        )
+        return (
+            f"{step_tokens:,} completion tokens: {teacher}, student {self.student * step_tokens:,.1f} s, beside probes; "
+            f"from {self.tokens:,} tokens of {', '.join(self.capabilities)}"
+        )
+
+
+def measure_speed(config: Config) -> Speed | None:
+    """Speed in a step that is allocated by the task's requirement; evenly where that is not known yet.
 
     Capabilities are tried in order of their requirement, at least one and as many as a minute allows. A remote teacher is
-    not asked, since its answers may cost money: the student then learns from the references.
+    not asked, since its answers may cost money: the student then learns from the references. None for an objective on
+    the student's own samples, whose speed depends on what it says.
     """
     torch.set_num_threads(config.models.threads)
     student = load_student(config)
     if student.objective.on_policy:
-        return f"not measured: with loss {config.distill.loss!r} it depends on what the student says"
+        return None
     suite = get_suite(config.suite)
-    requirement = load_task(config.task, suite).requirement_vector(suite)
+    card = load_task(config.task, suite)
+    requirement = card.requirement_vector(suite) if card.identified else np.full(len(suite), 1 / len(suite))
     teacher = None if config.models.teacher.startswith(REMOTE) else load_teacher(config, student)
     tokens = 0
     tried: list[str] = []
@@ -58,12 +100,8 @@ def step_seconds(config: Config) -> str:
         tried_weight += weight
         tokens += size
         tried.append(suite.names[index])
-    scale = config.budget.step_tokens / tried_weight
-    of_teacher = "teacher not asked" if teacher is None else f"teacher {teacher_seconds * scale:,.1f} s (once a prompt)"
-    return (
-        f"{config.budget.step_tokens:,} completion tokens: {of_teacher}, student {student_seconds * scale:,.1f} s, beside probes; "
-        f"from {tokens:,} tokens of {', '.join(tried)}"
-    )
+    of_teacher = None if teacher is None else teacher_seconds / tried_weight
+    return Speed(of_teacher, student_seconds / tried_weight, tokens, tuple(tried))
 
 
 def _examples(prompts: Sequence[Prompt], student: Student, teacher: Teacher | None) -> tuple[list[Example], float]:

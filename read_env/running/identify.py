@@ -36,6 +36,9 @@ from read_env.tasks import TaskCard, load_task
 from read_env.tasks.card import card_toml
 from read_env.tasks.regression import Requirement, fit_requirement
 
+#: File of the card with the requirement that was found, written last.
+CARD = "card.toml"
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -83,6 +86,8 @@ def identify(
             f"task {card.name!r} is a function of the profile, by the requirement on its card; identify needs prompts with "
             "answers, such as --task my_task.jsonl, or a card with 'prompts'"
         )
+    if request.describe:
+        card = described(card, request.describe)
     directory = RecordDirectory(request.directory)
     task = (request.directory / "task.toml").resolve()
     runs = request.runs(str(task))
@@ -104,34 +109,64 @@ def identify(
         found = TaskCard.model_validate(
             {**card.model_dump(), "requirement": shares, "tokens_before_run": record.tokens}
         )
-        path = request.out or request.directory / "card.toml"
+        path = request.out or request.directory / CARD
         files.write_text(path, card_toml(found))
     return Identification(request.directory, path, requirement, record.tokens, failures)
 
 
-def identified(config: Config, task: str, processes: int = 0) -> str:
-    """Task with a requirement: ``task`` itself if it has one, else the card that its identification ends with.
+def described(card: TaskCard, description: str) -> TaskCard:
+    """Card of a file of prompts with a description in place of the default one.
 
-    What was found is kept in the cache by task, suite, models and settings, and taken from there by later runs.
+    Raises:
+        ReadEnvError: a card that has a requirement, and so a description of its own.
+    """
+    if card.identified:
+        raise ReadEnvError(
+            f"describe: task {card.name!r} has a card, with a description of its own; right would be a file of prompts with "
+            "answers, such as --task my_task.jsonl"
+        )
+    return card.model_copy(update={"description": description})
+
+
+def kept_request(config: Config, task: str, processes: int = 0, describe: str = "") -> IdentifyRequest | None:
+    """Identification of a task in the cache, where later runs find it; None for a task that has a requirement.
+
+    Its directory is named by the digest of task, suite, models and settings. It is finished if ``card.toml`` is in it.
 
     Args:
         config: configuration of the run.
         task: as in ``config.task``.
         processes: worker processes; 0: one per core.
+        describe: description of a file of prompts.
+    """
+    card = load_task(task, get_suite(config.suite))
+    if card.identified:
+        return None
+    request = resolved(
+        IdentifyRequest(config.model_copy(update={"task": task}), processes=processes, describe=describe)
+    )
+    identity = RunIdentity.of_many("identification", request.shared(""), **request.settings).to_json()
+    parts = [identity, card_fingerprint(task, config.suite), *([describe] if describe else [])]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    folder = config.cache.folder or Path("runs")
+    return replace(request, runs_dir=folder / "requirements" / f"{card.name}-{digest}")
+
+
+def identified(config: Config, task: str, processes: int = 0, describe: str = "") -> str:
+    """Task with a requirement: ``task`` itself if it has one, else the card that its identification ends with.
+
+    Args: see :func:`kept_request`.
 
     Raises:
         ReadEnvError: see :func:`identify`.
     """
-    card = load_task(task, get_suite(config.suite))
-    if card.identified:
+    request = kept_request(config, task, processes, describe)
+    if request is None:
+        if describe:
+            described(load_task(task, get_suite(config.suite)), describe)
         return task
-    config = config.model_copy(update={"task": task})
-    request = resolved(IdentifyRequest(config, processes=processes))
-    identity = RunIdentity.of_many("identification", request.shared(""), **request.settings).to_json()
-    text = json.dumps([identity, card_fingerprint(task, config.suite)], sort_keys=True)
-    folder = config.cache.folder or Path("runs")
-    name = f"{card.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    return str(identify(replace(request, runs_dir=folder / "requirements" / name)).card)
+    card = request.directory / CARD
+    return str(card if card.exists() else identify(request).card)
 
 
 def _fitted(

@@ -116,6 +116,15 @@ class Worker:
             return EndEvent(name, error=in_a_line(error))
 
 
+def worker_count(processes: int, runs: int) -> int:
+    """Number of worker processes: at most one for each run; for 0 asked, one per core.
+
+    >>> worker_count(4, 3)
+    3
+    """
+    return min(processes or _cores(), runs)
+
+
 def run_all(
     requests: Mapping[str, RunRequest], processes: int, report: Callable[[Event], None],
     env_factory: EnvFactory = make_env,
@@ -128,7 +137,7 @@ def run_all(
         report: called in this process with every event.
         env_factory: makes the environment of a configuration; for worker processes a function of a module.
     """
-    processes = min(processes or _cores(), len(requests))
+    processes = worker_count(processes, len(requests))
     schedule = Schedule(requests)
     if processes <= 1:
         worker, seed = Worker(env_factory), None

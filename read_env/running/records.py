@@ -105,6 +105,7 @@ def start_record(
         task_measure=task and (card.score or config.eval.score),
         task_graded=task and task.graded,
         teacher_task_exam=None if task is None or task.teacher is None else float(task.teacher.exam[0]),
+        description=card.description,
     ).to_json()
 
 

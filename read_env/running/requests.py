@@ -14,10 +14,12 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
 import tyro
 
 from read_env.config import Config
 from read_env.digests import content_digest
+from read_env.distillation.models.sources import EMBEDDED
 from read_env.distillation.starts import EVEN, parse_past
 from read_env.errors import ReadEnvError, unknown
 from read_env.running.agents import AgentSpec, build_agent
@@ -45,6 +47,8 @@ class RunRequest:
     """Directory of the run. None: runs/AGENT__TASK__seedN."""
     overwrite: bool = False
     """Delete an earlier run in that directory first."""
+    push_to_hub: str = ""
+    """Repository of the hub, NAME or ORGANISATION/NAME, to which the student is uploaded with its card. Empty: none."""
     exam_at: tyro.conf.Suppress[tuple[int, ...]] = ()
     """Completion tokens after which the exam is held during the run, for transfer matrices."""
     label: tyro.conf.Suppress[str] = ""
@@ -76,6 +80,60 @@ class RunRequest:
 
 
 @dataclass(frozen=True)
+class DistillRequest:
+    """Distil a student for a task of your own: check, infer what the task needs, run, exam, student with a model card.
+
+    Interrupted in any stage, the same command goes on. Teacher and student are those of the preset unless they are given;
+    the preset is ``micro`` with the models that ship, and ``instruct`` with others.
+    """
+
+    config: FlatConfig
+    teacher: str = ""
+    """Teacher, as in models.teacher."""
+    student: str = ""
+    """Student, as in models.student."""
+    describe: str = ""
+    """Description of a task that is a file of prompts, in one or two sentences. It stands on the card."""
+    out: Path | None = None
+    """Directory of the run, with the student in it. None: runs/distill-TASK."""
+    dry_run: bool = False
+    """Print what each stage will cost, and stop after the check."""
+    processes: int = 0
+    """Worker processes of the interventions, one torch thread each. 0: one per core."""
+    push_to_hub: str = ""
+    """Repository of the hub, NAME or ORGANISATION/NAME, to which the student is uploaded with its card. Empty: none."""
+    overwrite: bool = False
+    """Delete an earlier run in that directory first."""
+
+    @property
+    def configured(self) -> Config:
+        """Configuration with the models that were given.
+
+        Raises:
+            ReadEnvError: no task.
+        """
+        if not self.config.task:
+            raise ReadEnvError(
+                "task: none is given; right would be --task my_task.jsonl, a file of prompts with answers, or a .toml card. A "
+                "description alone is not enough: the student is measured on answers"
+            )
+        given = {name: value for name in ("teacher", "student") if (value := getattr(self, name))}
+        models = self.config.models.model_copy(update=given)
+        for name in ("teacher", "student"):
+            if self.config.preset == "instruct" and getattr(models, name).startswith(EMBEDDED):
+                raise ReadEnvError(
+                    f"{name}: none is given; right would be --{name} with a folder, a hub id or a GGUF file"
+                )
+        return self.config.model_copy(update={"models": models})
+
+    def run(self, config: Config) -> RunRequest:
+        """The run of a configuration whose task has a requirement."""
+        names = _task_names(config, [config.task])
+        directory = _expanded(self.out) or Path("runs") / f"distill-{names[0]}"
+        return RunRequest(config, directory, overwrite=self.overwrite, push_to_hub=self.push_to_hub)
+
+
+@dataclass(frozen=True)
 class TrainingRequest:
     """Train an allocation policy over many episodes and tasks."""
 
@@ -92,6 +150,8 @@ class TrainingRequest:
     """Starting students, one drawn for each episode; as in models.start, which is used if none is given."""
     envs: int = 1
     """Environments that run at the same time, each in a worker process with its own models. 1: one, in this process."""
+    push_to_hub: str = ""
+    """Repository of the hub, NAME or ORGANISATION/NAME, to which the agent is uploaded with its card. Empty: none."""
 
     @cached_property
     def agent(self) -> AgentSpec:
@@ -267,6 +327,8 @@ class IdentifyRequest:
     """Directory of the interventions. None: runs/identify-TASK."""
     overwrite: bool = False
     """Delete earlier interventions in that directory first."""
+    describe: str = ""
+    """Description of a task that is a file of prompts, in one or two sentences. It stands on the card."""
 
     @property
     def directory(self) -> Path:
@@ -372,7 +434,8 @@ def check_agents(config: Config, agents: Sequence[AgentSpec], tasks: Sequence[st
     for agent in agents:
         built = build_agent(agent, suite, config.seed, config.budget.may_stop)
         for card in cards:
-            built.check_task(card.requirement_vector(suite))
+            known = card.identified  # else it is inferred before a run, and may turn out to be any
+            built.check_task(card.requirement_vector(suite) if known else np.full(len(suite), 1 / len(suite)))
 
 
 def check_students(config: Config, starts: Sequence[str]) -> None:

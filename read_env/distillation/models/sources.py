@@ -78,7 +78,7 @@ def find_model(reference: str) -> ModelSource:
         return ModelSource(reference, str(path.parent), path.name)
     if path.is_dir():
         return ModelSource(reference, str(path))
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", reference):
+    if not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", reference):
         raise ReadEnvError(
             f"model {reference!r}: no such folder; right would be a folder with config.json and *.safetensors, a GGUF file, "
             "or a hub id ORGANISATION/NAME"
