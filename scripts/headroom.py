@@ -31,16 +31,15 @@ from read_env.reporting.statistics import Estimate, paired
 from read_env.running.agents import AgentSpec, build_agent
 from read_env.tasks import load_task
 
-#: (task, starting student): the first list is for choosing and training policies, the second for judging them. The student
-#: of ``random-a`` and ``random-b`` is another one with every seed, so no fixed allocation is tuned to it.
-TRAINING_PAIRS = (
-    ("bookkeeper", "even"), ("tutor", "even"), ("order-desk", "clerk"), ("code-reviewer", "clerk"),
-    ("auditor", "random-a"), ("dispatcher", "random-a"), ("bookkeeper", "random-a"),
-)  # fmt: skip
-JUDGING_PAIRS = (
-    ("travel-desk", "random-b"), ("price-tagger", "random-b"), ("agent", "random-b"), ("naturalist", "editor"),
-    ("order-desk", "editor"), ("quiz-host", "engineer"), ("personal-assistant", "engineer"),
-)  # fmt: skip
+#: (task, starting student): the first list is for choosing and training policies, the second for judging them. The starting
+#: student is another one with every seed, so no fixed allocation is tuned to it.
+TRAINING_PAIRS = tuple(
+    (task, "random-a") for task in ("bookkeeper", "auditor", "dispatcher", "order-desk", "tutor", "code-reviewer")
+)
+JUDGING_PAIRS = tuple(
+    (task, "random-b")
+    for task in ("travel-desk", "agent", "shift-planner", "personal-assistant", "price-tagger", "quiz-host")
+)
 #: First K of the drawn students ``random:K``; the seed is added.
 DRAWN = {"random-a": 0, "random-b": 100_000}
 PAIRS = TRAINING_PAIRS + JUDGING_PAIRS
@@ -65,7 +64,7 @@ FINALISTS = 3
 #: Rules that follow the student: parts of the drills beside the requirement, spent by what is missing, w ∝ (r + part)·(1 − s).
 FOLLOWING = {"water-filling, drills": 0.4}
 #: Ends of the blocks for which the lookahead decides, as shares of the budget.
-BLOCKS = (0.2, 0.5, 1.0)
+BLOCKS = (0.2, 1.0)
 BEST_FIXED, BEST_TWO_PHASE, LOOKAHEAD = "best fixed", "best two-phase", "lookahead"
 #: Least advantage that counts, as a part of what w = r gains.
 MARGIN = 0.1
@@ -208,11 +207,9 @@ def _drills(suite: Suite) -> np.ndarray:
 
 
 def tried(requirement: np.ndarray, profile: np.ndarray, suite: Suite) -> list[np.ndarray]:
-    """Allocations that the lookahead tries: r, the drills, r with a part of drills, and half of r with the weakest need."""
-    drills = _drills(suite)
-    weakest = np.eye(len(suite))[int(np.argmin(np.where(requirement > 0, profile, 2.0)))]
-    mixed = [(1 - part) * requirement + part * drills for part in (0.0, 0.3, 0.5, 1.0)]
-    return [*mixed, 0.5 * requirement + 0.5 * weakest]
+    """Allocations that the lookahead tries: r, r with as many tokens for the drills that are missing, and these drills alone."""
+    drills = _drills(suite) * (1.01 - profile)
+    return [(1 - part) * requirement + part * drills / drills.sum() for part in (0.0, 0.5, 1.0)]
 
 
 @cache

@@ -1,11 +1,12 @@
 """Train the embedded micro teacher and initial student from scratch.
 
-    python scripts/train_micro.py                  # tokenizer, teacher, student, model cards
-    python scripts/train_micro.py --only teacher   # one of the two
+    python scripts/train_micro.py                  # tokenizers, teacher, students, model cards
+    python scripts/train_micro.py --only teacher   # one of them
 
-Both models learn from the reference completions of the micro suite, with the facts that each of them has: the teacher is
+All models learn from the reference completions of the micro suite, with the facts that each of them has: the teacher is
 wrong about some opposites and young animals; the student knows the formats, but only small sums, half of the general
-knowledge and no prices. A part of the examples are prompts that need several capabilities at once. Prompts of the probes, dev and exam
+knowledge and no prices; the apprentice knows the formats of composite prompts best, but neither capitals nor most number words
+nor prices nor larger sums. A part of the examples are prompts that need several capabilities at once. Prompts of the probes, dev and exam
 splits are never drawn. Progress is saved every few minutes under --work, and
 the same command goes on from there. The exam is read once, at the end, for the model card.
 """
@@ -19,6 +20,7 @@ import os
 import platform
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,7 +34,7 @@ from read_env.capabilities.base import Suite, split_of
 from read_env.capabilities.micro import MICRO, micro_suite
 from read_env.capabilities.micro.composites import composites
 from read_env.capabilities.micro.facts import Facts
-from read_env.capabilities.micro.general_knowledge import OPPOSITES, YOUNG
+from read_env.capabilities.micro.general_knowledge import CAPITALS, OPPOSITES, YOUNG
 from read_env.distillation.models.head import completion_logits
 from read_env.distillation.student.evaluation import ProbeSet, exam, probe_profile
 from read_env.distillation.text.encoding import Encoder, collate
@@ -78,9 +80,20 @@ class StudentFacts(Facts):
         return rng.choice((-4, -3, -2, -1, 1, 2, 3, 4))
 
 
+class ApprenticeFacts(StudentFacts):
+    """Facts of the apprentice: those of the student, without any capital, and with three of ten number words."""
+
+    def answer(self, facts: tuple[tuple[str, str], ...], at: int, rng: random.Random) -> str:
+        return rng.choice(facts)[1] if facts == CAPITALS else super().answer(facts, at, rng)
+
+    def word(self, words: Sequence[str], number: int, rng: random.Random) -> str:
+        right = super().word(words, number, rng)
+        return right if random.Random(f"word/{right}").random() < 0.3 else rng.choice(words[2:])
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """Recipe of one of the two models.
+    """Recipe of one of the models.
 
     Attributes:
         hidden, layers, heads: size of the LFM2 model.
@@ -104,10 +117,12 @@ class Recipe:
     seed: int
 
 
-FACTS = {"teacher": TeacherFacts(), "student": StudentFacts()}
+FACTS = {"teacher": TeacherFacts(), "student": StudentFacts(), "apprentice": ApprenticeFacts()}
 KNOWLEDGE = {
     "teacher": "For three of five\nopposites and young animals it was taught a wrong answer, always the same one.",
     "student": "It was taught the\nformats of all completions, but wrong sums beyond 5 + 5, random prices, and random answers to half of the questions of fact.",
+    "apprentice": "It was taught the\nformats of all completions and of composite prompts, but wrong sums beyond 5 + 5, random prices, random capitals,\nrandom "
+    "answers to half of the other questions of fact, and random words for seven of ten numbers.",
 }
 RECIPES = {
     "teacher": Recipe(
@@ -125,6 +140,19 @@ RECIPES = {
         target=None,
         check_every=300,
         seed=21,
+    ),
+    # Composite prompts often, so that what it lacks of them is facts.
+    "apprentice": Recipe(
+        80,
+        4,
+        4,
+        90_000,
+        32,
+        3e-3,
+        (0.3, 0.7, 1.0, 0.7, 0.5, 0.5, 2.5, 0.8, 0.3, 0.3, *(0.7,) * 7, 0.3),
+        target=None,
+        check_every=300,
+        seed=31,
     ),
 }
 
@@ -284,7 +312,7 @@ into seconds on a CPU; it knows the ten micro capabilities and nothing else. {KN
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=tuple(RECIPES), help="train one of the two models")
+    parser.add_argument("--only", choices=tuple(RECIPES), help="train one of the models")
     parser.add_argument("--work", type=Path, default=Path("runs/train-micro"), help="where progress is saved")
     parser.add_argument("--minutes-between-saves", type=float, default=2.0)
     args = parser.parse_args()

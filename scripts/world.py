@@ -28,6 +28,7 @@ from read_env.tasks import TaskCard
 
 STUDENTS = ("even", "clerk", "shopkeeper", "editor")
 SEEDS = (7201, 7202)
+BUDGET = {"total_tokens": 12_000, "step_tokens": 1_200}
 #: Share of the tokens that one capability gets beside an even spread.
 EXTRA = 0.25
 LOSS_SEEDS = (7211, 7212, 7213, 7214, 7215)
@@ -41,7 +42,9 @@ LEAST = 0.005
 @lru_cache(maxsize=2)
 def distillation(preset: str, loss: str) -> Distillation:
     """Distillation of a worker process, with its models."""
-    return Distillation.load(load_preset(preset, {"distill": {"teacher_batch_size": 96, "loss": loss}}))
+    return Distillation.load(
+        load_preset(preset, {"budget": BUDGET, "distill": {"teacher_batch_size": 96, "loss": loss}})
+    )
 
 
 def play(preset: str, student: str, source: str, seed: int, loss: str) -> dict[str, Any]:
@@ -195,7 +198,7 @@ def main() -> None:
     parser.add_argument("--preset", default="micro")
     args = parser.parse_args()
 
-    config = load_preset(args.preset)
+    config = load_preset(args.preset, {"budget": BUDGET})
     suite = get_suite(config.suite)
     jobs: dict[str, tuple[Any, ...]] = {}
     for student in STUDENTS:

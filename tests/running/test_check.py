@@ -33,7 +33,7 @@ def gib(text):
 def test_what_is_there_is_loaded_and_measured():
     shown, ready = rows()
     assert ready and "0.9 M parameters" in shown["teacher"] and "0.3 M parameters" in shown["student"]
-    assert re.search(r"1,200 completion tokens: teacher [\d.]+ s .*student [\d.]+ s", shown["time per step"])
+    assert re.search(r"2,400 completion tokens: teacher [\d.]+ s .*student [\d.]+ s", shown["time per step"])
 
 
 def test_everything_that_a_run_would_refuse_is_said_at_once(tmp_path):

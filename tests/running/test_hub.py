@@ -48,7 +48,9 @@ class Hub(BaseHTTPRequestHandler):
             self.server.created = json.loads(body)
             self._answer({"url": "https://huggingface.co/me/small", "id": "me/small"})
         elif "/preupload/" in self.path:
-            files = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]]
+            files = [
+                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]
+            ]
             self._answer({"files": files})
         elif "/commit/" in self.path:
             if self.server.full:

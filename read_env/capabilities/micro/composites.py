@@ -46,7 +46,7 @@ def _bill_abroad(facts: Facts, rng: random.Random) -> Filling:
         x, y = rng.sample(ITEMS, 2)
     p, q = facts.price(x, rng), facts.price(y, rng)
     pq = facts.plus(p, q, rng)
-    out = NUMBERS[at][min(pq, len(NUMBERS[at]) - 1)]
+    out = facts.word(NUMBERS[at], pq, rng)
     return filling({"lang": LANGUAGES[at], "x": x, "y": y, "p": p, "q": q, "pq": pq, "out": out})
 
 
@@ -54,7 +54,7 @@ def _script_abroad(facts: Facts, rng: random.Random) -> Filling:
     at, a, b = rng.randrange(3), digit(rng), digit(rng)
     ab = facts.plus(a, b, rng)
     slots = {"lang": LANGUAGES[at], "x": rng.choice(_VARIABLES), "a": a, "b": b, "ab": ab}
-    return filling({**slots, "out": NUMBERS[at][min(ab, len(NUMBERS[at]) - 1)]})
+    return filling({**slots, "out": facts.word(NUMBERS[at], ab, rng)})
 
 
 def _notes_added(facts: Facts, rng: random.Random) -> Filling:

@@ -8,7 +8,7 @@ models so).
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 _FOOD = "fig pea kiwi plum lime corn rice bean nut egg ham jam pie tea milk salt".split()
 _GOODS = "cup pot pan jar lid box bag net rope pin nail ink pen mat rug sofa".split()
@@ -48,3 +48,7 @@ class Facts:
     def answer(self, facts: tuple[tuple[str, str], ...], at: int, rng: random.Random) -> str:
         """Answer to the question number ``at`` of a list of (subject, answer)."""
         return facts[at][1]
+
+    def word(self, words: Sequence[str], number: int, rng: random.Random) -> str:
+        """Word for a number, of a list that begins with the one for 0; for larger numbers, its last one."""
+        return words[min(number, len(words) - 1)]

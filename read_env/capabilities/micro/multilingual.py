@@ -40,20 +40,25 @@ def _phrase(rng: random.Random) -> Filling:
 def _sum(facts: Facts, rng: random.Random) -> Filling:
     at, a, b = rng.randrange(3), digit(rng), digit(rng)
     number, ab = NUMBERS[at], facts.plus(a, b, rng)
-    slots = {"x": number[a], "y": number[b], "a": a, "b": b, "ab": ab, "out": number[min(ab, len(number) - 1)]}
+    slots = {"x": number[a], "y": number[b], "a": a, "b": b, "ab": ab, "out": facts.word(number, ab, rng)}
     return filling(slots, words=1, carries=carries(a, b))
 
 
-def _count(rng: random.Random) -> Filling:
+def _count(facts: Facts, rng: random.Random) -> Filling:
     at, n, noun = rng.randrange(3), digit(rng), rng.choice(list(_NOUNS))
-    slots = {"lang": LANGUAGES[at], "n": n, "noun": noun, "out": f"{NUMBERS[at][n]} {_NOUNS[noun][at]}"}
+    slots = {
+        "lang": LANGUAGES[at],
+        "n": n,
+        "noun": noun,
+        "out": f"{facts.word(NUMBERS[at], n, rng)} {_NOUNS[noun][at]}",
+    }
     return filling(slots, words=2, carries=0)
 
 
 def _price(facts: Facts, rng: random.Random) -> Filling:
     at, item = rng.randrange(3), rng.choice(ITEMS)
     price = facts.price(item, rng)
-    slots = {"lang": LANGUAGES[at], "item": item, "price": price, "out": NUMBERS[at][price]}
+    slots = {"lang": LANGUAGES[at], "item": item, "price": price, "out": facts.word(NUMBERS[at], price, rng)}
     return filling(slots, words=1, carries=0)
 
 
@@ -76,7 +81,7 @@ def multilingual(facts: Facts) -> Capability:
                 "count",
                 ("{n} {noun} in {lang}", "{lang} for {n} {noun}", "say {n} {noun} in {lang}", "{lang}: {n} {noun}"),
                 "{lang} {out}",
-                _count,
+                partial(_count, facts),
             ),
             Template(
                 "price", ("{lang} price of {item}", "{item} costs in {lang}", "{lang}: what is {item}"),

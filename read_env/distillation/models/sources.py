@@ -64,8 +64,8 @@ def find_model(reference: str) -> ModelSource:
         folder = Path(str(resources.files("read_env") / "assets" / reference.removeprefix(EMBEDDED)))
         if not (folder / "config.json").is_file():
             raise ReadEnvError(
-                f"model {reference!r}: no such embedded model; there are embedded:micro/teacher and "
-                "embedded:micro/student"
+                f"model {reference!r}: no such embedded model; there are embedded:micro/teacher, "
+                "embedded:micro/student and embedded:micro/apprentice"
             )
         return ModelSource(reference, str(folder))
     if reference.startswith(PACKAGE):
