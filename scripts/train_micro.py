@@ -81,7 +81,9 @@ class StudentFacts(Facts):
 
 
 class ApprenticeFacts(StudentFacts):
-    """Facts of the apprentice: those of the student, without any capital, and with three of ten number words."""
+    """Facts of the apprentice: sums up to 4 + 4, half of general knowledge without any capital, three of ten number words."""
+
+    known = 4
 
     def answer(self, facts: tuple[tuple[str, str], ...], at: int, rng: random.Random) -> str:
         return rng.choice(facts)[1] if facts == CAPITALS else super().answer(facts, at, rng)
@@ -121,7 +123,7 @@ FACTS = {"teacher": TeacherFacts(), "student": StudentFacts(), "apprentice": App
 KNOWLEDGE = {
     "teacher": "For three of five\nopposites and young animals it was taught a wrong answer, always the same one.",
     "student": "It was taught the\nformats of all completions, but wrong sums beyond 5 + 5, random prices, and random answers to half of the questions of fact.",
-    "apprentice": "It was taught the\nformats of all completions and of composite prompts, but wrong sums beyond 5 + 5, random prices, random capitals,\nrandom "
+    "apprentice": "It was taught the\nformats of all completions and of composite prompts, but wrong sums beyond 4 + 4, random prices, random capitals,\nrandom "
     "answers to half of the other questions of fact, and random words for seven of ten numbers.",
 }
 RECIPES = {

@@ -231,6 +231,14 @@ class Distillation:
         self.budget = self.budget.count(dev_tokens=tokens)
         return profile
 
+    def task_probes(self) -> float | None:
+        """Score on the task's probes, as :attr:`task_score` holds it; None for a task without prompts of its own."""
+        if self.task is None:
+            return None
+        score, tokens = self._score(self._task_suite, "probes", self._task_sizes["probes"], self._task_measure)
+        self.budget = self.budget.count(probe_tokens=tokens)
+        return float(score[0])
+
     def task_dev(self) -> float | None:
         """Score on the task's dev split; None for a task without prompts of its own."""
         if self.task is None:
@@ -431,9 +439,7 @@ class Distillation:
 
     def _measure(self) -> np.ndarray:
         profile, tokens = self._score(self.suite, "probes", self.config.eval.probes, self.config.eval.score)
-        if self.task is not None:
-            score, more = self._score(self._task_suite, "probes", self._task_sizes["probes"], self._task_measure)
-            self.task_score, tokens = float(score[0]), tokens + more
+        self.task_score = self.task_probes()
         if not np.isfinite(profile).all():
             raise DivergedError(
                 f"the student update diverged: the probe profile is not finite, {profile.tolist()}; "

@@ -348,6 +348,8 @@ class IdentifyRequest:
         budget, sizes, asked = self.config.budget, self.config.eval, self.config.identify
         tokens = asked.tokens // asked.interventions or 2 * budget.step_tokens
         least = {"dev": 1, "exam": 1, "task_dev": 1, "task_exam": 1, "score_teacher": "never"}
+        # An average over the last updates would still be near the starting student after so few of them.
+        least["ema_decay"] = 0.0
         return self.config.model_copy(
             update={
                 "task": task,

@@ -71,9 +71,23 @@ def prompts_digest(source: str) -> str:
 def sizes_of(prompts: Capability, wanted: dict[Split, int]) -> dict[Split, int]:
     """Sizes of a task's held-out sets: those wanted, or as many as there are."""
     if not isinstance(prompts, TaskPrompts):
-        return wanted
+        return {split: _drawable(prompts, split, size) for split, size in wanted.items()}
     there = Counter(prompts.split_of(prompt.text) for prompt in prompts.prompts)
     return {split: min(size, there[split]) for split, size in wanted.items()}
+
+
+@lru_cache(maxsize=64)
+def _drawable(prompts: Capability, split: Split, size: int) -> int:
+    """Size of a held-out set of generated prompts: ``size``, or the largest multiple of 16 below that can be drawn."""
+    while True:
+        try:
+            held_out(prompts, split, size)
+        except ReadEnvError:
+            if size <= 16:
+                raise
+            size = (size - 1) // 16 * 16
+        else:
+            return size
 
 
 def hashes_of(prompts: Capability, sizes: dict[Split, int]) -> frozenset[int]:
