@@ -1,5 +1,5 @@
-"""Command line: ``read-env distill``, ``run``, ``train``, ``compare``, ``transfer-matrix``, ``identify``, ``check``,
-``check-contamination``, ``report`` and ``list``.
+"""Command line: ``read-env distill``, ``run``, ``train``, ``compare``, ``transfer-matrix``, ``identify``,
+``train-identifier``, ``check``, ``check-contamination``, ``report`` and ``list``.
 
 A preset fills the configuration, options override it::
 
@@ -78,6 +78,7 @@ _COMMANDS: Mapping[str, tuple[Any, type[Config] | None, Any]] = {
     "compare": (ComparisonRequest, SharedConfig, commands.compare_command),
     "transfer-matrix": (TransferRequest, SharedConfig, commands.transfer_command),
     "identify": (IdentifyRequest, InterventionConfig, commands.identify_command),
+    "train-identifier": (commands.TrainIdentifierRequest, None, commands.train_identifier_command),
     "check": (commands.CheckRequest, Config, commands.check_configuration_command),
     "check-contamination": (commands.ContaminationRequest, None, commands.check_contamination_command),
     "report": (commands.ReportRequest, None, commands.report_command),

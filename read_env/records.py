@@ -329,6 +329,7 @@ class StudentRequirement(Record):
     level: Number
     scale: Number
     entropy_weight: Number
+    prior_weight: Number = 0.0
     explained: Number
     sure: Number
     needed: Count | None
@@ -337,8 +338,11 @@ class StudentRequirement(Record):
 class IdentificationRecord(Record):
     """The end of an identification. ``tokens`` is what a run with this requirement has to report as spent before it.
 
-    ``students`` holds the requirement by starting student, and of all of them together under ``all``.
+    ``students`` holds the requirement by starting student, and of all of them together under ``all``; ``prior`` is that of an
+    identifier, from the text of the card.
     """
+
+    optional = ("prior",)
 
     suite: Names
     task: str
@@ -348,6 +352,7 @@ class IdentificationRecord(Record):
     tokens: Count
     requirement: Vector
     students: dict[str, StudentRequirement]
+    prior: Vector | None = None
 
 
 class _Budget(Record):

@@ -346,8 +346,8 @@ class IdentifyConfig(_Settings):
 
     section: ClassVar[str] = "identify"
 
-    interventions: int = Field(40, ge=6)
-    """Short runs, for each starting student."""
+    interventions: int = Field(40, ge=0)
+    """Short runs, for each starting student, at least 6. 0: the text of the card alone, with an identifier."""
     tokens: int = Field(0, ge=0)
     """Completion tokens of all of them together, for each starting student. 0: two steps of the budget for each."""
     design: Literal["balanced", "random"] = "balanced"
@@ -356,6 +356,9 @@ class IdentifyConfig(_Settings):
     """Explaining variables of the regression. ``scores``: changes of the scores, as published: needs that the utility follows;
     ``tokens``: shares of the tokens: capabilities whose tokens raise the utility, such as a drill whose effect shows in other
     scores too."""
+    identifier: str = ""
+    """Folder of a trained identifier (``read-env train-identifier``): its requirement, from the text of the card, is the prior
+    of the regression, with a weight by cross-validation. Empty: no prior."""
 
 
 class Config(_Settings):

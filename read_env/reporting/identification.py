@@ -33,8 +33,8 @@ def identification_report(directory: str | Path) -> Path:
     """
     path = Path(directory)
     record, config = load_identification(path), read_config(path)
-    runs = [run for run in load_many(path) if run.summary is not None]
-    if not runs:
+    runs = [run for run in load_many(path) if run.summary is not None] if record.interventions else []
+    if not runs and record.interventions:
         raise RecordError(f"{path}: no intervention has finished")
     found = record.students["all"]
     level, names = f"{found.level:.0%}", [name for name in record.students if name != "all"]
@@ -47,13 +47,29 @@ def identification_report(directory: str | Path) -> Path:
     )  # fmt: skip
     blocks = [
         f"# What {record.task} needs",
-        f"Largest needs: **{top}**. They are the same in {found.sure:.0%} of the bootstrap samples; {enough}. Held-out "
-        f"interventions: {number(found.explained, 2)} of the variance of ΔU explained. {record.interventions} interventions "
-        f"({record.design}), {count(record.tokens)} completion tokens, which are spent before a run with this requirement.",
+        f"Largest needs: **{top}**. "
+        + (
+            f"They are the same in {found.sure:.0%} of the bootstrap samples; {enough}. Held-out "
+            f"interventions: {number(found.explained, 2)} of the variance of ΔU explained. {record.interventions} interventions "
+            f"({record.design}), {count(record.tokens)} completion tokens, which are spent before a run with this requirement."
+            if runs
+            else "Read from the text of the card by an identifier, without interventions."
+        ),
         _picture(record, path / "requirement.png"),
         "## Requirement",
-        f"r̂ by regression of ΔU on {_EXPLAINING[record.regress_on]}; in brackets its {level} bootstrap interval.",
+        f"r̂ by regression of ΔU on {_EXPLAINING[record.regress_on]}; in brackets its {level} bootstrap interval."
+        + (
+            ""
+            if record.prior is None
+            else f" Prior: the identifier's, from the text of the card, with weight {found.prior_weight:g}."
+        )
+        if runs
+        else "",
         _requirements(record, names),
+    ]
+    if not runs:
+        return markdown.write_page(path / "report.md", [*blocks, *markdown.provenance(path, config)])
+    blocks += [
         "## Interventions",
         "Shares of the tokens, and the change of the utility on the task's probes.",
         _interventions(record, runs),
@@ -70,9 +86,10 @@ def _requirements(record: IdentificationRecord, names: list[str]) -> str:
         for name in shown:
             one = record.students[name]
             cells.append(f"{number(one.mean[i], 2)} [{number(one.low[i], 2)}, {number(one.high[i], 2)}]")
-        rows.append([capability, *cells])
+        rows.append([capability, *cells, *([] if record.prior is None else [number(record.prior[i], 2)])])
+    more = [] if record.prior is None else ["prior"]
     header = ["capability", *(("all students" if name == "all" else name) for name in shown)]
-    return markdown_table(header if len(shown) > 1 else ["capability", "r̂"], rows)
+    return markdown_table([*(header if len(shown) > 1 else ["capability", "r̂"]), *more], rows)
 
 
 def _interventions(record: IdentificationRecord, runs: list[Run]) -> str:

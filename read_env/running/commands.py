@@ -62,6 +62,20 @@ class ContaminationRequest:
 
 
 @dataclass(frozen=True)
+class TrainIdentifierRequest:
+    """Train an identifier, which reads a task's requirement from the text of its card, on the interventions of other tasks."""
+
+    directories: tyro.conf.Positional[tuple[Path, ...]]
+    """Directories of ``read-env identify``."""
+    suite: str = "micro"
+    """Suite of the tasks."""
+    encoder: str = "sentence-transformers/all-MiniLM-L6-v2"
+    """Text encoder: folder, hub id, or ``package:DISTRIBUTION`` for a model in an installed package. Needs the extra ``text``."""
+    out: Path = Path("runs/identifier")
+    """Folder of the identifier, for --identify.identifier."""
+
+
+@dataclass(frozen=True)
 class ReportRequest:
     """Make the report of a run, comparison, transfer matrix or training again, from its records."""
 
@@ -276,6 +290,15 @@ def check_contamination_command(request: ContaminationRequest, typed: str) -> in
     _table([(f"line {one.line}", f"{one.capability}, seed {one.seed}: {one.text[:80]!r}") for one in found])
     print(f"{len(found)} overlaps in the first {request.draws:,} draws of every stream, and all of a file")
     return 1 if found else 0
+
+
+def train_identifier_command(request: TrainIdentifierRequest, typed: str) -> int:
+    """``read-env train-identifier``."""
+    from read_env.running.train_identifier import train_identifier
+
+    _, tasks = train_identifier(request.directories, request.suite, request.out, request.encoder)
+    _table([("tasks", ", ".join(tasks)), ("identifier", f"{request.out}   (--identify.identifier {request.out})")])
+    return 0
 
 
 def report_command(request: ReportRequest, typed: str) -> int:

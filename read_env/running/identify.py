@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ import numpy as np
 
 from read_env import files
 from read_env.capabilities import get_suite
+from read_env.digests import content_digest
 from read_env.errors import ReadEnvError
 from read_env.records import IdentificationRecord, StudentRequirement
 from read_env.running.comparison import run_many
@@ -34,6 +35,7 @@ from read_env.running.requests import IdentifyRequest, RunRequest, resolved
 from read_env.running.runner import make_env
 from read_env.tasks import TaskCard, load_task
 from read_env.tasks.card import card_toml
+from read_env.tasks.identifier import Identifier
 from read_env.tasks.regression import Requirement, fit_requirement
 
 #: File of the card with the requirement that was found, written last.
@@ -90,20 +92,27 @@ def identify(
         card = described(card, request.describe)
     directory = RecordDirectory(request.directory)
     task = (request.directory / "task.toml").resolve()
-    runs = request.runs(str(task))
+    runs, asked = request.runs(str(task)), request.config.identify
+    prior = None
+    if asked.identifier:
+        prior = Identifier.load(asked.identifier, suite.names).requirement(card)
+    elif not runs:
+        raise ReadEnvError(
+            "identify.interventions is 0, and identify.identifier names no identifier; right would be either, or both"
+        )
     identity = RunIdentity.of_many("identification", request.shared(str(task)), **request.settings)
-    identity = replace(
-        identity, contents={**identity.contents, "task": card_fingerprint(request.config.task, suite.name)}
-    )
+    identity = replace(identity, contents={**identity.contents, **_contents(request)})
     with directory.claim(
         identity, {**request.config.model_dump(mode="json"), **request.settings}, overwrite=request.overwrite
     ):
         even = dict.fromkeys(suite.names, 1.0)
         files.write_text(task, card_toml(card.model_copy(update={"requirement": even})))
-        failures = run_many(f"identifying what {card.name} needs", runs, request.processes, console, env_factory)
+        failures = {}
+        if runs:
+            failures = run_many(f"identifying what {card.name} needs", runs, request.processes, console, env_factory)
         for run in runs.values():
             files.remove(RunDirectory(run.directory).student)
-        record, requirement = _fitted(request, card, suite.names, runs, failures)
+        record, requirement = _fitted(request, card, suite.names, runs, failures, prior)
         files.write_json(request.directory / "requirement.json", record.to_json())
         shares = {n: float(r) for n, r in zip(suite.names, requirement.mean, strict=True) if r >= 0.0005}
         found = TaskCard.model_validate(
@@ -146,7 +155,7 @@ def kept_request(config: Config, task: str, processes: int = 0, describe: str = 
         IdentifyRequest(config.model_copy(update={"task": task}), processes=processes, describe=describe)
     )
     identity = RunIdentity.of_many("identification", request.shared(""), **request.settings).to_json()
-    parts = [identity, card_fingerprint(task, config.suite), *([describe] if describe else [])]
+    parts = [identity, _contents(request), *([describe] if describe else [])]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
     folder = config.cache.folder or Path("runs")
     return replace(request, runs_dir=folder / "requirements" / f"{card.name}-{digest}")
@@ -169,49 +178,111 @@ def identified(config: Config, task: str, processes: int = 0, describe: str = ""
     return str(card if card.exists() else identify(request).card)
 
 
+def _contents(request: IdentifyRequest) -> dict[str, str]:
+    """Digests of the files that the result depends on, beside those of the models."""
+    config = request.config
+    digests = {"task": card_fingerprint(config.task, config.suite)}
+    if config.identify.identifier:
+        digests["identifier"] = content_digest(Path(config.identify.identifier))
+    return digests
+
+
+@dataclass(frozen=True)
+class Interventions:
+    """Results of the interventions from one starting student.
+
+    Attributes:
+        changes: (n, |C|) changes of the scores.
+        shares: (n, |C|) shares of the tokens.
+        gains: (n,) changes of the utility.
+        profile: (|C|,) scores before.
+        tokens: completion tokens of all of them.
+    """
+
+    changes: np.ndarray
+    shares: np.ndarray
+    gains: np.ndarray
+    profile: np.ndarray
+    tokens: int
+
+
+def read_interventions(directories: Iterable[Path]) -> dict[str, Interventions]:
+    """Finished interventions by starting student.
+
+    Args:
+        directories: directories of the runs; those without a summary are left out.
+    """
+    found: dict[str, list[tuple[dict[str, Any], list[float]]]] = {}
+    for path in directories:
+        run = RunDirectory(path)
+        if run.finished:
+            (step,) = files.read_lines(run.steps)
+            start = str(files.read_json(run.start).get("student", ""))
+            found.setdefault(start, []).append((files.read_json(run.summary), step["allocation"]))
+    return {
+        start: Interventions(
+            changes=np.array([np.subtract(end["profile"], end["profile_start"]) for end, _ in ends]),
+            shares=np.array([shares for _, shares in ends]),
+            gains=np.array([end["utility"] - end["utility_start"] for end, _ in ends]),
+            profile=np.array(ends[0][0]["profile_start"]),
+            tokens=sum(end["spent"] for end, _ in ends),
+        )
+        for start, ends in found.items()
+    }
+
+
 def _fitted(
     request: IdentifyRequest, card: TaskCard, names: tuple[str, ...], runs: Mapping[str, RunRequest],
-    failures: Mapping[str, str],
+    failures: Mapping[str, str], prior: np.ndarray | None,
 ) -> tuple[IdentificationRecord, Requirement]:  # fmt: skip
-    on_tokens = request.config.identify.regress_on == "tokens"
-    changes: dict[str, list[np.ndarray]] = {}
-    gains: dict[str, list[float]] = {}
-    tokens = 0
-    for name, run in runs.items():
-        if name in failures:
-            continue
-        summary = files.read_json(RunDirectory(run.directory).summary)
-        start = run.config.models.start
-        if on_tokens:
-            (step,) = files.read_lines(RunDirectory(run.directory).steps)
-            explaining = np.array(step["allocation"])
-        else:
-            explaining = np.array(summary["profile"]) - np.array(summary["profile_start"])
-        changes.setdefault(start, []).append(explaining)
-        gains.setdefault(start, []).append(summary["utility"] - summary["utility_start"])
-        tokens += summary["spent"]
-    if not changes:
+    asked = request.config.identify
+    if not runs:
+        assert prior is not None, "identify refuses others"
+        together = Requirement(
+            prior, prior, prior, 0.9, 0.0, 0.0, 1.0, 0.0, tuple(np.argsort(-prior)[:3].tolist()), 0.0, None
+        )
+        return _record(request, card, names, 0, 0, {"all": together}, prior), together
+    by_student = read_interventions(run.directory for name, run in runs.items() if name not in failures)
+    if not by_student:
         raise ReadEnvError(f"no intervention ended; the first failed with: {next(iter(failures.values()))}")
-    by_student = {s: fit_requirement(np.array(changes[s]), np.array(gains[s])) for s in changes}
-    together = next(iter(by_student.values()))
-    if len(by_student) > 1:
-        together = fit_requirement(np.vstack(list(changes.values())), np.concatenate(list(gains.values())))
-    record = IdentificationRecord(
-        suite=names,
-        task=card.name,
-        design=request.config.identify.design,
-        regress_on=request.config.identify.regress_on,
-        interventions=len(runs) - len(failures),
-        tokens=tokens,
-        requirement=together.mean,
-        students={s: _recorded(one) for s, one in {"all": together, **by_student}.items()},
-    )
-    return record, together
+    explaining = {
+        start: one.shares if asked.regress_on == "tokens" else one.changes for start, one in by_student.items()
+    }
+    found = {start: fit_requirement(explaining[start], by_student[start].gains, prior=prior) for start in by_student}
+    together = next(iter(found.values()))
+    if len(found) > 1:
+        gains = np.concatenate([one.gains for one in by_student.values()])
+        together = fit_requirement(np.vstack(list(explaining.values())), gains, prior=prior)
+    tokens = sum(one.tokens for one in by_student.values())
+    count = len(runs) - len(failures)
+    return _record(request, card, names, count, tokens, {"all": together, **found}, prior), together
+
+
+def _record(
+    request: IdentifyRequest, card: TaskCard, names: tuple[str, ...], count: int, tokens: int,
+    found: Mapping[str, Requirement], prior: np.ndarray | None,
+) -> IdentificationRecord:  # fmt: skip
+    asked = request.config.identify
+    return IdentificationRecord(
+        suite=names, task=card.name, design=asked.design, regress_on=asked.regress_on, interventions=count, tokens=tokens,
+        requirement=found["all"].mean, students={student: _recorded(one) for student, one in found.items()}, prior=prior,
+    )  # fmt: skip
 
 
 def _recorded(found: Requirement) -> StudentRequirement:
     values: dict[str, Any] = {
         name: getattr(found, name)
-        for name in ("mean", "low", "high", "level", "scale", "entropy_weight", "explained", "sure", "needed")
+        for name in (
+            "mean",
+            "low",
+            "high",
+            "level",
+            "scale",
+            "entropy_weight",
+            "prior_weight",
+            "explained",
+            "sure",
+            "needed",
+        )
     }
     return StudentRequirement(**values)

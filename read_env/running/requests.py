@@ -346,7 +346,7 @@ class IdentifyRequest:
     def shared(self, task: str) -> Config:
         """Configuration of every intervention, on the card in the file ``task``; only their probes are measured."""
         budget, sizes, asked = self.config.budget, self.config.eval, self.config.identify
-        tokens = asked.tokens // asked.interventions or 2 * budget.step_tokens
+        tokens = asked.tokens // max(asked.interventions, 1) or 2 * budget.step_tokens
         least = {"dev": 1, "exam": 1, "task_dev": 1, "task_exam": 1, "score_teacher": "never"}
         # An average over the last updates would still be near the starting student after so few of them.
         least["ema_decay"] = 0.0
@@ -377,7 +377,8 @@ class IdentifyRequest:
         config, asked, runs = self.shared(task), self.config.identify, {}
         for start in starts:
             models = config.models.model_copy(update={"start": start})
-            for i, row in enumerate(interventions(asked.design, len(names), asked.interventions)):
+            allocations = interventions(asked.design, len(names), asked.interventions) if asked.interventions else ()
+            for i, row in enumerate(allocations):
                 shares = " ".join(f"{name}={share:.6g}" for name, share in zip(names, row, strict=True) if share > 0)
                 changes = {
                     "agent_options": {"shares": shares},

@@ -4,7 +4,7 @@ The change of the utility is explained by the changes of the scores::
 
     minimise over r on the simplex and a ≥ 0:   mean (ΔU − a·r·Δs)² / var(ΔU)  +  λ·H(r) / log |C|  +  μ·KL(p ‖ r)
 
-H is the entropy of r: the term discourages near-uniform requirements. λ is chosen by cross-validation. The paper has a = 1,
+H is the entropy of r: the term discourages near-uniform requirements. λ and μ are chosen by cross-validation. The paper has a = 1,
 which holds for utilities that are weighted means of the scores; a measured utility has a scale of its own. The last term, for a
 prior requirement p, is ours.
 """
@@ -20,6 +20,8 @@ from read_env.errors import ReadEnvError
 
 #: Weights of the entropy that cross-validation chooses from.
 ENTROPY_WEIGHTS = (0.0, 0.01, 0.03, 0.1, 0.3)
+#: Weights of a prior that cross-validation chooses from.
+PRIOR_WEIGHTS = (0.0, 0.01, 0.1, 1.0)
 #: Folds of the cross-validation.
 _FOLDS = 5
 #: Fewest interventions for a regression.
@@ -37,6 +39,7 @@ class Requirement:
         level: their level, such as .9.
         scale: a, change of the utility per change of r·s.
         entropy_weight: λ.
+        prior_weight: μ; 0 without a prior.
         explained: share of the variance of ΔU that held-out folds explain; at most 1, negative for worse than the mean.
         top: indices of the largest entries, as many as were asked for.
         sure: share of the bootstrap samples with the same ``top``.
@@ -49,6 +52,7 @@ class Requirement:
     level: float
     scale: float
     entropy_weight: float
+    prior_weight: float
     explained: float
     top: tuple[int, ...]
     sure: float
@@ -56,7 +60,7 @@ class Requirement:
 
 
 def fit_requirement(
-    changes: np.ndarray, gains: np.ndarray, *, prior: np.ndarray | None = None, prior_weight: float = 0.0, top: int = 3,
+    changes: np.ndarray, gains: np.ndarray, *, prior: np.ndarray | None = None, top: int = 3,
     samples: int = 200, level: float = 0.9, seed: int = 0,
 ) -> Requirement:  # fmt: skip
     """Fit r̂, with intervals and the number of interventions that would be enough.
@@ -65,7 +69,6 @@ def fit_requirement(
         changes: (n, |C|) changes of the scores, Δs.
         gains: (n,) changes of the utility, ΔU.
         prior: (|C|,) requirement on the simplex that r̂ is drawn towards. None: none.
-        prior_weight: μ; it counts like this share of the variance of ΔU.
         top: number of largest entries that ``sure`` and ``needed`` speak of.
         samples: bootstrap samples.
         level: of the intervals.
@@ -95,8 +98,7 @@ def fit_requirement(
             "(card: score = 'token-likelihood')"
         )
     rng = np.random.default_rng(seed)
-    problem = _Problem(prior, prior_weight)
-    weight, explained = _cross_validated(problem, changes, gains, rng)
+    problem, weight, explained = _cross_validated(prior, changes, gains, rng)
     mean, scale = problem.solve(changes, gains, weight)
     draws = [
         problem.solve(changes[i], gains[i], weight)[0] for i in rng.integers(len(gains), size=(samples, len(gains)))
@@ -108,7 +110,7 @@ def fit_requirement(
     residuals = gains - scale * (changes @ mean)
     needed = _needed(problem, changes, residuals, scale * mean, weight, chosen, level, rng, sure, len(gains))
     return Requirement(
-        mean, low, high, level, scale, weight, explained, tuple(np.argsort(-mean, kind="stable")[: len(chosen)].tolist()), sure, needed
+        mean, low, high, level, scale, weight, problem.weight, explained, tuple(np.argsort(-mean, kind="stable")[: len(chosen)].tolist()), sure, needed
     )  # fmt: skip
 
 
@@ -169,19 +171,21 @@ class _Problem:
 
 
 def _cross_validated(
-    problem: _Problem, changes: np.ndarray, gains: np.ndarray, rng: np.random.Generator
-) -> tuple[float, float]:
-    """Weight of the entropy with the least error on held-out folds, and the share of the variance explained there."""
+    prior: np.ndarray | None, changes: np.ndarray, gains: np.ndarray, rng: np.random.Generator
+) -> tuple[_Problem, float, float]:
+    """Weights of prior and entropy with the least error on held-out folds, and the share of the variance explained there."""
     fold = rng.permutation(len(gains)) % min(_FOLDS, len(gains))
-    errors = []
-    for weight in ENTROPY_WEIGHTS:
-        predicted = np.empty(len(gains))
-        for held in np.unique(fold):
-            r, scale = problem.solve(changes[fold != held], gains[fold != held], weight)
-            predicted[fold == held] = scale * (changes[fold == held] @ r)
-        errors.append(float(np.mean((predicted - gains) ** 2)))
-    best = int(np.argmin(errors))
-    return ENTROPY_WEIGHTS[best], 1 - errors[best] / float(gains.var())
+    found = []
+    for prior_weight in (0.0,) if prior is None else PRIOR_WEIGHTS:
+        problem = _Problem(prior, prior_weight)
+        for weight in ENTROPY_WEIGHTS:
+            predicted = np.empty(len(gains))
+            for held in np.unique(fold):
+                r, scale = problem.solve(changes[fold != held], gains[fold != held], weight)
+                predicted[fold == held] = scale * (changes[fold == held] @ r)
+            found.append((float(np.mean((predicted - gains) ** 2)), problem, weight))
+    error, problem, weight = min(found, key=lambda one: one[0])
+    return problem, weight, 1 - error / float(gains.var())
 
 
 def _top(r: np.ndarray, count: int) -> frozenset[int]:

@@ -142,3 +142,46 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     assert shown.count("the requirement of my_sums.jsonl was inferred") == 2
     assert shown.count("6 runs, 0 finished already") == 1, "the second run takes what the first found"
     assert files.read_json(tmp_path / "first" / "summary.json")["tokens_before_run"] > 500
+
+
+class Letters:
+    """Encoder that counts letters."""
+
+    def encode(self, texts):
+        return np.array([[text.count(letter) / len(text) for letter in "aeioustr=+"] for text in texts], np.float32)
+
+
+def test_an_identifier_is_trained_on_identifications_and_is_the_prior_of_others(
+    request_for, tmp_path, monkeypatch, capsys
+):
+    from read_env.running.train_identifier import train_identifier
+    from read_env.tasks import identifier as module
+
+    identify(request_for())
+    _, tasks = train_identifier([tmp_path / "identify"], "micro", tmp_path / "kept", encoder=Letters())
+    assert tasks[0] == "bill-abroad" and "bookkeeper" in tasks and "chain-to-price" not in tasks
+    with pytest.raises(ReadEnvError, match=r"requirement.json: missing"):
+        train_identifier([tmp_path / "absent"], "micro", tmp_path / "other", encoder=Letters())
+
+    # With interventions it is their prior, without it is the requirement, and its text costs no tokens.
+    monkeypatch.setattr(module, "load_encoder", lambda *_: Letters())
+    monkeypatch.chdir(tmp_path)
+    base = request_for(task="chain-to-price")
+    for count, folder in ((6, "both"), (0, "text")):
+        asked = base.config.identify.model_copy(update={"identifier": str(tmp_path / "kept"), "interventions": count})
+        changed = base.config.model_copy(update={"identify": asked})
+        request = IdentifyRequest(changed, processes=1, runs_dir=tmp_path / folder)
+        result = identify(request)
+        record = load_identification(tmp_path / folder)
+        assert record.interventions == count and record.prior.sum() == pytest.approx(1)
+        page = identification_report(tmp_path / folder).read_text()
+        assert ("Read from the text of the card" in page) == (count == 0)
+    assert result.tokens == 0 and np.array_equal(result.requirement.mean, record.prior)
+    assert load_task(result.card, SUITE).tokens_before_run == 0
+
+
+def test_neither_interventions_nor_an_identifier_is_refused(request_for):
+    request = request_for()
+    asked = request.config.identify.model_copy(update={"interventions": 0})
+    with pytest.raises(ReadEnvError, match="names no identifier"):
+        identify(IdentifyRequest(request.config.model_copy(update={"identify": asked}), runs_dir=request.directory))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from read_env.errors import ReadEnvError
 from read_env.tasks.interventions import interventions
-from read_env.tasks.regression import fit_requirement
+from read_env.tasks.regression import _Problem, fit_requirement
 
 
 @given(st.sampled_from(["balanced", "random"]), st.integers(2, 12), st.integers(1, 30), st.integers(0, 5))
@@ -79,14 +79,22 @@ def test_the_entropy_term_makes_requirements_sparser():
 def test_a_prior_decides_where_the_data_do_not():
     changes, gains = linear([0.5, 0.5, 0.0], count=8, noise=0.3, seed=3)
     prior = np.array([0.0, 0.1, 0.9])
-    near = [fit_requirement(changes, gains, prior=prior, prior_weight=w, samples=5).mean for w in (0.0, 1.0, 100.0)]
+    near = [_Problem(prior, weight).solve(changes, gains, 0.0)[0] for weight in (0.0, 0.01, 1.0)]
     distance = [float(np.abs(one - prior).sum()) for one in near]
     assert distance[0] > distance[1] > distance[2] and distance[2] < 0.05
 
 
-def test_the_gradient_is_that_of_the_objective():
-    from read_env.tasks.regression import _Problem
+def test_cross_validation_takes_a_prior_that_helps_and_leaves_one_that_does_not():
+    right, wrong = np.array([0.5, 0.5, *[0.0] * 8]), np.array([0.0, 0.0, *[0.125] * 8])
+    changes, gains = linear(right, count=12, noise=0.5, seed=4)
+    helped = fit_requirement(changes, gains, prior=right, samples=5)
+    assert helped.prior_weight > 0 and np.abs(helped.mean - right).sum() < 0.2
+    changes, gains = linear(right, count=60, noise=0.02)
+    misled = fit_requirement(changes, gains, prior=wrong, samples=5)
+    assert misled.prior_weight <= 0.01 and np.abs(misled.mean - right).sum() < 0.1
 
+
+def test_the_gradient_is_that_of_the_objective():
     changes, gains = linear([0.3, 0.2, 0.1], noise=0.02)
     problem, weights = _Problem(np.array([0.2, 0.5, 0.3]), 0.4), np.array([0.2, 0.25, 0.05])
     _, slope = problem._value(weights, changes, gains, 0.3)
