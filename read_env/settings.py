@@ -352,7 +352,7 @@ class IdentifyConfig(_Settings):
     """Completion tokens of all of them together, for each starting student. 0: two steps of the budget for each."""
     design: Literal["balanced", "random"] = "balanced"
     """Allocations. ``balanced``: every capability is trained in half of the runs; ``random``: sparse ones, as published."""
-    regress_on: Literal["scores", "tokens"] = "scores"
+    regress_on: Literal["scores", "tokens"] = "tokens"
     """Explaining variables of the regression. ``scores``: changes of the scores, as published: needs that the utility follows;
     ``tokens``: shares of the tokens: capabilities whose tokens raise the utility, such as a drill whose effect shows in other
     scores too."""
