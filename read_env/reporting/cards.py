@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from huggingface_hub import ModelCardData, metadata_load, try_to_load_from_cache
 
 import read_env
@@ -128,7 +129,8 @@ def licence_of(reference: str) -> str:
             about = metadata.metadata(reference.removeprefix(PACKAGE).partition("/")[0])
         except metadata.PackageNotFoundError:
             return ""
-        return str(about.get("License-Expression") or about.get("License") or "").partition("\n")[0]
+        named = [about[field] for field in ("License-Expression", "License") if field in about]
+        return str(named[0]).partition("\n")[0] if named else ""
     if reference.startswith("remote:"):
         return ""
     try:
@@ -214,7 +216,8 @@ def _training(run: Run) -> str:
 
 
 def _tokens(run: Run) -> str:
-    start, total = run.begun, sum(step.tokens_by_capability for step in run.steps)
+    start = run.begun
+    total = np.sum([np.zeros(len(start.suite)), *(step.tokens_by_capability for step in run.steps)], axis=0)
     rows = [
         [name, number(need, 2) if need > 0 else ABSENT, count(float(tokens))]
         for name, need, tokens in zip(start.suite, start.requirement, total, strict=True)

@@ -6,9 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, utils
 from huggingface_hub.errors import HFValidationError, LocalTokenNotFoundError
-from huggingface_hub.utils import validate_repo_id
 
 from read_env.errors import ReadEnvError, describe_os_error
 
@@ -25,7 +24,7 @@ def check_hub(name: str) -> None:
         ReadEnvError: a name that the hub refuses, no token, or a server that can't be reached.
     """
     try:
-        validate_repo_id(name)
+        utils.validate_repo_id(name)  # type: ignore[attr-defined]
     except HFValidationError as error:
         first = str(error).partition("\n")[0]
         raise ReadEnvError(f"push_to_hub {name!r} is no name of a repository: {first}") from None
