@@ -69,6 +69,7 @@ def derive(source: RunRequest, target: RunRequest) -> RunResult:
             "task": target.task_name,
             "requirement": card.requirement_vector(suite).tolist(),
             "utility_form": card.utility_form,
+            "description": card.description,
             **_judged(start, utility),
         }
         requirement = card.requirement_vector(suite)

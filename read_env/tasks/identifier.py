@@ -63,8 +63,8 @@ def card_text(card: TaskCard) -> str:
 
     >>> from read_env.capabilities import get_suite
     >>> from read_env.tasks import load_task
-    >>> card_text(load_task("math", get_suite("micro"))).splitlines()[0]
-    'One need: math.'
+    >>> card_text(load_task("bill-abroad", get_suite("micro"))).splitlines()[0]
+    'Tell a customer in French, German or Spanish what two items cost together.'
     """
     shown = (f"{one.prompt}\n{one.completion}" for one in card.exemplars)
     return "\n".join([card.description, card.input_format, card.output_format, card.metric, *shown])
