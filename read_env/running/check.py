@@ -74,7 +74,7 @@ class Side:
 
 
 class Checked(NamedTuple):
-    """What a check found.
+    """Result of a check.
 
     Attributes:
         rows: names and texts to print.

@@ -46,7 +46,7 @@ _OWN = {
     "comparison": ("config.json", "runs"),
     "transfer": ("config.json", "runs", "transfer.json", "tensorboard"),
     "identification": ("config.json", "task.toml", "runs", "requirement.json", "card.toml"),
-    "training": ("config.json", "episodes.jsonl", "training.json", "agent.*", "checkpoint", "tensorboard"),
+    "training": ("config.json", "episodes.jsonl", "training.json", "agent.*", "README.md", "checkpoint", "tensorboard"),
 }  # fmt: skip
 
 _REMEDY = "the records beside it are untouched: put the file back, or start over with --overwrite"

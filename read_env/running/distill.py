@@ -17,7 +17,7 @@ from read_env.capabilities import get_suite
 from read_env.running.check import Checked, check
 from read_env.running.directory import RunDirectory
 from read_env.running.display import RunDisplay
-from read_env.running.identify import CARD, described, identified, kept_request
+from read_env.running.identify import CARD, described, identified, is_finished, kept_request
 from read_env.running.pool import worker_count
 from read_env.running.requests import DistillRequest, RunRequest, resolved
 from read_env.running.runner import RunResult, run
@@ -89,7 +89,7 @@ def plan(config: Config, directory: Path, checked: Checked | None, processes: in
     speed = None if checked is None or checked.speed is None else checked.speed.seconds
     stages = []
     asked = kept_request(config, config.task, processes, describe)
-    if asked is not None and (asked.directory / CARD).exists():
+    if asked is not None and is_finished(asked):
         stages.append(Stage("needs", f"inferred by an earlier command ({asked.directory / CARD})"))
     elif asked is not None:
         runs = asked.runs(config.task)
@@ -127,6 +127,7 @@ def distill(request: DistillRequest, console: Console) -> Distilled:
     card = load_task(config.task, get_suite(config.suite))
     if request.describe:
         described(card, request.describe)
+    config = request.run(config).agent.configure(config)
     request_of = request.run(config)
     begun, checked = RunDirectory(request_of.directory).begun and not request.overwrite, None
     if not begun or request.dry_run:

@@ -140,7 +140,7 @@ def described(card: TaskCard, description: str) -> TaskCard:
 def kept_request(config: Config, task: str, processes: int = 0, describe: str = "") -> IdentifyRequest | None:
     """Identification of a task in the cache, where later runs find it; None for a task that has a requirement.
 
-    Its directory is named by the digest of task, suite, models and settings. It is finished if ``card.toml`` is in it.
+    Its directory is named by the digest of task, suite, models and settings.
 
     Args:
         config: configuration of the run.
@@ -174,8 +174,13 @@ def identified(config: Config, task: str, processes: int = 0, describe: str = ""
         if describe:
             described(load_task(task, get_suite(config.suite)), describe)
         return task
-    card = request.directory / CARD
-    return str(card if card.exists() else identify(request).card)
+    return str(request.directory / CARD if is_finished(request) else identify(request).card)
+
+
+def is_finished(request: IdentifyRequest) -> bool:
+    """True if the card is there and no intervention is missing, such as one that failed."""
+    runs = request.runs(request.config.task).values()
+    return (request.directory / CARD).exists() and all(RunDirectory(run.directory).finished for run in runs)
 
 
 def _contents(request: IdentifyRequest) -> dict[str, str]:
