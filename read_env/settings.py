@@ -350,8 +350,9 @@ class IdentifyConfig(_Settings):
     """Short runs, for each starting student, at least 6. 0: the text of the card alone, with an identifier."""
     tokens: int = Field(0, ge=0)
     """Completion tokens of all of them together, for each starting student. 0: two steps of the budget for each."""
-    design: Literal["balanced", "random"] = "balanced"
-    """Allocations. ``balanced``: every capability is trained in half of the runs; ``random``: sparse ones, as published."""
+    design: Literal["axial", "balanced", "random"] = "axial"
+    """Allocations. ``axial``: even, with half of the tokens moved to one capability; ``balanced``: every capability is trained in
+    half of the runs; ``random``: sparse ones, as published."""
     regress_on: Literal["scores", "tokens"] = "tokens"
     """Explaining variables of the regression. ``scores``: changes of the scores, as published: needs that the utility follows;
     ``tokens``: shares of the tokens: capabilities whose tokens raise the utility, such as a drill whose effect shows in other

@@ -250,14 +250,18 @@ def _fitted(
     by_student = read_interventions(run.directory for name, run in runs.items() if name not in failures)
     if not by_student:
         raise ReadEnvError(f"no intervention ended; the first failed with: {next(iter(failures.values()))}")
-    explaining = {
-        start: one.shares if asked.regress_on == "tokens" else one.changes for start, one in by_student.items()
+    shares = asked.regress_on == "tokens"
+    explaining = {start: one.shares if shares else one.changes for start, one in by_student.items()}
+    found = {
+        start: fit_requirement(explaining[start], by_student[start].gains, shares=shares, prior=prior)
+        for start in by_student
     }
-    found = {start: fit_requirement(explaining[start], by_student[start].gains, prior=prior) for start in by_student}
     together = next(iter(found.values()))
     if len(found) > 1:
-        gains = np.concatenate([one.gains for one in by_student.values()])
-        together = fit_requirement(np.vstack(list(explaining.values())), gains, prior=prior)
+        # By shares, each student has a constant of its own.
+        gains = [one.gains - one.gains.mean() if shares else one.gains for one in by_student.values()]
+        stacked = np.vstack(list(explaining.values()))
+        together = fit_requirement(stacked, np.concatenate(gains), shares=shares, prior=prior)
     tokens = sum(one.tokens for one in by_student.values())
     count = len(runs) - len(failures)
     return _record(request, card, names, count, tokens, {"all": together, **found}, prior), together

@@ -24,7 +24,7 @@ from read_env.distillation.starts import EVEN, parse_past
 from read_env.errors import ReadEnvError, unknown
 from read_env.running.agents import AgentSpec, build_agent
 from read_env.running.identity import RunIdentity, card_fingerprint, settings_of
-from read_env.tasks.interventions import interventions
+from read_env.tasks.interventions import block_of, interventions
 
 _Request = TypeVar(
     "_Request", "RunRequest", "TrainingRequest", "ComparisonRequest", "TransferRequest", "IdentifyRequest"
@@ -318,7 +318,7 @@ class IdentifyRequest:
     students: tuple[str, ...] = ()
     """Starting students; as in models.start, which is used if none is given."""
     seeds: tuple[int, ...] = (0, 1)
-    """Seeds of the prompts, taken in turn by pairs of interventions."""
+    """Seeds of the prompts, taken in turn by blocks of interventions."""
     processes: int = 0
     """Worker processes, one torch thread each. 0: one per core."""
     out: Path | None = None
@@ -382,7 +382,7 @@ class IdentifyRequest:
                 shares = " ".join(f"{name}={share:.6g}" for name, share in zip(names, row, strict=True) if share > 0)
                 changes = {
                     "agent_options": {"shares": shares},
-                    "seed": self.seeds[i // 2 % len(self.seeds)],
+                    "seed": self.seeds[i // block_of(asked.design, len(names)) % len(self.seeds)],
                     "models": models,
                 }
                 name = f"{at_student('intervention', start)}-{i:03d}"

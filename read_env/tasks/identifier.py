@@ -5,7 +5,8 @@ many tasks::
 
     minimise over φ:   mean over tasks of [ mean (ΔU − a·g_φ(card)·Δs)² / var(ΔU) ]  +  λ·H(g_φ(card)) / log |C|
 
-``a`` is the scale of the task, as in :mod:`read_env.tasks.regression`: the best one for the current g_φ. The encoder is a
+``a`` is the scale of the task, as in :mod:`read_env.tasks.regression`: the best one for the current g_φ. For interventions that
+are explained by shares of the tokens, Δs and ΔU are those of :func:`~read_env.tasks.regression.relative_to_even`. The encoder is a
 sentence-transformers model, from a folder, the hub, or a package that holds one; it needs the extra ``text``.
 """
 
@@ -26,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from read_env import files
 from read_env.errors import ReadEnvError
 from read_env.tasks.card import TaskCard
+from read_env.tasks.regression import relative_to_even
 
 #: Encoder by default: a hub id.
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -49,13 +51,18 @@ class Intervened:
 
     Attributes:
         text: text of the card, see :func:`card_text`.
-        changes: (n, |C|) changes of the scores.
-        gains: (n,) changes of the utility.
+        changes: (n, |C|) changes of the scores, or shares of the tokens relative to their mean.
+        gains: (n,) changes of the utility; with shares, what is left to explain by the needs.
     """
 
     text: str
     changes: np.ndarray
     gains: np.ndarray
+
+    @classmethod
+    def of_shares(cls, text: str, shares: np.ndarray, gains: np.ndarray) -> Intervened:
+        """Interventions that are explained by the shares of the tokens."""
+        return cls(text, *relative_to_even(shares, gains))
 
 
 def card_text(card: TaskCard) -> str:

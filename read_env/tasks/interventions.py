@@ -1,8 +1,13 @@
 """Allocations of the short runs from which a task's requirement is inferred (arXiv 2605.11290, step 1).
 
-Two designs: ``random``, as published: a random support with Dirichlet weights; and ``balanced``: equal weights on halves of the
-suite, such that every capability is trained in half of the runs, and every two of them together in as nearly a quarter as
-possible.
+============  ======================================================================================================
+``axial``     even shares, with half of all tokens moved to one capability, each capability equally often: the axial
+              design for mixtures of J. A. Cornell, "Experiments with Mixtures". Every run keeps all capabilities, so a
+              gain is not hidden by what the student forgets
+``balanced``  equal shares for one half of the suite: every capability is trained in half of the runs, every two of them
+              together in as nearly a quarter as possible
+``random``    as published: a random support of one to three capabilities with Dirichlet weights
+============  ======================================================================================================
 """
 
 from __future__ import annotations
@@ -13,8 +18,10 @@ import numpy as np
 
 from read_env.errors import ReadEnvError, unknown
 
-Design = Literal["balanced", "random"]
+Design = Literal["axial", "balanced", "random"]
 
+#: Share of the tokens that an axial intervention moves to one capability.
+_RAISED = 0.5
 #: Largest support of a random intervention.
 _SUPPORT = 3
 #: Orders of a block that are tried; the most balanced one is kept.
@@ -25,7 +32,7 @@ def interventions(design: str, size: int, count: int, seed: int = 0) -> np.ndarr
     """(count, |C|) allocations; each row sums to 1.
 
     Args:
-        design: ``balanced`` or ``random``.
+        design: ``axial``, ``balanced`` or ``random``.
         size: |C|, at least 2.
         count: number of allocations.
         seed: seed of the draws. With the same seed, a longer list begins with the shorter one.
@@ -45,8 +52,25 @@ def interventions(design: str, size: int, count: int, seed: int = 0) -> np.ndarr
     rng = np.random.default_rng(seed)
     rows: list[np.ndarray] = []
     while len(rows) < count:
-        rows += list(_random(size, rng)) if design == "random" else list(_balanced(np.array(rows), size, rng))
+        if design == "axial":
+            block = _axial(size, rng)
+        elif design == "balanced":
+            block = _balanced(np.array(rows), size, rng)
+        else:
+            block = _random(size, rng)
+        rows += list(block)
     return np.array(rows[:count])
+
+
+def block_of(design: str, size: int) -> int:
+    """Number of allocations after which every capability was trained equally often; 2 where that is never certain."""
+    return size if design == "axial" else 2
+
+
+def _axial(size: int, rng: np.random.Generator) -> np.ndarray:
+    """(|C|, |C|): every capability once, in random order."""
+    rows = _RAISED * np.eye(size) + (1 - _RAISED) / size
+    return np.asarray(rows[rng.permutation(size)])
 
 
 def _random(size: int, rng: np.random.Generator) -> np.ndarray:

