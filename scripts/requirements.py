@@ -9,7 +9,6 @@ prompts of all tasks are measured after it. Settings were chosen on ``CHOSEN_ON`
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 from common import kept_results, parser_of, write_page
 
+from read_env import files
 from read_env.capabilities import get_suite
 from read_env.config import load_preset
 from read_env.distillation.process import Distillation
@@ -42,7 +42,7 @@ SEEDS = (11, 12, 13, 14, 15)
 COMPARED_SEEDS = SEEDS[:2]
 COUNT = 40
 #: (design, completion tokens of one intervention): the first is the one that the requirements come from.
-DESIGNS = (("axial", 12_000), ("balanced", 12_000), ("random", 12_000), ("axial", 4_800), ("random", 2_400))
+DESIGNS = (("axial", 12_000), ("balanced", 12_000), ("random", 12_000), ("axial", 4_800))
 #: Facts that the apprentice lacks and a task asks for (scripts/train_micro.py).
 LACKING = {
     "flight-abroad": ("general_knowledge", "sums"),
@@ -62,6 +62,9 @@ BY_HAND: dict[str, dict[str, float]] = {
     "notes-added": {"long_context": 1, "math": 1},
     "dearer-repeated": {"prices": 1, "steerability": 1},
 }
+#: Starting student that has learnt the capitals, and the tasks that need them; with interventions of the first seed.
+PAST = "general_knowledge=11 " + " ".join(f"{name}=1" for name in SUITE.names[1:]) + "@24000"
+PAST_TASKS = ("flight-abroad", "capital-spelt")
 #: Share that the static rule keeps for every capability; chosen on ``CHOSEN_ON``.
 FLOOR = 0.05
 FINAL_SEEDS = (911, 912, 913, 914, 915)
@@ -85,10 +88,10 @@ def card_of(task: str) -> TaskCard:
     return load_task(task, SUITE)
 
 
-def start() -> dict[str, Any]:
-    """Probes and exams of the starting student."""
+def start(past: str = "") -> dict[str, Any]:
+    """Probes and exams of a starting student."""
     distillation = _distillation(0)
-    profile = distillation.reset(0)
+    profile = distillation.reset(0, past)
     found: dict[str, Any] = {"profile": profile.tolist(), "tasks": {}, "exams": {}}
     for task in MEASURED:
         distillation.take_task(card_of(task))
@@ -96,10 +99,10 @@ def start() -> dict[str, Any]:
     return found
 
 
-def intervene(allocation: Sequence[float], seed: int, tokens: int) -> dict[str, Any]:
+def intervene(allocation: Sequence[float], seed: int, tokens: int, past: str = "") -> dict[str, Any]:
     """One intervention: the profile after it, and the score on the probes of every task."""
     distillation = _distillation(tokens)
-    distillation.reset(seed)
+    distillation.reset(seed, past)
     distillation.step(allocation)
     found: dict[str, Any] = {"profile": distillation.profile.tolist(), "spent": distillation.budget.spent, "tasks": {}}
     for task in MEASURED:
@@ -141,18 +144,26 @@ class Found:
         )  # fmt: skip
 
 
-def all_interventions(out: Path, processes: int) -> dict[tuple[str, int, int], Found]:
-    """(design, tokens, seed) -> its interventions; the missing ones are made."""
-    first = kept_results({"start": ()}, start, out, 1)["start"]
+def made_interventions(
+    keys: Sequence[tuple[str, int, int]], first: Mapping[str, Any], out: Path, processes: int, past: str = ""
+) -> dict[tuple[str, int, int], Found]:
+    """(design, tokens, seed) -> its interventions, from one starting student; the missing ones are made.
+
+    Args:
+        keys: design, tokens and seed of each set.
+        first: what :func:`start` measured.
+        out: folder of the results.
+        processes: worker processes.
+        past: starting student.
+    """
     jobs: dict[str, tuple[Any, ...]] = {}
     order: dict[tuple[str, int, int], list[str]] = {}
-    for at, (design, tokens) in enumerate(DESIGNS):
-        for seed in COMPARED_SEEDS if at else SEEDS:
-            names = order[design, tokens, seed] = []
-            for i, row in enumerate(interventions(design, len(SUITE), COUNT, seed)):
-                names.append(f"{design}-{tokens}-{seed}-{i:03d}")
-                jobs[names[-1]] = (row.tolist(), 1000 * seed + i // block_of(design, len(SUITE)), tokens)
-    made = kept_results(jobs, intervene, out / "interventions", processes)
+    for design, tokens, seed in keys:
+        names = order[design, tokens, seed] = []
+        for i, row in enumerate(interventions(design, len(SUITE), COUNT, seed)):
+            names.append(f"{design}-{tokens}-{seed}-{i:03d}")
+            jobs[names[-1]] = (row.tolist(), 1000 * seed + i // block_of(design, len(SUITE)), tokens, past)
+    made = kept_results(jobs, intervene, out, processes)
     found = {}
     for key, names in order.items():
         results = [made[name] for name in names]
@@ -238,6 +249,21 @@ def found_table(kinds: Mapping[int, Mapping[str, Mapping[str, list[float]]]]) ->
         ])  # fmt: skip
     header = ["task", "made of", "the apprentice lacks", "r̂ by interventions", "r̂ by text"]
     return markdown_table(header, rows, text_columns=5)
+
+
+def past_table(even: Found, later: Found, before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """Requirements of tasks for the apprentice, and for one that has learnt a part of them."""
+    rows = [
+        [
+            task,
+            number(before[task], 2),
+            named(even.requirement(task).mean),
+            number(after[task], 2),
+            named(later.requirement(task).mean),
+        ]
+        for task in PAST_TASKS
+    ]
+    return markdown_table(["task", "exam, apprentice", "r̂", "exam, with the past", "r̂ with the past"], rows)
 
 
 def hits_table(kinds: Mapping[int, Mapping[str, Mapping[str, list[float]]]]) -> str:
@@ -329,6 +355,7 @@ def page(
     kinds: Mapping[int, Mapping[str, Mapping[str, list[float]]]],
     exam: Mapping[tuple[str, str, float], np.ndarray],
     before: Mapping[str, float],
+    past: str,
     instruct: str,
 ) -> str:
     """Text of docs/requirements.md."""
@@ -363,6 +390,13 @@ and without that floor with w = r. Intervals: 95 %, t, over seeds; each seed has
 The tokens of the interventions are not counted here. They are {COUNT * tokens / 24_000:.0f} budgets of 24,000: inferring a requirement pays where
 it is used again, by more runs or by a longer one.
 
+## Another student
+
+The same tasks from a student that was distilled on 24,000 tokens before, 11 of 20 for `general_knowledge` and 1 of 20 for each other
+capability: what it has learnt needs no tokens.
+
+{past}
+
 ## Designs
 
 `lacking`: share of the largest entries that are facts which the apprentice lacks. `in budgets`: tokens of all interventions,
@@ -381,14 +415,19 @@ of the scores are drawn in place of interventions.
 
 def main() -> None:
     arguments = parser_of(__doc__, "runs/requirements").parse_args()
-    found = all_interventions(arguments.out, arguments.processes)
+    out, processes = arguments.out, arguments.processes
+    starts = kept_results({"start": (), "start-past": (PAST,)}, start, out, 1)
+    first, later = starts["start"], starts["start-past"]
+    of_seeds = [(*design, seed) for at, design in enumerate(DESIGNS) for seed in (COMPARED_SEEDS if at else SEEDS)]
+    found = made_interventions(of_seeds, first, out / "interventions", processes)
     encoder = load_encoder(ENCODER)
-    path = arguments.out / "requirements.json"
     kinds = {seed: requirements(found[(*DESIGNS[0], seed)], encoder) for seed in SEEDS}
-    path.write_text(json.dumps(kinds, indent=1))
-    exam = exams(kinds, arguments.out, arguments.processes)
-    before = json.loads((arguments.out / "start.json").read_text())["exams"]
-    write_page("requirements", page(found, kinds, exam, before, on_instruct_cards(encoder)))
+    files.write_json(out / "requirements.json", kinds)
+    exam = exams(kinds, out, processes)
+    key = (*DESIGNS[0], SEEDS[0])
+    with_past = made_interventions([key], later, out / "interventions-past", processes, PAST)[key]
+    past = past_table(found[key], with_past, first["exams"], later["exams"])
+    write_page("requirements", page(found, kinds, exam, first["exams"], past, on_instruct_cards(encoder)))
 
 
 if __name__ == "__main__":

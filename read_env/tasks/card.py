@@ -24,6 +24,7 @@ from typing import Annotated, Any, Literal, get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from read_env.capabilities import get_suite
 from read_env.capabilities.base import Capability, Suite, split_of
 from read_env.capabilities.sources import is_there, parse_source
 from read_env.config import HUB, moved_source
@@ -375,8 +376,11 @@ def _short(value: object, limit: int = 80) -> str:
 
 
 def _lacking(name: str, suite: Suite) -> list[str]:
-    """Capabilities that a shipped card needs and the suite lacks."""
-    needs = tomllib.loads((_CARDS / f"{name}.toml").read_text(encoding="utf-8"))["requirement"]
+    """Capabilities that a shipped card needs and the suite lacks; prompts of the micro world need all of that suite."""
+    card = tomllib.loads((_CARDS / f"{name}.toml").read_text(encoding="utf-8"))
+    needs = list(card["requirement"])
+    if card.get("prompts", "").startswith(f"{EMBEDDED}micro/"):
+        needs += [capability for capability in get_suite("micro").names if capability not in needs]
     return [capability for capability in needs if capability not in suite.names]
 
 

@@ -38,7 +38,7 @@ def interventions(design: str, size: int, count: int, seed: int = 0) -> np.ndarr
         seed: seed of the draws. With the same seed, a longer list begins with the shorter one.
 
     Raises:
-        ReadEnvError: an unknown design, one capability or fewer, or no intervention.
+        ReadEnvError: an unknown design, one capability or fewer, no intervention, or too few for an axial design.
 
     >>> interventions("balanced", 4, 4).sum(axis=0)
     array([1., 1., 1., 1.])
@@ -48,6 +48,11 @@ def interventions(design: str, size: int, count: int, seed: int = 0) -> np.ndarr
     if size < 2 or count < 1:
         raise ReadEnvError(
             f"{count} interventions on {size} capabilities: right would be at least one, on two capabilities or more"
+        )
+    if design == "axial" and count < size:
+        raise ReadEnvError(
+            f"identify.interventions is {count}; the design 'axial' has one for each of the {size} capabilities of the suite; right "
+            f"would be {size} or a multiple of it, or the design 'balanced'"
         )
     rng = np.random.default_rng(seed)
     rows: list[np.ndarray] = []

@@ -18,7 +18,7 @@ from read_env.running.display import StderrConsole
 from read_env.running.distill import Stage, _Progress
 
 SMALL = [
-    "--identify.interventions", "6", "--identify.tokens", "720", "--processes", "1", "--budget.total-tokens", "600",
+    "--identify.interventions", "10", "--identify.tokens", "1200", "--processes", "1", "--budget.total-tokens", "600",
     "--budget.step-tokens", "300", "--eval.probes", "4", "--eval.dev", "4", "--eval.exam", "4", "--eval.task-probes", "16",
     "--eval.task-dev", "4", "--eval.task-exam", "8", "--eval.score", "token-likelihood",
 ]  # fmt: skip
@@ -46,7 +46,7 @@ def command(*more: str) -> list[str]:
 def test_one_command_goes_from_prompts_to_a_student_with_a_card(place, capsys, monkeypatch):
     assert main([*command(), "--dry-run"]) == 0
     shown = capsys.readouterr().out
-    assert re.search(r"^needs +6 interventions, 1 at a time; 720 completion tokens, at least 0:00:0\d$", shown, re.M)
+    assert re.search(r"^needs +10 interventions, 1 at a time; 1,200 completion tokens, at least 0:00:0\d$", shown, re.M)
     assert re.search(r"^run +2 steps by read-bandit, .*; 600 completion tokens, at least", shown, re.M)
     assert not (place / "runs").exists() and not list(place.glob("cache/**/*.toml")), "a dry run makes nothing"
 
@@ -72,12 +72,12 @@ def test_one_command_goes_from_prompts_to_a_student_with_a_card(place, capsys, m
 
     monkeypatch.setattr(distill, "run", killed)
     assert main(command()) == 130
-    assert len(made) == 4 and len(files.read_lines(place / "runs" / "distill-chains" / "steps.jsonl")) == 1
+    assert len(made) == 8 and len(files.read_lines(place / "runs" / "distill-chains" / "steps.jsonl")) == 1
     monkeypatch.setattr(distill, "run", run)
     capsys.readouterr()
     assert main(command()) == 0
     printed = capsys.readouterr()
-    assert len(made) == 4, "what was inferred is not inferred again"
+    assert len(made) == 8, "what was inferred is not inferred again"
     assert "stage 2 of 4, needs: inferred by an earlier command" in printed.err and "stage 4 of 4" in printed.err
     assert "stage 1" not in printed.err, "an interrupted run was checked before"
     directory = place / "runs" / "distill-chains"

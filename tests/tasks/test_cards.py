@@ -51,6 +51,13 @@ def card(requirement: dict[str, float], utility_form: str = "weighted_mean") -> 
 # --- what ships -------------------------------------------------------------------------------
 
 
+def test_prompts_of_the_micro_world_are_for_its_suite_alone():
+    measured = [name for name in task_names(SUITE) if load_task(name, SUITE).measured]
+    assert len(measured) == 8 and not set(measured) & set(task_names(get_suite("instruct")))
+    with pytest.raises(ReadEnvError, match="needs sums, prices, which suite 'instruct' lacks"):
+        load_task("weather-abroad", get_suite("instruct"))
+
+
 @pytest.mark.parametrize("name", task_names())
 def test_shipped_cards_are_sound(name: str) -> None:
     task = load_task(name, SUITE)

@@ -13,6 +13,7 @@ from read_env.tasks.regression import _Problem, fit_requirement
 @given(st.sampled_from(["axial", "balanced", "random"]), st.integers(2, 12), st.integers(1, 30), st.integers(0, 5))
 @settings(deadline=None, max_examples=30)
 def test_interventions_are_allocations_and_longer_lists_begin_alike(design, size, count, seed):
+    count = max(count, size) if design == "axial" else count
     rows = interventions(design, size, count, seed)
     assert rows.shape == (count, size) and rows.min() >= 0
     np.testing.assert_allclose(rows.sum(axis=1), 1)
@@ -37,6 +38,11 @@ def test_a_balanced_design_trains_every_capability_in_half_of_the_runs(size):
     pairs = together[np.triu_indices(size, 1)]
     drawn = (interventions("random", size, 40) > 0).sum(axis=0)
     assert abs(pairs - 10).max() <= 4 and drawn.std() > 0
+
+
+def test_an_axial_design_has_at_least_one_intervention_for_each_capability():
+    with pytest.raises(ReadEnvError, match="interventions is 6; .* for each of the 10 capabilities .* would be 10 or"):
+        interventions("axial", 10, 6)
 
 
 def linear(weights, count=60, noise=0.0, seed=0):
