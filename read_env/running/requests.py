@@ -24,7 +24,7 @@ from read_env.distillation.starts import EVEN, parse_past
 from read_env.errors import ReadEnvError, unknown
 from read_env.running.agents import AgentSpec, build_agent
 from read_env.running.identity import RunIdentity, card_fingerprint, settings_of
-from read_env.tasks.interventions import block_of, interventions
+from read_env.tasks.interventions import interventions, seeds_of
 
 _Request = TypeVar(
     "_Request", "RunRequest", "TrainingRequest", "ComparisonRequest", "TransferRequest", "IdentifyRequest"
@@ -318,7 +318,7 @@ class IdentifyRequest:
     students: tuple[str, ...] = ()
     """Starting students; as in models.start, which is used if none is given."""
     seeds: tuple[int, ...] = (0, 1)
-    """Seeds of the prompts, taken in turn by blocks of interventions."""
+    """Seeds of the prompts, taken in turn by blocks of interventions; a further round of an axial design adds 1,000."""
     processes: int = 0
     """Worker processes, one torch thread each. 0: one per core."""
     out: Path | None = None
@@ -378,11 +378,12 @@ class IdentifyRequest:
         for start in starts:
             models = config.models.model_copy(update={"start": start})
             allocations = interventions(asked.design, len(names), asked.interventions) if asked.interventions else ()
+            seeds = seeds_of(asked.design, len(names), asked.interventions, self.seeds)
             for i, row in enumerate(allocations):
                 shares = " ".join(f"{name}={share:.6g}" for name, share in zip(names, row, strict=True) if share > 0)
                 changes = {
                     "agent_options": {"shares": shares},
-                    "seed": self.seeds[i // block_of(asked.design, len(names)) % len(self.seeds)],
+                    "seed": seeds[i],
                     "models": models,
                 }
                 name = f"{at_student('intervention', start)}-{i:03d}"

@@ -13,6 +13,7 @@ from read_env.reporting.identification import load_identification
 from read_env.running.identify import Interventions, read_interventions
 from read_env.tasks import TaskCard, load_task, task_names
 from read_env.tasks.identifier import ENCODER, Encoder, Identifier, Intervened, card_text, load_encoder
+from read_env.tasks.regression import within_blocks
 
 
 def train_identifier(
@@ -80,8 +81,9 @@ def intervened(
     """
     if regress_on == "scores":
         return Intervened(card_text(card), np.vstack([one.changes for one in found]), np.concatenate(gains))
-    shares = np.vstack([one.shares for one in found])
-    return Intervened.of_shares(card_text(card), shares, np.concatenate([one - one.mean() for one in gains]))
+    compared = [within_blocks(one.shares, own, one.seeds) for one, own in zip(found, gains, strict=True)]
+    shares, own_gains = zip(*compared, strict=True)
+    return Intervened.of_shares(card_text(card), np.vstack(shares), np.concatenate(own_gains))
 
 
 def of_profiles(suite: Suite, found: Sequence[Interventions], regress_on: str) -> dict[str, Intervened]:

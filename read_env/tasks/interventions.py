@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -67,9 +68,22 @@ def interventions(design: str, size: int, count: int, seed: int = 0) -> np.ndarr
     return np.array(rows[:count])
 
 
-def block_of(design: str, size: int) -> int:
-    """Number of allocations after which every capability was trained equally often; 2 where that is never certain."""
-    return size if design == "axial" else 2
+def seeds_of(design: str, size: int, count: int, seeds: Sequence[int]) -> list[int]:
+    """Seed of the prompts of each intervention: the same for a block of an axial design, or for two that follow each other.
+
+    Args:
+        design: see :func:`interventions`.
+        size: |C|.
+        count: number of allocations.
+        seeds: taken in turn. An axial design has the same allocations in every block, so each further round has new seeds, larger
+            by 1,000.
+
+    >>> seeds_of("axial", 2, 6, (0, 1)), seeds_of("random", 2, 6, (0, 1))
+    ([0, 0, 1, 1, 1000, 1000], [0, 0, 1, 1, 0, 0])
+    """
+    axial = design == "axial"
+    blocks = [i // (size if axial else 2) for i in range(count)]
+    return [seeds[at % len(seeds)] + (1000 * (at // len(seeds)) if axial else 0) for at in blocks]
 
 
 def _axial(size: int, rng: np.random.Generator) -> np.ndarray:

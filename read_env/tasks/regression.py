@@ -13,12 +13,13 @@ Or by the shares w of the tokens, which sum to 1::
     ΔU = b + a·(r − q)·w,     r and q on the simplex, without a common capability
 
 Effects of shares are known up to a constant, so they are taken relative to their mean over the capabilities, the effect of tokens
-in equal parts: r has the effects above it, q those below, such as of tokens that make the student forget a format. The effects
-come from a ridge regression, whose weight is chosen by cross-validation; then r from the minimisation above, with q kept.
+in equal parts: r has the effects above it, q those below, such as of tokens that make the student forget a format. Interventions
+with the same prompts are compared with each other, so that b may differ between the blocks of a design. The effects come from a ridge regression, whose weight is chosen by cross-validation; then r from the minimisation above, with q kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,7 +77,7 @@ def fit_requirement(
     """Fit r̂, with intervals and the number of interventions that would be enough.
 
     Args:
-        changes: (n, |C|) changes of the scores, Δs, or shares of the tokens, w.
+        changes: (n, |C|) changes of the scores, Δs, or shares of the tokens, w; see :func:`within_blocks`.
         gains: (n,) changes of the utility, ΔU.
         shares: ``changes`` are shares of the tokens.
         prior: (|C|,) requirement on the simplex that r̂ is drawn towards. None: none.
@@ -121,6 +122,22 @@ def fit_requirement(
     return Requirement(
         fit.mean, low, high, level, fit.scale, problem.entropy_weight, problem.prior_weight, explained, largest, sure, needed
     )  # fmt: skip
+
+
+def within_blocks(shares: np.ndarray, gains: np.ndarray, blocks: Sequence[object]) -> tuple[np.ndarray, np.ndarray]:
+    """Shares and gains less the means of their block: interventions that start from one student with the same prompts.
+
+    Args:
+        shares: (n, |C|) shares of the tokens.
+        gains: (n,) changes of the utility.
+        blocks: (n,) labels.
+    """
+    shares, gains = np.array(shares, np.float64), np.array(gains, np.float64)
+    for label in set(blocks):
+        at = np.array([one == label for one in blocks])
+        shares[at] -= shares[at].mean(axis=0)
+        gains[at] -= gains[at].mean()
+    return shares, gains
 
 
 def relative_to_even(shares: np.ndarray, gains: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
