@@ -422,15 +422,17 @@ def main() -> None:
     out, processes = arguments.out, arguments.processes
     starts = kept_results({"start": (), "start-past": (PAST,)}, start, out, 1)
     first, later = starts["start"], starts["start-past"]
-    of_seeds = [(*design, seed) for at, design in enumerate(DESIGNS) for seed in (COMPARED_SEEDS if at else SEEDS)]
-    found = made_interventions(of_seeds, first, out / "interventions", processes)
+    design = DESIGNS[0]
+    found = made_interventions([(*design, seed) for seed in SEEDS], first, out / "interventions", processes)
     encoder = load_encoder(ENCODER)
-    kinds = {seed: requirements(found[(*DESIGNS[0], seed)], encoder) for seed in SEEDS}
+    kinds = {seed: requirements(found[(*design, seed)], encoder) for seed in SEEDS}
     files.write_json(out / "requirements.json", kinds)
     exam = exams(kinds, out, processes)
-    key = (*DESIGNS[0], SEEDS[0])
+    key = (*design, SEEDS[0])
     with_past = made_interventions([key], later, out / "interventions-past", processes, PAST)[key]
     past = past_table(found[key], with_past, first["exams"], later["exams"])
+    others = [(*other, seed) for other in DESIGNS[1:] for seed in COMPARED_SEEDS]
+    found |= made_interventions(others, first, out / "interventions", processes)
     write_page("requirements", page(found, kinds, exam, first["exams"], past, on_instruct_cards(encoder)))
 
 

@@ -87,6 +87,8 @@ def test_the_utility_is_explained_by_tokens_where_that_is_asked(request_for):
     result = identify(request)
     made = [files.read_json(path) for path in sorted(request.directory.glob("runs/*/summary.json"))]
     shares = [files.read_lines(path)[0]["allocation"] for path in sorted(request.directory.glob("runs/*/steps.jsonl"))]
+    seeds = [files.read_json(path)["seed"] for path in sorted(request.directory.glob("runs/*/config.json"))]
+    assert set(seeds) == {0}, "one block has the same prompts"
     expected = fit_requirement(
         np.array(shares), np.array([one["utility"] - one["utility_start"] for one in made]), shares=True
     )

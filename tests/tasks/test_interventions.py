@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from read_env.errors import ReadEnvError
-from read_env.tasks.interventions import interventions
-from read_env.tasks.regression import _Problem, fit_requirement
+from read_env.tasks.interventions import interventions, seeds_of
+from read_env.tasks.regression import _Problem, fit_requirement, within_blocks
 
 
 @given(st.sampled_from(["axial", "balanced", "random"]), st.integers(2, 12), st.integers(1, 30), st.integers(0, 5))
@@ -72,6 +72,25 @@ def test_shares_are_explained_relative_to_an_even_allocation(design):
     assert found.top == (0, 1) and found.explained > 0.9 and found.mean[6] < 1e-3
     moved = fit_requirement(shares, shares @ effects + 5.0 + noise, shares=True, top=2)
     np.testing.assert_allclose(moved.mean, found.mean, atol=1e-6), "the constant doesn't count"
+
+
+@pytest.mark.parametrize("design", ["axial", "balanced", "random"])
+def test_differences_between_blocks_count_for_nothing(design):
+    shares = interventions(design, 8, 32, seed=3)
+    seeds = seeds_of(design, 8, 32, (0, 1, 2, 3))
+    gains = shares @ np.array([0.3, 0.1, *[0.0] * 6])
+    shifted = gains + np.array([10.0 * seed for seed in seeds])
+    found = [
+        fit_requirement(*within_blocks(shares, one, seeds), shares=True, samples=2).mean for one in (gains, shifted)
+    ]
+    np.testing.assert_allclose(*found, atol=1e-6)
+    assert found[0][0] > 0.6 and found[0][1] > 0.1
+
+
+def test_no_two_interventions_of_an_axial_design_are_the_same_run():
+    rows, seeds = interventions("axial", 5, 20, seed=1), seeds_of("axial", 5, 20, (0, 1))
+    assert len({(*row, seed) for row, seed in zip(rows.tolist(), seeds, strict=True)}) == 20
+    assert sorted(set(seeds)) == [0, 1, 1000, 1001] and len(set(seeds[:5])) == 1, "a block has the same prompts"
 
 
 def test_a_need_is_left_out_only_where_the_interventions_say_so():
