@@ -6,8 +6,9 @@ many tasks::
     minimise over φ:   mean over tasks of [ mean (ΔU − a·g_φ(card)·Δs)² / var(ΔU) ]  +  λ·H(g_φ(card)) / log |C|
 
 ``a`` is the scale of the task, as in :mod:`read_env.tasks.regression`: the best one for the current g_φ. For interventions that
-are explained by shares of the tokens, Δs and ΔU are those of :func:`~read_env.tasks.regression.relative_to_even`. The encoder is a
-sentence-transformers model, from a folder, the hub, or a package that holds one; it needs the extra ``text``.
+are explained by shares of the tokens, the effects of the capabilities take their place
+(:func:`~read_env.tasks.regression.effects_of_shares`): one row for each capability, whose tokens change the utility by a·r_c. The
+encoder is a sentence-transformers model, from a folder, the hub, or a package that holds one; it needs the extra ``text``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from read_env import files
 from read_env.errors import ReadEnvError
 from read_env.tasks.card import TaskCard
-from read_env.tasks.regression import relative_to_even
+from read_env.tasks.regression import effects_of_shares
 
 #: Encoder by default: a hub id.
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -51,8 +52,8 @@ class Intervened:
 
     Attributes:
         text: text of the card, see :func:`card_text`.
-        changes: (n, |C|) changes of the scores, or shares of the tokens relative to their mean.
-        gains: (n,) changes of the utility; with shares, what is left to explain by the needs.
+        changes: (n, |C|) changes of the scores; for effects, the unit matrix.
+        gains: (n,) changes of the utility; for effects, those of the capabilities.
     """
 
     text: str
@@ -62,7 +63,7 @@ class Intervened:
     @classmethod
     def of_shares(cls, text: str, shares: np.ndarray, gains: np.ndarray) -> Intervened:
         """Interventions that are explained by the shares of the tokens."""
-        return cls(text, *relative_to_even(shares, gains))
+        return cls(text, np.eye(shares.shape[1]), effects_of_shares(shares, gains))
 
 
 def card_text(card: TaskCard) -> str:

@@ -19,8 +19,8 @@ with the same prompts are compared with each other, so that b may differ between
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize, nnls
@@ -140,20 +140,17 @@ def within_blocks(shares: np.ndarray, gains: np.ndarray, blocks: Sequence[object
     return shares, gains
 
 
-def relative_to_even(shares: np.ndarray, gains: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Shares and gains such that the gains are a·r·w: without the constant, and without what capabilities below the mean cost.
+def effects_of_shares(shares: np.ndarray, gains: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(|C|,) a·r: effects of the tokens of each capability above those of tokens in equal parts; 0 for those below.
 
     Args:
         shares: (n, |C|) shares of the tokens.
         gains: (n,) changes of the utility.
         seed: seed of the folds of the cross-validation.
-
-    Returns:
-        (n, |C|) shares without their mean, and (n,) gains.
     """
     problem, _ = _cross_validated(None, shares, gains, True, np.random.default_rng(seed))
-    fit, centred = problem.solve(shares, gains), shares - shares.mean(axis=0)
-    return centred, gains - gains.mean() + centred @ fit.lowered
+    fit = problem.solve(shares, gains)
+    return fit.scale * fit.mean
 
 
 @dataclass(frozen=True)
@@ -265,8 +262,8 @@ def _cross_validated(
 ) -> tuple[_Problem, float]:
     """Problem with the weights that cross-validation chooses, and the share of the variance that is explained on held-out folds.
 
-    Ridge and prior by the least error; of the entropy the smallest weight within one standard error of the least, so that a need is
-    left out only where the interventions say so.
+    The ridge by the least error; of prior and entropy the smallest weight within one standard error of the least, so that a prior
+    counts, and a need is left out, only where the interventions say so.
     """
     fold = rng.permutation(len(gains)) % min(_FOLDS, len(gains))
 
@@ -281,16 +278,19 @@ def _cross_validated(
         return float(errors(problem).mean())
 
     ridge = min((_Problem(ridge=weight) for weight in RIDGE_WEIGHTS), key=error).ridge if shares else None
-    of_prior = 0.0
+    chosen = _Problem(ridge=ridge)
     if prior is not None:
-        of_prior = min(PRIOR_WEIGHTS, key=lambda weight: error(_Problem(prior, weight, ridge=ridge)))
-    problems = [_Problem(prior, of_prior, weight, ridge) for weight in ENTROPY_WEIGHTS]
+        chosen = _smallest([_Problem(prior, weight, ridge=ridge) for weight in PRIOR_WEIGHTS], errors)
+    chosen = _smallest([replace(chosen, entropy_weight=weight) for weight in ENTROPY_WEIGHTS], errors)
+    return chosen, 1 - error(chosen) / float(gains.var())
+
+
+def _smallest(problems: Sequence[_Problem], errors: Callable[[_Problem], np.ndarray]) -> _Problem:
+    """First problem whose mean error is within one standard error of the least."""
     found = np.array([errors(problem) for problem in problems])
-    best = int(np.argmin(found.mean(axis=1)))
-    worse = found - found[best]
-    within = worse.mean(axis=1) <= worse.std(axis=1) / np.sqrt(len(gains)) + 1e-12
-    chosen = int(np.flatnonzero(within)[0])
-    return problems[chosen], 1 - float(found[chosen].mean()) / float(gains.var())
+    worse = found - found[int(np.argmin(found.mean(axis=1)))]
+    within = worse.mean(axis=1) <= worse.std(axis=1) / np.sqrt(found.shape[1]) + 1e-12
+    return problems[int(np.flatnonzero(within)[0])]
 
 
 def _top(r: np.ndarray, count: int) -> frozenset[int]:

@@ -46,6 +46,18 @@ def test_a_new_card_gets_the_requirement_that_its_words_mean(trained):
     assert both[0] > 0.25 and both[2] > 0.25 and both[1] < 0.1
 
 
+def test_interventions_by_shares_teach_the_needs_and_not_the_constant():
+    rng, identifier = np.random.default_rng(0), Identifier(NAMES, Words())
+    shares = np.vstack([0.5 * np.eye(3) + 1 / 6] * 6)
+    tasks = []
+    for name, needs in zip(NAMES, np.eye(3), strict=True):
+        gains = shares @ (0.2 * needs) - 0.7 + 0.005 * rng.normal(size=len(shares))
+        tasks.append(Intervened.of_shares(name, shares, gains))
+    identifier.train(tasks)
+    for at, name in enumerate(NAMES):
+        assert identifier.requirement(card(name))[at] > 0.8
+
+
 def test_the_scale_of_a_task_counts_for_nothing():
     found = []
     for scale in (1.0, 1e-3):

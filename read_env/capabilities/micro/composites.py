@@ -107,10 +107,14 @@ _KINDS: dict[str, tuple[tuple[str, ...], str, Callable[[Facts, random.Random], F
 }  # fmt: skip
 
 
+#: Kinds that are graded from another marker on, so that every part counts.
+_MARKERS = {"capital_flight": ": "}
+
+
 def composites(facts: Facts) -> tuple[Capability, ...]:
     """Eight kinds of prompts that need several capabilities; each is a :class:`Capability` of its own."""
     return tuple(
-        Capability(name, (Template(name, patterns, reference, partial(fill, facts)),))
+        Capability(name, (Template(name, patterns, reference, partial(fill, facts)),), _MARKERS.get(name, " so "))
         for name, (patterns, reference, fill) in _KINDS.items()
     )
 
