@@ -81,12 +81,12 @@ def trajectory_of(run: Run) -> Trajectory:
         raise RecordError(f"{run.path / 'summary.json'}: steps is 0, expected at least one step or a stop")
 
     def states(first: Any, later: list[Any]) -> np.ndarray:
-        """A stop repeats the last state."""
+        """Value at the reset and after each step; a stop repeats the last one."""
         values = [first, *later]
         return np.array([*values, *values[-1:] * stopped])
 
     def of_steps(values: list[Any], zero: Any) -> np.ndarray:
-        """Neither a reset nor a stop trains the student."""
+        """Value of each step, and zero for the reset and for a stop, which train no student."""
         return np.array([zero, *values, *[zero] * stopped])
 
     zeros = np.zeros(size)
@@ -204,7 +204,7 @@ def _rows(trajectory: Trajectory) -> Iterator[dict[str, Any]]:
     run, seen = trajectory.run, trajectory.observations
     identity = {**identity_of(run), "capabilities": list(run.begun.suite)}
     for i in range(len(trajectory)):
-        # Not measured is no value in a frame of many runs, and not a list of NaN.
+        # Values that were not measured are missing in a frame; in the arrays they are NaN.
         info = {name: value for name, values in trajectory.infos.items() if not _empty(value := values[i + 1])}
         yield {
             **identity,

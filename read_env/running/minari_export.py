@@ -1,4 +1,4 @@
-"""Minari data sets of recorded runs: spaces, environment and metadata as Minari's own collector leaves them.
+"""Minari data sets of recorded runs, with their spaces, environment and metadata.
 
 The storage format is Arrow: it reads columns without a copy, keeps strings and NaN in infos, and needs pyarrow, which the
 extra ``data`` has as well, where HDF5 would need h5py.
@@ -91,7 +91,7 @@ def write(trajectories: tuple[Trajectory, ...], name: str, request: ExportReques
     if namespace is not None and namespace not in list_local_namespaces():
         create_namespace(namespace)
     path = get_dataset_path(name)
-    # A name with a dot is no data set to Minari, should this process be killed.
+    # Minari passes over folders whose name begins with a dot, so that a kill leaves no damaged data set in its list.
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as temporary:
         folder = Path(temporary) / path.name
         folder.mkdir()

@@ -403,13 +403,13 @@ class ExportRequest:
     """Id of the Minari data set, such as NAMESPACE/NAME-v0, or the Parquet file. Empty: read-env/DIRECTORY-v0, or
     DIRECTORY.parquet."""
     author: str = ""
-    """Author, in the metadata of the Minari data set."""
+    """Author, for the metadata of the Minari data set."""
     author_email: str = ""
-    """E-mail address of the author, there as well."""
+    """E-mail address of the author, for the metadata of the Minari data set."""
     code_permalink: str = ""
-    """Address of the code that made the runs, there as well."""
+    """Address of the code that made the runs, for the metadata of the Minari data set."""
     description: str = ""
-    """Description, there as well. Empty: the number of episodes and their tasks."""
+    """Description, for the metadata of the Minari data set. Empty: the number of episodes and their tasks."""
 
 
 def resolved(request: _Request) -> _Request:

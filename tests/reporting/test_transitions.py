@@ -159,3 +159,9 @@ def test_what_has_no_transitions_is_refused(tmp_path: Path) -> None:
     (done / "steps.jsonl").write_text("")
     with pytest.raises(RecordError, match=r"summary.json: steps is 0, expected at least one step or a stop"):
         read_env.load_transitions(done)
+
+
+def test_the_documentation_names_every_column(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs/records.md").read_text()
+    columns = read_env.load_transitions(write_run(tmp_path / "run", steps=3)).columns
+    assert [name for name in columns if f"`{name}`" not in text and not name.startswith("next_observation/")] == []

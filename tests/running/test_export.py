@@ -190,6 +190,13 @@ def test_runs_with_other_spaces_are_refused_by_name(
         assert set(lengths) == ({10, 3} if run == other else {10})
 
 
+def test_the_name_is_that_of_the_directory_in_letters_that_minari_takes(request_for: Make, data_sets: Path) -> None:
+    run = play(request_for("uniform", "runs/fixed,shares=math 1__tutor@clerk__seed0")).directory
+    done = export(ExportRequest((run,), "minari"))
+    assert done.load == "minari.load_dataset('read-env/fixed-shares-math-1__tutor-clerk__seed0-v0')"
+    assert done.path.is_dir()
+
+
 def test_an_export_replaces_no_data_set(comparison: Path, data_sets: Path, capsys: Any) -> None:
     command = ["export", str(comparison), "--format", "minari", "--out", "mine/b-v1"]
     assert main(command) == 0
@@ -219,6 +226,13 @@ def test_an_error_in_the_middle_leaves_no_data_set(
     monkeypatch.setattr(ArrowStorage, "update_episode_metadata", full)
     assert main(["export", str(comparison), "--format", "minari"]) == 2
     assert not files_below(data_sets) and minari.list_local_datasets() == {}
+    monkeypatch.undo()
+
+    # Nor does a kill, which leaves the folder in which it was written.
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(data_sets))
+    (data_sets / "read-env/.export-x/compare-v0/data").mkdir(parents=True)
+    assert export(ExportRequest((comparison,), "minari")).episodes == 3
+    assert list(minari.list_local_datasets()) == ["read-env/compare-v0"]
 
 
 # --- Parquet ------------------------------------------------------------------------------------------
