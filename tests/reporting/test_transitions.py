@@ -45,8 +45,9 @@ def recorded(config: Config, agent: str, folder: Path, make: Any = fake_env) -> 
     return returned, actions
 
 
-def small(**sections: Any) -> Config:
-    return load_preset("micro", {**SMALL, **{name: {**SMALL.get(name, {}), **sections[name]} for name in sections}})
+def small(task: str = "bookkeeper", **sections: Any) -> Config:
+    merged = {name: {**SMALL.get(name, {}), **sections[name]} for name in sections}
+    return load_preset("micro", {**SMALL, **merged, "task": task})
 
 
 def assert_as_returned(found: Trajectory, recording: Recording) -> None:
@@ -97,6 +98,7 @@ def test_a_run_of_real_models_comes_back_as_the_environment_returned_it(tmp_path
         ("task-static", {}, 6),
         ("read-bandit", {"eval": {"observe_utility": True}, "reward": {"cost_lambda": 0.1}}, 6),
         ("task-static", {"models": {"start": "clerk"}}, 6),
+        ("task-static", {"task": "code-reviewer", "reward": {"forgetting_beta": 0.2}}, 6),
         ("task-static", {"budget": {"may_stop": True}}, 6),
         ("task-static,stop_at=0.3", {"budget": {"may_stop": True}}, 3),
         ("read-bandit,cost_lambda=9", {"budget": {"may_stop": True}}, 1),
