@@ -219,6 +219,7 @@ def _episode_metadata(trajectory: Trajectory) -> dict[str, Any]:
         "tokens_before_run": end.tokens_before_run,
         "exam_utility_start": end.exam_utility_start,
         "exam_utility": end.exam_utility,
+        "derived_from": end.derived_from,  # name of the run whose steps these are, judged by another task
         "rewards_sum": float(trajectory.rewards.sum()),
     }
 
