@@ -255,12 +255,13 @@ class RunSummary(Judgement):
     ``agent`` is the label that reports use; ``derived_from`` names the run it was copied from. ``samples`` are the distilled
     student's answers to the samples of the start. With ``budget.may_stop``, ``left_tokens`` is how much of B the agent left
     by stopping, 0 if it did not; ``left_utility`` and ``left_exam_utility`` are the utility of a student that is trained on
-    with the rest, allocated as the requirement, and ``dev_profile`` and ``dev_utility`` are those of the stopped student.
+    with the rest, allocated as the requirement, and ``dev_profile`` and ``dev_utility`` are scores and utility of the
+    stopped student.
     """
 
     optional = (
-        "generated_tokens", "derived_from", "samples", "left_tokens", "left_utility", "left_exam_utility", "dev_profile",
-        "dev_utility",
+        "generated_tokens", "derived_from", "samples", "left_tokens", "left_utility", "left_exam_utility",
+        "dev_profile", "dev_utility",
     )  # fmt: skip
 
     agent: str

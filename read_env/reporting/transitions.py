@@ -1,8 +1,8 @@
 """Transitions of recorded runs, as the environment gave them: arrays per episode, or a DataFrame with a row for each.
 
-Observation, reward and info are those of :class:`read_env.envs.distillation.DistillationEnv` to the bit, and are rebuilt from
-``start.json``, ``steps.jsonl`` and ``summary.json``. The record of a step has the allocation, not the weights that the agent
-gave: an action here is the allocation, scaled to sum to 1, to which the environment maps those weights.
+Observation, reward and info are those of :class:`read_env.envs.distillation.DistillationEnv` to the bit, and are rebuilt
+from ``start.json``, ``steps.jsonl`` and ``summary.json``. The record of a step has the allocation, not the weights that
+the agent gave: an action here is the allocation, scaled to sum to 1, to which the environment maps those weights.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _COUNTS = ("step", "budget_left", "budget_spent", "completion_tokens", "prompt_t
 _NUMBERS = ("utility", "gain", "spillover", "cost", "forgetting", "loss", "dev_utility")
 _SHARES = ("profile", "profile_gain", "allocation", "loss_by_capability", "divergence_by_capability", "dev_profile")
 _INFO = (
-    "task student step utility profile budget_left budget_spent stopped gain spillover cost forgetting profile_gain allocation "
-    "tokens_by_capability completion_tokens prompt_tokens trained_tokens updates loss loss_by_capability "
+    "task student step utility profile budget_left budget_spent stopped gain spillover cost forgetting "
+    "profile_gain allocation tokens_by_capability completion_tokens prompt_tokens trained_tokens updates loss loss_by_capability "
     "divergence_by_capability dev_profile dev_utility"
 ).split()
 _PARTS = ("gain", "spillover", "cost", "forgetting", "loss")
@@ -52,8 +52,8 @@ class Trajectory:
         actions: (T, |C|) float32 allocations, with a last column for the stop entry if ``may_stop``.
         rewards: (T,) float64.
         terminations: (T,) bool, true in the last row alone. No episode is truncated.
-        infos: values of ``info``, T + 1 rows each. What a step adds is 0 in the row of the reset, and ``dev_profile`` and
-            ``dev_utility`` are NaN where they were not measured. A key that a run's records lack is absent.
+        infos: values of ``info``, T + 1 rows each. What a step adds is 0 in the row of the reset, and ``dev_profile``
+            and ``dev_utility`` are NaN where they were not measured. A key that a run's records lack is absent.
     """
 
     run: Run
@@ -160,8 +160,8 @@ def load_trajectories(*sources: Source) -> tuple[tuple[Trajectory, ...], tuple[s
     for entry in load_sources(sources):
         if isinstance(entry, Training):
             raise RecordError(
-                f"{entry.path}: a training keeps episodes without their steps; right would be the directory of a run or a "
-                "comparison"
+                f"{entry.path}: a training keeps episodes without their steps; right would be the directory of a run or "
+                "a comparison"
             )
         if any(entry.path.resolve() == other.path.resolve() for other in runs):
             raise RecordError(f"{entry.path}: named twice; right would be each run once")

@@ -44,8 +44,8 @@ def export(request: ExportRequest) -> Exported:
     """Write the transitions of finished runs. An error leaves no data set behind, and replaces none.
 
     Raises:
-        ReadEnvError: an unknown format, a missing extra, a data set or file of that name, a training, no finished run, or runs
-            that don't fit into one data set.
+        ReadEnvError: an unknown format, a missing extra, a data set or file of that name, a training, no finished run, or
+            runs that don't fit into one data set.
     """
     if request.format not in FORMATS:
         raise unknown("format", request.format, FORMATS)
@@ -59,7 +59,8 @@ def export(request: ExportRequest) -> Exported:
             name for name in ("author", "author_email", "code_permalink", "description") if getattr(request, name)
         ]:
             raise ReadEnvError(
-                f"{given[0]}: {getattr(request, given[0])!r} has no place in a Parquet file; right would be --format minari"
+                f"{given[0]}: {getattr(request, given[0])!r} has no place in a Parquet file; right would be "
+                "--format minari"
             )
         _needs_pyarrow()
         if out.exists():

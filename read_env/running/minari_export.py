@@ -1,7 +1,7 @@
 """Minari data sets of recorded runs, with their spaces, environment and metadata.
 
-The storage format is Arrow: it reads columns without a copy, keeps strings and NaN in infos, and needs pyarrow, which the
-extra ``data`` has as well, where HDF5 would need h5py.
+The storage format is Arrow: it keeps strings and NaN in infos, and needs pyarrow, which the extra ``data`` has as well;
+HDF5 would need h5py.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ def check_name(name: str) -> None:
         parse_dataset_id(name)
     except (TypeError, ValueError):  # a missing version is a TypeError
         raise ReadEnvError(
-            f"out: {name!r} is no id of a Minari data set; right would be NAME-v0 or NAMESPACE/NAME-v0, in letters, digits, "
-            "- and _, with at least two in the namespace"
+            f"out: {name!r} is no id of a Minari data set; right would be NAME-v0 or NAMESPACE/NAME-v0, in letters, "
+            "digits, - and _, with at least two in the namespace"
         ) from None
     path = get_dataset_path(name)
     if path.exists():
         raise ReadEnvError(
-            f"out: the data set {name} exists in {path}, and no export replaces it; right would be another name or version "
-            f"(--out); minari.delete_dataset({name!r}) deletes it"
+            f"out: the data set {name} exists in {path}, and no export replaces it; right would be another name or "
+            f"version (--out); minari.delete_dataset({name!r}) deletes it"
         )
 
 
@@ -128,16 +128,17 @@ def check_one_space(trajectories: tuple[Trajectory, ...]) -> None:
             if one != two:
                 raise ReadEnvError(
                     f"directories: the episodes of a Minari data set have the same spaces, but {field} is {one} in "
-                    f"{first.run.path} and {two} in {other.run.path}; right would be a data set for each, or --format parquet"
+                    f"{first.run.path} and {two} in {other.run.path}; right would be a data set for each, or "
+                    "--format parquet"
                 )
 
 
 def environment_of(runs: Sequence[Run]) -> EnvSpec:
-    """Specification of the environment in which the runs were made, with the tasks and starting students of all of them.
+    """Specification of the environment of the runs, with the tasks and starting students of all of them.
 
     Raises:
-        ReadEnvError: the configurations differ in more than agent, task, starting student and seed, or the environment can't
-            be made from them here.
+        ReadEnvError: the configurations differ in more than agent, task, starting student and seed, or the environment
+            can't be made from them here.
     """
     from read_env.envs.distillation import DistillationEnv
 

@@ -398,7 +398,8 @@ class ExportRequest:
     directories: tyro.conf.Positional[tuple[Path, ...]]
     """Directories of runs, comparisons, transfer matrices or identifications. A training keeps no steps."""
     format: Literal["minari", "parquet"]
-    """minari: a local Minari data set; needs the extra ``minari``. parquet: a row for each transition; needs the extra ``data``."""
+    """minari: a local Minari data set; needs the extra ``minari``. parquet: a row for each transition; needs the extra
+    ``data``."""
     out: str = ""
     """Id of the Minari data set, such as NAMESPACE/NAME-v0, or the Parquet file. Empty: read-env/DIRECTORY-v0, or
     DIRECTORY.parquet."""
