@@ -1,5 +1,5 @@
 """Command line: ``read-env distill``, ``run``, ``train``, ``compare``, ``transfer-matrix``, ``identify``,
-``train-identifier``, ``check``, ``check-contamination``, ``report`` and ``list``.
+``train-identifier``, ``check``, ``check-contamination``, ``report``, ``export`` and ``list``.
 
 A preset fills the configuration, options override it::
 
@@ -33,6 +33,7 @@ from read_env.running import commands
 from read_env.running.requests import (
     ComparisonRequest,
     DistillRequest,
+    ExportRequest,
     IdentifyRequest,
     RunRequest,
     TrainingRequest,
@@ -82,6 +83,7 @@ _COMMANDS: Mapping[str, tuple[Any, type[Config] | None, Any]] = {
     "check": (commands.CheckRequest, Config, commands.check_configuration_command),
     "check-contamination": (commands.ContaminationRequest, None, commands.check_contamination_command),
     "report": (commands.ReportRequest, None, commands.report_command),
+    "export": (ExportRequest, None, commands.export_command),
     "list": (commands.ListRequest, None, commands.list_command),
 }
 

@@ -196,11 +196,12 @@ class StepRecord(Record):
     completions (``examples_by_capability``), those in ``cut_by_capability`` were cut at the maximum length.
     ``loss_by_capability`` and ``divergence_by_capability`` (KL(teacher ‖ student)) are nats per token before an example was
     trained on, null for a capability without tokens. ``task_exam`` is the exact match on a measured task's exam.
+    ``updates`` is the number of optimizer steps; records of earlier versions lack it.
     """
 
     optional = (
         "dev_profile", "dev_utility", "exam", "task_exam", "skipped", "examples_by_capability", "cut_by_capability", "loss_by_capability",
-        "divergence_by_capability",
+        "divergence_by_capability", "updates",
     )  # fmt: skip
 
     step: Count
@@ -231,6 +232,7 @@ class StepRecord(Record):
     cut_by_capability: Vector | None = None
     loss_by_capability: VectorWithGaps | None = None
     divergence_by_capability: VectorWithGaps | None = None
+    updates: Count | None = None
 
 
 class Judgement(Record):
@@ -253,11 +255,13 @@ class RunSummary(Judgement):
     ``agent`` is the label that reports use; ``derived_from`` names the run it was copied from. ``samples`` are the distilled
     student's answers to the samples of the start. With ``budget.may_stop``, ``left_tokens`` is how much of B the agent left
     by stopping, 0 if it did not; ``left_utility`` and ``left_exam_utility`` are the utility of a student that is trained on
-    with the rest, allocated as the requirement, and ``dev_utility`` is that of the stopped student.
+    with the rest, allocated as the requirement, and ``dev_profile`` and ``dev_utility`` are scores and utility of the
+    stopped student.
     """
 
     optional = (
-        "generated_tokens", "derived_from", "samples", "left_tokens", "left_utility", "left_exam_utility", "dev_utility",
+        "generated_tokens", "derived_from", "samples", "left_tokens", "left_utility", "left_exam_utility",
+        "dev_profile", "dev_utility",
     )  # fmt: skip
 
     agent: str
@@ -278,6 +282,7 @@ class RunSummary(Judgement):
     left_tokens: Count | None = None
     left_utility: Number | None = None
     left_exam_utility: Number | None = None
+    dev_profile: Vector | None = None
     dev_utility: Number | None = None
     samples: tuple[str, ...] | None = None
 

@@ -2,7 +2,9 @@
 
 import json
 import shlex
+import sys
 
+import pandas as pd
 import pytest
 from documents import ROOT, blocks
 
@@ -10,54 +12,96 @@ from read_env.capabilities import get_suite
 from read_env.cli import main
 from read_env.tasks import load_task
 
-GUIDE = "docs/guides/your_task.md"
+YOUR_TASK, OFFLINE = "docs/guides/your_task.md", "docs/guides/offline.md"
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with the guide's examples, and a cache of its own."""
+    """A folder of its own, with a cache of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("READ_ENV_CACHE", str(tmp_path / "cache"))
-    exec(compile(blocks(GUIDE, "python")[0], GUIDE, "exec"), {})
     return tmp_path
 
 
-def command(name: str) -> list[str]:
-    program, *arguments = shlex.split(blocks(GUIDE, name)[0])
+@pytest.fixture
+def examples(place):
+    """The examples of the guide to a task of one's own."""
+    execute(YOUR_TASK, "python")
+    return place
+
+
+def command(guide: str, name: str) -> list[str]:
+    program, *arguments = shlex.split(blocks(guide, name)[0])
     assert program == "read-env"
     return arguments
 
 
+def execute(guide: str, name: str) -> None:
+    exec(compile(blocks(guide, name)[0], guide, "exec"), {})
+
+
 def test_every_guide_is_tested():
-    assert [str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs/guides").glob("*.md"))] == [GUIDE]
+    assert {str(path.relative_to(ROOT)) for path in (ROOT / "docs/guides").glob("*.md")} == {YOUR_TASK, OFFLINE}
 
 
-def test_the_splits_are_as_large_as_the_guide_says(place):
+def test_the_splits_are_as_large_as_the_guide_says(examples):
     prompts = load_task("notes.jsonl", get_suite("micro")).task_prompts()
     splits = [prompts.split_of(prompt.text) for prompt in prompts.prompts]
     assert len(splits) == 160 and 45 <= splits.count("exam") <= 75
 
 
 @pytest.mark.slow
-def test_the_guide_to_a_task_of_ones_own_goes_from_examples_to_a_student(place, capsys):
-    assert main(command("dry run")) == 0
+def test_the_guide_to_a_task_of_ones_own_goes_from_examples_to_a_student(examples, capsys):
+    assert main(command(YOUR_TASK, "dry run")) == 0
     shown = capsys.readouterr().out
     assert all(f"\n{stage} " in shown for stage in ("needs", "run", "student")), shown
-    assert not (place / "runs").exists()
+    assert not (examples / "runs").exists()
 
-    assert main(command("run")) == 0
-    summary = json.loads((place / "runs/notes/summary.json").read_text())
+    assert main(command(YOUR_TASK, "run")) == 0
+    summary = json.loads((examples / "runs/notes/summary.json").read_text())
     assert summary["task"] == "notes" and summary["tokens_before_run"] > 0
-    started = json.loads((place / "runs/notes/start.json").read_text())
+    started = json.loads((examples / "runs/notes/start.json").read_text())
     assert summary["utility"] > started["utility"]
-    card = (place / "runs/notes/student/README.md").read_text()
+    card = (examples / "runs/notes/student/README.md").read_text()
     assert "Find two numbers in a list, and add them." in card and "notes" in card
     capsys.readouterr()
-    exec(compile(blocks(GUIDE, "load")[0], GUIDE, "exec"), {})
+    execute(YOUR_TASK, "load")
     assert "B7" in capsys.readouterr().out
 
-    for line in blocks(GUIDE, "by hand")[0].splitlines():
+    for line in blocks(YOUR_TASK, "by hand")[0].splitlines():
         assert main(shlex.split(line)[1:]) == 0, line
     assert load_task("notes.toml", get_suite("micro")).identified
-    again = json.loads((place / "runs/by-hand/summary.json").read_text())
+    again = json.loads((examples / "runs/by-hand/summary.json").read_text())
     assert again["tokens_before_run"] == load_task("notes.toml", get_suite("micro")).tokens_before_run
+
+
+@pytest.mark.slow
+def test_the_guide_to_offline_learning_goes_from_runs_to_a_policy(place, monkeypatch, capsys):
+    pytest.importorskip("minari")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(place / "minari"))
+    (place / "offline_policy.py").write_text(blocks(OFFLINE, "policy")[0])
+    monkeypatch.syspath_prepend(str(place))
+    monkeypatch.delitem(sys.modules, "offline_policy", raising=False)
+
+    assert main(command(OFFLINE, "record")) == 0
+    assert main(command(OFFLINE, "export")) == 0
+    assert "recover_environment() of the data set makes it" in capsys.readouterr().out
+    execute(OFFLINE, "look")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "8 episodes, 64 transitions, actions in Box(0.0, 1.0, (10,), float32)"
+    assert {tuple(line.split()[:2]) for line in lines[1:]} == {
+        (agent, task)
+        for agent in ("random-candidate", "water-filling")
+        for task in ("price-tagger", "checkout-trainee")
+    }
+
+    assert main(command(OFFLINE, "run")) == 0
+    summary = json.loads((place / "runs/offline/summary.json").read_text())
+    assert summary["steps"] == 8 and summary["utility"] > summary["utility_start"]
+    capsys.readouterr()
+    execute(OFFLINE, "environment")
+    shown = f"utility {summary['utility_start']:.3f} -> {summary['utility']:.3f}"
+    assert capsys.readouterr().out.strip() == shown, "the recovered environment is that of the command"
+
+    assert main(command(OFFLINE, "parquet")) == 0
+    assert len(pd.read_parquet(place / "recorded.parquet")) == 64

@@ -170,7 +170,7 @@ def load_many(directory: str | Path) -> tuple[Run, ...]:
     folder = Path(directory) / "runs"
     if not folder.is_dir():
         raise RecordError(f"{folder}: no such folder: expected one directory per run in it")
-    runs = tuple(run for run in _load([directory]) if isinstance(run, Run))
+    runs = tuple(run for run in load_sources([directory]) if isinstance(run, Run))
     suites = {run.path.name: run.start.suite for run in runs if run.start is not None}
     for name, suite in suites.items():
         if suite != next(iter(suites.values())):
@@ -217,7 +217,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def load_runs(*sources: Source) -> pd.DataFrame:
     """One row per run, unfinished ones included; for a training, one row per finished episode."""
-    rows = [row for entry in _load(sources) for row in _rows(entry)]
+    rows = [row for entry in load_sources(sources) for row in _rows(entry)]
     columns = [*IDENTITY, "episode", "status", "finished", *_COUNTS, *ENDS, *_GAINS, *_LEFT, "return", "derived_from"]
     integers, numbers = ["episode", *_COUNTS, "left_tokens"], [*ENDS, *_GAINS, *_LEFT[1:], "return"]
     frame = _typed(pd.DataFrame(rows, columns=columns), integers, numbers)
@@ -247,7 +247,8 @@ def _typed(frame: pd.DataFrame, integers: list[str], numbers: list[str]) -> pd.D
     return frame.astype({**whole, **dict.fromkeys(numbers, float)})
 
 
-def _load(sources: Iterable[Source]) -> Iterator[Run | Training]:
+def load_sources(sources: Iterable[Source]) -> Iterator[Run | Training]:
+    """Runs and trainings of the sources: of a directory with a folder ``runs``, the runs in it, ordered by path."""
     for source in sources:
         if isinstance(source, Run | Training):
             yield source
@@ -258,10 +259,11 @@ def _load(sources: Iterable[Source]) -> Iterator[Run | Training]:
 
 
 def _begun(sources: Iterable[Source]) -> Iterator[Run]:
-    return (entry for entry in _load(sources) if isinstance(entry, Run) and entry.start is not None)
+    return (entry for entry in load_sources(sources) if isinstance(entry, Run) and entry.start is not None)
 
 
-def _identity(entry: Run | Training) -> dict[str, Any]:
+def identity_of(entry: Run | Training) -> dict[str, Any]:
+    """Values of the columns of ``IDENTITY``."""
     models, budget, distill = (entry.config.get(name) or {} for name in ("models", "budget", "distill"))
     found = {
         "path": str(entry.path),
@@ -280,11 +282,11 @@ def _rows(run: Run | Training) -> Iterator[dict[str, Any]]:
         for episode in run.episodes:
             values = episode.model_dump()
             renamed = {"spent": values.pop("completion_tokens"), "return": values.pop("episode_return")}
-            yield {**_identity(run), **values, **renamed, "status": "finished", "finished": True}
+            yield {**identity_of(run), **values, **renamed, "status": "finished", "finished": True}
         return
     end = run.summary
     row = {
-        **_identity(run),
+        **identity_of(run),
         "status": run.status,
         "finished": end is not None,
         "steps": len(run.steps),
@@ -300,7 +302,7 @@ def _rows(run: Run | Training) -> Iterator[dict[str, Any]]:
 
 
 def _steps(run: Run) -> Iterator[dict[str, Any]]:
-    identity, start, others = _identity(run), run.begun, ~run.essential
+    identity, start, others = identity_of(run), run.begun, ~run.essential
     first = {"step": 0, "spent": 0, "utility": start.utility, "dev_utility": start.dev_utility}
     yield {**identity, **first, "spillover_sum": 0.0, "forgetting_so_far": 0.0}
     spillover = 0.0
@@ -319,7 +321,7 @@ def _steps(run: Run) -> Iterator[dict[str, Any]]:
 
 
 def _scores(run: Run) -> Iterator[dict[str, Any]]:
-    identity, start, end, steps = _identity(run), run.begun, run.summary, run.steps
+    identity, start, end, steps = identity_of(run), run.begun, run.summary, run.steps
     exams = [start.exam, *(step.exam for step in steps)]
     if end is not None:  # its exams stand in for those that the start and the last step lack
         exams[0] = end.exam_start if exams[0] is None else exams[0]

@@ -21,6 +21,7 @@ from read_env.running.agents import TRAINING_RECORD, AgentSpec
 from read_env.running.requests import (
     ComparisonRequest,
     DistillRequest,
+    ExportRequest,
     FlatConfig,
     IdentifyRequest,
     RunRequest,
@@ -304,6 +305,23 @@ def train_identifier_command(request: TrainIdentifierRequest, typed: str) -> int
 def report_command(request: ReportRequest, typed: str) -> int:
     """``read-env report``."""
     print(_write_report(Path(os.path.expanduser(request.directory)), "", request.reference))
+    return 0
+
+
+def export_command(request: ExportRequest, typed: str) -> int:
+    """``read-env export``."""
+    from read_env.running.export import export
+
+    done = export(request)
+    for line in done.skipped:
+        print(f"read-env: left out: {line}", file=sys.stderr)
+    rows: Rows = [
+        ("episodes", f"{done.episodes}, with {done.transitions:,} transitions"),
+        ("data set", f"{done.path}   ({done.load})"),
+    ]
+    if request.format == "minari":
+        rows.append(("environment", done.environment or "recover_environment() of the data set makes it"))
+    _table(rows)
     return 0
 
 

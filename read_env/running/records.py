@@ -134,7 +134,7 @@ def step_record(
 def summary_record(
     config: Config, card: TaskCard, suite: Suite, *, label: str, tokens_before_run: int, budget: TokenBudget,
     start: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], exam: np.ndarray | None,
-    samples: Sequence[tuple[Prompt, str]], left: Mapping[str, float] | None = None, task_exam: float | None = None,
+    samples: Sequence[tuple[Prompt, str]], left: Mapping[str, Any] | None = None, task_exam: float | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """``summary.json``: the end of a finished run.
 

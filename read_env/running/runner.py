@@ -20,7 +20,7 @@ import numpy as np
 from read_env import files
 from read_env.agents.interaction import transitions
 from read_env.errors import ReadEnvError
-from read_env.records import RunStart, StepRecord, read_record, read_records
+from read_env.records import RunStart, StepRecord, plain, read_record, read_records
 from read_env.running.agents import AgentDriver, build_agent
 from read_env.running.callbacks import Callback, Onlookers
 from read_env.running.diagnosis import DiagnosisCallback
@@ -112,7 +112,7 @@ def _run(
     distillation = _distillation(env)
     steps: list[dict[str, Any]] = []
     terminated = False
-    left: dict[str, float] = {"left_tokens": 0} if env.may_stop else {}
+    left: dict[str, Any] = {"left_tokens": 0} if env.may_stop else {}
 
     def state() -> dict[str, Any]:
         return {
@@ -147,7 +147,8 @@ def _run(
         transition = next(loop)
         observation, terminated = dict(transition.next_observation), transition.done
         if transition.info.get("stopped"):
-            left = {"left_tokens": transition.info["budget_left"], "dev_utility": transition.info["dev_utility"]}
+            measured = {name: plain(transition.info[name]) for name in ("dev_profile", "dev_utility")}
+            left = {"left_tokens": transition.info["budget_left"], **measured}
             directory.save_checkpoint(state)
             break
         assert env.last_report is not None, "a step leaves its report"
