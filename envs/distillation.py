@@ -428,7 +428,7 @@ class DistillationEnv(gym.Env):
     def _task_of(self, options: Mapping[str, Any] | None) -> TaskCard | None:
         for key in options or {}:
             if key not in ("task", "student"):
-                raise unknown("reset option", str(key), ["task"])
+                raise unknown("reset option", str(key), ["student", "task"])
         return load_task(options["task"], self.suite) if options and "task" in options else None
 
     def _stop(self) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
