@@ -34,7 +34,9 @@ GROUPS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "one-hot": ("read_env.agents.static:OneHot", {}),
         "round-robin": ("read_env.agents.static:RoundRobin", {}),
     },
-    "rules of the literature": {},
+    "rules of the literature": {
+        "paced": ("read_env.agents.rules.paced:Paced", {}),
+    },
     "bandits": {
         "greedy": ("read_env.agents.published_bandit:PublishedBandit", {"kappa": 0.0}),
         "read-bandit-published": ("read_env.agents.published_bandit:PublishedBandit", {}),
