@@ -35,6 +35,7 @@ GROUPS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "round-robin": ("read_env.agents.static:RoundRobin", {}),
     },
     "rules of the literature": {
+        "odm": ("read_env.agents.rules.odm:Odm", {}),
         "learning-progress": ("read_env.agents.rules.learning_progress:LearningProgress", {}),
         "paced": ("read_env.agents.rules.paced:Paced", {}),
     },
