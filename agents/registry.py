@@ -38,6 +38,7 @@ GROUPS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "odm": ("read_env.agents.rules.odm:Odm", {}),
         "learning-progress": ("read_env.agents.rules.learning_progress:LearningProgress", {}),
         "paced": ("read_env.agents.rules.paced:Paced", {}),
+        "reference-gap": ("read_env.agents.rules.reference_gap:ReferenceGap", {}),
     },
     "bandits": {
         "greedy": ("read_env.agents.published_bandit:PublishedBandit", {"kappa": 0.0}),
