@@ -39,6 +39,7 @@ GROUPS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "learning-progress": ("read_env.agents.rules.learning_progress:LearningProgress", {}),
         "paced": ("read_env.agents.rules.paced:Paced", {}),
         "reference-gap": ("read_env.agents.rules.reference_gap:ReferenceGap", {}),
+        "dro": ("read_env.agents.rules.dro:Dro", {}),
     },
     "bandits": {
         "greedy": ("read_env.agents.published_bandit:PublishedBandit", {"kappa": 0.0}),
