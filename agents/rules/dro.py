@@ -28,8 +28,8 @@ class Dro(ReferenceRule):
     ℓ − ℓ_ref is ``divergence_by_capability``; where no step reported one, the excess of the probe surprisal
     (:class:`~read_env.agents.rules.base.ReferenceRule`). ``loss="probe"`` takes the latter throughout.
 
-    Degenerate cases: with equal g the rule is w = p. It never leaves the support of p. Where the ball reaches beyond a corner (a
-    task with one large need has a small largest χ²), q is that corner, up to ``least``. Only differences of g matter, not
+    Degenerate cases: with equal g the rule is w = p. It never leaves the support of p. Where even a corner lies in the ball (a
+    need that is most of p is near its corner), q is that corner, up to ``least``. Only differences of g matter, not
     their size: noise alone moves q to the border of the ball.
 
     Source: DRPruning, arXiv 2411.14055, and its release. Defaults: ρ .05, least .2.
