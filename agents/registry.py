@@ -58,6 +58,7 @@ GROUPS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "controls": {
         "random-candidate": ("read_env.agents.static:RandomCandidate", {}),
         "grid-searched": ("read_env.agents.grid_search:GridSearched", {}),
+        "frozen-mean": ("read_env.agents.rules.frozen_mean:FrozenMean", {}),
     },
 }
 

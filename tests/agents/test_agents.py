@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rule_records import example_records
 
 from read_env.agents import Agent, agent_names, interact, load_agent, make_agent
 from read_env.agents.observation import KEYS
@@ -25,7 +26,11 @@ NAMES = ("general", "steer", "reason", "math", "code", "tool", "context", "lingu
 
 
 def make(name: str, seed: int = 0, may_stop: bool = False) -> Agent:
-    required = {"grid-searched": {"allocation": [1, 2, 3, 4, 0, 0, 0, 0]}, "fixed": {"shares": "math=2 code=1"}}
+    required = {
+        "grid-searched": {"allocation": [1, 2, 3, 4, 0, 0, 0, 0]},
+        "fixed": {"shares": "math=2 code=1"},
+        **example_records(NAMES),
+    }
     options: dict[str, Any] = required.get(name, {})
     if name in ("greedy", "read-bandit-published"):
         options = {"updates": 20}  # nothing here asks how well they are fitted
@@ -81,7 +86,7 @@ def test_any_observation_gives_an_allocation(name: str, seed: int, zeros: int, s
 
 @pytest.mark.parametrize(
     ("name", "may_stop"),
-    [(name, False) for name in [*FAST, *RULES, *BANDITS, "grid-searched", *SB3]]
+    [(name, False) for name in [*FAST, *RULES, *BANDITS, "grid-searched", "frozen-mean", *SB3]]
     + [(name, True) for name in ["odm", "read-bandit", "grid-searched", *SB3]],
 )
 def test_a_loaded_agent_goes_on_to_the_same_bits(name: str, may_stop: bool, toy: Any, tmp_path: Path) -> None:
