@@ -41,6 +41,7 @@ GROUPS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "reference-gap": ("read_env.agents.rules.reference_gap:ReferenceGap", {}),
         "dro": ("read_env.agents.rules.dro:Dro", {}),
         "skill-it": ("read_env.agents.rules.skill_it:SkillIt", {}),
+        "aioli": ("read_env.agents.rules.aioli:Aioli", {}),
     },
     "bandits": {
         "greedy": ("read_env.agents.published_bandit:PublishedBandit", {"kappa": 0.0}),

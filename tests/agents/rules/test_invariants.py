@@ -28,6 +28,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("reference-gap", {"loss": "probe", "clip": False}),
     ("dro", {"loss": "probe", "rho": 2.0, "least": 0.0}),
     ("skill-it", {"negative": "keep", "window": 1}),
+    ("aioli", {"estimate": "regression"}),
+    ("aioli", {"hold": 1, "one_hot": 1.0}),
 ]
 NAMES = ("a", "b", "c", "d")
 #: Rules whose data, order or draws tell capabilities apart.
@@ -142,6 +144,9 @@ def test_an_unknown_objective_is_explained(name: str) -> None:
         ("reference-gap", {"loss": "training"}, ["loss", "training", "divergence", "probe"]),
         ("skill-it", {"negative": "drop"}, ["negative", "drop", "clip", "keep"]),
         ("skill-it", {"window": 0}, ["window", "0", "greater than or equal to 1"]),
+        ("aioli", {"estimate": "guess"}, ["estimate", "guess", "sweep", "regression"]),
+        ("aioli", {"one_hot": 2}, ["one_hot", "2", "less than or equal to 1"]),
+        ("aioli", {"ridge": 0}, ["ridge", "0", "greater than 0"]),
         ("dro", {"rho": 0}, ["rho", "0", "greater than 0"]),
         ("dro", {"least": 2}, ["least", "2", "less than or equal to 1"]),
     ],
