@@ -36,8 +36,8 @@ class Dro(ReferenceRule):
 
     Example:
         >>> obs = dict(requirement=[0.5, 0.5], profile=[0.8, 0.2], budget=[1], last_allocation=[0, 0], last_gain=[0, 0])
-        >>> Dro(["math", "code"], options={"rho": 0.02}).predict(obs)[0].round(3).tolist()
-        [0.4, 0.6]
+        >>> print(Dro(["math", "code"], options={"rho": 0.02}).predict(obs)[0].round(3))
+        [0.4 0.6]
     """
 
     name = "dro"

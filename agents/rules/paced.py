@@ -30,8 +30,8 @@ class Paced(LiteratureRule):
 
     Example:
         >>> obs = dict(requirement=[0.5, 0.5], profile=[0.5, 0.1], budget=[1], last_allocation=[0, 0], last_gain=[0, 0])
-        >>> Paced(["math", "code"]).predict(obs)[0].round(3).tolist()
-        [0.735, 0.265]
+        >>> print(Paced(["math", "code"]).predict(obs)[0].round(3))
+        [0.735 0.265]
     """
 
     name = "paced"

@@ -35,8 +35,8 @@ class ReferenceGap(ReferenceRule):
 
     Example:
         >>> obs = dict(requirement=[0.5, 0.5], profile=[0.8, 0.2], budget=[1], last_allocation=[0, 0], last_gain=[0, 0])
-        >>> ReferenceGap(["math", "code"]).predict(obs)[0].round(3).tolist()
-        [0.2, 0.8]
+        >>> print(ReferenceGap(["math", "code"]).predict(obs)[0].round(3))
+        [0.2 0.8]
     """
 
     name = "reference-gap"
