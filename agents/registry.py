@@ -43,6 +43,7 @@ GROUPS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "skill-it": ("read_env.agents.rules.skill_it:SkillIt", {}),
         "aioli": ("read_env.agents.rules.aioli:Aioli", {}),
         "olmix": ("read_env.agents.rules.olmix:Olmix", {}),
+        "regmix": ("read_env.agents.rules.regmix:Regmix", {}),
     },
     "bandits": {
         "greedy": ("read_env.agents.published_bandit:PublishedBandit", {"kappa": 0.0}),

@@ -74,6 +74,6 @@ def example_records(names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     return {
         "skill-it": {"transfer": str(folder / "transfer")},
         "olmix": {"runs": str(folder)},
-        "regmix": {"runs": str(folder)},
+        "regmix": {"runs": str(folder), "draws": 2000},
         "frozen-mean": {"run": str(run)},
     }
