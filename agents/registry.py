@@ -44,6 +44,7 @@ GROUPS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "aioli": ("read_env.agents.rules.aioli:Aioli", {}),
         "olmix": ("read_env.agents.rules.olmix:Olmix", {}),
         "regmix": ("read_env.agents.rules.regmix:Regmix", {}),
+        "dump": ("read_env.agents.rules.dump:Dump", {}),
     },
     "bandits": {
         "greedy": ("read_env.agents.published_bandit:PublishedBandit", {"kappa": 0.0}),

@@ -29,6 +29,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("dro", {"loss": "probe", "rho": 2.0, "least": 0.0}),
     ("skill-it", {"negative": "keep", "window": 1}),
     ("aioli", {"estimate": "regression"}),
+    ("dump", {"tau": 5.0}),
     ("aioli", {"hold": 1, "one_hot": 1.0}),
 ]
 NAMES = ("a", "b", "c", "d")
@@ -147,6 +148,9 @@ def test_an_unknown_objective_is_explained(name: str) -> None:
         ("aioli", {"estimate": "guess"}, ["estimate", "guess", "sweep", "regression"]),
         ("aioli", {"one_hot": 2}, ["one_hot", "2", "less than or equal to 1"]),
         ("aioli", {"ridge": 0}, ["ridge", "0", "greater than 0"]),
+        ("olmix", {"penalty": 0}, ["penalty", "0", "greater than 0"]),
+        ("regmix", {"regressor": "forest"}, ["regressor", "forest", "quadratic", "lightgbm"]),
+        ("dump", {"tau": 0}, ["tau", "0", "greater than 0"]),
         ("dro", {"rho": 0}, ["rho", "0", "greater than 0"]),
         ("dro", {"least": 2}, ["least", "2", "less than or equal to 1"]),
     ],
