@@ -79,7 +79,8 @@ class Aioli(LiteratureRule):
         weights = softmax(self.settings.eta * (self.importance(view) @ average))
         if self.settings.estimate == "regression":
             turn = np.eye(self.size)[step % self.size]
-            return (1 - self.settings.explore) * weights + self.settings.explore * turn
+            mixed: Array = (1 - self.settings.explore) * weights + self.settings.explore * turn
+            return mixed
         place = self._place(step)
         return weights if place is None else self._perturbed(place)
 
@@ -103,15 +104,16 @@ class Aioli(LiteratureRule):
             self._mixtures = self._mixtures + np.outer(allocation, allocation)
             self._falls = self._falls + np.outer(allocation, fall)
             penalised = self._mixtures + self.settings.ridge * np.eye(self.size)
-            self._average = _normalised(np.linalg.solve(penalised, self._falls).T)
+            law: Array = np.linalg.solve(penalised, self._falls)
+            self._average = _normalised(law.T)
         elif place is not None:
             self._mixtures, self._falls = self._mixtures.copy(), self._falls.copy()
             self._mixtures[place], self._falls[place] = allocation, fall
             if place == self.size - 1:
                 # Least squares, as a floor can make the mixtures that were really allocated equal.
-                law = _normalised(np.linalg.lstsq(self._mixtures, self._falls, rcond=None)[0].T)
+                law = np.linalg.lstsq(self._mixtures, self._falls, rcond=None)[0]
                 gamma = self.settings.gamma if self._sweeps else 0.0
-                self._average = (1 - gamma) * law + gamma * self._average
+                self._average = (1 - gamma) * _normalised(law.T) + gamma * self._average
                 self._sweeps += 1
 
 

@@ -30,7 +30,7 @@ class LiteratureSettings(RuleSettings):
 class LiteratureRule(Rule):
     """Rule of the literature, whose state lasts for an episode."""
 
-    settings_type = LiteratureSettings
+    settings_type: ClassVar[type[RuleSettings]] = LiteratureSettings
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -122,7 +122,7 @@ def softmax(logits: Array) -> Array:
     >>> softmax(np.array([0.0, -np.inf, np.log(3.0)])).round(6).tolist()
     [0.25, 0.0, 0.75]
     """
-    weights = np.exp(logits - logits.max())
+    weights: Array = np.exp(logits - logits.max())
     return weights / weights.sum()
 
 

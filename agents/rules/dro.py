@@ -67,8 +67,7 @@ def worst_case(center: Array, excess: Array, rho: float, least: float) -> Array:
 
     def mixture(distance: float) -> Array:
         slack = np.maximum(distance - below, 0.0) if distance > 0 else (below == 0).astype(np.float64)
-        ratio = slack / (center @ slack)
-        ratio = np.maximum(ratio, least)
+        ratio: Array = np.maximum(slack / (center @ slack), least)
         return center * ratio / (center @ ratio)
 
     def radius(shares: Array) -> float:

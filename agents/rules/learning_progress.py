@@ -62,7 +62,8 @@ class LearningProgress(LiteratureRule):
             return softmax(values / self.settings.temperature)
         best = values == values.max()
         epsilon = self.settings.epsilon
-        return (1 - epsilon) * best / best.sum() + epsilon * takes_part / takes_part.sum()
+        shares: Array = (1 - epsilon) * best / best.sum() + epsilon * takes_part / takes_part.sum()
+        return shares
 
     def update(self, view: View, allocation: Array, after: View, info: Mapping[str, Any]) -> None:
         self._progress = self._progress + self.settings.alpha * (after.profile - view.profile - self._progress)

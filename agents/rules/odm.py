@@ -73,7 +73,8 @@ class Odm(LiteratureRule):
             floor, logits = min(self.settings.exploration, 1.0 / self.size), self._rewards
         else:
             floor, logits = self._epsilon(self._steps), self._epsilon(self._steps - 1) * self._rewards
-        return (1.0 - self.size * floor) * softmax(logits) + floor
+        shares: Array = (1.0 - self.size * floor) * softmax(logits) + floor
+        return shares
 
     def _epsilon(self, step: int) -> float:
         uniform = 1.0 / self.size

@@ -49,4 +49,5 @@ class ReferenceGap(ReferenceRule):
         start = self.prior(view) if view.first else to_simplex(view.last_allocation)
         with np.errstate(divide="ignore"):  # no weight stays none
             weights = softmax(np.log(start) + s.eta * gap)
-        return (1.0 - s.smoothing) * weights + s.smoothing / self.size
+        shares: Array = (1.0 - s.smoothing) * weights + s.smoothing / self.size
+        return shares

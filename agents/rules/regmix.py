@@ -80,7 +80,8 @@ class Regmix(RecordedRule):
         draws, losses = self._draws()
         value = losses @ self.prior(view)
         best = np.argsort(value, kind="stable")[: self.settings.best]
-        return draws[best].mean(axis=0)
+        shares: Array = draws[best].mean(axis=0)
+        return shares
 
     def _draws(self) -> tuple[Array, Array]:
         if self._predicted is None:
@@ -120,7 +121,8 @@ def fit_surface(mixtures: Array, losses: Array, ridge: float) -> Array:
     # Weights without penalty in a direction that no run shows are kept small by the tiny one.
     penalty = np.full(terms.shape[1], ridge)
     penalty[:size] = 1e-9
-    return np.linalg.solve(terms.T @ terms + np.diag(penalty), terms.T @ losses)
+    coefficients: Array = np.linalg.solve(terms.T @ terms + np.diag(penalty), terms.T @ losses)
+    return coefficients
 
 
 def boosted(mixtures: Array, losses: Array, draws: Array) -> Array:

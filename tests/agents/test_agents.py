@@ -51,7 +51,9 @@ def simplex(weights: np.ndarray) -> bool:
 
 def test_every_agent_of_the_design_has_a_name() -> None:
     policies = {"sb3:PPO", "sb3:A2C", "sb3:SAC", "sb3:TD3", "sb3:DQN", "sb3-contrib:MaskablePPO"}
-    assert {*FAST, *RULES, *BANDITS, "grid-searched", *policies} <= set(agent_names())
+    literature = "odm learning-progress paced reference-gap dro skill-it aioli olmix regmix dump".split()
+    assert literature == sorted(RULES, key=literature.index)
+    assert {*FAST, *RULES, "frozen-mean", *BANDITS, "grid-searched", *policies} <= set(agent_names())
 
 
 @pytest.mark.parametrize("may_stop", [False, True])

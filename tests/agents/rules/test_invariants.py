@@ -15,6 +15,7 @@ from rule_steps import observation, play
 from read_env.agents import Agent, make_agent
 from read_env.agents.registry import GROUPS
 from read_env.errors import ReadEnvError
+from read_env.running.vector_training import VectorDriver
 
 RULES = list(GROUPS["rules of the literature"])
 #: Options of the variants that the default does not reach.
@@ -106,6 +107,47 @@ def test_a_state_is_a_snapshot(name: str, options: dict[str, Any]) -> None:
     play(agent, **episode(4, 7))  # changes the agent, not the state
     other.load_state_dict(state)
     assert (other.predict(last)[0] == expected).all()
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_environments_side_by_side_keep_their_episodes_apart(name: str, options: dict[str, Any]) -> None:
+    shared, alone = VectorDriver(make(name, options), name, 2), [make(name, options) for _ in range(2)]
+    kept = [episode(6, 8), episode(7, 8)]
+    ends = [observation(one["profiles"][0], one["requirement"]) for one in kept]
+    for step in range(8):
+        part = [_only(one, step) for one in kept]
+        for index in range(2):
+            with shared.turn(index) as driver:
+                _show(driver, ends[index], part[index])
+            ends[index] = _show(alone[index], ends[index], part[index])
+    for index, state in enumerate(shared.state_dict()):
+        with shared.turn(index) as driver:
+            expected = alone[index].predict(ends[index], deterministic=True)[0]
+            assert (driver.predict(ends[index])[0] == expected).all()
+            driver.load_state_dict(state)  # by way of a checkpoint's tensors
+            assert (driver.predict(ends[index])[0] == expected).all()
+
+
+def _only(kept: dict[str, Any], step: int) -> dict[str, Any]:
+    rows = {name: values[step] for name, values in kept.items() if name not in ("requirement", "profiles")}
+    return {**rows, "after": observation(kept["profiles"][step + 1], kept["requirement"], kept["allocations"][step])}
+
+
+def _show(agent: Any, before: Any, step: dict[str, Any]) -> Any:
+    agent.observe(before, step["allocations"].astype(np.float32), 0.0, step["after"], False, False, step)
+    return step["after"]
+
+
+@pytest.mark.parametrize("name", ["skill-it", "olmix"])
+@given(order=st.permutations(range(4)))
+def test_permuted_records_permute_the_allocation(name: str, order: list[int]) -> None:
+    agent, other = make(name, {}), make(name, {})
+    kept, moved = episode(8, 5), np.array(order)
+    first = agent.predict(play(agent, **kept))[0]
+    state = agent.state_dict()
+    fitted = {key: value[np.ix_(moved, moved)] for key, value in state["fitted"].items()}
+    other.load_state_dict({**other.state_dict(), "fitted": fitted})
+    assert other.predict(play(other, **permuted(kept, moved)))[0] == pytest.approx(first[moved], abs=1e-4)
 
 
 @pytest.mark.parametrize("name", RULES)
