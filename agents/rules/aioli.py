@@ -104,16 +104,17 @@ class Aioli(LiteratureRule):
             self._mixtures = self._mixtures + np.outer(allocation, allocation)
             self._falls = self._falls + np.outer(allocation, fall)
             penalised = self._mixtures + self.settings.ridge * np.eye(self.size)
-            law: Array = np.linalg.solve(penalised, self._falls)
-            self._average = _normalised(law.T)
+            self._average = _normalised(np.asarray(np.linalg.solve(penalised, self._falls).T, dtype=np.float64))
         elif place is not None:
             self._mixtures, self._falls = self._mixtures.copy(), self._falls.copy()
             self._mixtures[place], self._falls[place] = allocation, fall
             if place == self.size - 1:
                 # Least squares, as a floor can make the mixtures that were really allocated equal.
-                law = np.linalg.lstsq(self._mixtures, self._falls, rcond=None)[0]
+                solution = np.linalg.lstsq(self._mixtures, self._falls, rcond=None)[0]
                 gamma = self.settings.gamma if self._sweeps else 0.0
-                self._average = (1 - gamma) * _normalised(law.T) + gamma * self._average
+                self._average = (1 - gamma) * _normalised(
+                    np.asarray(solution.T, dtype=np.float64)
+                ) + gamma * self._average
                 self._sweeps += 1
 
 

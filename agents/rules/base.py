@@ -122,8 +122,9 @@ def softmax(logits: Array) -> Array:
     >>> softmax(np.array([0.0, -np.inf, np.log(3.0)])).round(6).tolist()
     [0.25, 0.0, 0.75]
     """
-    weights: Array = np.exp(logits - logits.max())
-    return weights / weights.sum()
+    weights = np.exp(logits - logits.max())
+    shares: Array = weights / weights.sum()
+    return shares
 
 
 class ReferenceSettings(LiteratureSettings):

@@ -21,11 +21,11 @@ class ReferenceGap(ReferenceRule):
     """Multiplicative weights on the excess over the teacher: more tokens where the student is further behind it.
 
     w_{t+1} = (1 − c)·softmax(log w_t + η g) + c/|C|, where g = ℓ − ℓ_ref is the excess, clipped at 0 with ``clip`` and weighted by
-    ``objective``. w_t is the allocation of the step before; the first step begins with r, for the mean with the uniform
-    allocation, which the rule updates at once with the probes of the start.
+    ``objective``. w_t is the allocation of the step before; the first allocation is r, for the mean the uniform one.
 
     ℓ − ℓ_ref is ``divergence_by_capability``; where no step reported one, the excess of the probe surprisal
-    (:class:`~read_env.agents.rules.base.ReferenceRule`). ``loss="probe"`` takes the latter throughout.
+    (:class:`~read_env.agents.rules.base.ReferenceRule`). ``loss="probe"`` takes the latter throughout, and updates the first
+    allocation with the probes of the start.
 
     Degenerate cases: the exponents add up over the steps, so a capability whose gap to the teacher never closes takes nearly
     all tokens within a dozen steps. Where r_c = 0 the weight is c/|C|. If the teacher's probe scores
@@ -35,7 +35,7 @@ class ReferenceGap(ReferenceRule):
 
     Example:
         >>> obs = dict(requirement=[0.5, 0.5], profile=[0.8, 0.2], budget=[1], last_allocation=[0, 0], last_gain=[0, 0])
-        >>> print(ReferenceGap(["math", "code"]).predict(obs)[0].round(3))
+        >>> print(ReferenceGap(["math", "code"], options={"loss": "probe"}).predict(obs)[0].round(3))
         [0.2 0.8]
     """
 
@@ -44,6 +44,9 @@ class ReferenceGap(ReferenceRule):
 
     def shares(self, view: View) -> Array:
         s = self.settings
+        if view.first and s.loss == "divergence":
+            # A probe excess is several times a divergence, and the weights would carry it through the episode.
+            return self.prior(view)
         excess = self.excess(view)
         gap = self.importance(view) * (np.maximum(excess, 0.0) if s.clip else excess)
         start = self.prior(view) if view.first else to_simplex(view.last_allocation)

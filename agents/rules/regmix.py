@@ -121,8 +121,7 @@ def fit_surface(mixtures: Array, losses: Array, ridge: float) -> Array:
     # Weights without penalty in a direction that no run shows are kept small by the tiny one.
     penalty = np.full(terms.shape[1], ridge)
     penalty[:size] = 1e-9
-    coefficients: Array = np.linalg.solve(terms.T @ terms + np.diag(penalty), terms.T @ losses)
-    return coefficients
+    return np.asarray(np.linalg.solve(terms.T @ terms + np.diag(penalty), terms.T @ losses), dtype=np.float64)
 
 
 def boosted(mixtures: Array, losses: Array, draws: Array) -> Array:

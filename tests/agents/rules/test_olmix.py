@@ -28,6 +28,12 @@ def test_best_mixture() -> None:
     assert best_mixture(SLOPES, NEEDS, 1e-6) == pytest.approx([1, 0], abs=1e-3)
 
 
+def test_effects_between_capabilities() -> None:
+    # At (.7, .3): −1.2·.6·e^−.64 + .4·.4·e^.18 = −.188095
+    slopes = np.array([[-1.0, 0.2], [0.3, -0.1]])
+    assert best_mixture(slopes, NEEDS, 0.188095 / 0.441833) == pytest.approx([0.7, 0.3], abs=1e-5)
+
+
 def test_what_is_not_needed_gets_nothing() -> None:
     slopes = np.array([[-1.0, -5.0, 0.0], [0.0, 0.0, 0.0], [0.0, -5.0, -0.5]])
     # b would help both; among a and c it is the case above.

@@ -38,7 +38,13 @@ def test_the_objective_weights_the_gap_and_the_start() -> None:
     assert found == pytest.approx(expected / expected.sum(), abs=1e-6)
     for objective, start in (("requirement", [0.75, 0.25]), ("mean", HALVES)):
         agent = make_agent("reference-gap", capabilities=NAMES, options={"objective": objective, "smoothing": 0.0})
-        assert agent.predict(observation([1.0, 1.0], [0.75, 0.25]))[0] == pytest.approx(start)
+        assert agent.predict(observation([0.9, 0.1], [0.75, 0.25]))[0] == pytest.approx(start)
+
+
+def test_probes_move_the_first_allocation() -> None:
+    agent = make_agent("reference-gap", capabilities=NAMES, options={"loss": "probe", "smoothing": 0.0})
+    # 1/.8 and 1/.2
+    assert agent.predict(observation([0.8, 0.2], HALVES))[0] == pytest.approx([0.2, 0.8])
 
 
 def test_without_a_divergence_the_gap_is_that_of_the_probes() -> None:
