@@ -93,7 +93,7 @@ class Agent:
 
     @property
     def tokens_before_run(self) -> int:
-        """Completion tokens of recorded runs that the agent was fitted on; its training is counted elsewhere. 0 unless overridden."""
+        """Completion tokens of the recorded runs that the agent was fitted on. 0 unless overridden."""
         return 0
 
     def allocate(self, view: View, deterministic: bool) -> Array:

@@ -16,9 +16,9 @@ from read_env.errors import ReadEnvError
 class AioliSettings(LiteratureSettings):
     """Options: ``estimate`` of A is a ``sweep`` of perturbed mixtures, or a ``regression`` on all steps so far.
 
-    ``eta`` is the step size. A sweep has the weight ``one_hot`` on one capability in turn, and is repeated after ``hold`` steps with
-    its result; ``gamma`` is the share of the earlier sweeps in the average. The regression has the penalty ``ridge``, and gives the
-    share ``explore`` to one capability in turn.
+    ``eta`` is the step size. A sweep has the weight ``one_hot`` on one capability in turn, and is repeated after
+    ``hold`` steps with its result; ``gamma`` is the share of the earlier sweeps in the average. The regression has the
+    penalty ``ridge``, and gives the share ``explore`` to one capability in turn.
     """
 
     estimate: Literal["sweep", "regression"] = "sweep"
@@ -33,18 +33,19 @@ class AioliSettings(LiteratureSettings):
 class Aioli(LiteratureRule):
     """Aioli: weights by the linear law G = A w of the fall G of the losses, w_i ∝ exp(η Σ_j ν_j Ā_ji).
 
-    A sweep allocates p^(i), the weight h on i and the rest evenly, for each i in the suite's order, and notes G_ji, the fall of ℓ_j in
-    that step; A solves P·A_j = G_j, the rows of P being the allocations. A negative smallest entry is subtracted from
-    A, and A divided by its sum; Ā = (1 − γ) A + γ Ā over the sweeps. ν = m·r with ``objective="requirement"``, m the
-    number of needs, else 1. ``estimate="regression"`` has A = Σ G wᵀ (Σ w wᵀ + ridge·I)⁻¹ over all steps of the episode instead of
-    sweeps, and w mixed with a capability in turn, without which all w would be alike and A undetermined. ℓ is the probe surprisal.
+    A sweep allocates p^(i), the weight h on i and the rest evenly, for each i in the suite's order, and notes G_ji, the
+    fall of ℓ_j in that step; A solves P·A_j = G_j, the rows of P being the allocations. A negative smallest entry is
+    subtracted from A, and A divided by its sum; Ā = (1 − γ) A + γ Ā over the sweeps. ν = m·r with
+    ``objective="requirement"``, m the number of needs, else 1. ``estimate="regression"`` has, instead of sweeps,
+    A = Σ G wᵀ (Σ w wᵀ + ridge·I)⁻¹ over all steps of the episode, and w mixed with a capability in turn, without which
+    all w would be alike and A undetermined. ℓ is the probe surprisal.
 
-    Degenerate cases: one sweep takes |C| steps, half of a run of twenty. Ā has |C|² entries with the sum 1, so for the mean no
-    weight is more than e^η times another: with η = .2 the rule is nearly uniform. A single step moves
-    a score by little more than the noise of the probes, and the subtraction lifts every entry by the most negative one.
+    Degenerate cases: one sweep takes |C| steps, half of a run of twenty. Ā has |C|² entries with the sum 1, so for the
+    mean no weight is more than e^η times another: with η = .2 the rule is nearly uniform. A single step moves a score
+    by little more than the noise of the probes, and the subtraction lifts every entry by the most negative one.
 
-    Source: arXiv 2411.05735 and its release. Defaults: h .75 (the paper: .625 to .75), γ .1, η .2 (.2 to 1), one step for each mixture;
-    hold, ridge and explore are ours.
+    Source: arXiv 2411.05735 and its release. Defaults: h .75 (the paper: .625 to .75), γ .1, η .2 (.2 to 1), one step
+    for each mixture; hold, ridge and explore are ours.
 
     Raises:
         ReadEnvError: ``one_hot`` is not above 1/|C|, the share that makes all mixtures of a sweep equal.
@@ -63,7 +64,8 @@ class Aioli(LiteratureRule):
         super().__init__(*args, **kwargs)
         if self.size > 1 and self.settings.one_hot < 1 / self.size + 1e-6:
             raise ReadEnvError(
-                f"agent {self.name!r}, option 'one_hot' is {self.settings.one_hot}: right would be above 1/{self.size}, the uniform share"
+                f"agent {self.name!r}, option 'one_hot' is {self.settings.one_hot}: "
+                f"right would be above 1/{self.size}, the uniform share"
             )
 
     def start_episode(self) -> None:

@@ -1,8 +1,8 @@
 """Base class of the rules of the literature: objective, losses and what belongs to an episode.
 
 Most of these rules minimise the unweighted mean of the losses of their domains. Here each has the option ``objective``:
-``mean`` is the published form, and ``requirement`` weights capability c by m·r_c, m the number of capabilities with r_c > 0. A
-task with equal needs then has weight 1 for each of them.
+``mean`` is the published form, and ``requirement`` weights capability c by m·r_c, where m is the number of capabilities
+with r_c > 0. A task with equal needs then has weight 1 for each of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LEAST_SCORE = 0.01
 
 
 class LiteratureSettings(RuleSettings):
-    """Options: ``objective`` is ``requirement``, the losses weighted by the task's needs, or ``mean``, all of them alike."""
+    """Options: ``objective`` weights the losses by the task's ``requirement``, or takes their ``mean``."""
 
     objective: Literal["requirement", "mean"] = "requirement"
 
@@ -141,9 +141,10 @@ class ReferenceSettings(LiteratureSettings):
 class ReferenceRule(LiteratureRule):
     """Rule on the excess of the student's loss over that of the teacher, ℓ − ℓ_ref.
 
-    The student's cross-entropy on the teacher's completions, less the teacher's own, is KL(teacher ‖ student): the excess is the
-    ``divergence_by_capability`` of the latest step that trained the capability. A capability that no step has trained yet, and every
-    capability where steps report no divergence (a teacher of text), has the excess of the probe surprisal, −log s + log s_ref.
+    The student's cross-entropy on the teacher's completions, less the teacher's own, is KL(teacher ‖ student): the
+    excess is the ``divergence_by_capability`` of the latest step that trained the capability. A capability that no step
+    has trained yet, and every capability where steps report no divergence (a teacher of text), has the excess of the
+    probe surprisal, −log s + log s_ref.
 
     Raises:
         ReadEnvError: ``reference`` names an unknown capability or a score outside (0, 1].
@@ -164,7 +165,8 @@ class ReferenceRule(LiteratureRule):
         capability, _, value = part.partition("=")
         if capability not in self.capabilities:
             raise ReadEnvError(
-                f"agent {self.name!r}, option 'reference': {part!r} names no capability; known: {', '.join(self.capabilities)}"
+                f"agent {self.name!r}, option 'reference': {part!r} names no capability; "
+                f"known: {', '.join(self.capabilities)}"
             )
         try:
             score = float(value)
@@ -172,7 +174,8 @@ class ReferenceRule(LiteratureRule):
             score = np.nan
         if not 0 < score <= 1:
             raise ReadEnvError(
-                f"agent {self.name!r}, option 'reference': {part!r} should read capability=score, the score above 0 and at most 1"
+                f"agent {self.name!r}, option 'reference': {part!r} should read capability=score, "
+                "the score above 0 and at most 1"
             )
         return self.capabilities.index(capability), score
 

@@ -22,15 +22,15 @@ class DroSettings(ReferenceSettings):
 class Dro(ReferenceRule):
     """Distributionally robust allocation: the worst mixture in a χ²-ball around p = r, for the mean around uniform.
 
-    q ∝ p·max(g − λ, 0) with g = ℓ − ℓ_ref, then q_c/p_c at least ``least``, and normalised again; λ is found by bisection so that
-    ½ Σ p_c(q_c/p_c − 1)² = ρ. The release also raises q to the smallest p_c, which is left out here.
+    q ∝ p·max(g − λ, 0) with g = ℓ − ℓ_ref, then q_c/p_c at least ``least``, and normalised again; λ is found by
+    bisection so that ½ Σ p_c(q_c/p_c − 1)² = ρ. The release also raises q to the smallest p_c, which is left out here.
 
     ℓ − ℓ_ref is ``divergence_by_capability``; where no step reported one, the excess of the probe surprisal
     (:class:`~read_env.agents.rules.base.ReferenceRule`). ``loss="probe"`` takes the latter throughout.
 
-    Degenerate cases: with equal g the rule is w = p. It never leaves the support of p. Where even a corner lies in the ball (a
-    need that is most of p is near its corner), q is that corner, up to ``least``. Only differences of g matter, not
-    their size: noise alone moves q to the border of the ball.
+    Degenerate cases: with equal g the rule is w = p. It never leaves the support of p. Where even a corner lies in the
+    ball (a need that is most of p is near its corner), q is that corner, up to ``least``. Only differences of g matter,
+    not their size: noise alone moves q to the border of the ball.
 
     Source: DRPruning, arXiv 2411.14055, and its release. Defaults: ρ .05, least .2.
 

@@ -20,17 +20,19 @@ class DumpSettings(LiteratureSettings):
 
 
 class Dump(LiteratureRule):
-    """DUMP: upper confidence bounds on the mean size of the advantages, w = softmax((E|A| + √(2 ln(N + 1)/(n_c + 1)))/τ).
+    """DUMP: upper confidence bounds on the mean size of the advantages.
 
-    n_c is the number of samples of capability c in the episode, its completion tokens divided by ``sample_tokens``, and N
-    their sum. Steps report no advantages. For answers that are right with probability s, the advantages (R − s)/√(s(1 − s)) of GRPO
-    have E|A| = 2√(s(1 − s)), and s is here the probe score. With ``objective="requirement"`` w ∝ r·exp(…/τ).
+    w = softmax((E|A| + √(2 ln(N + 1)/(n_c + 1)))/τ), with ``objective="requirement"`` w ∝ r·exp(…/τ).
+    n_c is the number of samples of capability c in the episode, its completion tokens divided by ``sample_tokens``, and
+    N their sum. Steps report no advantages. For answers that are right with probability s, the advantages
+    (R − s)/√(s(1 − s)) of GRPO have E|A| = 2√(s(1 − s)), and s is here the probe score.
 
-    Degenerate cases: after a step of 6,000 tokens a capability without tokens has the bonus √(2 ln(N + 1)), about 3, and one with half
-    of them .4, so that at τ = .1 the next step is nearly all for the former. Later E|A| decides, which is flat around s = ½: nearly
-    uniform there, and next to nothing at s = 0 and s = 1.
+    Degenerate cases: after a step of 6,000 tokens a capability without tokens has the bonus √(2 ln(N + 1)), about 3,
+    and one with half of them .4, so that at τ = .1 the next step is nearly all for the former. Later E|A| decides,
+    which is flat around s = ½: nearly uniform there, and next to nothing at s = 0 and s = 1.
 
-    Source: arXiv 2504.09710 and its release, without its window of 300 samples. Default: τ .1; ``sample_tokens`` is ours.
+    Source: arXiv 2504.09710 and its release, without its window of 300 samples. Default: τ .1; ``sample_tokens`` is
+    ours.
 
     Example:
         >>> obs = dict(requirement=[0.5, 0.5], profile=[0.5, 0.9], budget=[1], last_allocation=[0, 0], last_gain=[0, 0])

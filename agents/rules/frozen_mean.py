@@ -20,7 +20,8 @@ class FrozenMean(RecordedRule):
     """Mean allocation of a recorded run, the same at every step: a control for what changes of the allocation bring.
 
     The steps of the run are weighted by their completion tokens, so that both runs spend the same tokens on each
-    capability. Those of the recorded run count as spent before this one. A mean over seeds or agents is agent ``fixed``.
+    capability. Those of the recorded run count as spent before this one. A mean over seeds or agents is agent
+    ``fixed``.
 
     Example:
         >>> agent = FrozenMean(["math", "code"])

@@ -13,7 +13,7 @@ from read_env.agents.rules.base import LiteratureRule, LiteratureSettings, softm
 
 
 class LearningProgressSettings(LiteratureSettings):
-    """Options: ``alpha`` is the rate of Q; ``epsilon`` belongs to the greedy policy, ``temperature`` to the Boltzmann one.
+    """Options: ``alpha`` is the rate of Q, ``epsilon`` of the greedy policy, ``temperature`` of the Boltzmann policy.
 
     ``absolute`` takes |Q|, which returns to what is being forgotten.
     """
@@ -29,15 +29,16 @@ class LearningProgress(LiteratureRule):
     """Teacher–student curriculum: tokens where the score changes fastest.
 
     After each step Q_c ← Q_c + α(Δs_c − Q_c), from Q = 0. With x = m·r ⊙ |Q| (for the mean: |Q|), the ε-greedy policy
-    allocates 1 − ε to the capability with the largest x and ε evenly, the Boltzmann policy w ∝ exp(x/temperature). Capabilities
-    with equal largest x share, where the release draws one. The scores are those of the probes: no loss is needed. With
-    ``objective="requirement"`` only the capabilities with r_c > 0 take part.
+    allocates 1 − ε to the capability with the largest x and ε evenly, the Boltzmann policy w ∝ exp(x/temperature).
+    Capabilities with equal largest x share, where the release draws one. The scores are those of the probes: no loss is
+    needed. With ``objective="requirement"`` only the capabilities with r_c > 0 take part.
 
-    Degenerate cases: with Q = 0 the first allocation is uniform over those that take part. Every capability is probed in every
-    step whether it was trained or not, so a change that comes from another one's tokens counts as progress, and Δs
-    of a few dozen probes is mostly noise, which α = .1 averages over half a run.
+    Degenerate cases: with Q = 0 the first allocation is uniform over those that take part. Every capability is probed
+    in every step whether it was trained or not, so a change that comes from another one's tokens counts as progress,
+    and Δs of a few dozen probes is mostly noise, which α = .1 averages over half a run.
 
-    Source: arXiv 1707.00183 (online algorithm, on |Q|) and its release (α, ε). Defaults: α .1, ε .1; the temperature is ours.
+    Source: arXiv 1707.00183 (online algorithm, on |Q|) and its release (α, ε). Defaults: α .1, ε .1; the temperature is
+    ours.
 
     Example:
         >>> obs = dict(requirement=[0.5, 0.5], profile=[0, 0], budget=[1], last_allocation=[0, 0], last_gain=[0, 0])

@@ -30,13 +30,14 @@ class OdmSettings(LiteratureSettings):
 class Odm(LiteratureRule):
     """Online data mixing: EXP3 with the training losses as rewards.
 
-    After t steps w = (1 − K ε_t)·softmax(ε_{t−1} R̂) + ε_t, with ε_t = min(1/K, √(ln K/(K t))), ε_0 = 1/K and K = |C|. A step with
-    allocation w adds ℓ_c/(10 w_c) to R̂_c for each capability that it trained. ℓ_c is ``loss_by_capability`` of the step;
-    without it the probe surprisal before the step.
+    After t steps w = (1 − K ε_t)·softmax(ε_{t−1} R̂) + ε_t, with ε_t = min(1/K, √(ln K/(K t))), ε_0 = 1/K and K = |C|.
+    A step with allocation w adds ℓ_c/(10 w_c) to R̂_c for each capability that it trained. ℓ_c is
+    ``loss_by_capability`` of the step; without it the probe surprisal before the step.
 
-    As published, w is exactly uniform as long as t ≤ K ln K: for K = 8 until t = 16, for K = 10 until t = 23, which is all
-    of a run of twenty steps. ``form="moving-average"`` has R̂_c ← α R̂_c + (1 − α) ℓ_c/w_c and a constant ε for exploration:
-    w = (1 − K ε)·softmax(R̂) + ε. Both give every capability at least ε, needed or not; ``objective`` scales ℓ.
+    As published, w is exactly uniform as long as t ≤ K ln K: for K = 8 until t = 16, for K = 10 until t = 23, which is
+    all of a run of twenty steps. ``form="moving-average"`` has R̂_c ← α R̂_c + (1 − α) ℓ_c/w_c and a constant ε for
+    exploration: w = (1 − K ε)·softmax(R̂) + ε. Both give every capability at least ε, needed or not; ℓ is
+    weighted by ``objective``.
 
     Source: arXiv 2312.02406, Algorithm 1, and the authors' release (the divisor 10). Defaults: α .9, ε .03.
 
@@ -58,8 +59,8 @@ class Odm(LiteratureRule):
         s = self.settings
         if s.form == "moving-average" and self.size * s.exploration > 1 + 1e-9:
             raise ReadEnvError(
-                f"agent {self.name!r}, option 'exploration' is {s.exploration}: right would be at most 1/{self.size}, as all "
-                f"{self.size} capabilities get it"
+                f"agent {self.name!r}, option 'exploration' is {s.exploration}: "
+                f"right would be at most 1/{self.size}, as all {self.size} capabilities get it"
             )
 
     def start_episode(self) -> None:

@@ -30,13 +30,13 @@ class OlmixSettings(LiteratureSettings):
 class Olmix(RecordedRule):
     """Olmix: one allocation for the whole run, the minimum of Σ_j r_j exp(t_j·w) + λ KL(w ‖ r).
 
-    The data mixing law ℓ_j(w) = e^{c_j} + exp(t_j·w) is fitted to the losses at the end of the recorded runs by a Huber loss and
-    L-BFGS from several starts; w is a run's mean allocation, ℓ the probe surprisal. For the mean both r are uniform. The tokens
-    of the recorded runs count as spent before the run.
+    The data mixing law ℓ_j(w) = e^{c_j} + exp(t_j·w) is fitted to the losses at the end of the recorded runs by a Huber
+    loss and L-BFGS from several starts; w is a run's mean allocation, ℓ the probe surprisal. For the mean both r are
+    uniform. The tokens of the recorded runs count as spent before the run.
 
-    Degenerate cases: the allocation is constant. It is 0 wherever r is, so that a capability that only helps others gets nothing
-    (``objective="mean"`` gives it tokens). The law is of the budget, the starting student and the tasks of the recorded
-    runs, and has |C| + 1 parameters for each capability: with few runs, or runs of like allocations, it is
+    Degenerate cases: the allocation is constant. It is 0 wherever r is, so that a capability that only helps others
+    gets nothing (``objective="mean"`` gives it tokens). The law is of the budget, the starting student and the tasks of
+    the recorded runs, and has |C| + 1 parameters for each capability: with few runs, or runs of like allocations, it is
     whatever the starts make of it.
 
     Source: Olmix, arXiv 2602.12237, with the law of arXiv 2403.16952. Defaults: δ .02, λ .05.

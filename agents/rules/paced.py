@@ -20,11 +20,11 @@ class PacedSettings(LiteratureSettings):
 class Paced(LiteratureRule):
     """Allocation at the frontier of the student's ability, w ∝ r·s^α·(1 − s)^β, without r for the mean.
 
-    The published rule weights single problems by the student's success rate on them; here the probe score s of a capability
-    stands for it, and no loss is needed. α = 0 and β = 1 is water-filling.
+    The published rule weights single problems by the student's success rate on them; here the probe score s of a
+    capability stands for it, and no loss is needed. α = 0 and β = 1 is water-filling.
 
-    Degenerate cases: a capability with a score of 0 gets nothing as long as α > 0 and so can't leave 0 except by spillover; where
-    every weight is 0 the rule is w = r, for the mean uniform.
+    Degenerate cases: a capability with a score of 0 gets nothing as long as α > 0 and so can't leave 0 except by
+    spillover; where every weight is 0 the rule is w = r, for the mean uniform.
 
     Source: arXiv 2603.11178. Defaults: α = β = 1.
 

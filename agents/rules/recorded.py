@@ -104,14 +104,16 @@ class RecordedRule(LiteratureRule):
             directory = getattr(self.settings, self.source)
             if not directory:
                 raise ReadEnvError(
-                    f"agent {self.name!r} has no recorded runs; right would be '{self.name},{self.source}=PATH', PATH {self.wanted}"
+                    f"agent {self.name!r} has no recorded runs; "
+                    f"right would be '{self.name},{self.source}=PATH', PATH {self.wanted}"
                 )
             try:
                 runs = read_runs(directory, self.capabilities)
                 self._fitted = self.fit(runs)
             except ReadEnvError as error:
                 raise ReadEnvError(
-                    f"agent {self.name!r}, option {self.source!r} is {directory!r}: {error}; right would be {self.wanted}"
+                    f"agent {self.name!r}, option {self.source!r} is {directory!r}: {error}; "
+                    f"right would be {self.wanted}"
                 ) from error
             self._tokens = sum(run.tokens for run in runs)
         return self._fitted

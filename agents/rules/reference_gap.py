@@ -20,18 +20,20 @@ class ReferenceGapSettings(ReferenceSettings):
 class ReferenceGap(ReferenceRule):
     """Multiplicative weights on the excess over the teacher: more tokens where the student is further behind it.
 
-    w_{t+1} = (1 − c)·softmax(log w_t + η g) + c/|C|, where g = ℓ − ℓ_ref is the excess, clipped at 0 with ``clip`` and weighted by
-    ``objective``. w_t is the allocation of the step before; the first allocation is r, for the mean the uniform one.
+    w_{t+1} = (1 − c)·softmax(log w_t + η g) + c/|C|, where g = ℓ − ℓ_ref is the excess, clipped at 0 with ``clip`` and
+    weighted by ``objective``. w_t is the allocation of the step before; the first allocation is r, for the mean the
+    uniform one.
 
     ℓ − ℓ_ref is ``divergence_by_capability``; where no step reported one, the excess of the probe surprisal
-    (:class:`~read_env.agents.rules.base.ReferenceRule`). ``loss="probe"`` takes the latter throughout, and updates the first
-    allocation with the probes of the start.
+    (:class:`~read_env.agents.rules.base.ReferenceRule`). ``loss="probe"`` takes the latter throughout, and updates the
+    first allocation with the probes of the start.
 
-    Degenerate cases: the exponents add up over the steps, so a capability whose gap to the teacher never closes takes nearly
-    all tokens within a dozen steps. Where r_c = 0 the weight is c/|C|. If the teacher's probe scores
+    Degenerate cases: the exponents add up over the steps, so a capability whose gap to the teacher never closes takes
+    nearly all tokens within a dozen steps. Where r_c = 0 the weight is c/|C|. If the teacher's probe scores
     (``reference``) are not given, the probe surprisal compares with a perfect teacher.
 
-    Source: DoReMi, arXiv 2305.10429 (clips), and Sheared LLaMA, arXiv 2310.06694 (``clip=False``). Defaults: η 1, c 1e-4.
+    Source: DoReMi, arXiv 2305.10429 (clips), and Sheared LLaMA, arXiv 2310.06694 (``clip=False``). Defaults: η 1, c
+    1e-4.
 
     Example:
         >>> obs = dict(requirement=[0.5, 0.5], profile=[0.8, 0.2], budget=[1], last_allocation=[0, 0], last_gain=[0, 0])

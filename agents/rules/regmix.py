@@ -18,8 +18,8 @@ from read_env.errors import ReadEnvError
 class RegmixSettings(LiteratureSettings):
     """Options: ``runs`` is the directory of a comparison with runs of several allocations.
 
-    ``regressor`` is a ``quadratic`` surface with the penalty ``ridge``, or the boosted trees of ``lightgbm``. Of ``draws`` mixtures,
-    the allocation is the mean of the ``best``.
+    ``regressor`` is a ``quadratic`` surface with the penalty ``ridge``, or the boosted trees of ``lightgbm``. Of
+    ``draws`` mixtures, the allocation is the mean of the ``best``.
     """
 
     runs: str = ""
@@ -33,13 +33,15 @@ class Regmix(RecordedRule):
     """RegMix: one allocation for the whole run, the mean of the best mixtures by a regression on recorded runs.
 
     A regression for each capability maps a run's mean allocation to its loss at the end, the probe surprisal. Of
-    ``draws`` mixtures from Dirichlet(1, …, 1), drawn by the agent's seed, those with the smallest predicted Σ_j r_j ℓ_j are
-    averaged, for the mean with equal weights. The surface is Σ_i b_i w_i + Σ_{i<j} b_ij w_i w_j by least squares, with a
-    penalty on b_ij; LightGBM has 1000 trees at the rate .01, as published. The tokens of the recorded runs count as spent before the run.
+    ``draws`` mixtures from Dirichlet(1, …, 1), drawn by the agent's seed, those with the smallest predicted Σ_j r_j ℓ_j
+    are averaged, for the mean with equal weights. The surface is Σ_i b_i w_i + Σ_{i<j} b_ij w_i w_j by least squares,
+    with a penalty on b_ij; LightGBM has 1000 trees at the rate .01, as published. The tokens of the recorded runs count
+    as spent before the run.
 
     Degenerate cases: the allocation is constant, and of the budget and starting student of the recorded runs. Over 8
     capabilities, the best 128 draws have about 2/3 on one of them at most, so that a task with one need can't get it
-    all. LightGBM splits no leaf of fewer than 40 runs (20 on each side): with fewer, all predictions are equal and w is about uniform.
+    all. LightGBM splits no leaf of fewer than 40 runs (20 on each side): with fewer, all predictions are equal and w is
+    about uniform.
 
     Source: arXiv 2407.01492 and its release. Defaults: 100,000 draws, the best 128.
 

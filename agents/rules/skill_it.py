@@ -18,7 +18,7 @@ _NO_LOSS = 1e-9
 
 
 class SkillItSettings(LiteratureSettings):
-    """Options: ``transfer`` is the directory of a transfer matrix, ``negative`` its harmful edges: ``clip`` to 0, or ``keep``.
+    """Options: ``transfer`` is the directory of a transfer matrix, whose ``negative`` edges are clipped or kept.
 
     ``eta`` is the step size, ``window`` the number of evaluations m.
     """
@@ -33,13 +33,13 @@ class SkillIt(RecordedRule):
     """Skill-It: multiplicative weights over a graph of skills, w_i ∝ exp(η Σ_j A_ij ν_j L_j).
 
     A_ij = (ℓ_j^start − ℓ_j^end)/ℓ_j^start in the one-hot run of capability i, mean over its seeds, from the records of
-    ``read-env transfer-matrix``, whose tokens count as spent before the run. L_j sums ℓ_j over the last m evaluations, the start
-    included; with ``objective="requirement"`` it is their mean and ν = m_τ·r (m_τ needs), as the release does with
-    targets, else ν = 1. Every step starts again from equal weights. ℓ is the probe surprisal, in A and in L.
+    ``read-env transfer-matrix``, whose tokens count as spent before the run. L_j sums ℓ_j over the last m evaluations,
+    the start included; with ``objective="requirement"`` it is their mean and ν = m_τ·r (m_τ needs), as the release does
+    with targets, else ν = 1. Every step starts again from equal weights. ℓ is the probe surprisal, in A and in L.
 
-    Degenerate cases: many edges are negative here; clipped ones leave a harmful source the weight of a useless one, e^0, which is no
-    zero: with small η L the rule is nearly uniform, over all capabilities, needed or not. A is of the matrix's budget and starting
-    student and does not change as the student saturates.
+    Degenerate cases: many edges are negative here; clipped ones leave a harmful source the weight of a useless one,
+    e^0, which is no zero: with small η L the rule is nearly uniform, over all capabilities, needed or not. A is of the
+    matrix's budget and starting student and does not change as the student saturates.
 
     Source: arXiv 2307.14430 and its release. Defaults: η .5 (the paper: .2 to .8), m 3, edges clipped.
 

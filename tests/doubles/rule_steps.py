@@ -20,8 +20,7 @@ def observation(profile: Any, requirement: Any, last: Any = None) -> dict[str, n
 def play(agent: Agent, requirement: Any, profiles: Any, allocations: Any, **reports: Any) -> dict[str, np.ndarray]:
     """Show an agent an episode, and return the observation after it.
 
-    ``profiles`` has one row more than ``allocations``. A report (``loss_by_capability``, ``tokens_by_capability``, …) has one
-    row a step.
+    ``profiles`` has one row more than ``allocations``. A report (``loss_by_capability``, …) has one row a step.
     """
     profiles = np.asarray(profiles, dtype=np.float64)
     before = observation(profiles[0], requirement)

@@ -22,7 +22,7 @@ START = [0.25, 0.5]
 
 @pytest.fixture
 def matrix(tmp_path: Path) -> Path:
-    """Transfer matrix: a halves the surprisal of a and doubles that of b; b halves that of b, in two seeds on average."""
+    """Transfer matrix: a halves the surprisal of a and doubles that of b, b halves that of b on average."""
     runs = tmp_path / "matrix" / "runs"
     write_run(runs / "a", NAMES, [[1, 0], [1, 0]], START, [0.5, 0.25])
     write_run(runs / "b0", NAMES, [0, 1], START, [0.25, 1.0])
@@ -75,7 +75,9 @@ def test_a_capability_without_loss_has_no_edges(tmp_path: Path) -> None:
 def test_a_matrix_with_a_hole_is_explained(matrix: Path) -> None:
     shutil.rmtree(matrix / "runs" / "a")
     agent = make_agent("skill-it", capabilities=NAMES, options={"transfer": str(matrix)})
-    words = "'skill-it', option 'transfer' is '.*matrix': it has no finished run with all tokens on a; right would be .*transfer"
+    words = (
+        "'skill-it', option 'transfer' is '.*': it has no finished run with all tokens on a; right would be .*transfer"
+    )
     with pytest.raises(ReadEnvError, match=words):
         agent.check_task(np.array(HALVES))
 
