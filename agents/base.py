@@ -91,6 +91,11 @@ class Agent:
         """Settings as JSON values, as ``make_agent`` takes them."""
         return self.settings.model_dump(mode="json")
 
+    @property
+    def tokens_before_run(self) -> int:
+        """Completion tokens of the recorded runs that the agent was fitted on. 0 unless overridden."""
+        return 0
+
     def allocate(self, view: View, deterministic: bool) -> Array:
         """Allocation for one observation, (|C|,) on the simplex."""
         raise NotImplementedError(f"{type(self).__name__} has neither allocate nor allocate_all")

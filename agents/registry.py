@@ -23,26 +23,52 @@ from read_env.errors import ReadEnvError, unknown
 #: Entry-point group in which installed packages announce agents: ``my-agent = "my_package.my_module:MyAgent"``.
 GROUP = "read_env.agents"
 
+#: Group -> name -> class, and the options that differ from the defaults of that class.
+GROUPS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+    "static rules": {
+        "uniform": ("read_env.agents.static:Uniform", {}),
+        "task-static": ("read_env.agents.static:TaskStatic", {}),
+        "sqrt-task": ("read_env.agents.static:SqrtTask", {}),
+        "water-filling": ("read_env.agents.static:WaterFilling", {}),
+        "fixed": ("read_env.agents.static:Fixed", {}),
+        "one-hot": ("read_env.agents.static:OneHot", {}),
+        "round-robin": ("read_env.agents.static:RoundRobin", {}),
+    },
+    "rules of the literature": {
+        "odm": ("read_env.agents.rules.odm:Odm", {}),
+        "learning-progress": ("read_env.agents.rules.learning_progress:LearningProgress", {}),
+        "paced": ("read_env.agents.rules.paced:Paced", {}),
+        "reference-gap": ("read_env.agents.rules.reference_gap:ReferenceGap", {}),
+        "dro": ("read_env.agents.rules.dro:Dro", {}),
+        "skill-it": ("read_env.agents.rules.skill_it:SkillIt", {}),
+        "aioli": ("read_env.agents.rules.aioli:Aioli", {}),
+        "olmix": ("read_env.agents.rules.olmix:Olmix", {}),
+        "regmix": ("read_env.agents.rules.regmix:Regmix", {}),
+        "dump": ("read_env.agents.rules.dump:Dump", {}),
+    },
+    "bandits": {
+        "greedy": ("read_env.agents.published_bandit:PublishedBandit", {"kappa": 0.0}),
+        "read-bandit-published": ("read_env.agents.published_bandit:PublishedBandit", {}),
+        "read-bandit": ("read_env.agents.transfer_bandit:ReadBandit", {}),
+    },
+    "learned policies": {
+        "sb3:PPO": ("read_env.agents.sb3:PPO", {}),
+        "sb3:A2C": ("read_env.agents.sb3:A2C", {}),
+        "sb3:SAC": ("read_env.agents.sb3:SAC", {}),
+        "sb3:TD3": ("read_env.agents.sb3:TD3", {}),
+        "sb3:DQN": ("read_env.agents.sb3:DQN", {}),
+        "sb3-contrib:MaskablePPO": ("read_env.agents.sb3:MaskablePPO", {}),
+    },
+    "controls": {
+        "random-candidate": ("read_env.agents.static:RandomCandidate", {}),
+        "grid-searched": ("read_env.agents.grid_search:GridSearched", {}),
+        "frozen-mean": ("read_env.agents.rules.frozen_mean:FrozenMean", {}),
+    },
+}
+
 #: Name -> class, and the options that differ from the defaults of that class.
 BUILT_IN: dict[str, tuple[str, dict[str, Any]]] = {
-    "uniform": ("read_env.agents.static:Uniform", {}),
-    "task-static": ("read_env.agents.static:TaskStatic", {}),
-    "sqrt-task": ("read_env.agents.static:SqrtTask", {}),
-    "water-filling": ("read_env.agents.static:WaterFilling", {}),
-    "fixed": ("read_env.agents.static:Fixed", {}),
-    "one-hot": ("read_env.agents.static:OneHot", {}),
-    "round-robin": ("read_env.agents.static:RoundRobin", {}),
-    "random-candidate": ("read_env.agents.static:RandomCandidate", {}),
-    "grid-searched": ("read_env.agents.grid_search:GridSearched", {}),
-    "greedy": ("read_env.agents.published_bandit:PublishedBandit", {"kappa": 0.0}),
-    "read-bandit-published": ("read_env.agents.published_bandit:PublishedBandit", {}),
-    "read-bandit": ("read_env.agents.transfer_bandit:ReadBandit", {}),
-    "sb3:PPO": ("read_env.agents.sb3:PPO", {}),
-    "sb3:A2C": ("read_env.agents.sb3:A2C", {}),
-    "sb3:SAC": ("read_env.agents.sb3:SAC", {}),
-    "sb3:TD3": ("read_env.agents.sb3:TD3", {}),
-    "sb3:DQN": ("read_env.agents.sb3:DQN", {}),
-    "sb3-contrib:MaskablePPO": ("read_env.agents.sb3:MaskablePPO", {}),
+    name: entry for agents in GROUPS.values() for name, entry in agents.items()
 }
 
 

@@ -24,19 +24,22 @@ def describe(kind: str, suite: str) -> list[tuple[str, str]]:
 
 
 def _agents(_: str) -> list[tuple[str, str]]:
-    from read_env.agents.registry import BUILT_IN, agent_names, import_name
+    from read_env.agents.registry import BUILT_IN, GROUPS, agent_names, import_name
 
     rows = []
-    for name in agent_names():
-        where, options = BUILT_IN.get(name, ("", {}))
-        given = "".join(f" ({option} = {value})" for option, value in options.items())
-        line = (
-            (import_name(where).__doc__ or "").partition("\n")[0].removesuffix(".")
-            if where
-            else "agent of another package"
-        )
-        rows.append((name, line + given))
-    return [*rows, ("module:Class", "custom agent"), ("PATH", "saved agent, or the directory of its training")]
+    for group, agents in GROUPS.items():
+        rows.append((f"{group}:", ""))
+        for name, (where, options) in agents.items():
+            given = "".join(f" ({option} = {value})" for option, value in options.items())
+            rows.append((name, (import_name(where).__doc__ or "").partition("\n")[0].removesuffix(".") + given))
+    others = [(name, "agent of another package") for name in agent_names() if name not in BUILT_IN]
+    return [
+        *rows,
+        ("others:", ""),
+        *others,
+        ("module:Class", "custom agent"),
+        ("PATH", "saved agent, or the directory of its training"),
+    ]
 
 
 def _tasks(suite_name: str) -> list[tuple[str, str]]:

@@ -169,8 +169,9 @@ def _run(
         distillation.save_student(folder)
     if left.get("left_tokens") and config.eval.score_unspent:
         left |= _played_on(env, start)
+    before = agent.tokens_before_run + driver.agent.tokens_before_run + env.card.tokens_before_run
     summary = summary_record(
-        config, env.card, env.suite, label=agent.label, tokens_before_run=agent.tokens_before_run + env.card.tokens_before_run,
+        config, env.card, env.suite, label=agent.label, tokens_before_run=before,
         budget=distillation.budget, start=start, steps=steps, exam=exam, samples=distillation.samples(),
         left=left, task_exam=task_exam,
     )  # fmt: skip

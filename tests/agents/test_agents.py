@@ -11,19 +11,26 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rule_records import example_records
 
 from read_env.agents import Agent, agent_names, interact, load_agent, make_agent
 from read_env.agents.observation import KEYS
+from read_env.agents.registry import GROUPS
 from read_env.errors import ReadEnvError
 
 FAST = ["uniform", "task-static", "sqrt-task", "water-filling", "one-hot", "round-robin", "random-candidate"]
+RULES = list(GROUPS["rules of the literature"])
 BANDITS = ["greedy", "read-bandit-published", "read-bandit"]
 SB3 = [name for name in agent_names() if name.startswith("sb3")]
 NAMES = ("general", "steer", "reason", "math", "code", "tool", "context", "lingual")
 
 
 def make(name: str, seed: int = 0, may_stop: bool = False) -> Agent:
-    required = {"grid-searched": {"allocation": [1, 2, 3, 4, 0, 0, 0, 0]}, "fixed": {"shares": "math=2 code=1"}}
+    required = {
+        "grid-searched": {"allocation": [1, 2, 3, 4, 0, 0, 0, 0]},
+        "fixed": {"shares": "math=2 code=1"},
+        **example_records(NAMES),
+    }
     options: dict[str, Any] = required.get(name, {})
     if name in ("greedy", "read-bandit-published"):
         options = {"updates": 20}  # nothing here asks how well they are fitted
@@ -44,7 +51,9 @@ def simplex(weights: np.ndarray) -> bool:
 
 def test_every_agent_of_the_design_has_a_name() -> None:
     policies = {"sb3:PPO", "sb3:A2C", "sb3:SAC", "sb3:TD3", "sb3:DQN", "sb3-contrib:MaskablePPO"}
-    assert {*FAST, *BANDITS, "grid-searched", *policies} <= set(agent_names())
+    literature = "odm learning-progress paced reference-gap dro skill-it aioli olmix regmix dump".split()
+    assert literature == sorted(RULES, key=literature.index)
+    assert {*FAST, *RULES, "frozen-mean", *BANDITS, "grid-searched", *policies} <= set(agent_names())
 
 
 @pytest.mark.parametrize("may_stop", [False, True])
@@ -63,7 +72,7 @@ def test_predictions_are_allocations_single_and_batched(name: str, may_stop: boo
     assert np.allclose(actions, [one_by_one.predict(row, deterministic=True)[0] for row in rows], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [*FAST, *BANDITS])
+@pytest.mark.parametrize("name", [*FAST, *RULES, *BANDITS])
 @settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), zeros=st.integers(0, 7), saturated=st.booleans())
 def test_any_observation_gives_an_allocation(name: str, seed: int, zeros: int, saturated: bool) -> None:
@@ -79,8 +88,8 @@ def test_any_observation_gives_an_allocation(name: str, seed: int, zeros: int, s
 
 @pytest.mark.parametrize(
     ("name", "may_stop"),
-    [(name, False) for name in [*FAST, *BANDITS, "grid-searched", *SB3]]
-    + [(name, True) for name in ["read-bandit", "grid-searched", *SB3]],
+    [(name, False) for name in [*FAST, *RULES, *BANDITS, "grid-searched", "frozen-mean", *SB3]]
+    + [(name, True) for name in ["odm", "read-bandit", "grid-searched", *SB3]],
 )
 def test_a_loaded_agent_goes_on_to_the_same_bits(name: str, may_stop: bool, toy: Any, tmp_path: Path) -> None:
     toy = partial(toy, may_stop=may_stop)
@@ -126,7 +135,7 @@ def test_a_loaded_sb3_policy_learns_on_as_the_saved_one(name: str, toy: Any, tmp
     assert (ends[0] == ends[1]).all()
 
 
-@pytest.mark.parametrize("name", [*FAST, *BANDITS, *SB3])
+@pytest.mark.parametrize("name", [*FAST, *RULES, *BANDITS, *SB3])
 @pytest.mark.parametrize("steps", [0, 1, 43])
 def test_learning_makes_exactly_the_steps_asked_for(name: str, steps: int, toy: Any) -> None:
     env, seen = toy(steps=10), []

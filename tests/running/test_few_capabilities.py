@@ -12,8 +12,10 @@ import pytest
 from fake_distillation import FakeDistillationEnv
 from fake_runs import SMALL, fake_env, play
 from rich.console import Console
+from rule_records import example_records
 
 from read_env.agents.registry import BUILT_IN
+from read_env.capabilities import get_suite
 from read_env.config import Config, load_preset
 from read_env.envs.wrappers import CandidateAllocation, SoftmaxAllocation
 from read_env.reporting import comparison_report, run_report, training_report, transfer_report
@@ -25,7 +27,7 @@ from read_env.running.transfer import transfer
 
 QUIET = Console(file=io.StringIO())
 NAMES = ("sums", "words")
-#: Options without which an agent can't act.
+#: Options without which an agent can't act, besides records of runs.
 OPTIONS = {"fixed": "shares=sums=1", "grid-searched": None}
 
 
@@ -41,11 +43,13 @@ def few(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_agent_runs_and_is_trained(few: Config, name: str, tmp_path: Path) -> None:
-    option = OPTIONS.get(name, "")
+    records = example_records(get_suite(few.suite).names).get(name, {})
+    option = OPTIONS.get(name, ",".join(f"{key}={value}" for key, value in records.items()))
     agent = AgentSpec.parse(f"{name},{option}" if option else name)
     if option is not None:
         result = play(RunRequest(agent.configure(few), tmp_path / "run"))
         assert result.summary["spent"] == 600
+        assert (result.summary["tokens_before_run"] > 0) == bool(records)
         assert run_report(tmp_path / "run").stat().st_size
     request = TrainingRequest(agent.configure(few), ("sums",), 13, tmp_path / "training")
     trained = train(request, QUIET, env_factory=fake_env)
