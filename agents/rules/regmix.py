@@ -129,8 +129,12 @@ def fit_surface(mixtures: Array, losses: Array, ridge: float) -> Array:
 def boosted(mixtures: Array, losses: Array, draws: Array) -> Array:
     """Predictions for ``draws``, (draws, |C|), of one LightGBM regressor for each column of ``losses``."""
     regressor = _lightgbm().LGBMRegressor
+    # With LightGBM's smallest leaf of 20, trees on fewer than 40 runs have no split, and predict one number.
+    leaf = min(20, max(2, len(mixtures) // 10))
     # One thread and the deterministic mode: predictions don't depend on the machine's load.
-    settings = dict(n_estimators=1000, learning_rate=0.01, n_jobs=1, deterministic=True, verbose=-1)
+    settings = dict(
+        n_estimators=1000, learning_rate=0.01, min_child_samples=leaf, n_jobs=1, deterministic=True, verbose=-1
+    )
     return np.column_stack([regressor(**settings).fit(mixtures, column).predict(draws) for column in losses.T])
 
 

@@ -13,7 +13,7 @@ from rule_records import write_run
 from rule_steps import observation
 
 from read_env.agents import make_agent
-from read_env.agents.rules.regmix import fit_surface, surface
+from read_env.agents.rules.regmix import boosted, fit_surface, surface
 from read_env.errors import ReadEnvError
 
 NAMES = ("a", "b", "c")
@@ -90,6 +90,18 @@ def test_lightgbm(records: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = allocation(records, regressor="lightgbm", draws=5000, best=20)
     assert found == pytest.approx([0.5, 0.3, 0.2], abs=0.15)
     assert len(asked) == 3 and all(one["n_estimators"] == 1000 and one["learning_rate"] == 0.01 for one in asked)
+
+
+def test_boosted_trees_tell_few_runs_apart() -> None:
+    pytest.importorskip("lightgbm")
+    rng = np.random.default_rng(0)
+    mixtures = rng.dirichlet(np.ones(3), 24)
+    losses = 2 - mixtures  # each loss falls with the capability's own share
+    draws = rng.dirichlet(np.ones(3), 200)
+    predicted = boosted(mixtures, losses, draws)
+    assert predicted.shape == (200, 3)
+    for column in range(3):
+        assert np.corrcoef(predicted[:, column], draws[:, column])[0, 1] < -0.8
 
 
 def test_a_missing_lightgbm_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
