@@ -112,7 +112,7 @@ def intervene(allocation: Sequence[float], seed: int, tokens: int, past: str = "
     return found
 
 
-def distilled(task: str, allocation: Sequence[float], seed: int) -> float:
+def distilled(task: str, allocation: Sequence[float], seed: int) -> dict[str, float]:
     """Exact match on the task's exam after the budget of the preset on one allocation."""
     distillation = _distillation(0)
     distillation.reset(seed, card=card_of(task))
@@ -120,7 +120,7 @@ def distilled(task: str, allocation: Sequence[float], seed: int) -> float:
         distillation.step(allocation)
     exam = distillation.task_exam()
     assert exam is not None, "the task has prompts"
-    return exam
+    return {"exam": exam}
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Found:
         shares = regress_on == "tokens"
         if shares:
             changes, gains = within_blocks(self.shared.shares[:count], gains, self.shared.seeds[:count])
-        return fit_requirement(changes, gains, shares=shares, prior=prior, top=len(LACKING[task]), samples=50)
+        return fit_requirement(changes, gains, shares=shares, prior=prior, top=len(LACKING[task]), samples=2)
 
 
 def made_interventions(
@@ -299,7 +299,7 @@ def exams(
                 names.append(f"{task}-{kind}-{FLOOR:g}-{final}")
                 jobs[names[-1]] = (task, allocation_of(kinds[seed][task][kind]), final)
     made = kept_results(jobs, distilled, out / "exams", processes)
-    return {key: np.array([made[name] for name in names]) for key, names in order.items()}
+    return {key: np.array([made[name]["exam"] for name in names]) for key, names in order.items()}
 
 
 def exams_table(found: Mapping[tuple[str, str], np.ndarray], before: Mapping[str, float]) -> str:

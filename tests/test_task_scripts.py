@@ -53,7 +53,7 @@ def test_needs_that_are_known_are_found_and_their_worth_is_shown(
             return {"profile": [0.2] * len(SUITE), "tasks": scores, "exams": scores}
         if len(arguments) == 3:  # a run on one allocation
             task, allocation, _ = arguments
-            return 0.1 + 0.5 * float(np.dot(allocation, lacking[task])) + 0.001 * rng.normal()
+            return {"exam": 0.1 + 0.5 * float(np.dot(allocation, lacking[task])) + 0.001 * rng.normal()}
         shares, _, tokens, past = arguments
         counts = np.array([not (past and name == "general_knowledge") for name in SUITE.names])
         gains = {task: 0.1 + np.dot(shares * counts, r) + 0.002 * rng.normal() for task, r in lacking.items()}
