@@ -396,7 +396,7 @@ it is used again, by more runs or by a longer one.
 ## Another student
 
 The same tasks from a student that was distilled on 24,000 tokens before, 11 of 20 for `general_knowledge` and 1 of 20 for each other
-capability: what it has learnt needs no tokens.
+capability: the share of what it has learnt falls.
 
 {past}
 
