@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 from common import parser_of, run_all, write_page
+from requirements import PRESET, SUITE, TASKS
 
 from read_env import files
-from read_env.capabilities import get_suite
 from read_env.config import load_preset
 from read_env.reporting.markdown import interval, markdown_table, number, p_value, plus_minus
 from read_env.reporting.statistics import holm, mean_interval, paired
@@ -24,9 +24,6 @@ from read_env.running.requests import RunRequest
 from read_env.tasks import load_task
 from read_env.tasks.card import card_toml
 
-PRESET = "micro-tasks"
-SUITE = get_suite("micro")
-TASKS = ("flight-abroad", "capital-spelt", "script-abroad", "notes-added", "dearer-repeated")
 SEEDS = tuple(range(9501, 9511))
 FULL, UNIFORM_R, STATIC, NO_PENALTY = "ReAD", "no identifier", "no adaptation", "no spillover penalty"
 #: Label -> requirement and settings. The requirement is inferred by interventions, or uniform.

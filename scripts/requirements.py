@@ -244,7 +244,7 @@ def named(r: np.ndarray, least: float = 0.08) -> str:
 
 
 def found_table(kinds: Mapping[int, Mapping[str, Mapping[str, list[float]]]]) -> str:
-    """What was found, means over the seeds."""
+    """Requirements by task, means over the seeds."""
     rows = []
     for task in TASKS:
         mean = {k: np.mean([kinds[seed][task][k] for seed in SEEDS], axis=0) for k in (BY_INTERVENTIONS, BY_TEXT)}
@@ -365,8 +365,7 @@ def page(
 
 Made by `python scripts/requirements.py` (preset `{PRESET}`, {len(TASKS)} composite tasks, {len(SEEDS)} seeds). The floor was
 chosen on {", ".join(CHOSEN_ON)} with another seed. Design, tokens and regression are not free of these tasks: interventions of
-all eight were looked at with another seed, and the comparison within blocks was adopted on the first three seeds of all eight
-(share of lacking facts .90 in place of .85).
+all eight were looked at with another seed, and the comparison within blocks was adopted on the first three seeds of all eight.
 
 An intervention is a run from the starting student on one allocation; a regression of the change of the utility, ΔU, finds r̂
 (`read_env/tasks/regression.py`). The tasks are made of known parts; the apprentice knows the formats of all of them and lacks

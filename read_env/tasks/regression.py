@@ -105,7 +105,7 @@ def fit_requirement(
         raise ReadEnvError("the changes of scores and utility must be finite numbers")
     if gains.std() < _TINY:
         raise ReadEnvError(
-            f"the utility changed by {gains[0]:+.4g} in all {len(gains)} interventions, so nothing can be inferred from it: a task "
+            f"the utility changed alike in all {len(gains)} interventions, so nothing can be inferred from it: a task "
             "that the student can't do at all, or does perfectly, needs longer interventions or the score per token "
             "(card: score = 'token-likelihood')"
         )
