@@ -21,7 +21,7 @@ def train_identifier(
 ) -> tuple[Identifier, tuple[str, ...]]:
     """Train an identifier and save it.
 
-    The tasks are those of the directories and, with the score changes of the same interventions, every card that ships and
+    The tasks are those of the directories and, with the same interventions, every card that ships and
     whose utility is a function of the scores.
 
     Args:
