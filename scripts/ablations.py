@@ -118,7 +118,7 @@ allocation and +1.2 and +1.4 over the best fixed allocation of a grid, with a st
 
 def main() -> None:
     parser = parser_of(__doc__, "runs/ablations")
-    parser.add_argument("--requirements", type=Path, default=Path("runs/requirements"))
+    parser.add_argument("--requirements", type=Path, default=Path("docs/measured"))
     arguments = parser.parse_args()
     inferred = files.read_json(arguments.requirements / "requirements.json")
     write_page("ablations", page(measured(inferred, arguments.out, arguments.processes)))

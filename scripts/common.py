@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import re
 import shutil
 import time
@@ -17,9 +19,12 @@ from rich.console import Console
 
 from read_env import files
 from read_env.capabilities import Suite
+from read_env.config import Config
+from read_env.distillation.report import ChunkReport
 from read_env.reporting import RecordError, load_run
 from read_env.reporting.runs import Run
 from read_env.running.comparison import run_many
+from read_env.running.identity import RunIdentity
 from read_env.running.requests import RunRequest
 from read_env.running.runner import make_env
 from read_env.tasks import TaskCard, load_task, task_names
@@ -54,27 +59,55 @@ def run_all(title: str, requests: Mapping[str, RunRequest], processes: int, tole
 
 
 def kept_results(
-    jobs: Mapping[str, tuple[Any, ...]], work: Callable[..., Any], directory: Path, processes: int
+    jobs: Mapping[str, tuple[Any, ...]], work: Callable[..., Any], path: Path, processes: int, made_with: str = ""
 ) -> dict[str, Any]:
-    """Results of jobs, each kept as JSON in ``directory/NAME.json``; those without a file are made in worker processes.
+    """Results of jobs, each kept as a line of a JSON-lines file; those without a line are made in worker processes.
 
     Args:
-        jobs: name of the file -> arguments of ``work``.
+        jobs: name -> arguments of ``work``.
         work: function of a module, whose result is a JSON value.
-        directory: folder of the files.
+        path: the file. It is small enough for the repository, so that a page can be made again, or completed, from it.
         processes: worker processes.
+        made_with: :func:`digest_of` of what the results depend on, kept in the first line.
+
+    Raises:
+        SystemExit: the file's results were made with something else.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    paths = {name: directory / f"{name}.json" for name in jobs}
-    missing = [name for name, path in paths.items() if not path.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        files.append_line(path, {"made_with": made_with})
+    first, *lines = files.keep_lines(path, len(files.read_lines(path)))  # without a line that a kill cut short
+    if first["made_with"] != made_with:
+        raise SystemExit(
+            f"{path} was made with other settings or models ({first['made_with']!r}, not {made_with!r}); delete it, or give another --out"
+        )
+    found = {line["name"]: line["result"] for line in lines}
+    missing = [name for name in jobs if name not in found]
     begun = time.monotonic()
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         waiting = {pool.submit(work, *jobs[name]): name for name in missing}
         for done, future in enumerate(as_completed(waiting), 1):
-            files.write_json(paths[waiting[future]], future.result())
-            seconds = time.monotonic() - begun
-            print(f"{done} of {len(missing)} after {seconds:,.0f} s: {waiting[future]}", flush=True)
-    return {name: files.read_json(path) for name, path in paths.items()}
+            name = waiting[future]
+            found[name] = future.result()
+            files.append_line(path, {"name": name, "result": found[name]})
+            print(f"{done} of {len(missing)} after {time.monotonic() - begun:,.0f} s: {name}", flush=True)
+    return {name: found[name] for name in jobs}
+
+
+def digest_of(config: Config) -> str:
+    """Digest of a configuration and of the files that it names: suite, models."""
+    identity = RunIdentity.of_many("results", config)
+    text = json.dumps([identity.settings, identity.contents], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def recorded(report: ChunkReport) -> dict[str, list[float]]:
+    """JSON object of a step: by capability the tokens, the loss before the update (nats; 0 without tokens) and the profile."""
+    return {
+        "tokens": report.tokens_by_capability.tolist(),
+        "loss": np.nan_to_num(report.loss_by_capability).round(3).tolist(),
+        "profile": report.profile.round(4).tolist(),
+    }
 
 
 def cards_of_profiles(suite: Suite) -> list[TaskCard]:

@@ -1,6 +1,6 @@
 """Room above the static rules: what else the same tokens could win, by task and starting student.
 
-    python scripts/headroom.py                 # runs/headroom, then docs/headroom.md
+    python scripts/headroom.py                 # docs/measured/headroom.jsonl, then docs/headroom.md
     python scripts/headroom.py --processes 1   # after an interruption the same command continues
 
 On profiling seeds, a tree of schedules is played for every starting student: some allocations for the first part of the
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import kept_results, parser_of, write_page
+from common import digest_of, kept_results, parser_of, recorded, write_page
 
 from read_env.capabilities import Suite, get_suite
 from read_env.config import load_preset
@@ -69,10 +69,13 @@ BEST_FIXED, BEST_TWO_PHASE, LOOKAHEAD = "best fixed", "best two-phase", "lookahe
 #: Least advantage that counts, as a part of what w = r gains.
 MARGIN = 0.1
 
+#: Step of a run as it is kept, see :func:`common.recorded`.
+Step = dict[str, list[float]]
+
 
 @dataclass(frozen=True)
 class Unit:
-    """Piece of work, whose result is kept in a file.
+    """Piece of work, whose result is kept.
 
     Attributes:
         kind: ``start``, ``branch``, ``schedule``, ``rule`` or ``lookahead``.
@@ -92,8 +95,8 @@ class Unit:
     split: str = "exam"
 
     @property
-    def file(self) -> str:
-        """Name of the file, without its ending."""
+    def key(self) -> str:
+        """Name of the result."""
         parts = (self.kind, self.student, self.task, self.name, str(self.seed), self.split)
         return "__".join(part.replace(" ", "_") for part in parts if part)
 
@@ -113,7 +116,7 @@ def play(unit: Unit, preset: str) -> Any:
     observation, _ = env.reset(seed=unit.seed, options=options)
     distillation = env.distillation
     assert distillation is not None
-    steps = [distillation.profile]
+    start, steps = distillation.profile, []
     pool = allocations(unit.student, env.suite)
     if unit.kind == "branch":
         return _branch(distillation, unit.name, pool)
@@ -124,18 +127,18 @@ def play(unit: Unit, preset: str) -> Any:
         part, ended = FOLLOWING[unit.name], False
         wanted = (1 - part) * env.requirement + part * _drills(env.suite)
         while not ended:
-            _, _, ended, _, info = env.step(wanted * (1 - env.profile))
-            steps.append(info["profile"])
+            _, ended, step = act(env, wanted * (1 - env.profile))
+            steps.append(step)
     elif unit.kind == "rule":
         name, options = RULES[unit.name]
         agent = build_agent(AgentSpec.parse(name, options), env.suite, unit.seed, False)
         ended = False
         while not ended:
-            observation, _, ended, _, info = env.step(agent.predict(observation, deterministic=True)[0])
-            steps.append(info["profile"])
+            observation, ended, step = act(env, agent.predict(observation, deterministic=True)[0])
+            steps.append(step)
     elif unit.kind == "lookahead":
         steps += _look_ahead(env, distillation)
-    return outcome(distillation, steps)
+    return outcome(distillation, start, steps)
 
 
 def start_of(student: str, seed: int) -> str:
@@ -160,32 +163,41 @@ def parts(schedule: str) -> list[tuple[int, float]]:
 
 def _branch(distillation: Distillation, first: str, pool: np.ndarray) -> dict[str, Any]:
     """Outcomes of the schedules that begin with one allocation: at each switch every other one, and itself to the end."""
-    steps, found = [distillation.profile], {}
+    start, steps, found = distillation.profile, [], {}
     for switch in SWITCHES:
         steps += spend(distillation, pool[int(first)], switch)
         here = distillation.snapshot()
         for second in (at for at in range(SECOND) if at != int(first)):
-            found[f"{first}-{second}@{switch}"] = outcome(distillation, steps + spend(distillation, pool[second]))
+            found[f"{first}-{second}@{switch}"] = outcome(
+                distillation, start, steps + spend(distillation, pool[second])
+            )
             distillation.restore(here)
-    return found | {first: outcome(distillation, steps + spend(distillation, pool[int(first)]))}
+    return found | {first: outcome(distillation, start, steps + spend(distillation, pool[int(first)]))}
 
 
-def outcome(distillation: Distillation, profiles: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Exact match by capability, and the probe profiles at the start and after every step: lists of |C| numbers."""
-    return {"exam": distillation.exam().tolist(), "profiles": [profile.round(4).tolist() for profile in profiles]}
+def outcome(distillation: Distillation, start: np.ndarray, steps: Sequence[Step]) -> dict[str, Any]:
+    """Exact match by capability, the probe profile at the start, and the steps."""
+    return {"exam": distillation.exam().tolist(), "start": start.round(4).tolist(), "steps": list(steps)}
 
 
-def spend(distillation: Distillation, allocation: np.ndarray, until: float = 1.0) -> list[np.ndarray]:
-    """Steps with one allocation until a share of the budget is spent; the profiles after them."""
-    steps, profiles = round(until * distillation.config.budget.steps), []
-    while not distillation.exhausted and distillation.step_index < steps:
-        profiles.append(distillation.step(allocation).profile)
-    return profiles
+def spend(distillation: Distillation, allocation: np.ndarray, until: float = 1.0) -> list[Step]:
+    """Steps with one allocation until a share of the budget is spent."""
+    count, steps = round(until * distillation.config.budget.steps), []
+    while not distillation.exhausted and distillation.step_index < count:
+        steps.append(recorded(distillation.step(allocation)))
+    return steps
 
 
-def _look_ahead(env: DistillationEnv, distillation: Distillation) -> list[np.ndarray]:
+def act(env: DistillationEnv, action: np.ndarray) -> tuple[Any, bool, Step]:
+    """Step of the environment: observation, end of the episode, and what is kept of it."""
+    observation, _, ended, _, _ = env.step(action)
+    assert env.last_report is not None
+    return observation, ended, recorded(env.last_report)
+
+
+def _look_ahead(env: DistillationEnv, distillation: Distillation) -> list[Step]:
     """Play the episode: at each decision, the allocation after which w = r leads to the highest utility on the probes."""
-    requirement, profiles = env.requirement.astype(np.float64), []
+    requirement, played = env.requirement.astype(np.float64), list[Step]()
     for until in BLOCKS:
         state, outcomes = distillation.snapshot(), []
         for allocation in tried(requirement, distillation.profile, env.suite):
@@ -196,8 +208,8 @@ def _look_ahead(env: DistillationEnv, distillation: Distillation) -> list[np.nda
             outcomes.append((env.card.utility(distillation.profile, env.suite), after, steps))
         _, after, steps = max(outcomes, key=lambda outcome: outcome[0])
         distillation.restore(after)
-        profiles += steps
-    return profiles
+        played += steps
+    return played
 
 
 def _drills(suite: Suite) -> np.ndarray:
@@ -234,10 +246,11 @@ def allocations(student: str, suite: Suite) -> np.ndarray:
     return np.array([*suggested, *_drawn(student, size)])[:FIXED]
 
 
-def results(units: Sequence[Unit], preset: str, directory: Path, processes: int) -> dict[Unit, Any]:
-    """Results of all units; those without a file are made in worker processes."""
-    found = kept_results({unit.file: (unit, preset) for unit in units}, play, directory, processes)
-    return {unit: found[unit.file] for unit in units}
+def results(units: Sequence[Unit], preset: str, path: Path, processes: int) -> dict[Unit, Any]:
+    """Results of all units; those that the file lacks are made in worker processes."""
+    jobs = {unit.key: (unit, preset) for unit in units}
+    found = kept_results(jobs, play, path, processes, digest_of(load_preset(preset)))
+    return {unit: found[unit.key] for unit in units}
 
 
 def exam_in(result: Any) -> np.ndarray:
@@ -388,7 +401,7 @@ def _shares(allocation: np.ndarray, suite: Suite) -> str:
 
 
 def main() -> None:
-    parser = parser_of(__doc__, "runs/headroom")
+    parser = parser_of(__doc__, "docs/measured")
     parser.add_argument("--preset", default="micro")
     parser.add_argument("--seeds", type=int, nargs="*", default=FRESH_SEEDS)
     parser.add_argument("--students", nargs="*", default=list(dict.fromkeys(student for _, student in PAIRS)))
@@ -398,7 +411,7 @@ def main() -> None:
     suite = get_suite(config.suite)
 
     def make(units: Sequence[Unit]) -> dict[Unit, Any]:
-        return results(units, args.preset, args.out, args.processes)
+        return results(units, args.preset, args.out / "headroom.jsonl", args.processes)
 
     pairs = []
     for student in args.students:

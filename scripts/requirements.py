@@ -1,6 +1,6 @@
 """Requirements that are inferred: how often they are right, and what they are worth on the task's own exam.
 
-    python scripts/requirements.py                 # runs/requirements, then docs/requirements.md
+    python scripts/requirements.py                 # docs/measured/requirements.jsonl, then docs/requirements.md
     python scripts/requirements.py --processes 1   # after an interruption the same command continues
 
 An intervention is a run from the starting student on one allocation, as in ``read-env identify``. It depends on no task, so the
@@ -9,6 +9,7 @@ prompts of all tasks are measured after it. The tables have ``TASKS``.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import kept_results, parser_of, write_page
+from common import digest_of, kept_results, parser_of, write_page
 
 from read_env import files
 from read_env.capabilities import get_suite
@@ -89,6 +90,11 @@ def card_of(task: str) -> TaskCard:
     return load_task(task, SUITE)
 
 
+def kept(jobs: Mapping[str, tuple[Any, ...]], work: Any, out: Path, processes: int) -> dict[str, Any]:
+    """Results of jobs, kept in ``requirements.jsonl``."""
+    return kept_results(jobs, work, out / "requirements.jsonl", processes, digest_of(load_preset(PRESET)))
+
+
 def start(past: str = "") -> dict[str, Any]:
     """Probes and exams of a starting student."""
     distillation = _distillation(0)
@@ -154,7 +160,7 @@ def made_interventions(
     Args:
         keys: design, tokens and seed of each set.
         first: what :func:`start` measured.
-        out: folder of the results.
+        out: folder of the kept results.
         processes: worker processes.
         past: starting student.
     """
@@ -164,9 +170,9 @@ def made_interventions(
         names = order[design, tokens, seed] = []
         prompts = seeds_of(design, len(SUITE), COUNT, range(1000 * seed, 1000 * seed + BLOCKS))
         for i, row in enumerate(interventions(design, len(SUITE), COUNT, seed)):
-            names.append(f"{design}-{tokens}-{seed}-{i:03d}")
+            names.append(f"{'past-' if past else ''}{design}-{tokens}-{seed}-{i:03d}")
             jobs[names[-1]] = (row.tolist(), prompts[i], tokens, past)
-    made = kept_results(jobs, intervene, out, processes)
+    made = kept(jobs, intervene, out, processes)
     found = {}
     for key, names in order.items():
         results = [made[name] for name in names]
@@ -296,9 +302,11 @@ def exams(
         for kind in KINDS:
             names = order[task, kind] = []
             for seed, final in zip(SEEDS, FINAL_SEEDS, strict=True):
-                names.append(f"{task}-{kind}-{FLOOR:g}-{final}")
-                jobs[names[-1]] = (task, allocation_of(kinds[seed][task][kind]), final)
-    made = kept_results(jobs, distilled, out / "exams", processes)
+                allocation = allocation_of(kinds[seed][task][kind])
+                shares = zlib.crc32(np.round(allocation, 3).tobytes())  # other requirements are other runs
+                names.append(f"exam-{task}-{kind}-{final}-{shares:08x}")
+                jobs[names[-1]] = (task, allocation, final)
+    made = kept(jobs, distilled, out, processes)
     return {key: np.array([made[name]["exam"] for name in names]) for key, names in order.items()}
 
 
@@ -416,21 +424,21 @@ of the scores are drawn in place of interventions.
 
 
 def main() -> None:
-    arguments = parser_of(__doc__, "runs/requirements").parse_args()
+    arguments = parser_of(__doc__, "docs/measured").parse_args()
     out, processes = arguments.out, arguments.processes
-    starts = kept_results({"start": (), "start-past": (PAST,)}, start, out, 1)
+    starts = kept({"start": (), "start-past": (PAST,)}, start, out, 1)
     first, later = starts["start"], starts["start-past"]
     design = DESIGNS[0]
-    found = made_interventions([(*design, seed) for seed in SEEDS], first, out / "interventions", processes)
+    found = made_interventions([(*design, seed) for seed in SEEDS], first, out, processes)
     encoder = load_encoder(ENCODER)
     kinds = {seed: requirements(found[(*design, seed)], encoder) for seed in SEEDS}
     files.write_json(out / "requirements.json", kinds)
     exam = exams(kinds, out, processes)
     key = (*design, SEEDS[0])
-    with_past = made_interventions([key], later, out / "interventions-past", processes, PAST)[key]
+    with_past = made_interventions([key], later, out, processes, PAST)[key]
     past = past_table(found[key], with_past, first["exams"], later["exams"])
     others = [(*other, seed) for other in DESIGNS[1:] for seed in COMPARED_SEEDS]
-    found |= made_interventions(others, first, out / "interventions", processes)
+    found |= made_interventions(others, first, out, processes)
     write_page("requirements", page(found, kinds, exam, first["exams"], past, on_instruct_cards(encoder)))
 
 

@@ -1,6 +1,6 @@
 """The micro world measured: scores, learning speeds, helpers and the teacher's certainty, by starting student.
 
-    python scripts/world.py                 # runs/world, then docs/world.md
+    python scripts/world.py                 # docs/measured/world.jsonl, then docs/world.md
     python scripts/world.py --processes 1   # after an interruption the same command continues
 
 From every starting student, one run spends its tokens evenly on all capabilities but the drills, and one for each capability
@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from common import cards_of_profiles, kept_results, parser_of, write_page
+from common import cards_of_profiles, digest_of, kept_results, parser_of, recorded, write_page
 
 from read_env.capabilities import Suite, get_suite
 from read_env.capabilities.stream import held_out
@@ -62,7 +62,7 @@ def large_exam(run: Distillation) -> list[float]:
 
 
 def play(preset: str, student: str, source: str, seed: int, loss: str) -> dict[str, Any]:
-    """Exam at the end of a run and probe profiles at its start and after every step.
+    """Exam and probes at the end of a run, the probe profile at its start, and its steps.
 
     Args:
         preset: configuration.
@@ -78,10 +78,11 @@ def play(preset: str, student: str, source: str, seed: int, loss: str) -> dict[s
     shares = np.full(size, 1 / size) if source == "uniform" else ~drills / (~drills).sum()
     if source in run.suite.names:
         shares = (1 - EXTRA) * shares + EXTRA * np.eye(size)[run.suite.names.index(source)]
-    profiles = [run.profile.tolist()]
+    start, steps = run.profile.round(4).tolist(), []
     while source != "start" and not run.exhausted:
-        profiles.append(run.step(shares).profile.tolist())
-    return {"exam": large_exam(run), "probe": profiles[-1], "profiles": profiles}
+        steps.append(recorded(run.step(shares)))
+    probe = steps[-1]["profile"] if steps else start
+    return {"exam": large_exam(run), "probe": probe, "start": start, "steps": steps}
 
 
 def teacher_facts(preset: str) -> dict[str, list[float]]:
@@ -184,7 +185,8 @@ def validity(found: Mapping[str, Any], suite: Suite) -> str:
                     gains[measure].append(utility(end) - utility(start))
         rho = spearman(np.array(gains["probe"]), np.array(gains["exam"]))[0]
         steps = np.array([
-            np.diff([utility(profile) for profile in found[f"fkl__{seed}"]["profiles"]]) for seed in LOSS_SEEDS
+            np.diff([utility(made["start"]), *(utility(step["profile"]) for step in made["steps"])])
+            for made in (found[f"fkl__{seed}"] for seed in LOSS_SEEDS)
         ])  # fmt: skip
         good += rho >= 0.9
         noise = float(np.sqrt(steps.var(axis=0, ddof=1).mean()))
@@ -208,7 +210,7 @@ def validity(found: Mapping[str, Any], suite: Suite) -> str:
 
 
 def main() -> None:
-    parser = parser_of(__doc__, "runs/world")
+    parser = parser_of(__doc__, "docs/measured")
     parser.add_argument("--preset", default="micro")
     args = parser.parse_args()
 
@@ -223,8 +225,9 @@ def main() -> None:
     for loss in ("sft", "fkl"):
         for seed in LOSS_SEEDS:
             jobs[f"{loss}__{seed}"] = (args.preset, "even", "uniform", seed, loss)
-    found = kept_results(jobs, play, args.out, args.processes)
-    teacher = kept_results({"teacher": (args.preset,)}, teacher_facts, args.out, 1)["teacher"]
+    path, digest = args.out / "world.jsonl", digest_of(config)
+    found = kept_results(jobs, play, path, args.processes, digest)
+    teacher = kept_results({"teacher": (args.preset,)}, teacher_facts, path, 1, digest)["teacher"]
     extra = EXTRA * config.budget.total_tokens / 1000
     write_page(
         "world",

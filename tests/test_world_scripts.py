@@ -1,7 +1,6 @@
 """Computations of scripts/world.py and scripts/headroom.py, on worlds whose answers are known."""
 
 import importlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -29,11 +28,15 @@ def double(x: float) -> dict[str, float]:
     return {"twice": 2 * x}
 
 
-def test_a_job_with_a_file_is_not_done_again(script: Script, tmp_path: Path) -> None:
-    (tmp_path / "one.json").write_text(json.dumps({"twice": -1}))
-    found = script("common").kept_results({"one": (1.0,), "two": (2.0,)}, double, tmp_path, 1)
-    assert found == {"one": {"twice": -1}, "two": {"twice": 4.0}}
-    assert json.loads((tmp_path / "two.json").read_text()) == {"twice": 4.0}
+def test_a_job_with_a_line_is_not_done_again(script: Script, tmp_path: Path) -> None:
+    kept, path = script("common").kept_results, tmp_path / "new" / "results.jsonl"
+    assert kept({"one": (1.0,)}, double, path, 1, "a") == {"one": {"twice": 2.0}}
+    path.write_text(path.read_text().replace("2.0", "-1") + '{"name": "two", "resu')  # killed while it wrote
+    found = kept({"two": (2.0,), "one": (1.0,)}, double, path, 1, "a")
+    assert found == {"two": {"twice": 4.0}, "one": {"twice": -1}}
+    assert kept({"two": (0.0,), "one": (0.0,)}, double, path, 1, "a") == found
+    with pytest.raises(SystemExit, match="made with other settings"):
+        kept({}, double, path, 1, "b")
 
 
 # --- headroom.py --------------------------------------------------------------------------------
@@ -52,7 +55,7 @@ def known_exam(headroom: ModuleType, unit: Any) -> dict[str, Any]:
     exam = 0.2 + 0.3 * np.sqrt(first) + (0.6 if drilled else 0.2) * np.sqrt(second)
     if unit.kind == "start":
         exam = np.full(SIZE, 0.2)
-    return {"exam": (exam + 0.001 * (unit.seed % 10)).tolist(), "profiles": []}
+    return {"exam": (exam + 0.001 * (unit.seed % 10)).tolist(), "start": [], "steps": []}
 
 
 def test_the_allocations_of_the_tree_are_distributions_and_make_a_hundred_schedules(script: Script) -> None:
@@ -105,7 +108,7 @@ def test_a_branch_plays_every_schedule_that_begins_with_its_allocation(script: S
         def __init__(self) -> None:
             self.steps: list[int] = []
             self.config = load_preset("micro")
-            self.profile = np.zeros(SIZE)
+            self.profile = self.tokens_by_capability = self.loss_by_capability = np.zeros(SIZE)
 
         step_index = property(lambda self: len(self.steps))
         exhausted = property(lambda self: len(self.steps) == 10)
@@ -125,7 +128,7 @@ def test_a_branch_plays_every_schedule_that_begins_with_its_allocation(script: S
 
     pool = np.repeat(np.arange(headroom.FIXED)[:, None], SIZE, axis=1)
     found = headroom._branch(Told(), "3", pool)
-    assert found["3"]["exam"] == [3] * 10 and len(found["3"]["profiles"]) == 11
+    assert found["3"]["exam"] == [3] * 10 and len(found["3"]["steps"]) == 10
     assert found["3-8@0.2"]["exam"] == [3] * 2 + [8] * 8 and found["3-0@0.5"]["exam"] == [3] * 5 + [0] * 5
     assert len(found) == 1 + (headroom.SECOND - 1) * len(headroom.SWITCHES)
 
@@ -164,7 +167,9 @@ def known_runs(world: ModuleType) -> dict[str, Any]:
     for loss, level in (("sft", 0.5), ("fkl", 0.6)):
         for seed in world.LOSS_SEEDS:
             profiles = np.linspace(0.3, level, 5)[:, None] + rng.normal(0, 0.002, (5, SIZE))
-            found[f"{loss}__{seed}"] = {"exam": [], "probe": profiles[-1].tolist(), "profiles": profiles.tolist()}
+            found[f"{loss}__{seed}"] = {"exam": [], "probe": profiles[-1].tolist()}
+            steps = [{"profile": profile.tolist()} for profile in profiles[1:]]
+            found[f"{loss}__{seed}"] |= {"start": profiles[0].tolist(), "steps": steps}
     return found
 
 
