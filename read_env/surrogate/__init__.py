@@ -1,0 +1,1 @@
+"""Fast stand-in for the distillation process, fitted on recorded steps."""
