@@ -27,6 +27,8 @@ TASKS = ("bookkeeper", "auditor", "dispatcher", "order-desk", "tutor", "code-rev
 STUDENTS = ("even", *TRAINING_STARTS, *(f"random:{number}" for number in range(500, 517)))
 #: Episodes of each student: its policies, in this order, over and over.
 EPISODES = 26
+#: Episodes of a student before the next one's turn, so that an unfinished record has all students.
+ROUND = 3
 POLICIES = (
     "sparse", "dirichlet", "switching", "changing", "one-switch", "sparse",
     "task-static", "switching", "water-filling", "changing", "sqrt-task", "one-switch", "uniform",
@@ -96,12 +98,12 @@ def play(student: str, number: int) -> dict[str, Any]:
 
 
 def jobs(suite: Suite) -> dict[str, tuple[str, int]]:
-    """Episodes by name; all students have their first ones before any has its last."""
+    """Episodes by name, in the order in which they are played."""
     return {
         f"{student}__{number}": (student, number)
-        for first in range(0, EPISODES, len(POLICIES))
+        for first in range(0, EPISODES, ROUND)
         for student in STUDENTS
-        for number in range(first, min(first + len(POLICIES), EPISODES))
+        for number in range(first, min(first + ROUND, EPISODES))
     }
 
 

@@ -84,9 +84,8 @@ def expected(world: World, profile: Any, tokens: Any, rate: Any) -> Any:
         >>> expected(world, np.full(3, 0.2), np.array([1.0, 0.0, 0.0]), 1.0).round(3).tolist()
         [0.256, 0.2, 0.2]
     """
-    taught = (tokens[..., None, :] @ world.transfer)[..., 0, :]
-    worn = (tokens[..., None, :] @ world.interference)[..., 0, :]
-    ready = 1 - world.dependence * (1 - (profile[..., None, :] @ world.helpers)[..., 0, :])
+    taught, worn = _mix(tokens, world.transfer), _mix(tokens, world.interference)
+    ready = 1 - world.dependence * (1 - _mix(profile, world.helpers))
     drive = rate * (world.speed * ready * tokens / (1 + tokens / world.half) + taught)
     wear = rate * _exp(-tokens / world.rehearsal) * worn
     gain = (world.ceiling - profile).clip(0) * (1 - _exp(-drive))
@@ -111,6 +110,11 @@ def plain(size: int, **changes: Any) -> World:
         for name, value in changes.items()
     }
     return replace(world, **shaped)
+
+
+def _mix(values: Any, matrix: Any) -> Any:
+    """Sums over sources; one matrix for all rows, or one for each."""
+    return (values[..., None, :] @ matrix)[..., 0, :] if matrix.ndim > values.ndim else values @ matrix
 
 
 def _exp(value: Any) -> Any:

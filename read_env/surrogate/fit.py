@@ -1,0 +1,214 @@
+"""Fit of a surrogate's worlds to recorded steps, by gradient descent.
+
+Each world explains both every single step, from the profile measured before it, and every whole episode, from the profile at
+its start alone: the second is what a policy is trained on. The worlds differ in the weights of the students and episodes
+that they were fitted to, drawn from an exponential distribution (Bayesian bootstrap, Rubin 1981).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from read_env.errors import ReadEnvError
+from read_env.surrogate.world import World, expected
+
+#: Least number of episodes that a fit takes.
+LEAST = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Episodes:
+    """Recorded episodes of T steps, E in number; shorter ones are padded.
+
+    Attributes:
+        students: E starting students.
+        start: (E, |C|) profile at the reset.
+        tokens: (E, T, |C|) completion tokens of each step.
+        profiles: (E, T, |C|) profile after it.
+        losses: (E, T, |C|) training loss, nats per token; 0 for a capability without tokens.
+        rates: (E, T) learning-rate factor.
+        played: (E, T) True for steps, False for padding.
+    """
+
+    students: tuple[str, ...]
+    start: np.ndarray
+    tokens: np.ndarray
+    profiles: np.ndarray
+    losses: np.ndarray
+    rates: np.ndarray
+    played: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def __getitem__(self, index: np.ndarray) -> Episodes:
+        """Episodes at these positions, or where a mask is true."""
+        students = tuple(np.array(self.students, dtype=object)[index])
+        arrays = {one.name: getattr(self, one.name)[index] for one in fields(self) if one.name != "students"}
+        return Episodes(students, **arrays)
+
+    @property
+    def before(self) -> np.ndarray:
+        """(E, T, |C|) profile measured before each step."""
+        return np.concatenate([self.start[:, None], self.profiles[:, :-1]], axis=1)
+
+
+def fit_worlds(episodes: Episodes, count: int = 8, *, iterations: int = 600, seed: int = 0) -> World:
+    """Worlds fitted to recorded episodes.
+
+    Args:
+        episodes: the record.
+        count: M, number of worlds.
+        iterations: steps of the optimizer.
+        seed: seed of the weights.
+
+    Returns:
+        Parameters with a first axis of M, float32 arrays.
+
+    Raises:
+        ReadEnvError: fewer than :data:`LEAST` episodes.
+    """
+    if len(episodes) < LEAST:
+        raise ReadEnvError(f"a surrogate needs at least {LEAST} recorded episodes, got {len(episodes)}")
+    weights = _weights(episodes.students, count, np.random.default_rng(seed))
+    data = {one.name: _tensor(getattr(episodes, one.name)) for one in fields(episodes) if one.name != "students"}
+    data["tokens"] = data["tokens"] / 1000
+    before, changes = _tensor(episodes.before), _tensor(episodes.profiles - episodes.before)
+    played = data["played"]
+    # One s.d. of a step's change, and twice that after an episode, count alike.
+    scale = (changes * played[..., None]).flatten(0, 1).std(0).clamp_min(1e-3)
+    parameters = _initial(count, data)
+    optimizer = torch.optim.Adam(parameters.values(), lr=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=iterations)
+    for _ in range(iterations):
+        world = _world(parameters)
+        single, whole = _predictions(world, data, before)
+        error = 0.0
+        for predicted, share in ((single, 1.0), (whole, 0.5)):
+            off = (predicted - data["profiles"]) / scale * share
+            error = error + _robust(off).mean(-1)  # (M, E, T)
+        total = (error * played * weights[..., None]).sum() / played.sum()
+        optimizer.zero_grad()
+        (total + _penalty(world, played.sum())).backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        return _with_noise(_world(parameters), data, before, weights)
+
+
+def _predictions(world: World, data: dict[str, torch.Tensor], before: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Profiles after every step, (M, E, T, |C|): from the one measured before it, and from that at the episode's start."""
+    tokens, rates = data["tokens"], data["rates"]
+    count, size = len(world.speed), tokens.shape[-1]
+    flat = expected(
+        world,
+        before.reshape(1, -1, size).expand(count, -1, -1),
+        tokens.reshape(1, -1, size).expand(count, -1, -1),
+        rates.reshape(-1, 1),
+    )
+    now = data["start"].expand(count, -1, -1)
+    played = []
+    for step in range(tokens.shape[1]):
+        now = expected(world, now, tokens[:, step].expand(count, -1, -1), rates[:, step, None])
+        played.append(now)
+    return flat.reshape(count, *tokens.shape), torch.stack(played, dim=2)
+
+
+def _initial(count: int, data: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Unconstrained parameters."""
+    size = data["start"].shape[-1]
+    highest = torch.quantile(data["profiles"].flatten(0, 1), 0.995, dim=0).clamp(0.05, 0.98)
+    lowest = torch.quantile(data["profiles"].flatten(0, 1), 0.005, dim=0).clamp(0.005, 0.9)
+    one, square = torch.ones(size), torch.ones(size, size)
+    values = {
+        "speed": -2.0 * one, "half": 1.0 * one, "ceiling": torch.logit(highest), "dependence": -2.0 * one,
+        "helpers": 0.0 * square, "transfer": -5.0 * square, "interference": -4.0 * square, "rehearsal": -2.0 * one,
+        "bottom": torch.logit(lowest),
+    }  # fmt: skip
+    return {
+        name: value.expand(count, *value.shape).clone().contiguous().requires_grad_() for name, value in values.items()
+    }
+
+
+def _world(raw: dict[str, torch.Tensor]) -> World:
+    """Parameters of unconstrained ones, (M, 1, |C|) and (M, |C|, |C|)."""
+    size = raw["speed"].shape[-1]
+    other = 1 - torch.eye(size)
+    helpers = torch.softmax(raw["helpers"] - 1e9 * torch.eye(size), dim=-2)
+    one = {name: value[:, None] for name, value in raw.items() if value.ndim == 2}
+    none = torch.zeros_like(one["speed"])
+    return World(
+        speed=one["speed"].exp(), half=one["half"].exp(), ceiling=one["ceiling"].sigmoid(),
+        dependence=one["dependence"].sigmoid(), helpers=helpers, transfer=raw["transfer"].exp() * other,
+        interference=raw["interference"].exp() * other, rehearsal=one["rehearsal"].exp(), bottom=one["bottom"].sigmoid(),
+        drift=none, noise=none, loss=none, loss_slope=none,
+    )  # fmt: skip
+
+
+def _penalty(world: World, steps: torch.Tensor) -> torch.Tensor:
+    """Preference for few transfers, little interference and independent capabilities, per recorded step."""
+    sparse = world.transfer.sum() / 0.01 + world.interference.sum() / 0.02 + world.dependence.sum()
+    wide = (world.speed.log() + 2.5).square().sum() / 4 + (world.half.log() - 1).square().sum() / 2
+    wide = wide + (world.rehearsal.log() + 2).square().sum() / 2
+    return (sparse + wide) / steps
+
+
+def _with_noise(world: World, data: dict[str, torch.Tensor], before: torch.Tensor, weights: torch.Tensor) -> World:
+    """World with the s.d. of drift and probes, and the line of the losses, as arrays with a first axis of M.
+
+    A step's residual has the variance drift² + 2·noise², that of an episode of T steps T·drift² + 2·noise².
+    """
+    single, whole = _predictions(world, data, before)
+    played = data["played"]
+
+    def variance(values: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        kept = at * weights[..., None]
+        return (values.square() * kept[..., None]).sum((1, 2)) / kept.sum((1, 2))[..., None]
+
+    last = played * (played.cumsum(1) == played.sum(1, keepdim=True))
+    length = played.sum(1).mean()
+    one = variance(single - data["profiles"], played)
+    all_steps = variance(whole - data["profiles"], last)
+    drift = ((all_steps - one) / (length - 1).clamp_min(1)).clamp_min(1e-8).minimum(one)
+    noise = ((one - drift) / 2).clamp_min(1e-8)
+    loss, slope = _loss_lines(data, before)
+    count = len(world.speed)
+    parts = {name: value[:, 0] if value.shape[1] == 1 else value for name, value in world.to_dict().items()}
+    parts |= {"drift": drift.sqrt(), "noise": noise.sqrt(), "loss": loss.expand(count, -1), "loss_slope": slope.expand(count, -1)}
+    return World(**{name: value.numpy().astype(np.float32) for name, value in parts.items()})
+
+
+def _loss_lines(data: dict[str, torch.Tensor], before: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Training loss at a score of 1 and by missing point, (|C|,) each, not negative: least squares over the tokens."""
+    level, slope = [], []
+    for c in range(before.shape[-1]):
+        weight = (data["tokens"][..., c] * data["played"]).flatten()
+        x, y = 1 - before[..., c].flatten(), data["losses"][..., c].flatten()
+        total = weight.sum().clamp_min(1e-9)
+        mean_x, mean_y = (weight * x).sum() / total, (weight * y).sum() / total
+        steep = (weight * (x - mean_x) * (y - mean_y)).sum() / (weight * (x - mean_x).square()).sum().clamp_min(1e-9)
+        steep = steep.clamp(0.0, float(mean_y / mean_x.clamp_min(1e-6)))
+        slope.append(steep)
+        level.append(mean_y - steep * mean_x)
+    return torch.stack(level), torch.stack(slope)
+
+
+def _robust(off: torch.Tensor) -> torch.Tensor:
+    """Half square near 0, linear beyond 2 (Huber)."""
+    return torch.nn.functional.huber_loss(off, torch.zeros_like(off), reduction="none", delta=2.0)
+
+
+def _weights(students: Sequence[str], count: int, rng: np.random.Generator) -> torch.Tensor:
+    """(M, E) weights of the episodes; the first world takes all alike."""
+    names, of = np.unique(np.array(students, dtype=object).astype(str), return_inverse=True)
+    drawn = rng.exponential(size=(count, len(names)))[:, of] * rng.exponential(size=(count, len(of)))
+    drawn[0] = 1.0
+    return _tensor(drawn / drawn.mean(1, keepdims=True))
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    return torch.tensor(np.asarray(values, dtype=np.float32))
