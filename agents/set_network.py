@@ -14,6 +14,8 @@ import numpy as np
 
 #: Features of a row, and of the whole.
 ROW, WHOLE = 9, 5
+#: Share of B that a step is taken to have before the first one has shown it.
+FIRST_SHARE = 0.1
 Weights = Mapping[str, Any]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from read_env.agents.set_network import allocate, features, initial_weights
+from read_env.agents.set_network import FIRST_SHARE, allocate, features, initial_weights
 from read_env.surrogate.model import Surrogate, rates_of
 from read_env.surrogate.wide import BUDGET, draw_requirements, draw_worlds
 from read_env.surrogate.world import World, expected
@@ -106,7 +106,9 @@ def played(policy: Policy, batch: Batch, rng: torch.Generator, memory: int) -> t
     def utility(values: torch.Tensor) -> torch.Tensor:
         needed = requirement > 0
         relative = (values / worlds.ceiling.clamp_min(0.05)).clamp(1e-3, 1)
-        return torch.where(product, torch.where(needed, relative.log(), 0.0).sum(-1).exp(), (requirement * values).sum(-1))
+        return torch.where(
+            product, torch.where(needed, relative.log(), 0.0).sum(-1).exp(), (requirement * values).sum(-1)
+        )
 
     seen = first = measured(latent)
     last, gain, spent = (torch.zeros(count, size) for _ in range(3))
@@ -115,8 +117,10 @@ def played(policy: Policy, batch: Batch, rng: torch.Generator, memory: int) -> t
     before, shares = utility(latent), batch.tokens / batch.tokens.sum()
     for step, (tokens, rate) in enumerate(zip(batch.tokens.tolist(), batch.rates.tolist(), strict=True)):
         left = torch.full((count,), float(1 - shares[:step].sum()))
+        # Neither the form of the utility nor the length of a step is known before the first one.
         form = told if step else torch.zeros(count)
-        row, whole = features(requirement, seen, first, last, gain, spent, left, torch.full((count,), shares[step]), form)
+        share = torch.full((count,), float(shares[step]) if step else FIRST_SHARE)
+        row, whole = features(requirement, seen, first, last, gain, spent, left, share, form)
         last, state = policy(row, whole, state)
         latent = expected(worlds, latent, last * tokens, rate)
         latent = (latent + worlds.drift * torch.randn(latent.shape, generator=rng)).clamp(0, 1)
@@ -161,8 +165,7 @@ def train(
     requirement_alone = rule(1.0, 0.0)
 
     def policy(row: torch.Tensor, whole: torch.Tensor, memory: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        shares, state = allocate(trained, row, whole, memory)
-        return shares, state
+        return allocate(trained, row, whole, memory)
 
     sums = np.zeros(2)
     for iteration in range(1, iterations + 1):

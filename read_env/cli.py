@@ -1,5 +1,5 @@
 """Command line: ``read-env distill``, ``run``, ``train``, ``compare``, ``transfer-matrix``, ``identify``,
-``train-identifier``, ``check``, ``check-contamination``, ``report``, ``export`` and ``list``.
+``train-identifier``, ``check``, ``check-contamination``, ``report``, ``export``, ``surrogate`` and ``list``.
 
 A preset fills the configuration, options override it::
 
@@ -36,6 +36,7 @@ from read_env.running.requests import (
     ExportRequest,
     IdentifyRequest,
     RunRequest,
+    SurrogateRequest,
     TrainingRequest,
     TransferRequest,
 )
@@ -84,6 +85,7 @@ _COMMANDS: Mapping[str, tuple[Any, type[Config] | None, Any]] = {
     "check-contamination": (commands.ContaminationRequest, None, commands.check_contamination_command),
     "report": (commands.ReportRequest, None, commands.report_command),
     "export": (ExportRequest, None, commands.export_command),
+    "surrogate": (SurrogateRequest, None, commands.surrogate_command),
     "list": (commands.ListRequest, None, commands.list_command),
 }
 

@@ -25,6 +25,7 @@ from read_env.running.requests import (
     FlatConfig,
     IdentifyRequest,
     RunRequest,
+    SurrogateRequest,
     TrainingRequest,
     TransferRequest,
     check_agents,
@@ -322,6 +323,22 @@ def export_command(request: ExportRequest, typed: str) -> int:
     if request.format == "minari":
         rows.append(("environment", done.environment or "recover_environment() of the data set makes it"))
     _table(rows)
+    return 0
+
+
+def surrogate_command(request: SurrogateRequest, typed: str) -> int:
+    """``read-env surrogate fit``."""
+    from read_env.running.fit_surrogate import fit_surrogate
+
+    done = fit_surrogate(request)
+    for line in done.skipped:
+        print(f"read-env: left out: {line}", file=sys.stderr)
+    facts = done.surrogate.made_from
+    _table([
+        ("surrogate", f"{done.path}, {done.surrogate.count} worlds of {done.surrogate.size} capabilities"),
+        ("record", f"{facts['episodes']} runs, {facts['steps']:,} steps, {facts['tokens']:,} completion tokens"),
+        ("students", ", ".join(done.surrogate.starts)),
+    ])  # fmt: skip
     return 0
 
 

@@ -414,6 +414,24 @@ class ExportRequest:
     """Description, for the metadata of the Minari data set. Empty: the number of episodes and their tasks."""
 
 
+@dataclass(frozen=True)
+class SurrogateRequest:
+    """Fit a surrogate to finished runs: a fast stand-in for the environment, on which policies are trained."""
+
+    action: tyro.conf.Positional[Literal["fit"]]
+    """fit: fit the worlds of a surrogate and write them."""
+    directories: tyro.conf.Positional[tuple[Path, ...]]
+    """Directories of runs, comparisons or transfer matrices of one suite, pair of models and budget."""
+    out: Path = Path("runs/surrogate.json")
+    """The file, for ``gym.make("ReadEnv/Surrogate-v0", surrogate=FILE)`` and ``train --on FILE``."""
+    worlds: int = 8
+    """Number of fits, each to other weights of the runs."""
+    iterations: int = 600
+    """Steps of the optimizer."""
+    seed: int = 0
+    """Seed of the weights."""
+
+
 def resolved(request: _Request) -> _Request:
     """The request with a value for every ``auto`` of its configuration.
 

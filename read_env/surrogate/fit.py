@@ -7,61 +7,51 @@ that they were fitted to, drawn from an exponential distribution (Bayesian boots
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-
 import numpy as np
 import torch
 
 from read_env.errors import ReadEnvError
+from read_env.surrogate.model import Surrogate
+from read_env.surrogate.record import Record
 from read_env.surrogate.world import World, expected
 
 #: Least number of episodes that a fit takes.
 LEAST = 20
 
 
-@dataclass(frozen=True, eq=False)
-class Episodes:
-    """Recorded episodes of T steps, E in number; shorter ones are padded.
+def fit(record: Record, count: int = 8, *, iterations: int = 600, seed: int = 0) -> Surrogate:
+    """Surrogate of recorded episodes.
 
-    Attributes:
-        students: E starting students.
-        start: (E, |C|) profile at the reset.
-        tokens: (E, T, |C|) completion tokens of each step.
-        profiles: (E, T, |C|) profile after it.
-        losses: (E, T, |C|) training loss, nats per token; 0 for a capability without tokens.
-        rates: (E, T) learning-rate factor.
-        played: (E, T) True for steps, False for padding.
+    Args:
+        record: the episodes.
+        count: M, number of worlds.
+        iterations: steps of the optimizer.
+        seed: seed of the weights.
+
+    Raises:
+        ReadEnvError: fewer than :data:`LEAST` episodes.
     """
-
-    students: tuple[str, ...]
-    start: np.ndarray
-    tokens: np.ndarray
-    profiles: np.ndarray
-    losses: np.ndarray
-    rates: np.ndarray
-    played: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.start)
-
-    def __getitem__(self, index: np.ndarray) -> Episodes:
-        """Episodes at these positions, or where a mask is true."""
-        students = tuple(np.array(self.students, dtype=object)[index])
-        arrays = {one.name: getattr(self, one.name)[index] for one in fields(self) if one.name != "students"}
-        return Episodes(students, **arrays)
-
-    @property
-    def before(self) -> np.ndarray:
-        """(E, T, |C|) profile measured before each step."""
-        return np.concatenate([self.start[:, None], self.profiles[:, :-1]], axis=1)
+    episodes = record.episodes
+    worlds = fit_worlds(record, count, iterations=iterations, seed=seed)
+    names = np.unique(episodes.students)
+    starts = {str(name): episodes.start[episodes.students == name].mean(0) for name in names}
+    scores = np.concatenate([episodes.start, episodes.profiles[episodes.played]])
+    return Surrogate(
+        capabilities=record.capabilities, total_tokens=record.total_tokens, step_tokens=record.step_tokens, worlds=worlds,
+        starts=starts, teacher=record.teacher, lr_scheduler_type=record.lr_scheduler_type, warmup_ratio=record.warmup_ratio,
+        seen=np.array([scores.min(0), scores.max(0)]),
+        made_from={
+            "episodes": len(episodes), "steps": int(episodes.played.sum()), "tokens": int(episodes.tokens.sum()),
+            "students": len(names), "policies": np.unique(episodes.policies).tolist(), "iterations": iterations, "seed": seed,
+        },
+    )  # fmt: skip
 
 
-def fit_worlds(episodes: Episodes, count: int = 8, *, iterations: int = 600, seed: int = 0) -> World:
+def fit_worlds(record: Record, count: int = 8, *, iterations: int = 600, seed: int = 0) -> World:
     """Worlds fitted to recorded episodes.
 
     Args:
-        episodes: the record.
+        record: the episodes.
         count: M, number of worlds.
         iterations: steps of the optimizer.
         seed: seed of the weights.
@@ -72,12 +62,12 @@ def fit_worlds(episodes: Episodes, count: int = 8, *, iterations: int = 600, see
     Raises:
         ReadEnvError: fewer than :data:`LEAST` episodes.
     """
+    episodes = record.episodes
     if len(episodes) < LEAST:
         raise ReadEnvError(f"a surrogate needs at least {LEAST} recorded episodes, got {len(episodes)}")
     weights = _weights(episodes.students, count, np.random.default_rng(seed))
-    data = {one.name: _tensor(getattr(episodes, one.name)) for one in fields(episodes) if one.name != "students"}
-    data["tokens"] = data["tokens"] / 1000
-    before, changes = _tensor(episodes.before), _tensor(episodes.profiles - episodes.before)
+    data = tensors(record)
+    changes = data["profiles"] - data["before"]
     played = data["played"]
     # One s.d. of a step's change, and twice that after an episode, count alike.
     scale = (changes * played[..., None]).flatten(0, 1).std(0).clamp_min(1e-3)
@@ -86,7 +76,7 @@ def fit_worlds(episodes: Episodes, count: int = 8, *, iterations: int = 600, see
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=iterations)
     for _ in range(iterations):
         world = _world(parameters)
-        single, whole = _predictions(world, data, before)
+        single, whole = predictions(world, data)
         error = 0.0
         for predicted, share in ((single, 1.0), (whole, 0.5)):
             off = (predicted - data["profiles"]) / scale * share
@@ -97,12 +87,26 @@ def fit_worlds(episodes: Episodes, count: int = 8, *, iterations: int = 600, see
         optimizer.step()
         schedule.step()
     with torch.no_grad():
-        return _with_noise(_world(parameters), data, before, weights)
+        return _with_noise(_world(parameters), data, weights)
 
 
-def _predictions(world: World, data: dict[str, torch.Tensor], before: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Profiles after every step, (M, E, T, |C|): from the one measured before it, and from that at the episode's start."""
-    tokens, rates = data["tokens"], data["rates"]
+def tensors(record: Record) -> dict[str, torch.Tensor]:
+    """Arrays of a record as float32 tensors; tokens in thousands."""
+    episodes = record.episodes
+    names = ("start", "tokens", "profiles", "losses", "played", "before")
+    arrays = {name: getattr(episodes, name) for name in names}
+    arrays |= {"tokens": episodes.tokens / 1000, "rates": record.rates}
+    return {name: torch.tensor(np.asarray(value, np.float32)) for name, value in arrays.items()}
+
+
+def predictions(world: World, data: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Profiles after every step, (M, E, T, |C|): from the one measured before it, and from that at the episode's start.
+
+    Args:
+        world: M worlds, (M, 1, |C|) and (M, |C|, |C|).
+        data: of :func:`tensors`.
+    """
+    tokens, rates, before = data["tokens"], data["rates"], data["before"]
     count, size = len(world.speed), tokens.shape[-1]
     flat = expected(
         world,
@@ -138,7 +142,7 @@ def _world(raw: dict[str, torch.Tensor]) -> World:
     """Parameters of unconstrained ones, (M, 1, |C|) and (M, |C|, |C|)."""
     size = raw["speed"].shape[-1]
     other = 1 - torch.eye(size)
-    helpers = torch.softmax(raw["helpers"] - 1e9 * torch.eye(size), dim=-2)
+    helpers = torch.softmax(raw["helpers"], dim=-2)
     one = {name: value[:, None] for name, value in raw.items() if value.ndim == 2}
     none = torch.zeros_like(one["speed"])
     return World(
@@ -157,12 +161,12 @@ def _penalty(world: World, steps: torch.Tensor) -> torch.Tensor:
     return (sparse + wide) / steps
 
 
-def _with_noise(world: World, data: dict[str, torch.Tensor], before: torch.Tensor, weights: torch.Tensor) -> World:
+def _with_noise(world: World, data: dict[str, torch.Tensor], weights: torch.Tensor) -> World:
     """World with the s.d. of drift and probes, and the line of the losses, as arrays with a first axis of M.
 
     A step's residual has the variance drift² + 2·noise², that of an episode of T steps T·drift² + 2·noise².
     """
-    single, whole = _predictions(world, data, before)
+    single, whole = predictions(world, data)
     played = data["played"]
 
     def variance(values: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
@@ -175,16 +179,21 @@ def _with_noise(world: World, data: dict[str, torch.Tensor], before: torch.Tenso
     all_steps = variance(whole - data["profiles"], last)
     drift = ((all_steps - one) / (length - 1).clamp_min(1)).clamp_min(1e-8).minimum(one)
     noise = ((one - drift) / 2).clamp_min(1e-8)
-    loss, slope = _loss_lines(data, before)
+    loss, slope = _loss_lines(data)
     count = len(world.speed)
     parts = {name: value[:, 0] if value.shape[1] == 1 else value for name, value in world.to_dict().items()}
-    parts |= {"drift": drift.sqrt(), "noise": noise.sqrt(), "loss": loss.expand(count, -1), "loss_slope": slope.expand(count, -1)}
+    parts |= {
+        "drift": drift.sqrt(),
+        "noise": noise.sqrt(),
+        "loss": loss.expand(count, -1),
+        "loss_slope": slope.expand(count, -1),
+    }
     return World(**{name: value.numpy().astype(np.float32) for name, value in parts.items()})
 
 
-def _loss_lines(data: dict[str, torch.Tensor], before: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _loss_lines(data: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Training loss at a score of 1 and by missing point, (|C|,) each, not negative: least squares over the tokens."""
-    level, slope = [], []
+    before, level, slope = data["before"], [], []
     for c in range(before.shape[-1]):
         weight = (data["tokens"][..., c] * data["played"]).flatten()
         x, y = 1 - before[..., c].flatten(), data["losses"][..., c].flatten()
@@ -202,13 +211,9 @@ def _robust(off: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.huber_loss(off, torch.zeros_like(off), reduction="none", delta=2.0)
 
 
-def _weights(students: Sequence[str], count: int, rng: np.random.Generator) -> torch.Tensor:
+def _weights(students: np.ndarray, count: int, rng: np.random.Generator) -> torch.Tensor:
     """(M, E) weights of the episodes; the first world takes all alike."""
-    names, of = np.unique(np.array(students, dtype=object).astype(str), return_inverse=True)
+    names, of = np.unique(students, return_inverse=True)
     drawn = rng.exponential(size=(count, len(names)))[:, of] * rng.exponential(size=(count, len(of)))
     drawn[0] = 1.0
-    return _tensor(drawn / drawn.mean(1, keepdims=True))
-
-
-def _tensor(values: np.ndarray) -> torch.Tensor:
-    return torch.tensor(np.asarray(values, dtype=np.float32))
+    return torch.tensor((drawn / drawn.mean(1, keepdims=True)).astype(np.float32))

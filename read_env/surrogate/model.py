@@ -79,7 +79,9 @@ class Surrogate:
 
     def save(self, path: str | Path) -> None:
         """Write the surrogate to a file."""
-        worlds = {name: np.asarray(value, np.float64).round(6).tolist() for name, value in self.worlds.to_dict().items()}
+        worlds = {
+            name: np.asarray(value, np.float64).round(6).tolist() for name, value in self.worlds.to_dict().items()
+        }
         values = {
             "format": FORMAT, "capabilities": list(self.capabilities), "total_tokens": self.total_tokens,
             "step_tokens": self.step_tokens, "lr_scheduler_type": self.lr_scheduler_type, "warmup_ratio": self.warmup_ratio,
@@ -146,7 +148,12 @@ def _parse(values: Mapping[str, Any], path: Path) -> Surrogate:
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise ReadEnvError(f"{path} is no surrogate: {type(error).__name__} {error}") from None
     size = made.size
-    shapes = {made.worlds.speed.shape[-1], made.worlds.transfer.shape[-1], len(made.teacher), *map(len, made.starts.values())}
+    shapes = {
+        made.worlds.speed.shape[-1],
+        made.worlds.transfer.shape[-1],
+        len(made.teacher),
+        *map(len, made.starts.values()),
+    }
     if shapes != {size} or not made.starts or made.worlds.speed.ndim != 2:
         raise ReadEnvError(f"{path} is no surrogate: its arrays don't fit its {size} capabilities")
     return made

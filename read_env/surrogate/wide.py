@@ -42,8 +42,8 @@ def draw_worlds(rng: np.random.Generator, count: int, size: int) -> tuple[World,
 
     dependent = rng.random(shape) < rng.uniform(0, 0.4, (count, 1))
     dependence = np.where(dependent, rng.uniform(0.3, 1.0, shape), 0.0)
-    helpers = rng.random(square) ** 6 * other[None] + 1e-6 * other
-    helpers = helpers / helpers.sum(1, keepdims=True) if size > 1 else np.ones(square)
+    helpers = rng.random(square) ** 6 + 1e-6
+    helpers = helpers / helpers.sum(1, keepdims=True)
 
     # A drill teaches some others up to twice as fast as their own tokens do.
     drill = rng.random((count, size, 1)) < rng.uniform(0, 0.3, (count, 1, 1))

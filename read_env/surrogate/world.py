@@ -31,7 +31,8 @@ class World:
         half: (|C|,) thousand tokens of a step at which another one teaches a quarter as much as the first.
         ceiling: (|C|,) score that learning approaches.
         dependence: (|C|,) part of the speed that is missing while the helpers' scores are 0, in [0, 1].
-        helpers: (|C|, |C|) weight of helper h for capability c at [h, c]; columns sum to 1.
+        helpers: (|C|, |C|) weight of helper h for capability c at [h, c]; columns sum to 1. A capability that helps itself
+            learns slowly at first.
         transfer: (|C|, |C|) learning of c from a thousand tokens of i at [i, c]; zeros on the diagonal.
         interference: (|C|, |C|) forgetting of c per thousand tokens of i at [i, c]; zeros on the diagonal.
         rehearsal: (|C|,) own tokens, in thousands, at which forgetting falls to 1/e.

@@ -1,0 +1,164 @@
+"""``pretrained:any`` and other set policies: networks shared by all capabilities, trained on surrogates.
+
+The network (:mod:`read_env.agents.set_network`) doesn't know how many capabilities there are, nor their order. It adapts within
+an episode: its memory holds, by capability, what the steps so far have shown. ``pretrained:any`` was trained on worlds drawn
+widely and takes any suite; a policy that was trained on one suite knows its capabilities by name and is refused elsewhere.
+``scripts/train_policies.py`` trains the policies that ship.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from read_env.agents import storage
+from read_env.agents.base import Agent, AgentSettings
+from read_env.agents.observation import Array, Observation, View, parse
+from read_env.agents.planning import infer_form
+from read_env.agents.set_network import FIRST_SHARE, Weights, allocate, features
+from read_env.errors import ReadEnvError, unknown
+
+#: Policies that ship, by the name of their file in the assets.
+SHIPPED = ("any", "micro")
+KIND = "set-policy weights"
+
+
+class SetPolicySettings(AgentSettings):
+    """Options: ``weights``, a shipped policy (``any``, ``micro``) or a file of :func:`save_weights`."""
+
+    weights: str = "any"
+
+
+class SetPolicy(Agent):
+    """Recurrent policy with a network that all capabilities share.
+
+    ``predict`` keeps its memory in ``state``, as SB3's recurrent policies do: give back the state that the last call returned.
+
+    Raises:
+        ReadEnvError: no such weights, or weights for another suite.
+    """
+
+    name = "set-policy"
+    settings_type = SetPolicySettings
+    episode_state = ("_form",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._form = 0.0
+        found, suite = load_weights(self.settings.weights)
+        if suite and suite != self.capabilities:
+            raise ReadEnvError(
+                f"agent {self.name!r} was trained for the capabilities {', '.join(suite)}; here they are "
+                f"{', '.join(self.capabilities)}; right would be pretrained:any, or a policy trained for them"
+            )
+        self._weights: Weights = found
+
+    def predict(
+        self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[np.ndarray, Any]:
+        """Allocations for one observation or a batch.
+
+        Args:
+            observation: Dict observation; every value (n,), or (b, n) for a batch.
+            state: what the last call returned; None at the start. Without it, a step is taken for the first one.
+            episode_start: (b,) True where an episode begins.
+            deterministic: not used: the policy is deterministic.
+        """
+        views, batched = parse(observation, self.size)
+        begins = np.array([view.first for view in views])
+        if episode_start is not None:
+            begins |= np.asarray(episode_start, bool).reshape(-1)
+        shares, state = self._act(views, state, begins)
+        if self.stop_entry:
+            shares = np.column_stack([shares, np.zeros(len(shares))])
+        actions = shares.astype(np.float32)
+        return (actions if batched else actions[0]), state
+
+    def _act(
+        self, views: list[View], state: Mapping[str, Any] | None, begins: np.ndarray
+    ) -> tuple[Array, dict[str, Any]]:
+        requirement, profile, last, gain = (
+            np.array([getattr(view, name) for view in views])
+            for name in ("requirement", "profile", "last_allocation", "last_gain")
+        )
+        budget = np.array([view.budget for view in views])
+        if state is None:
+            state, begins = {}, np.ones(len(views), bool)
+        hidden = len(self._weights["new_bias"])
+
+        def kept(name: str, fresh: np.ndarray) -> np.ndarray:
+            old = np.asarray(state.get(name, fresh))
+            return np.where(begins.reshape(-1, *[1] * (fresh.ndim - 1)), fresh, old)
+
+        memory = kept("memory", np.zeros((len(views), self.size, hidden)))
+        start, spent = kept("start", profile), kept("spent", np.zeros_like(profile))
+        taken = kept("budget", budget) - budget
+        spent = spent + last * taken[:, None] * ~begins[:, None]
+        share = np.where(begins, FIRST_SHARE, taken)
+        form = np.where(begins, 0.0, self._form)
+        row, whole = features(requirement, profile, start, last, gain, spent, budget, share, form)
+        shares, memory = allocate(self._weights, row, whole, memory)
+        return shares, {"memory": memory, "start": start, "spent": spent, "budget": budget}
+
+    def observe(
+        self, observation: Observation, action: npt.ArrayLike, reward: float, next_observation: Observation,
+        terminated: bool, truncated: bool, info: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        """Read the form of the utility."""
+        if "utility" in info:
+            view = parse(next_observation, self.size)[0][0]
+            form, _ = infer_form(view.requirement, view.profile, float(info["utility"]))
+            self._form = -1.0 if form == "weighted_mean" else 1.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "form": self._form}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._form = float(state["form"])
+
+
+def save_weights(
+    path: str | Path, weights: Weights, capabilities: tuple[str, ...], made_from: Mapping[str, Any]
+) -> None:
+    """Write the weights of a policy.
+
+    Args:
+        path: the file.
+        weights: of :func:`read_env.agents.set_network.initial_weights`, after training.
+        capabilities: the suite that they are for; empty for any.
+        made_from: facts about the training, JSON values.
+    """
+    arrays = {name: np.asarray(value, np.float32) for name, value in weights.items()}
+    storage.write(
+        path, {"kind": KIND, "capabilities": list(capabilities), "made_from": dict(made_from), "weights": arrays}
+    )
+
+
+def load_weights(name_or_path: str) -> tuple[Weights, tuple[str, ...]]:
+    """Weights of a policy, and the suite that they are for, empty for any.
+
+    Raises:
+        ReadEnvError: no such policy or file, or a file of another kind.
+    """
+    if name_or_path in SHIPPED:
+        return _read(Path(str(resources.files("read_env") / f"assets/policies/{name_or_path}.zip")))
+    if not name_or_path.endswith(".zip"):
+        raise unknown("weights", name_or_path, [*SHIPPED, "a .zip file"])
+    return _read(Path(name_or_path).expanduser())
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path) -> tuple[Weights, tuple[str, ...]]:
+    document = storage.read(path)
+    if document.get("kind") != KIND or not isinstance(document.get("weights"), dict):
+        raise ReadEnvError(
+            f"{path} holds no weights of a set policy; right would be a file of `read_env.agents.set_policy`"
+        )
+    return document["weights"], tuple(document["capabilities"])
