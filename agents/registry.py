@@ -59,6 +59,11 @@ GROUPS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "sb3:DQN": ("read_env.agents.sb3:DQN", {}),
         "sb3-contrib:MaskablePPO": ("read_env.agents.sb3:MaskablePPO", {}),
     },
+    "pretrained": {
+        "pretrained:any": ("read_env.agents.set_policy:SetPolicy", {"weights": "any"}),
+        "pretrained:micro": ("read_env.agents.set_policy:SetPolicy", {"weights": "micro"}),
+        "set-policy": ("read_env.agents.set_policy:SetPolicy", {}),
+    },
     "controls": {
         "random-candidate": ("read_env.agents.static:RandomCandidate", {}),
         "grid-searched": ("read_env.agents.grid_search:GridSearched", {}),

@@ -1,0 +1,135 @@
+"""Training of the set policies that ship, and their card.
+
+    python scripts/train_policies.py              # assets/policies/any.zip, micro.zip, then docs/policies.md
+    python scripts/train_policies.py --only any   # the other one stays as it is
+
+``any`` is trained on worlds drawn widely (``read_env.surrogate.wide``), without a number of the micro world; ``micro`` on the
+surrogate that ships. The table has new worlds, students and requirements.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import write_page
+
+from read_env.agents.set_network import allocate
+from read_env.agents.set_policy import load_weights, save_weights
+from read_env.agents.set_training import Batch, Policy, played, rule, surrogate_batches, train, wide_batches
+from read_env.reporting.markdown import markdown_table, number
+from read_env.surrogate.model import Surrogate
+
+ASSETS = Path(str(resources.files("read_env") / "assets" / "policies"))
+#: Seeds of training and of the table.
+TRAINING_SEED, TABLE_SEED = 1, 2
+#: Policy -> iterations, episodes of a batch, width.
+SETTINGS: Mapping[str, tuple[int, int, int]] = {"any": (4000, 160, 32), "micro": (2000, 192, 32)}
+#: Batches of the table, with this many episodes each.
+TABLE, EPISODES = 40, 256
+RULES: Mapping[str, Policy] = {
+    "w = r": rule(1.0, 0.0), "water-filling": rule(1.0, 1.0), "√r": rule(0.5, 0.0), "√(r·(1 − s))": rule(0.5, 0.5),
+}  # fmt: skip
+
+
+def batches(name: str, seed: int, count: int) -> Iterator[Batch]:
+    """Batches of a policy's worlds."""
+    rng = np.random.default_rng(seed)
+    return wide_batches(rng, count) if name == "any" else surrogate_batches(Surrogate.load("micro"), rng, count)
+
+
+def make(name: str) -> None:
+    """Train a policy and write it."""
+    iterations, count, hidden = SETTINGS[name]
+    begun = time.monotonic()
+
+    def report(iteration: int, gain: float, reference: float) -> None:
+        passed = time.monotonic() - begun
+        print(
+            f"{name}: {iteration} of {iterations} after {passed:,.0f} s: gain {gain:+.4f}, w = r {reference:+.4f}",
+            flush=True,
+        )
+
+    capabilities = Surrogate.load("micro").capabilities if name == "micro" else ()
+    weights = train(
+        batches(name, TRAINING_SEED, count), iterations=iterations, hidden=hidden, names=len(capabilities),
+        seed=TRAINING_SEED, report=report,
+    )  # fmt: skip
+    made_from = {
+        "worlds": "drawn widely" if name == "any" else "surrogate micro", "iterations": iterations, "episodes": iterations * count,
+        "seed": TRAINING_SEED, "seconds": round(time.monotonic() - begun), "torch": torch.__version__.partition("+")[0],
+    }  # fmt: skip
+    ASSETS.mkdir(exist_ok=True)
+    save_weights(ASSETS / f"{name}.zip", weights, capabilities, made_from)
+
+
+def as_policy(weights: Mapping[str, Any]) -> Policy:
+    """Policy of trained weights."""
+    tensors = {name: torch.from_numpy(np.asarray(value)) for name, value in weights.items()}
+    return lambda row, whole, memory: allocate(tensors, row, whole, memory)
+
+
+def table(name: str) -> str:
+    """Mean gains of a policy and of the rules on new worlds."""
+    weights, _ = load_weights(name)
+    width = len(weights["new_bias"])
+    policies = {f"pretrained:{name}": (as_policy(weights), width), **{rule: (p, 1) for rule, p in RULES.items()}}
+    if name == "micro":
+        other, _ = load_weights("any")
+        policies = {"pretrained:any": (as_policy(other), len(other["new_bias"])), **policies}
+    gains: dict[str, list[np.ndarray]] = {}
+    with torch.no_grad():
+        for index, batch in enumerate(itertools.islice(batches(name, TABLE_SEED, EPISODES), TABLE)):
+            for label, (policy, memory) in policies.items():
+                noise = torch.Generator().manual_seed(index)
+                gains.setdefault(label, []).append(played(policy, batch, noise, memory).numpy())
+    means = {label: np.array([values.mean() for values in found]) for label, found in gains.items()}
+    rows = []
+    for label, found in means.items():
+        ahead = found - means["w = r"]
+        half = 1.96 * ahead.std(ddof=1) / np.sqrt(len(ahead))
+        relative = found.mean() / means["w = r"].mean()
+        rows.append(
+            [label, number(found.mean()), number(relative, 2), f"{number(ahead.mean(), 4, True)} ± {number(half, 4)}"]
+        )
+    return markdown_table(["policy", "gain of utility", "of w = r", "ahead of w = r"], rows)
+
+
+def page() -> str:
+    """Text of docs/policies.md."""
+    facts = {
+        name: f"{iterations:,} optimizer steps of {count} episodes" for name, (iterations, count, _) in SETTINGS.items()
+    }
+    return (
+        "# Pretrained policies\n\nMade by `python scripts/train_policies.py`. Both are set policies "
+        "(`read_env.agents.set_policy`), trained by gradients through a surrogate. "
+        f"`pretrained:any`: {facts['any']} in worlds drawn widely. `pretrained:micro`: {facts['micro']} in the worlds of the "
+        "shipped surrogate, perturbed, from students between those of the record.\n\n"
+        f"Mean gain of utility in {TABLE * EPISODES:,} new episodes; tasks have one to five needs and a weighted mean, or in "
+        "three of ten a product. Intervals: 95 % over batches.\n\n"
+        f"## `pretrained:any`, in worlds drawn widely\n\n{table('any')}\n\n"
+        f"## In the worlds of the shipped surrogate\n\n{table('micro')}\n\n"
+        "What the policies do with real students: [leaderboard.md](leaderboard.md).\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=tuple(SETTINGS), help="train this policy alone")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in [args.only] if args.only else SETTINGS:
+        make(name)
+    if all((ASSETS / f"{name}.zip").exists() for name in SETTINGS):
+        write_page("policies", page())
+
+
+if __name__ == "__main__":
+    main()
