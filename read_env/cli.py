@@ -33,12 +33,19 @@ from read_env.running import commands
 from read_env.running.requests import (
     ComparisonRequest,
     DistillRequest,
-    ExportRequest,
     IdentifyRequest,
     RunRequest,
-    SurrogateRequest,
     TrainingRequest,
     TransferRequest,
+)
+from read_env.running.tool_requests import (
+    CheckRequest,
+    ContaminationRequest,
+    ExportRequest,
+    ListRequest,
+    ReportRequest,
+    SurrogateRequest,
+    TrainIdentifierRequest,
 )
 
 
@@ -80,13 +87,13 @@ _COMMANDS: Mapping[str, tuple[Any, type[Config] | None, Any]] = {
     "compare": (ComparisonRequest, SharedConfig, commands.compare_command),
     "transfer-matrix": (TransferRequest, SharedConfig, commands.transfer_command),
     "identify": (IdentifyRequest, InterventionConfig, commands.identify_command),
-    "train-identifier": (commands.TrainIdentifierRequest, None, commands.train_identifier_command),
-    "check": (commands.CheckRequest, Config, commands.check_configuration_command),
-    "check-contamination": (commands.ContaminationRequest, None, commands.check_contamination_command),
-    "report": (commands.ReportRequest, None, commands.report_command),
+    "train-identifier": (TrainIdentifierRequest, None, commands.train_identifier_command),
+    "check": (CheckRequest, Config, commands.check_configuration_command),
+    "check-contamination": (ContaminationRequest, None, commands.check_contamination_command),
+    "report": (ReportRequest, None, commands.report_command),
     "export": (ExportRequest, None, commands.export_command),
     "surrogate": (SurrogateRequest, None, commands.surrogate_command),
-    "list": (commands.ListRequest, None, commands.list_command),
+    "list": (ListRequest, None, commands.list_command),
 }
 
 

@@ -9,11 +9,9 @@ import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import tyro
+from typing import TYPE_CHECKING, Any
 
 from read_env.config import Config, load_preset, make_config
 from read_env.errors import ReadEnvError
@@ -21,80 +19,27 @@ from read_env.running.agents import TRAINING_RECORD, AgentSpec
 from read_env.running.requests import (
     ComparisonRequest,
     DistillRequest,
-    ExportRequest,
-    FlatConfig,
     IdentifyRequest,
     RunRequest,
-    SurrogateRequest,
     TrainingRequest,
     TransferRequest,
     check_agents,
     resolved,
 )  # fmt: skip
+from read_env.running.tool_requests import (
+    CheckRequest,
+    ContaminationRequest,
+    ExportRequest,
+    ListRequest,
+    ReportRequest,
+    SurrogateRequest,
+    TrainIdentifierRequest,
+)
 
 if TYPE_CHECKING:
     from read_env.running.runner import RunResult
 
 Rows = list[tuple[str, Any]]
-
-
-@dataclass(frozen=True)
-class CheckRequest:
-    """Show parameters, memory by part and seconds per step of a configuration, and what is missing with the command to get it.
-
-    The exit code is 0 if nothing is missing, 1 if something is, 2 for a mistake. Needs no network.
-    """
-
-    config: FlatConfig
-
-
-@dataclass(frozen=True)
-class ContaminationRequest:
-    """Find training prompts that occur in a file of evaluation prompts; --decontamination-files FILE keeps them out of a run."""
-
-    file: tyro.conf.Positional[Path]
-    """JSON lines with a prompt or question, or a .txt file with one per line."""
-    suite: str = "micro"
-    """Suite with the training prompts."""
-    seeds: tuple[int, ...] = (0,)
-    """Seeds of the training streams."""
-    draws: int = 20_000
-    """Prompts drawn from the start of each stream; the default is more than a run of the presets draws. Prompts of a file
-    are all compared."""
-
-
-@dataclass(frozen=True)
-class TrainIdentifierRequest:
-    """Train an identifier, which reads a task's requirement from the text of its card, on the interventions of other tasks."""
-
-    directories: tyro.conf.Positional[tuple[Path, ...]]
-    """Directories of ``read-env identify``."""
-    suite: str = "micro"
-    """Suite of the tasks."""
-    encoder: str = "sentence-transformers/all-MiniLM-L6-v2"
-    """Text encoder: folder, hub id, or ``package:DISTRIBUTION`` for a model in an installed package. Needs the extra ``text``."""
-    out: Path = Path("runs/identifier")
-    """Folder of the identifier, for --identify.identifier."""
-
-
-@dataclass(frozen=True)
-class ReportRequest:
-    """Make the report of a run, comparison, transfer matrix or training again, from its records."""
-
-    directory: tyro.conf.Positional[Path]
-    """Directory of the run, comparison, transfer matrix or training."""
-    reference: str = "task-static"
-    """Agent that a comparison's report compares the others with."""
-
-
-@dataclass(frozen=True)
-class ListRequest:
-    """List the names that the options of the other commands take."""
-
-    kind: tyro.conf.Positional[Literal["agents", "tasks", "students", "presets", "losses", "capabilities"]]
-    """Kind of names."""
-    suite: str = "micro"
-    """Suite with the tasks and capabilities."""
 
 
 def distill_command(request: DistillRequest, typed: str) -> int:

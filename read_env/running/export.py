@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from read_env import files
 from read_env.errors import ReadEnvError, unknown
-from read_env.running.requests import ExportRequest
+from read_env.running.tool_requests import ExportRequest
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,7 @@ from read_env.surrogate.record import Episodes, Record
 
 if TYPE_CHECKING:
     from read_env.reporting.transitions import Trajectory
-    from read_env.running.requests import SurrogateRequest
+    from read_env.running.tool_requests import SurrogateRequest
 
 #: Settings that the runs of one surrogate share, by section.
 _SHARED: Mapping[str, tuple[str, ...]] = {

@@ -21,7 +21,7 @@ from read_env.errors import ReadEnvError
 if TYPE_CHECKING:
     from read_env.reporting.runs import Run
     from read_env.reporting.transitions import Trajectory
-    from read_env.running.requests import ExportRequest
+    from read_env.running.tool_requests import ExportRequest
 
 ENVIRONMENT = "ReadEnv/Distillation-v0"
 

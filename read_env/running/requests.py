@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import tyro
@@ -390,46 +390,6 @@ class IdentifyRequest:
                 run = RunRequest(config.model_copy(update=changes), self.directory / "runs" / name, label=name)
                 runs[name] = run
         return runs
-
-
-@dataclass(frozen=True)
-class ExportRequest:
-    """Write the transitions of finished runs as a data set for offline reinforcement learning."""
-
-    directories: tyro.conf.Positional[tuple[Path, ...]]
-    """Directories of runs, comparisons, transfer matrices or identifications. A training keeps no steps."""
-    format: Literal["minari", "parquet"]
-    """minari: a local Minari data set; needs the extra ``minari``. parquet: a row for each transition; needs the extra
-    ``data``."""
-    out: str = ""
-    """Id of the Minari data set, such as NAMESPACE/NAME-v0, or the Parquet file. Empty: read-env/DIRECTORY-v0, or
-    DIRECTORY.parquet."""
-    author: str = ""
-    """Author, for the metadata of the Minari data set."""
-    author_email: str = ""
-    """E-mail address of the author, for the metadata of the Minari data set."""
-    code_permalink: str = ""
-    """Address of the code that made the runs, for the metadata of the Minari data set."""
-    description: str = ""
-    """Description, for the metadata of the Minari data set. Empty: the number of episodes and their tasks."""
-
-
-@dataclass(frozen=True)
-class SurrogateRequest:
-    """Fit a surrogate to finished runs: a fast stand-in for the environment, on which policies are trained."""
-
-    action: tyro.conf.Positional[Literal["fit"]]
-    """fit: fit the worlds of a surrogate and write them."""
-    directories: tyro.conf.Positional[tuple[Path, ...]]
-    """Directories of runs, comparisons or transfer matrices of one suite, pair of models and budget."""
-    out: Path = Path("runs/surrogate.json")
-    """The file, for ``gym.make("ReadEnv/Surrogate-v0", surrogate=FILE)`` and ``train --on FILE``."""
-    worlds: int = 8
-    """Number of fits, each to other weights of the runs."""
-    iterations: int = 600
-    """Steps of the optimizer."""
-    seed: int = 0
-    """Seed of the weights."""
 
 
 def resolved(request: _Request) -> _Request:

@@ -24,7 +24,7 @@ from read_env.errors import ReadEnvError
 from read_env.reporting import load_run
 from read_env.reporting.transitions import VECTORS, trajectory_of
 from read_env.running.export import export
-from read_env.running.requests import ExportRequest
+from read_env.running.tool_requests import ExportRequest
 
 
 @pytest.fixture

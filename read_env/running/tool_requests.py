@@ -1,0 +1,113 @@
+"""Requests of the commands that run no distillation: checks, reports, exports, fits and lists.
+
+The docstrings are the help texts of the command line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from read_env.running.requests import FlatConfig
+
+
+@dataclass(frozen=True)
+class CheckRequest:
+    """Show parameters, memory by part and seconds per step of a configuration, and what is missing with the command to get it.
+
+    The exit code is 0 if nothing is missing, 1 if something is, 2 for a mistake. Needs no network.
+    """
+
+    config: FlatConfig
+
+
+@dataclass(frozen=True)
+class ContaminationRequest:
+    """Find training prompts that occur in a file of evaluation prompts; --decontamination-files FILE keeps them out of a run."""
+
+    file: tyro.conf.Positional[Path]
+    """JSON lines with a prompt or question, or a .txt file with one per line."""
+    suite: str = "micro"
+    """Suite with the training prompts."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of the training streams."""
+    draws: int = 20_000
+    """Prompts drawn from the start of each stream; the default is more than a run of the presets draws. Prompts of a file
+    are all compared."""
+
+
+@dataclass(frozen=True)
+class TrainIdentifierRequest:
+    """Train an identifier, which reads a task's requirement from the text of its card, on the interventions of other tasks."""
+
+    directories: tyro.conf.Positional[tuple[Path, ...]]
+    """Directories of ``read-env identify``."""
+    suite: str = "micro"
+    """Suite of the tasks."""
+    encoder: str = "sentence-transformers/all-MiniLM-L6-v2"
+    """Text encoder: folder, hub id, or ``package:DISTRIBUTION`` for a model in an installed package. Needs the extra ``text``."""
+    out: Path = Path("runs/identifier")
+    """Folder of the identifier, for --identify.identifier."""
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """Make the report of a run, comparison, transfer matrix or training again, from its records."""
+
+    directory: tyro.conf.Positional[Path]
+    """Directory of the run, comparison, transfer matrix or training."""
+    reference: str = "task-static"
+    """Agent that a comparison's report compares the others with."""
+
+
+@dataclass(frozen=True)
+class ListRequest:
+    """List the names that the options of the other commands take."""
+
+    kind: tyro.conf.Positional[Literal["agents", "tasks", "students", "presets", "losses", "capabilities"]]
+    """Kind of names."""
+    suite: str = "micro"
+    """Suite with the tasks and capabilities."""
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """Write the transitions of finished runs as a data set for offline reinforcement learning."""
+
+    directories: tyro.conf.Positional[tuple[Path, ...]]
+    """Directories of runs, comparisons, transfer matrices or identifications. A training keeps no steps."""
+    format: Literal["minari", "parquet"]
+    """minari: a local Minari data set; needs the extra ``minari``. parquet: a row for each transition; needs the extra
+    ``data``."""
+    out: str = ""
+    """Id of the Minari data set, such as NAMESPACE/NAME-v0, or the Parquet file. Empty: read-env/DIRECTORY-v0, or
+    DIRECTORY.parquet."""
+    author: str = ""
+    """Author, for the metadata of the Minari data set."""
+    author_email: str = ""
+    """E-mail address of the author, for the metadata of the Minari data set."""
+    code_permalink: str = ""
+    """Address of the code that made the runs, for the metadata of the Minari data set."""
+    description: str = ""
+    """Description, for the metadata of the Minari data set. Empty: the number of episodes and their tasks."""
+
+
+@dataclass(frozen=True)
+class SurrogateRequest:
+    """Fit a surrogate to finished runs: a fast stand-in for the environment, on which policies are trained."""
+
+    action: tyro.conf.Positional[Literal["fit"]]
+    """fit: fit the worlds of a surrogate and write them."""
+    directories: tyro.conf.Positional[tuple[Path, ...]]
+    """Directories of runs, comparisons or transfer matrices of one suite, pair of models and budget."""
+    out: Path = Path("runs/surrogate.json")
+    """The file, for ``gym.make("ReadEnv/Surrogate-v0", surrogate=FILE)`` and ``train --on FILE``."""
+    worlds: int = 8
+    """Number of fits, each to other weights of the runs."""
+    iterations: int = 600
+    """Steps of the optimizer."""
+    seed: int = 0
+    """Seed of the weights."""
