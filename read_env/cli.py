@@ -1,5 +1,5 @@
 """Command line: ``read-env distill``, ``run``, ``train``, ``compare``, ``transfer-matrix``, ``identify``,
-``train-identifier``, ``check``, ``check-contamination``, ``report``, ``export``, ``surrogate`` and ``list``.
+``train-identifier``, ``check``, ``check-contamination``, ``report``, ``export``, ``benchmark``, ``surrogate`` and ``list``.
 
 A preset fills the configuration, options override it::
 
@@ -39,6 +39,7 @@ from read_env.running.requests import (
     TransferRequest,
 )
 from read_env.running.tool_requests import (
+    BenchmarkRequest,
     CheckRequest,
     ContaminationRequest,
     ExportRequest,
@@ -92,6 +93,7 @@ _COMMANDS: Mapping[str, tuple[Any, type[Config] | None, Any]] = {
     "check-contamination": (ContaminationRequest, None, commands.check_contamination_command),
     "report": (ReportRequest, None, commands.report_command),
     "export": (ExportRequest, None, commands.export_command),
+    "benchmark": (BenchmarkRequest, None, commands.benchmark_command),
     "surrogate": (SurrogateRequest, None, commands.surrogate_command),
     "list": (ListRequest, None, commands.list_command),
 }

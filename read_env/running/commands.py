@@ -27,6 +27,7 @@ from read_env.running.requests import (
     resolved,
 )  # fmt: skip
 from read_env.running.tool_requests import (
+    BenchmarkRequest,
     CheckRequest,
     ContaminationRequest,
     ExportRequest,
@@ -269,6 +270,19 @@ def export_command(request: ExportRequest, typed: str) -> int:
         rows.append(("environment", done.environment or "recover_environment() of the data set makes it"))
     _table(rows)
     return 0
+
+
+def benchmark_command(request: BenchmarkRequest, typed: str) -> int:
+    """``read-env benchmark``."""
+    from read_env.running.benchmark import benchmark, load_protocol
+
+    protocol = load_protocol(request.protocol)
+    for preset in dict.fromkeys(pair.preset for pair in protocol.pairs):
+        _check(load_preset(preset), [request.spec], [pair.task for pair in protocol.pairs if pair.preset == preset])
+    done = benchmark(request)
+    if done.path is not None:
+        _table([*((pair, f"{gain:+.4f}") for pair, gain in done.gains.items()), ("result", str(done.path))])
+    return _failed(done.failures)
 
 
 def surrogate_command(request: SurrogateRequest, typed: str) -> int:

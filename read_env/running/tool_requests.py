@@ -5,12 +5,15 @@ The docstrings are the help texts of the command line.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
+from read_env.running.agents import AgentSpec
 from read_env.running.requests import FlatConfig
 
 
@@ -93,6 +96,47 @@ class ExportRequest:
     """Address of the code that made the runs, for the metadata of the Minari data set."""
     description: str = ""
     """Description, for the metadata of the Minari data set. Empty: the number of episodes and their tasks."""
+
+
+@dataclass(frozen=True)
+class BenchmarkRequest:
+    """Judge an agent by a frozen protocol: tasks, starting students and seeds that nothing is chosen on.
+
+    Interrupted, the same command goes on.
+    """
+
+    agent: str = "read-bandit"
+    """Agent: NAME, NAME,option=value,... or the path of a saved agent."""
+    protocol: str = "micro-v1"
+    """Protocol that ships, or a .toml file."""
+    out: Path | None = None
+    """JSON file of the result; the runs are kept beside it, in a folder of its name. None: runs/PROTOCOL/AGENT.json."""
+    processes: int = 0
+    """Worker processes, one torch thread each. 0: one per core."""
+
+    @cached_property
+    def spec(self) -> AgentSpec:
+        """The agent.
+
+        Raises:
+            ReadEnvError: unknown agent.
+        """
+        return AgentSpec.parse(self.agent)
+
+    @property
+    def file(self) -> Path:
+        """File of the result."""
+        name = Path(self.protocol).stem
+        return (
+            Path(os.path.expanduser(self.out))
+            if self.out
+            else Path("runs") / name / f"{self.spec.label.replace(':', '-')}.json"
+        )
+
+    @property
+    def directory(self) -> Path:
+        """Directory of the runs."""
+        return self.file.with_suffix("")
 
 
 @dataclass(frozen=True)
