@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import filelock
 import numpy as np
 import torch
 
@@ -41,26 +44,53 @@ def weights_of(
     """
     from safetensors.torch import load_file, save
 
-    config, student = _config_of(past, distillation.config), distillation.student
+    config = _config_of(past, distillation.config)
     folder, identity = distillation.config.cache.folder, _identity(config, distillation)
     identity += [sorted(refused)] if refused else []
     path = folder / "students" / f"{past.digest(identity)}.safetensors" if folder else None
-    if path is not None and path.exists():
+    if path is None:
+        return _made(past, config, distillation, refused)
+    if path.exists():
         return load_file(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(path):
+        if path.exists():  # made by the process that this one waited for
+            return load_file(path)
+        weights = _made(past, config, distillation, refused)
+        with whole_file(path, shared=True) as file:
+            file.write(save(dict(weights)))
+    return weights
+
+
+def _made(
+    past: Past, config: Config, distillation: Distillation, refused: frozenset[int]
+) -> Mapping[str, torch.Tensor]:
+    """Trained weights after the distillation of a past."""
     _LOG.info("making a starting student: %s tokens on %s", f"{past.tokens:,}", dict(past.shares))
-    cut = config.distill.max_completion_tokens
+    student, cut = distillation.student, config.distill.max_completion_tokens
     alignment = align(distillation.cache.teacher.encoder, student.encoder, config.distill.loss, cut)
     allocation = np.array([past.shares.get(name, 0.0) for name in distillation.suite.names])
     with student.configured(config.distill):
         run = type(distillation)(config, student, distillation.cache, alignment, past=True, refused=refused)
         while not run.exhausted:
             run.step(allocation)
-        weights: dict[str, torch.Tensor] = student.state_dict()["model"]
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path, shared=True) as file:
-            file.write(save(weights))
+        weights: Mapping[str, torch.Tensor] = student.state_dict()["model"]
     return weights
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Make one file in one process at a time: the others wait, and find it there.
+
+    Without locks on the file system, each process makes the file.
+    """
+    lock = filelock.FileLock(path.with_suffix(".lock"), fallback_to_soft=False)
+    with contextlib.suppress(OSError, NotImplementedError):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _config_of(past: Past, config: Config) -> Config:

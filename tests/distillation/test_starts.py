@@ -1,7 +1,13 @@
 """Starting students: recipes, prompts of their own, weights on disk, and the episodes that begin with them."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from unittest import mock
+
 import numpy as np
 import pytest
+import torch
 from fake_distillation import FakeDistillationEnv
 from fake_runs import SMALL, fake_env, play
 from hypothesis import given
@@ -11,6 +17,7 @@ from micro import micro_config, same_state
 from read_env.capabilities import get_suite
 from read_env.capabilities.stream import PromptStream, in_past
 from read_env.config import load_preset
+from read_env.distillation import pasts
 from read_env.distillation.process import Distillation
 from read_env.distillation.starts import JUDGING_STARTS, STARTS, TRAINING_STARTS, parse_past
 from read_env.errors import ReadEnvError
@@ -80,7 +87,7 @@ def test_a_starting_student_is_made_once_and_begins_the_run(tmp_path):
     profile = distillation.reset(3, start)
     prices = NAMES.index("prices")
     assert profile[prices] > even[prices] + 0.05 and distillation.budget.spent == 0
-    (file,) = (tmp_path / "students").iterdir()
+    (file,) = (tmp_path / "students").glob("*.safetensors")
     made = file.stat().st_mtime_ns
     steps = [distillation.step(UNIFORM) for _ in range(2)]
     again = Distillation.load(config.model_copy(update={"models": config.models.model_copy(update={"start": start})}))
@@ -94,6 +101,20 @@ def test_a_starting_student_is_made_once_and_begins_the_run(tmp_path):
     assert distillation.step(UNIFORM).loss == again.step(UNIFORM).loss
 
 
+def test_a_student_that_another_process_makes_is_waited_for(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(pasts, "_made", lambda *_: made.append(1) or time.sleep(0.3) or {"w": torch.ones(2)})
+    monkeypatch.setattr(pasts, "_identity", lambda *_: [])
+    config = load_preset("micro", {"cache": {"directory": str(tmp_path)}})
+    run = SimpleNamespace(config=config, student=None)
+    past = parse_past("clerk", NAMES)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: pasts.weights_of(past, run), range(3)))
+    assert made == [1] and all(torch.equal(one["w"], torch.ones(2)) for one in found)
+    with mock.patch("filelock.FileLock.acquire", side_effect=NotImplementedError):
+        assert pasts.weights_of(parse_past("editor", NAMES), run)["w"].sum() == 2
+
+
 def test_a_past_does_not_depend_on_the_objective_of_the_run(tmp_path):
     profiles = [
         Distillation.load(micro_config(cache={"directory": str(tmp_path)}, distill={"loss": loss})).reset(
@@ -101,7 +122,7 @@ def test_a_past_does_not_depend_on_the_objective_of_the_run(tmp_path):
         )
         for loss in ("rkl", "grpo")
     ]
-    assert np.array_equal(*profiles) and len(list((tmp_path / "students").iterdir())) == 1
+    assert np.array_equal(*profiles) and len(list((tmp_path / "students").glob("*.safetensors"))) == 1
 
 
 def test_an_episode_has_a_student_drawn_or_asked_for():

@@ -1,0 +1,130 @@
+"""Table of the agents that were judged by a frozen protocol.
+
+    read-env benchmark --agent NAME --out docs/leaderboard/NAME.json     # for every agent
+    python scripts/leaderboard.py                                        # then docs/leaderboard.md
+
+Results of other pairs, presets, models or task cards are refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import DOCS, write_page
+
+from read_env.agents.registry import GROUPS
+from read_env.reporting.markdown import markdown_table, number
+from read_env.reporting.statistics import holm, paired, seed_bootstrap
+from read_env.running.benchmark import Protocol, load_protocol, load_result
+
+#: Gains relative to the reference's mean on the pair, for the performance profile.
+LEVELS = (0.5, 0.75, 1.0, 1.25, 1.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One agent.
+
+    Attributes:
+        agent: its label.
+        before: completion tokens spent before a run: on recorded runs that it was fitted on.
+        gains: (pairs, seeds) gain of exam utility.
+        forgetting: mean forgetting on the probes.
+    """
+
+    agent: str
+    before: int
+    gains: np.ndarray
+    forgetting: float
+
+    @classmethod
+    def of(cls, result: Mapping[str, Any]) -> Entry:
+        """Entry of a result."""
+        gains = [np.subtract(one["exam_utility"], one["exam_utility_start"]) for one in result["pairs"]]
+        forgetting = float(np.mean([one["forgetting"] for one in result["pairs"]]))
+        return cls(result["agent"], int(result["tokens_before_run"]), np.array(gains), forgetting)
+
+    @property
+    def group(self) -> str:
+        """Group of the agent in the registry."""
+        name = self.agent.partition(",")[0]
+        return next((group for group, agents in GROUPS.items() if name in agents), "others")
+
+
+def page(protocol: Protocol, name: str, entries: list[Entry]) -> str:
+    """Text of docs/leaderboard.md.
+
+    Raises:
+        SystemExit: no result of the protocol's reference.
+    """
+    reference = next((one for one in entries if one.agent == protocol.reference), None)
+    if reference is None:
+        raise SystemExit(f"docs/leaderboard has no result of {protocol.reference}, with which the others are compared")
+    entries = sorted(entries, key=lambda one: -one.gains.mean())
+    scale = reference.gains.mean(1, keepdims=True)
+    others = [one for one in entries if one is not reference]
+    tests = {one.agent: paired(one.gains.T, reference.gains.T) for one in others}
+    adjusted = dict(zip(tests, holm([test.p_t for test in tests.values()]), strict=True)) if tests else {}
+    rows, profile, by_pair = [], [], []
+    for one in entries:
+        relative = one.gains / scale
+        mean, iqm = seed_bootstrap(one.gains), seed_bootstrap(relative, "iqm")
+        cells = ["", "", ""]
+        if one is not reference:
+            difference = tests[one.agent].difference
+            better = (one.gains > reference.gains) + 0.5 * (one.gains == reference.gains)
+            cells = [
+                f"{number(difference.mean, signed=True)} [{number(difference.low, signed=True)}, {number(difference.high, signed=True)}]",
+                number(float(adjusted[one.agent])),
+                number(float(better.mean()), 2),
+            ]
+        rows.append([
+            one.agent, one.group, number(mean.mean, signed=True), f"{number(iqm.mean, 2)} [{number(iqm.low, 2)}, {number(iqm.high, 2)}]",
+            *cells, number(one.forgetting), f"{one.before:,}",
+        ])  # fmt: skip
+        profile.append([one.agent, *(number(float((relative >= level).mean()), 2) for level in LEVELS)])
+        by_pair.append([one.agent, *(number(float(gain), signed=True) for gain in one.gains.mean(1))])
+    header = [
+        "agent", "group", "gain", "IQM, relative", f"ahead of {reference.agent}", "p, Holm", "better", "forgetting", "tokens before",
+    ]  # fmt: skip
+    seeds, pairs = len(protocol.seeds), [pair.label for pair in protocol.pairs]
+    return (
+        f"# Leaderboard: {name}\n\nMade by `python scripts/leaderboard.py` from the files in `docs/leaderboard`. "
+        f"{len(pairs)} pairs of task and starting student, {seeds} seeds each (`read_env/benchmarks/{name}.toml`); no policy was "
+        "trained on them and no setting chosen.\n\n"
+        "*gain*: of exam utility over the starting student, mean over pairs and seeds. *IQM, relative*: interquartile mean of the "
+        f"gains divided by the mean gain of {reference.agent} on the pair; 95 %, bootstrap over seeds that the pairs share. *ahead*: "
+        "mean difference and its 95 % interval, paired t over seeds; its p is adjusted over the table (Holm). *better*: share of "
+        f"pairs and seeds on which the agent gains more than {reference.agent}, ties half. *tokens before*: completion tokens of recorded runs "
+        "that the agent was fitted on.\n\n"
+        f"{markdown_table(header, rows, text_columns=2)}\n\n"
+        f"## Gain by pair\n\n{markdown_table(['agent', *pairs], by_pair)}\n\n"
+        "## Performance profile\n\nShare of pairs and seeds with at least this gain, relative to the mean gain of "
+        f"{reference.agent} on the pair.\n\n{markdown_table(['agent', *(f'≥ {level:g}' for level in LEVELS)], profile)}\n\n"
+        "## Your agent\n\n"
+        f"1. Write it: any class with `predict` ([agents.md](agents.md)).\n"
+        f"2. `read-env benchmark --agent my_agent:MyAgent --out docs/leaderboard/my-agent.json` ({len(pairs) * seeds} runs; "
+        "interrupted, the same command goes on).\n"
+        "3. `python scripts/leaderboard.py` makes this page with it.\n"
+        "4. Training on these tasks, students or seeds makes an entry meaningless: `scripts/record_transitions.py` lists those for training.\n"
+        "5. Tokens of recorded runs that the agent was fitted on belong into its `tokens_before_run`.\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--protocol", default="micro-v1")
+    parser.add_argument("--results", type=Path, default=DOCS / "leaderboard")
+    args = parser.parse_args()
+    protocol = load_protocol(args.protocol)
+    entries = [Entry.of(load_result(path, protocol)) for path in sorted(args.results.glob("*.json"))]
+    write_page("leaderboard", page(protocol, args.protocol, entries))
+
+
+if __name__ == "__main__":
+    main()
