@@ -33,6 +33,8 @@ POLICIES = (
     "sparse", "dirichlet", "switching", "changing", "one-switch", "sparse",
     "task-static", "switching", "water-filling", "changing", "sqrt-task", "one-switch", "uniform",
 )  # fmt: skip
+#: Rules that follow a task.
+RULED = ("task-static", "water-filling", "sqrt-task", "uniform")
 #: Seeds of the prompts. Few, so that the teacher's answers are read from disk.
 SEEDS = tuple(range(8001, 8014))
 
@@ -89,7 +91,7 @@ def play(student: str, number: int) -> dict[str, Any]:
     played = schedule(policy, count, size, rng)
     start, steps = run.reset(seed, student), []
     while not run.exhausted:
-        ruled = policy in ("task-static", "water-filling", "sqrt-task", "uniform")
+        ruled = policy in RULED
         allocation = act(policy, requirement, run.profile) if ruled else played[min(len(steps), count - 1)]
         steps.append(recorded(run.step(allocation)))
     return {

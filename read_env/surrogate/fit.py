@@ -99,12 +99,21 @@ def tensors(record: Record) -> dict[str, torch.Tensor]:
     return {name: torch.tensor(np.asarray(value, np.float32)) for name, value in arrays.items()}
 
 
-def predictions(world: World, data: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def as_tensors(worlds: World) -> World:
+    """Worlds for :func:`predictions`: M of them, (M, 1, |C|) and (M, |C|, |C|)."""
+    arrays = {name: np.asarray(value) for name, value in worlds.to_dict().items()}
+    return World(**{n: torch.tensor(value if value.ndim == 3 else value[:, None]) for n, value in arrays.items()})
+
+
+def predictions(
+    world: World, data: dict[str, torch.Tensor], noise: torch.Generator | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Profiles after every step, (M, E, T, |C|): from the one measured before it, and from that at the episode's start.
 
     Args:
-        world: M worlds, (M, 1, |C|) and (M, |C|, |C|).
+        world: of :func:`as_tensors`.
         data: of :func:`tensors`.
+        noise: generator of drift and noise, which the second ones then have. None: expected profiles.
     """
     tokens, rates, before = data["tokens"], data["rates"], data["before"]
     count, size = len(world.speed), tokens.shape[-1]
@@ -118,6 +127,10 @@ def predictions(world: World, data: dict[str, torch.Tensor]) -> tuple[torch.Tens
     played = []
     for step in range(tokens.shape[1]):
         now = expected(world, now, tokens[:, step].expand(count, -1, -1), rates[:, step, None])
+        if noise is not None:
+            now = now + world.drift * torch.randn(now.shape, generator=noise)
+            played.append(now + world.noise * torch.randn(now.shape, generator=noise))
+            continue
         played.append(now)
     return flat.reshape(count, *tokens.shape), torch.stack(played, dim=2)
 

@@ -6,17 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from known_world import NAMES, recorded
 
 from read_env.errors import ReadEnvError
-from read_env.surrogate.fit import fit, predictions, tensors
+from read_env.surrogate.fit import as_tensors, fit, predictions, tensors
 from read_env.surrogate.record import Record
 from read_env.surrogate.world import World
-
-
-def as_tensors(worlds: World) -> World:
-    return World(**{n: torch.tensor(v if v.ndim == 3 else v[:, None]) for n, v in worlds.to_dict().items()})
 
 
 def test_a_fit_predicts_new_episodes_and_finds_the_drill(known: World) -> None:
