@@ -1,0 +1,146 @@
+"""Computations of the scripts of surrogate, policies and leaderboard, on data whose answers are known."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from read_env.capabilities import get_suite
+from read_env.distillation.starts import JUDGING_STARTS
+from read_env.running.benchmark import load_protocol
+from read_env.surrogate.model import rates_of
+from read_env.surrogate.record import Episodes, Record
+from read_env.surrogate.wide import draw_worlds
+from read_env.surrogate.world import expected
+
+SUITE = get_suite("micro")
+SIZE = len(SUITE)
+Script = Callable[[str], ModuleType]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Script:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
+    return importlib.import_module
+
+
+def cells(table: str, name: str) -> list[str]:
+    """Cells of the first row that begins with a name."""
+    line = next(line for line in table.splitlines() if re.match(rf"\| {re.escape(name)} +\|", line))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+# --- record_transitions.py -----------------------------------------------------------------------
+
+
+def test_recorded_episodes_are_many_and_share_nothing_with_the_judging_pairs(script: Script) -> None:
+    module = script("record_transitions")
+    jobs = module.jobs(SUITE)
+    assert len(jobs) == len(set(jobs.values())) >= 600
+    judged = {(pair.task, pair.student) for pair in load_protocol("micro-v1").pairs}
+    assert not set(module.STUDENTS) & {
+        *JUDGING_STARTS,
+        *(student for _, student in judged - {("", "even")} if student != "even"),
+    }
+    assert not set(module.TASKS) & {task for task, _ in judged}
+
+
+@pytest.mark.parametrize(
+    ("policy", "changes"), [("sparse", (0, 0)), ("dirichlet", (0, 0)), ("one-switch", (1, 1)), ("changing", (6, 9))]
+)
+def test_drawn_schedules_change_as_often_as_their_name_says(
+    script: Script, policy: str, changes: tuple[int, int]
+) -> None:
+    for seed in range(20):
+        played = script("record_transitions").schedule(policy, 10, SIZE, np.random.default_rng(seed))
+        np.testing.assert_allclose(played.sum(1), 1)
+        assert played.min() >= 0
+        moved = int((np.abs(np.diff(played, axis=0)).max(1) > 0).sum())
+        assert changes[0] <= moved <= changes[1]
+
+
+# --- fit_surrogate.py ----------------------------------------------------------------------------
+
+
+def known_record(tasks: tuple[str, ...]) -> Record:
+    """Episodes in one drawn world: sparse allocations, and w = r on every task."""
+    from read_env.tasks import load_task
+
+    rng = np.random.default_rng(0)
+    worlds, starts = draw_worlds(rng, 1, SIZE)
+    rates, episodes = rates_of("linear", 0.0, np.arange(1, 7) / 6), []
+    for number in range(90):
+        task = tasks[number // 3 % len(tasks)]
+        ruled = number % 3 == 0
+        shares = load_task(task, SUITE).requirement_vector(SUITE) if ruled else rng.dirichlet(np.full(SIZE, 0.2))
+        start = now = (starts[0] * rng.uniform(0.7, 1.0)).astype(np.float64)
+        steps = []
+        for rate in rates:
+            now = expected(worlds[0], now, shares * 4.0, rate)
+            seen = (now + 0.002 * rng.standard_normal(SIZE)).clip(0, 1)
+            steps.append({"tokens": shares * 4000, "profile": seen, "loss": np.ones(SIZE)})
+        policy = f"task-static {task}" if ruled else "sparse"
+        episodes.append({"student": f"s{number % 8}", "policy": policy, "start": start, "steps": steps})
+    return Record(SUITE.names, 24_000, 4_000, "linear", 0.0, np.ones(SIZE), Episodes.of(episodes))
+
+
+def test_a_surrogate_predicts_episodes_that_it_did_not_see_and_the_page_says_how_well(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = script("fit_surrogate")
+    for name, value in {"WORLDS": 4, "ITERATIONS": 150, "DRAWS": 8, "FOLDS": 2}.items():
+        monkeypatch.setattr(module, name, value)
+    record = known_record(module.TASKS)
+    text = module.page(record, 1.0)
+    for label in ("policy sparse", "policy task-static", "a quarter of the students, 2 times"):
+        _, count, _, error, constant, ratio, inside = cells(text, label)
+        assert float(ratio) == pytest.approx(float(error) / float(constant), abs=0.15)
+        assert int(count) in (30, 60, 90) and 0 <= float(inside) <= 1
+    assert float(cells(text, "a quarter of the students, 2 times")[5]) < 0.5
+    played = module.gains_of(record)[::3]  # w = r on the first task, the second, ...
+    np.testing.assert_allclose(module.of_requirement(record)[1], played[1::6, 1].mean())
+
+
+# --- leaderboard.py ------------------------------------------------------------------------------
+
+
+def entry(module: ModuleType, agent: str, ahead: float, noise: float = 0.0) -> Any:
+    protocol = load_protocol("micro-v1")
+    base = 0.2 + 0.01 * np.arange(len(protocol.seeds)) + 0.05 * np.arange(len(protocol.pairs))[:, None]
+    gains = base + ahead + noise * np.random.default_rng(1).standard_normal(base.shape)
+    pairs = [
+        {"pair": pair.label, "exam_utility_start": [0.1] * len(row), "exam_utility": (0.1 + row).tolist(), "forgetting": [0.02]}
+        for pair, row in zip(protocol.pairs, gains, strict=True)
+    ]  # fmt: skip
+    return module.Entry.of({"agent": agent, "tokens_before_run": 7000, "pairs": pairs})
+
+
+def test_the_leaderboard_ranks_by_gain_and_compares_with_the_reference(script: Script) -> None:
+    module, protocol = script("leaderboard"), load_protocol("micro-v1")
+    entries = [
+        entry(module, "task-static", 0.0), entry(module, "uniform", -0.1, 0.02), entry(module, "my:Agent", 0.05, 0.02),
+        entry(module, "odm", 0.0, 0.1),
+    ]  # fmt: skip
+    text = module.page(protocol, "micro-v1", entries)
+    assert text.index("| my:Agent") < text.index("| task-static") < text.index("| uniform")
+    mine = cells(text, "my:Agent")
+    assert mine[1] == "others" and abs(float(mine[2]) - 0.52) < 0.01 and mine[8] == "7,000"
+    low, high = map(float, re.findall(r"[+-]\d\.\d+", mine[4])[1:])
+    assert 0 < low < 0.05 < high < 0.1 and float(mine[5]) < 0.01 and float(mine[6]) > 0.9
+    assert float(cells(text, "odm")[5]) > 0.05 and cells(text, "odm")[1] == "rules of the literature"
+    assert cells(text, "task-static")[4:7] == ["", "", ""]
+    profile = text.partition("## Performance profile")[2]
+    assert float(cells(profile, "uniform")[1]) > 0.9 > float(cells(profile, "uniform")[3])
+
+
+def test_a_leaderboard_without_its_reference_is_refused(script: Script) -> None:
+    module = script("leaderboard")
+    with pytest.raises(SystemExit, match="no result of task-static"):
+        module.page(load_protocol("micro-v1"), "micro-v1", [entry(module, "uniform", 0.0)])
