@@ -32,19 +32,24 @@ def normalise_allocation(weights: Sequence[float] | np.ndarray, size: int) -> np
         array = np.asarray(weights, dtype=np.float64)
     except (TypeError, ValueError):
         raise ReadEnvError(f"allocation must be {size} numbers, got {weights!r}") from None
+    largest = array.max(initial=-np.inf) if array.shape == (size,) else np.nan
+    # NaN compares as false, and so does a comparison with it.
+    if not (0 < largest < np.inf and array.min() >= 0):
+        if array.shape == (size,) and not array.any():
+            return np.full(size, 1 / size)
+        raise ReadEnvError(_refused(array, size))
+    array = array / largest  # the sum of large weights may overflow
+    return array / array.sum()
+
+
+def _refused(array: np.ndarray, size: int) -> str:
+    """Reason for which weights are no allocation."""
     shown = np.array2string(array, precision=4, threshold=32)
     if array.shape != (size,):
-        raise ReadEnvError(
-            f"allocation must have shape ({size},), one weight per capability, got shape {array.shape}: {shown}"
-        )
+        return f"allocation must have shape ({size},), one weight per capability, got shape {array.shape}: {shown}"
     if not np.isfinite(array).all():
-        raise ReadEnvError(f"allocation weights must be finite, got {shown}")
-    if (array < 0).any():
-        raise ReadEnvError(f"allocation weights must not be negative, got {shown}")
-    if not array.any():
-        return np.full(size, 1 / size)
-    array = array / array.max()  # the sum of large weights may overflow
-    return array / array.sum()
+        return f"allocation weights must be finite, got {shown}"
+    return f"allocation weights must not be negative, got {shown}"
 
 
 class Quotas:
