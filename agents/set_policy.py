@@ -12,17 +12,22 @@ from collections.abc import Mapping
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
 from read_env.agents import storage
 from read_env.agents.base import Agent, AgentSettings
+from read_env.agents.interaction import StepCallback
 from read_env.agents.observation import Array, Observation, View, parse
 from read_env.agents.planning import infer_form
-from read_env.agents.set_network import FIRST_SHARE, Weights, allocate, features
+from read_env.agents.set_network import FIRST_SHARE, Weights, allocate, features, initial_weights
 from read_env.errors import ReadEnvError, unknown
+
+if TYPE_CHECKING:
+    from read_env.surrogate.model import Surrogate
 
 #: Policies that ship, by the name of their file in the assets.
 SHIPPED = ("any", "micro")
@@ -116,12 +121,46 @@ class SetPolicy(Agent):
             form, _ = infer_form(view.requirement, view.profile, float(info["utility"]))
             self._form = -1.0 if form == "weighted_mean" else 1.0
 
+    def _learn(self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback, seed: int | None) -> None:
+        raise ReadEnvError(
+            f"agent {self.name!r} is trained by gradients through a surrogate; right would be read-env train --on micro, or a file "
+            "of read-env surrogate fit"
+        )
+
+    def learn_on_surrogate(
+        self, surrogate: Surrogate, steps: int, *, envs: int = 1, seed: int = 0, progress: tuple[int, int] | None = None
+    ) -> None:
+        """Train by gradients through the worlds of a surrogate, from its students and for requirements of all kinds.
+
+        A policy for any suite becomes one for the surrogate's: new weights, with a vector for each capability.
+
+        Args:
+            surrogate: the surrogate.
+            steps: environment steps.
+            envs: episodes of a batch, at least 64.
+            seed: seed of the episodes.
+            progress: steps before these and steps of the whole training, for the learning rate.
+        """
+        from read_env.agents.set_training import surrogate_batches, train
+
+        count = max(envs, 64)
+        done, whole = progress or (0, steps)
+        per_update = count * surrogate.steps
+        if "name" not in self._weights:
+            self._weights = initial_weights(len(self._weights["new_bias"]), self.size, np.random.default_rng(self.seed))
+        batches = surrogate_batches(surrogate, np.random.default_rng(seed), count)
+        self._weights = train(
+            batches, iterations=max(1, steps // per_update), seed=seed, weights=self._weights,
+            progress=(done // per_update, max(1, whole // per_update)),
+        )  # fmt: skip
+
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "form": self._form}
+        return {**super().state_dict(), "form": self._form, "weights": dict(self._weights)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._form = float(state["form"])
+        self._weights = {name: np.asarray(value, np.float32) for name, value in state["weights"].items()}
 
 
 def save_weights(

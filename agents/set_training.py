@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from read_env.agents.set_network import FIRST_SHARE, allocate, features, initial_weights
+from read_env.distillation.student.schedule import learning_rate_factor
 from read_env.surrogate.model import Surrogate, rates_of
 from read_env.surrogate.wide import BUDGET, draw_requirements, draw_worlds
 from read_env.surrogate.world import World, expected
@@ -142,7 +143,8 @@ def rule(power: float, missing: float) -> Policy:
 
 def train(
     batches: Iterator[Batch], *, iterations: int, hidden: int = 32, names: int = 0, learning_rate: float = 3e-3,
-    seed: int = 0, weights: Mapping[str, np.ndarray] | None = None, report: Callable[[int, float, float], None] | None = None,
+    seed: int = 0, weights: Mapping[str, np.ndarray] | None = None, progress: tuple[int, int] | None = None,
+    report: Callable[[int, float, float], None] | None = None,
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Weights of a set policy, trained on batches of episodes.
 
@@ -154,13 +156,14 @@ def train(
         learning_rate: highest learning rate.
         seed: seed of weights and noise.
         weights: weights to begin with; None: new ones.
+        progress: steps before these and steps of the whole training, for the learning rate. None: these are the whole.
         report: called with the iteration, the mean gain, and that of w = r, every fifty iterations.
     """
     first = weights or initial_weights(hidden, names, np.random.default_rng(seed))
     trained = {name: torch.tensor(value, requires_grad=True) for name, value in first.items()}
     width = trained["new_bias"].shape[0]
     optimizer = torch.optim.Adam(trained.values(), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=iterations, pct_start=0.1)
+    done, whole = progress or (0, iterations)
     rng = torch.Generator().manual_seed(seed)
     requirement_alone = rule(1.0, 0.0)
 
@@ -178,8 +181,9 @@ def train(
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * learning_rate_factor("cosine", min(1.0, (done + iteration) / whole), 0.1)
         optimizer.step()
-        schedule.step()
         sums += float(gains.detach().mean()), float(reference.mean())
         if report and iteration % 50 == 0:
             report(iteration, *(sums / 50))

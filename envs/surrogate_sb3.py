@@ -62,6 +62,8 @@ class SurrogateVecEnv(VecEnv):
             if "episode" in infos:
                 of = infos["episode"]
                 found[index]["episode"] = {"r": float(of["r"][index]), "l": int(of["l"][index]), "t": 0.0}
+                found[index]["task"] = infos["task"][index]
+                found[index]["utility"] = float(infos["final_utility"][index])
         return _joined(observations), rewards.astype(np.float32), ended, found
 
     def close(self) -> None:

@@ -144,6 +144,10 @@ class SurrogateVectorEnv(gym.vector.VectorEnv):
             infos = {}
         if ended.any() and self._infos != "none":
             infos |= {
+                "task": np.array(self._names, dtype=object)[self._task],
+                "_task": ended,
+                "final_utility": self._utility.copy(),
+                "_final_utility": ended,
                 "episode": {"r": np.where(ended, self._return, 0.0), "l": np.where(ended, self._step, 0)},
                 "_episode": ended,
             }

@@ -24,6 +24,7 @@ from read_env.distillation.starts import EVEN, parse_past
 from read_env.errors import ReadEnvError, unknown
 from read_env.running.agents import AgentSpec, build_agent
 from read_env.running.identity import RunIdentity, card_fingerprint, settings_of
+from read_env.surrogate.model import surrogate_digest
 from read_env.tasks.interventions import interventions, seeds_of
 
 _Request = TypeVar(
@@ -149,7 +150,10 @@ class TrainingRequest:
     students: tuple[str, ...] = ()
     """Starting students, one drawn for each episode; as in models.start, which is used if none is given."""
     envs: int = 1
-    """Environments that run at the same time, each in a worker process with its own models. 1: one, in this process."""
+    """Environments that run at the same time, each in a worker process with its own models; on a surrogate, all in this
+    process. 1: one, in this process."""
+    on: str = ""
+    """Surrogate to train on, in place of real models: ``micro``, or a file of ``read-env surrogate fit``. Empty: real models."""
     push_to_hub: str = ""
     """Repository of the hub, NAME or ORGANISATION/NAME, to which the agent is uploaded with its card. Empty: none."""
 
@@ -166,7 +170,7 @@ class TrainingRequest:
     @property
     def settings(self) -> dict[str, Any]:
         """Settings beside configuration and tasks; those that are not given are absent, as in earlier records."""
-        given = {"envs": self.envs if self.envs > 1 else 0, "students": list(self.students)}
+        given = {"envs": self.envs if self.envs > 1 else 0, "students": list(self.students), "on": self.on}
         return {"steps": self.steps, **{name: value for name, value in given.items() if value}}
 
     @property
@@ -183,6 +187,8 @@ class TrainingRequest:
         contents = {**shared.contents, **cards}
         if self.agent.path is not None:
             contents["agent"] = content_digest(self.agent.path)
+        if self.on:
+            contents["on"] = surrogate_digest(self.on)
         return RunIdentity("training", settings, contents)
 
 

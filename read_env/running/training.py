@@ -94,7 +94,13 @@ def train(
     with directory.claim(request.identity, settings, overwrite=request.overwrite):
         record, saved_agent = directory.path / TRAINING_RECORD, directory.path / "agent.zip"
         if not (already_finished := record.exists()):
-            if request.envs == 1:
+            if request.on:
+                from read_env.running.surrogate_training import SurrogateTraining, make_surrogate_env
+
+                training: Training = SurrogateTraining(
+                    request, directory, partial(make_surrogate_env, request.on), console
+                )
+            elif request.envs == 1:
                 training = Training(request, directory, env_factory, console)
             else:
                 from read_env.running.vector_training import VectorTraining

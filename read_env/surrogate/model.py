@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from read_env import files
+from read_env.digests import content_digest
 from read_env.distillation.student.schedule import learning_rate_factor
 from read_env.errors import ReadEnvError, unknown
 from read_env.surrogate.world import World
@@ -98,15 +99,8 @@ class Surrogate:
         Raises:
             ReadEnvError: no such name or file, or a file that is no surrogate of this format.
         """
-        text = str(name_or_path)
-        if not text.endswith(".json"):
-            if text not in SHIPPED:
-                raise unknown("surrogate", text, [*SHIPPED, "a .json file"])
-            return _shipped(text)
-        path = Path(text).expanduser()
-        if not path.is_file():
-            raise ReadEnvError(f"surrogate {text!r}: no such file")
-        return _parse(files.read_json(path), path)
+        path = _path_of(str(name_or_path))
+        return _read(path) if str(name_or_path) in SHIPPED else _parse(files.read_json(path), path)
 
 
 def rates_of(schedule: str, warmup_ratio: float, ends: np.ndarray) -> np.ndarray:
@@ -126,9 +120,24 @@ def rates_of(schedule: str, warmup_ratio: float, ends: np.ndarray) -> np.ndarray
     return np.array([[learning_rate_factor(schedule, float(x), warmup_ratio) for x in row] for row in points]).mean(1)
 
 
+def surrogate_digest(name_or_path: str) -> str:
+    """Digest of the content of a surrogate."""
+    return content_digest(_path_of(name_or_path))
+
+
+def _path_of(text: str) -> Path:
+    if text in SHIPPED:
+        return Path(str(resources.files("read_env") / SHIPPED[text]))
+    if not text.endswith(".json"):
+        raise unknown("surrogate", text, [*SHIPPED, "a .json file"])
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise ReadEnvError(f"surrogate {text!r}: no such file")
+    return path
+
+
 @lru_cache(maxsize=4)
-def _shipped(name: str) -> Surrogate:
-    path = Path(str(resources.files("read_env") / SHIPPED[name]))
+def _read(path: Path) -> Surrogate:
     return _parse(files.read_json(path), path)
 
 
