@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from read_env import files
 from read_env.agents.base import Agent
 from read_env.errors import ReadEnvError
+from read_env.records import Episode
+from read_env.running.agents import AgentSpec, build_agent
 from read_env.running.tensors import from_tensors
-from read_env.running.training import Training, has_own_loop
+from read_env.running.training import Training
 from read_env.running.vector_training import VectorStatistics
 from read_env.surrogate.model import Surrogate
 
@@ -58,12 +61,13 @@ class SurrogateTraining(Training):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._surrogate: Surrogate = self.env.surrogate  # type: ignore[attr-defined]
-        if has_own_loop(self.agent):
+        #: The agent learns from many environments at once.
+        self._many = hasattr(self.agent, "learn_on_surrogate") or getattr(self.agent, "actions", "") == "logits"
+        if self._many:
             self.statistics = SampledStatistics(self._on_episode, self.request.steps // self._surrogate.steps)
         elif self.request.envs > 1:
             raise ReadEnvError(
-                f"agent {self.request.agent.label!r} learns step by step, in one environment of a surrogate; envs must be 1, not "
-                f"{self.request.envs}"
+                f"agent {self.request.agent.label!r} learns in one environment of a surrogate; envs must be 1, not {self.request.envs}"
             )
 
     def record(self) -> dict[str, Any]:
@@ -74,24 +78,37 @@ class SurrogateTraining(Training):
         return {**found, "episodes": finished, "tokens_before_run": before}
 
     def _let_learn(self, saved: Mapping[str, Any] | None) -> None:
+        if not self._many:
+            super()._let_learn(saved)
+            return
         if saved is not None:
             with self.directory.fitting_checkpoint():
                 self.agent.load_state_dict(from_tensors(saved["agent"]))
         agent: Any = self.agent
         judge = self._judge()
-        if hasattr(agent, "learn_on_surrogate"):
-            learn: Callable[[int], None] = self._through_the_worlds
-        elif hasattr(agent, "learn_vectorized"):
-            learn = self._in_a_vector
-        else:
-            raise ReadEnvError(
-                f"agent {self.request.agent.label!r} learns by a loop of its own, which takes the real environment; right would be a "
-                "training without on"
-            )
+        requirement = judge(build_agent(AgentSpec.parse("task-static"), self.env.suite, 0, self.env.may_stop))
+        learn = self._through_the_worlds if hasattr(agent, "learn_on_surrogate") else self._in_a_vector
         for steps in _parts(self.request.steps, self.statistics.total_steps, self.request.envs):
             learn(steps)
-            self._write_curves({**self.agent.scalars(), "eval/mean_reward": judge(self.agent)})
+            self._show(judge(self.agent), requirement)
             self._save(self._agent_state)
+
+    def _show(self, reward: float, requirement: float) -> None:
+        """Write the curves and a line about an evaluation."""
+        self._write_curves({**self.agent.scalars(), "eval/mean_reward": reward, "eval/task_static": requirement})
+        step = self.statistics.total_steps
+        self._console.call(
+            "print",
+            f"step {step:>9,} of {self.request.steps:,}  mean reward {reward:+.4f} in {_JUDGED} episodes of other seeds, w = r "
+            f"{requirement:+.4f}  left {self._pace.left(step)}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+
+    def _on_episode(self, record: dict[str, Any]) -> None:
+        if isinstance(self.statistics, SampledStatistics):  # too many for a line each
+            files.append_line(self._episodes, Episode(**record, seed=self.request.config.seed).to_json())
+        else:
+            super()._on_episode(record)
 
     def _in_a_vector(self, steps: int) -> None:
         from read_env.envs.surrogate_sb3 import SurrogateVecEnv

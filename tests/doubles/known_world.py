@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from read_env.surrogate.model import rates_of
+from read_env.capabilities import get_suite
+from read_env.surrogate.model import Surrogate, rates_of
 from read_env.surrogate.record import Episodes, Record
+from read_env.surrogate.wide import draw_worlds
 from read_env.surrogate.world import World, expected, plain
 
 NAMES = ("drill", "composed", "easy", "hard")
@@ -41,3 +43,15 @@ def recorded(world: World, count: int, seed: int, noise: float = 0.004) -> Recor
             steps.append({"tokens": tokens, "profile": (now + noise * rng.standard_normal(4)).clip(0, 1), "loss": loss})
         episodes.append({"student": f"student {student}", "policy": "sparse", "start": start, "steps": steps})
     return Record(NAMES, BUDGET, BUDGET // STEPS, "linear", 0.0, np.ones(4), Episodes.of(episodes))
+
+
+def micro_surrogate() -> Surrogate:
+    """Surrogate of the micro suite: three drawn worlds without noise, two students, four steps."""
+    names = get_suite("micro").names
+    worlds, starts = draw_worlds(np.random.default_rng(3), 3, len(names))
+    quiet = World.of({**worlds.to_dict(), "noise": 0 * worlds.noise, "drift": 0 * worlds.drift})
+    return Surrogate(
+        names, 10_000, 2_500, quiet, {"even": starts[0].astype(float), "clerk": starts[1].astype(float)},
+        np.full(len(names), 0.9), seen=np.array([np.zeros(len(names)), np.full(len(names), 0.5)]),
+        made_from={"tokens": 70_000},
+    )  # fmt: skip

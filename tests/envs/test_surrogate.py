@@ -10,36 +10,23 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import data_equivalence
+from known_world import micro_surrogate
 
 from read_env.capabilities import get_suite
 from read_env.envs.surrogate import SurrogateEnv
 from read_env.envs.surrogate_vector import SurrogateVectorEnv
 from read_env.errors import ReadEnvError
 from read_env.surrogate.model import Surrogate
-from read_env.surrogate.wide import draw_worlds
-from read_env.surrogate.world import World, expected
+from read_env.surrogate.world import expected
 
 NAMES = get_suite("micro").names
 SIZE = len(NAMES)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Surrogate:
-    """Three drawn worlds without noise, two students, four steps."""
-    worlds, starts = draw_worlds(np.random.default_rng(3), 3, SIZE)
-    quiet = World.of({**worlds.to_dict(), "noise": 0 * worlds.noise, "drift": 0 * worlds.drift})
-    surrogate = Surrogate(
-        NAMES, 10_000, 2_500, quiet, {"even": starts[0].astype(float), "clerk": starts[1].astype(float)},
-        np.full(SIZE, 0.9), seen=np.array([np.zeros(SIZE), np.full(SIZE, 0.5)]),
-    )  # fmt: skip
-    surrogate.save(tmp_path_factory.mktemp("surrogate") / "known.json")
-    return surrogate
-
-
-@pytest.fixture(scope="module")
-def file(made: Surrogate, tmp_path_factory: pytest.TempPathFactory) -> str:
+def file(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("file") / "known.json"
-    made.save(path)
+    micro_surrogate().save(path)
     return str(path)
 
 
