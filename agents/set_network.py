@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 #: Features of a row, and of the whole.
-ROW, WHOLE = 9, 5
+ROW, WHOLE = 11, 5
 #: Share of B that a step is taken to have before the first one has shown it.
 FIRST_SHARE = 0.1
 Weights = Mapping[str, Any]
@@ -73,9 +73,34 @@ def allocate(weights: Weights, row: Any, whole: Any, memory: Any) -> tuple[Any, 
     return shares / shares.sum(-1)[..., None], memory
 
 
+def empty_trace(zeros: Any) -> dict[str, Any]:
+    """Trace of an episode before its first step, from zeros (n, |C|)."""
+    return {name: zeros for name in ("spent", "w", "ww", "gained", "others", "w_others", "steps")}
+
+
+def noted(trace: Mapping[str, Any], requirement: Any, last: Any, gain: Any, taken: Any) -> dict[str, Any]:
+    """Trace with one more step, whose sums tell how a capability's tokens went with its own gain and with those of the others.
+
+    Args:
+        trace: sums so far, (n, |C|) each.
+        requirement: (n, |C|).
+        last: (n, |C|) allocation of the step; zeros where there was none.
+        gain: (n, |C|) change of the scores.
+        taken: (n,) share of B that the step took.
+    """
+    useful = requirement * gain
+    others = useful.sum(-1)[:, None] - useful
+    added = {
+        "spent": last * taken[:, None], "w": last, "ww": last * last, "gained": last * gain, "others": others,
+        "w_others": last * others, "steps": last.sum(-1)[:, None] + 0 * last,
+    }  # fmt: skip
+    return {name: trace[name] + value for name, value in added.items()}
+
+
 def features(
-    requirement: Any, profile: Any, start: Any, last: Any, gain: Any, spent: Any, budget: Any, share: Any, product: Any
-) -> tuple[Any, Any]:
+    requirement: Any, profile: Any, start: Any, last: Any, gain: Any, trace: Mapping[str, Any], budget: Any, share: Any,
+    product: Any,
+) -> tuple[Any, Any]:  # fmt: skip
     """Features of rows and whole.
 
     Args:
@@ -84,16 +109,22 @@ def features(
         start: (n, |C|) scores at the start of the episode.
         last: (n, |C|) last allocation; zeros at the start.
         gain: (n, |C|) change of the scores in the last step.
-        spent: (n, |C|) shares of B that the capabilities have had so far.
+        trace: of :func:`noted`, with that step.
         budget: (n,) share of B that is left.
         share: (n,) share of B that a step takes.
         product: (n,) 1 for a utility that multiplies the needs, −1 for a mean, 0 where it isn't known yet.
     """
     size = requirement.shape[-1]
     missing = requirement * (1 - profile)
+    spent = trace["spent"]
+    steps = trace["steps"] + 1e-6
+    # Slopes of least squares, shrunk: of the own gain through the origin, of the others' useful gains around their mean.
+    own = trace["gained"] / (0.05 + trace["ww"])
+    spread = trace["ww"] - trace["w"] * trace["w"] / steps
+    other = (trace["w_others"] - trace["w"] * trace["others"] / steps) / (0.02 + spread)
     row = _stacked(
         requirement, profile, profile - start, last, 10 * gain, spent, missing,
-        (requirement > 0) * (1.0 - 0.0 * requirement), 10 * (profile - start) / (0.1 + 10 * spent),
+        (requirement > 0) * (1.0 - 0.0 * requirement), 10 * (profile - start) / (0.1 + 10 * spent), 10 * own, 30 * other,
     )  # fmt: skip
     whole = _stacked(budget, 10 * share, product, 0.0 * budget + 4.0 / size, missing.sum(-1))
     return row, whole

@@ -23,7 +23,15 @@ from read_env.agents.base import Agent, AgentSettings
 from read_env.agents.interaction import StepCallback
 from read_env.agents.observation import Array, Observation, View, parse
 from read_env.agents.planning import infer_form
-from read_env.agents.set_network import FIRST_SHARE, Weights, allocate, features, initial_weights
+from read_env.agents.set_network import (
+    FIRST_SHARE,
+    Weights,
+    allocate,
+    empty_trace,
+    features,
+    initial_weights,
+    noted,
+)
 from read_env.errors import ReadEnvError, unknown
 
 if TYPE_CHECKING:
@@ -102,14 +110,14 @@ class SetPolicy(Agent):
             return np.where(begins.reshape(-1, *[1] * (fresh.ndim - 1)), fresh, old)
 
         memory = kept("memory", np.zeros((len(views), self.size, hidden)))
-        start, spent = kept("start", profile), kept("spent", np.zeros_like(profile))
-        taken = kept("budget", budget) - budget
-        spent = spent + last * taken[:, None] * ~begins[:, None]
+        start, taken = kept("start", profile), kept("budget", budget) - budget
+        trace = {name: kept(name, zeros) for name, zeros in empty_trace(np.zeros_like(profile)).items()}
+        trace = noted(trace, requirement, last * ~begins[:, None], gain, taken)
         share = np.where(begins, FIRST_SHARE, taken)
         form = np.where(begins, 0.0, self._form)
-        row, whole = features(requirement, profile, start, last, gain, spent, budget, share, form)
+        row, whole = features(requirement, profile, start, last, gain, trace, budget, share, form)
         shares, memory = allocate(self._weights, row, whole, memory)
-        return shares, {"memory": memory, "start": start, "spent": spent, "budget": budget}
+        return shares, {"memory": memory, "start": start, "budget": budget, **trace}
 
     def observe(
         self, observation: Observation, action: npt.ArrayLike, reward: float, next_observation: Observation,

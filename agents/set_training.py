@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from read_env.agents.set_network import FIRST_SHARE, allocate, features, initial_weights
+from read_env.agents.set_network import FIRST_SHARE, allocate, empty_trace, features, initial_weights, noted
 from read_env.distillation.student.schedule import learning_rate_factor
 from read_env.surrogate.model import Surrogate, rates_of
 from read_env.surrogate.wide import BUDGET, draw_requirements, draw_worlds
@@ -112,7 +112,8 @@ def played(policy: Policy, batch: Batch, rng: torch.Generator, memory: int) -> t
         )
 
     seen = first = measured(latent)
-    last, gain, spent = (torch.zeros(count, size) for _ in range(3))
+    last = gain = torch.zeros(count, size)
+    trace = empty_trace(last)
     state = torch.zeros(count, size, memory)
     told = torch.where(torch.rand(count, generator=rng) < _UNTOLD, 0.0, product * 2.0 - 1.0)
     before, shares = utility(latent), batch.tokens / batch.tokens.sum()
@@ -121,12 +122,13 @@ def played(policy: Policy, batch: Batch, rng: torch.Generator, memory: int) -> t
         # Neither the form of the utility nor the length of a step is known before the first one.
         form = told if step else torch.zeros(count)
         share = torch.full((count,), float(shares[step]) if step else FIRST_SHARE)
-        row, whole = features(requirement, seen, first, last, gain, spent, left, share, form)
+        row, whole = features(requirement, seen, first, last, gain, trace, left, share, form)
         last, state = policy(row, whole, state)
         latent = expected(worlds, latent, last * tokens, rate)
         latent = (latent + worlds.drift * torch.randn(latent.shape, generator=rng)).clamp(0, 1)
         now = measured(latent)
-        seen, gain, spent = now, now - seen, spent + last * float(shares[step])
+        seen, gain = now, now - seen
+        trace = noted(trace, requirement, last, gain, torch.full((count,), float(shares[step])))
     return utility(latent) - before
 
 

@@ -35,14 +35,20 @@ POLICIES = (
 )  # fmt: skip
 #: Rules that follow a task.
 RULED = ("task-static", "water-filling", "sqrt-task", "uniform")
-#: Seeds of the prompts. Few, so that the teacher's answers are read from disk.
-SEEDS = tuple(range(8001, 8014))
+#: Seeds of the prompts: one for each of a student's first episodes, and few for the later ones, whose prompts the teacher has
+#: answered before.
+SEEDS, FEW = tuple(range(8001, 8014)), 3
 
 
 @lru_cache(maxsize=1)
 def distillation() -> Distillation:
     """Distillation of a worker process, with its models."""
     return Distillation.load(load_preset(PRESET, {"distill": {"teacher_batch_size": 96}}))
+
+
+def seed_of(number: int) -> int:
+    """Seed of the prompts of a student's episode."""
+    return SEEDS[number if number < len(SEEDS) else number % FEW]
 
 
 def schedule(policy: str, steps: int, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -85,7 +91,7 @@ def play(student: str, number: int) -> dict[str, Any]:
     rng = np.random.default_rng([STUDENTS.index(student), number])
     policy = POLICIES[number % len(POLICIES)]
     task = str(rng.choice(TASKS))
-    seed = SEEDS[(number + number // len(POLICIES)) % len(SEEDS)]
+    seed = seed_of(number)
     size, count = len(run.suite), run.config.budget.steps
     requirement = load_task(task, run.suite).requirement_vector(run.suite)
     played = schedule(policy, count, size, rng)
@@ -101,11 +107,12 @@ def play(student: str, number: int) -> dict[str, Any]:
 
 def jobs(suite: Suite) -> dict[str, tuple[str, int]]:
     """Episodes by name, in the order in which they are played."""
+    order = [*range(ROUND), *range(len(SEEDS), EPISODES), *range(ROUND, len(SEEDS))]
     return {
         f"{student}__{number}": (student, number)
         for first in range(0, EPISODES, ROUND)
         for student in STUDENTS
-        for number in range(first, min(first + ROUND, EPISODES))
+        for number in order[first : first + ROUND]
     }
 
 

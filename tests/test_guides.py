@@ -13,6 +13,7 @@ from read_env.cli import main
 from read_env.tasks import load_task
 
 YOUR_TASK, OFFLINE = "docs/guides/your_task.md", "docs/guides/offline.md"
+POLICY = "docs/guides/train_a_policy.md"
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def execute(guide: str, name: str) -> None:
 
 
 def test_every_guide_is_tested():
-    assert {str(path.relative_to(ROOT)) for path in (ROOT / "docs/guides").glob("*.md")} == {YOUR_TASK, OFFLINE}
+    assert {str(path.relative_to(ROOT)) for path in (ROOT / "docs/guides").glob("*.md")} == {YOUR_TASK, OFFLINE, POLICY}
 
 
 def test_the_splits_are_as_large_as_the_guide_says(examples):
@@ -105,3 +106,27 @@ def test_the_guide_to_offline_learning_goes_from_runs_to_a_policy(place, monkeyp
 
     assert main(command(OFFLINE, "parquet")) == 0
     assert len(pd.read_parquet(place / "recorded.parquet")) == 64
+
+
+@pytest.mark.slow
+def test_the_guide_to_training_goes_from_a_surrogate_to_real_students(place, capsys):
+    small = ["--budget.total-tokens", "1200", "--budget.step-tokens", "300", "--eval.exam", "8"]
+    fewer = {"128000": "12800", "64000": "12800", "4000": "800", "500": "400"}
+
+    def run(name: str, *more: str) -> None:
+        for line in blocks(POLICY, name)[0].splitlines():
+            program, *arguments = shlex.split(line)
+            assert program == "read-env"
+            assert main([*(fewer.get(argument, argument) for argument in arguments), *more]) == 0, line
+
+    run("train")
+    assert "mean reward" in capsys.readouterr().err
+    run("judge", *small)
+    summaries = [json.loads(path.read_text()) for path in (place / "runs/judged/runs").glob("*/summary.json")]
+    before = {one["agent"]: one["tokens_before_run"] for one in summaries}
+    assert before["set-policy-trained"] == before["sb3:PPO-trained"] > 0 == before["task-static"]
+    run("record", "--eval.exam", "8")
+    run("fit")
+    capsys.readouterr()
+    execute(POLICY, "python")
+    assert "all ended: True" in capsys.readouterr().out

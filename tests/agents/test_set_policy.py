@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from known_world import NAMES, known_world
 
 from read_env.agents import load_agent, make_agent
-from read_env.agents.set_network import WHOLE, allocate, features, initial_weights
+from read_env.agents.set_network import ROW, WHOLE, allocate, empty_trace, features, initial_weights, noted
 from read_env.agents.set_policy import SetPolicy, save_weights
 from read_env.agents.set_training import Batch, played, rule, surrogate_batches, train, wide_batches
 from read_env.errors import ReadEnvError
@@ -55,12 +55,20 @@ def episode(agent: Any, observations: list[dict[str, np.ndarray]]) -> np.ndarray
 def test_capabilities_in_another_order_have_the_same_shares(seed: int, size: int) -> None:
     rng = np.random.default_rng(seed)
     given_weights, order = weights(seed), rng.permutation(size)
-    parts = [rng.dirichlet(np.ones(size), 3) for _ in range(2)] + [rng.random((3, size)) for _ in range(4)]
+    parts = [rng.dirichlet(np.ones(size), 3) for _ in range(2)] + [rng.random((3, size)) for _ in range(3)]
     globals_ = [rng.random(3) for _ in range(3)]
+
+    def features_of(values: list[np.ndarray]) -> Any:
+        requirement, last, profile, start, gain = values
+        trace = noted(empty_trace(0 * last), requirement, last, gain, globals_[0])
+        return features(
+            requirement, profile, start, last, gain, noted(trace, requirement, last, gain, globals_[1]), *globals_
+        )
+
     memory = rng.standard_normal((3, size, 8))
-    shares, kept = allocate(given_weights, *features(*parts, *globals_), memory)
+    shares, kept = allocate(given_weights, *features_of(parts), memory)
     turned = [part[:, order] for part in parts]
-    others, memory_there = allocate(given_weights, *features(*turned, *globals_), memory[:, order])
+    others, memory_there = allocate(given_weights, *features_of(turned), memory[:, order])
     np.testing.assert_allclose(others, shares[:, order], rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(memory_there, kept[:, order], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-5)
@@ -69,7 +77,7 @@ def test_capabilities_in_another_order_have_the_same_shares(seed: int, size: int
 
 def test_numpy_and_torch_compute_the_same() -> None:
     rng = np.random.default_rng(0)
-    row, whole = rng.random((4, 5, 9)).astype(np.float32), rng.random((4, WHOLE)).astype(np.float32)
+    row, whole = rng.random((4, 5, ROW)).astype(np.float32), rng.random((4, WHOLE)).astype(np.float32)
     memory, given_weights = rng.random((4, 5, 8)).astype(np.float32), weights(names=5)
     here = allocate(given_weights, row, whole, memory)
     tensors = [torch.from_numpy(value) for value in (row, whole, memory)]
@@ -81,7 +89,7 @@ def test_numpy_and_torch_compute_the_same() -> None:
 def test_untrained_weights_are_near_the_requirement_where_all_is_missing() -> None:
     requirement = np.array([[0.5, 0.3, 0.2, 0.0]])
     zero = np.zeros((1, 4))
-    parts = features(requirement, zero, zero, zero, zero, zero, np.ones(1), np.full(1, 0.1), np.zeros(1))
+    parts = features(requirement, zero, zero, zero, zero, empty_trace(zero), np.ones(1), np.full(1, 0.1), np.zeros(1))
     shares, _ = allocate(initial_weights(16, 0, np.random.default_rng(0)), *parts, np.zeros((1, 4, 16)))
     assert np.abs(shares - requirement).sum() < 0.3 and shares[0].argmax() == 0
 
