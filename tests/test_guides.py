@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import subprocess
 import sys
 
 import pandas as pd
@@ -13,7 +14,7 @@ from read_env.cli import main
 from read_env.tasks import load_task
 
 YOUR_TASK, OFFLINE = "docs/guides/your_task.md", "docs/guides/offline.md"
-POLICY = "docs/guides/train_a_policy.md"
+POLICY, AGENT = "docs/guides/train_a_policy.md", "docs/guides/bring_your_agent.md"
 
 
 @pytest.fixture
@@ -42,7 +43,9 @@ def execute(guide: str, name: str) -> None:
 
 
 def test_every_guide_is_tested():
-    assert {str(path.relative_to(ROOT)) for path in (ROOT / "docs/guides").glob("*.md")} == {YOUR_TASK, OFFLINE, POLICY}
+    assert {str(path.relative_to(ROOT)) for path in (ROOT / "docs/guides").glob("*.md")} == {
+        YOUR_TASK, OFFLINE, POLICY, AGENT,
+    }  # fmt: skip
 
 
 def test_the_splits_are_as_large_as_the_guide_says(examples):
@@ -130,3 +133,35 @@ def test_the_guide_to_training_goes_from_a_surrogate_to_real_students(place, cap
     capsys.readouterr()
     execute(POLICY, "python")
     assert "all ended: True" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_guide_to_agents_goes_from_fifteen_lines_to_a_loop_of_ones_own(place, monkeypatch, capsys):
+    pytest.importorskip("stable_baselines3")
+    code = blocks(AGENT, "agent")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    (place / "my_agent.py").write_text(code + blocks(AGENT, "learner")[0])
+    monkeypatch.syspath_prepend(str(place))
+    monkeypatch.delitem(sys.modules, "my_agent", raising=False)
+    small = ["--budget.total-tokens", "1200", "--budget.step-tokens", "300", "--eval.exam", "8"]
+    arguments = command(AGENT, "compare")
+    agents = arguments.index("task-static")
+    assert main([*arguments[:agents], "my_agent:Gains", *arguments[agents:], *small]) == 0
+    assert len(list((place / "runs/mine/runs").glob("*/summary.json"))) == 6
+    capsys.readouterr()
+    execute(AGENT, "quick")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["mine", "w = r"]
+    assert all(0 < float(line.partition(": ")[2]) < 1 for line in lines)
+
+    (place / "runs").mkdir(exist_ok=True)
+    execute(AGENT, "sb3")
+    assert main(["run", "--agent", "runs/my_ppo.zip", "--task", "tutor", "--out", "runs/zip", *small]) == 0
+
+    program, script, *rest = shlex.split(blocks(AGENT, "loop")[0])
+    rest[rest.index("400000")] = "30000"
+    done = subprocess.run([sys.executable, ROOT / script, *rest], check=True, capture_output=True, text=True)
+    assert program == "python" and "mean return" in done.stdout
+    monkeypatch.syspath_prepend(str(ROOT))
+    agent = "scripts.examples.ppo_vector:Policy,file=runs/ppo_vector.npz"
+    assert main(["compare", "--agents", agent, "--tasks", "tutor", "--seeds", "0", "--out", "runs/loop", *small]) == 0

@@ -1,7 +1,6 @@
 """The code of README.md and docs/agents.md runs as printed, on a budget small enough for a test."""
 
 import re
-import sys
 
 import gymnasium as gym
 import pytest
@@ -23,24 +22,6 @@ def test_the_ten_lines_of_python(small_budget, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["1", "2"]
     assert "utility 0." in lines[-1]
-
-
-def test_the_custom_agent_runs_beside_the_others(small_budget, tmp_path, monkeypatch):
-    from read_env.agents import make_agent
-
-    code = blocks("docs/agents.md", "agent")[0]
-    assert len([line for line in code.splitlines() if line.strip()]) <= 15
-    (tmp_path / "my_agent.py").write_text(code)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "my_agent", raising=False)
-    env = gym.make("ReadEnv/Distillation-v0", task="tutor")
-    agent = make_agent("my_agent:Momentum", env=env)
-    observation, _ = env.reset(seed=0)
-    terminated = False
-    while not terminated:
-        action, _ = agent.predict(observation)
-        observation, _, terminated, _, info = env.step(action)
-    assert info["budget_spent"] > 500
 
 
 @pytest.mark.slow
