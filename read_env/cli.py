@@ -98,6 +98,9 @@ _COMMANDS: Mapping[str, tuple[Any, type[Config] | None, Any]] = {
     "list": (ListRequest, None, commands.list_command),
 }
 
+#: Commands that go on after an interruption.
+_RESUMED = ("distill", "run", "train", "compare", "transfer-matrix", "identify", "benchmark")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
@@ -144,7 +147,9 @@ def _main(arguments: Sequence[str] | None) -> int:
         print(f"read-env: {describe_os_error(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nread-env: interrupted; the same command resumes after the last finished step", file=sys.stderr)
+        arguments = sys.argv[1:] if arguments is None else arguments
+        again = "; the same command resumes after the last finished step" if _resumes(arguments) else ""
+        print(f"\nread-env: interrupted{again}", file=sys.stderr)
         return 130
 
 
@@ -174,6 +179,11 @@ def _plain_field_names() -> Iterator[None]:
             if "errors.pydantic.dev" not in line and "For further information visit" not in line:
                 # The box keeps its right edge.
                 print(shown[:-1] + " " * (len(line) - len(shown)) + shown[-1:], file=sys.stderr)
+
+
+def _resumes(arguments: Sequence[str] | None) -> bool:
+    """True if the command keeps what it has finished."""
+    return bool(arguments) and arguments[0] in _RESUMED  # type: ignore[index]
 
 
 def _defaults(base: Config, kind: type[Config]) -> dict[str, Any]:

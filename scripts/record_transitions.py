@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from common import digest_of, kept_results, parser_of, recorded
 
-from read_env.capabilities import Suite, get_suite
 from read_env.config import load_preset
 from read_env.distillation.process import Distillation
 from read_env.distillation.starts import TRAINING_STARTS
@@ -105,7 +104,7 @@ def play(student: str, number: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def jobs(suite: Suite) -> dict[str, tuple[str, int]]:
+def jobs() -> dict[str, tuple[str, int]]:
     """Episodes by name, in the order in which they are played."""
     order = [*range(ROUND), *range(len(SEEDS), EPISODES), *range(ROUND, len(SEEDS))]
     return {
@@ -120,7 +119,7 @@ def main() -> None:
     args = parser_of(__doc__, "docs/measured").parse_args()
     config = load_preset(PRESET)
     made = kept_results(
-        jobs(get_suite(config.suite)), play, args.out / "transitions.jsonl", args.processes, digest_of(config)
+        jobs(), play, args.out / "transitions.jsonl", args.processes, digest_of(config)
     )
     print(f"{len(made)} episodes")
 

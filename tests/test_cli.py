@@ -161,6 +161,9 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setattr("read_env.running.runner.run", interrupted)
     assert main(["run", "--agent", "uniform"]) == 130
     assert "the same command resumes" in capsys.readouterr().err
+    monkeypatch.setattr("read_env.running.listing.describe", interrupted)
+    assert main(["list", "agents"]) == 130
+    assert capsys.readouterr().err == "\nread-env: interrupted\n"
 
 
 # --- the commands ---------------------------------------------------------------------------------------

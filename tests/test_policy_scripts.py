@@ -42,7 +42,7 @@ def cells(table: str, name: str) -> list[str]:
 
 def test_recorded_episodes_are_many_and_share_nothing_with_the_judging_pairs(script: Script) -> None:
     module = script("record_transitions")
-    jobs = module.jobs(SUITE)
+    jobs = module.jobs()
     assert len(jobs) == len(set(jobs.values())) >= 600
     judged = {(pair.task, pair.student) for pair in load_protocol("micro-v1").pairs}
     assert not set(module.STUDENTS) & {

@@ -50,8 +50,8 @@ class TrainIdentifierRequest:
     """Directories of ``read-env identify``."""
     suite: str = "micro"
     """Suite of the tasks."""
-    encoder: str = "sentence-transformers/all-MiniLM-L6-v2"
-    """Text encoder: folder, hub id, or ``package:DISTRIBUTION`` for a model in an installed package. Needs the extra ``text``."""
+    encoder: str = ""
+    """Text encoder, by default sentence-transformers/all-MiniLM-L6-v2: folder, hub id, or ``package:DISTRIBUTION`` for a model in an installed package. Needs the extra ``text``."""
     out: Path = Path("runs/identifier")
     """Folder of the identifier, for --identify.identifier."""
 
