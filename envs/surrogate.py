@@ -115,6 +115,8 @@ class SurrogateEnv(gym.Env):
             np.broadcast_to(self.surrogate.seen[0], size),
             np.broadcast_to(self.surrogate.seen[1], size),
         )
+        self._ended = False
+        self._goal = self.setting.goal(self.card)
         self._goals: dict[str, tuple[TaskCard, Goal]] = {}
         self._noise = np.random.default_rng(0)  # of the episode
         self._trace: list[tuple[int, np.ndarray, np.ndarray, float]] = []
@@ -208,7 +210,7 @@ class SurrogateEnv(gym.Env):
             info.update(self._dev_info())
         return self._observation(gain.astype(np.float32)), float(value), self._ended, False, info
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         """Picture of the episode so far, (H, W, 3) uint8; None without ``render_mode``."""
         if self.render_mode is None:
             gym.logger.warn(

@@ -30,7 +30,7 @@ class SurrogateVecEnv(VecEnv):
     def __init__(self, num_envs: int, scale: float = 3.0, **arguments: Any) -> None:
         self.envs = SurrogateVectorEnv(num_envs, autoreset_mode=AutoresetMode.SAME_STEP, **arguments)
         self.scale = float(scale)
-        parts = [self.envs.single_observation_space[key] for key in KEYS]
+        parts = [self.envs.single_observation_space[key] for key in KEYS]  # type: ignore[index]
         low, high = (np.concatenate([getattr(part, end) for part in parts]) for end in ("low", "high"))
         actions = spaces.Box(-1.0, 1.0, self.envs.single_action_space.shape, np.float32)
         super().__init__(num_envs, spaces.Box(low, high, dtype=np.float32), actions)

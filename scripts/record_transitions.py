@@ -118,9 +118,7 @@ def jobs() -> dict[str, tuple[str, int]]:
 def main() -> None:
     args = parser_of(__doc__, "docs/measured").parse_args()
     config = load_preset(PRESET)
-    made = kept_results(
-        jobs(), play, args.out / "transitions.jsonl", args.processes, digest_of(config)
-    )
+    made = kept_results(jobs(), play, args.out / "transitions.jsonl", args.processes, digest_of(config))
     print(f"{len(made)} episodes")
 
 

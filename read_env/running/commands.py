@@ -242,7 +242,8 @@ def check_contamination_command(request: ContaminationRequest, typed: str) -> in
 
 def train_identifier_command(request: TrainIdentifierRequest, typed: str) -> int:
     """``read-env train-identifier``."""
-    from read_env.running.train_identifier import ENCODER, train_identifier
+    from read_env.running.train_identifier import train_identifier
+    from read_env.tasks.identifier import ENCODER
 
     _, tasks = train_identifier(request.directories, request.suite, request.out, request.encoder or ENCODER)
     _table([("tasks", ", ".join(tasks)), ("identifier", f"{request.out}   (--identify.identifier {request.out})")])

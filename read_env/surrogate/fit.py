@@ -77,10 +77,8 @@ def fit_worlds(record: Record, count: int = 8, *, iterations: int = 600, seed: i
     for _ in range(iterations):
         world = _world(parameters)
         single, whole = predictions(world, data)
-        error = 0.0
-        for predicted, share in ((single, 1.0), (whole, 0.5)):
-            off = (predicted - data["profiles"]) / scale * share
-            error = error + _robust(off).mean(-1)  # (M, E, T)
+        off = [(predicted - data["profiles"]) / scale for predicted in (single, whole)]
+        error = _robust(off[0]).mean(-1) + _robust(0.5 * off[1]).mean(-1)  # (M, E, T)
         total = (error * played * weights[..., None]).sum() / played.sum()
         optimizer.zero_grad()
         (total + _penalty(world, played.sum())).backward()

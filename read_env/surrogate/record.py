@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class Episodes:
         return self.profiles[np.arange(len(self)), self.played.sum(1) - 1]
 
     @classmethod
-    def of(cls, episodes: list[Mapping[str, Any]]) -> Episodes:
+    def of(cls, episodes: Sequence[Mapping[str, Any]]) -> Episodes:
         """Arrays of episodes.
 
         Args:
