@@ -182,11 +182,11 @@ class SurrogateEnv(gym.Env):
         tokens = self._tokens[index]
         noise = self._noise.standard_normal((2, len(shares)))
         latent = dynamics.expected(self._latent, shares * (tokens / 1000), self._rates[index])
-        self._latent = latent = np.minimum(np.maximum(latent + dynamics.drift * noise[0], 0.0), 1.0)
-        profile = np.minimum(np.maximum(latent + dynamics.noise * noise[1], 0.0), 1.0)
+        self._latent = latent = np.fmin(np.fmax(latent + dynamics.drift * noise[0], 0.0), 1.0)
+        profile = np.fmin(np.fmax(latent + dynamics.noise * noise[1], 0.0), 1.0)
         self._append(self._ends[index], shares, profile)
         gain = profile - before
-        spillover, forgetting = np.maximum(-gain, 0.0) @ goal.losses
+        spillover, forgetting = np.fmax(-gain, 0.0) @ goal.losses
         reward = self.config.reward
         useful = float(goal.requirement @ gain) if reward.form == "linear" else self._now[3] - utility_before
         cost = tokens / self._ends[-1]
@@ -347,6 +347,6 @@ class _Dynamics:
         ready = self._slow + profile @ self._helpers
         drive = self._speed * ready * tokens / (1 + tokens * self._per_half) + sums[: self._size]
         wear = np.exp(tokens * self._decay) * sums[self._size :]
-        gain = np.maximum(self._ceiling - profile, 0.0) * -np.expm1(-rate * drive)
-        lost = np.maximum(profile - self._bottom, 0.0) * -np.expm1(-rate * wear)
+        gain = np.fmax(self._ceiling - profile, 0.0) * -np.expm1(-rate * drive)
+        lost = np.fmax(profile - self._bottom, 0.0) * -np.expm1(-rate * wear)
         return profile + gain - lost
