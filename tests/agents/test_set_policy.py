@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from known_world import NAMES, known_world
 
 from read_env.agents import load_agent, make_agent
 from read_env.agents.set_network import ROW, WHOLE, allocate, empty_trace, features, initial_weights, noted
-from read_env.agents.set_policy import SetPolicy, save_weights
+from read_env.agents.set_policy import SHIPPED, SetPolicy, load_weights, save_weights
 from read_env.agents.set_training import Batch, played, rule, surrogate_batches, train, wide_batches
 from read_env.errors import ReadEnvError
 from read_env.surrogate.model import Surrogate
@@ -178,3 +179,35 @@ def test_training_improves_on_worlds_that_are_drawn() -> None:
         report=lambda _, gain, reference: seen.append(gain / reference),
     )  # fmt: skip
     assert len(seen) == 3 and seen[-1] > 1.0
+
+
+def test_the_policies_that_ship_are_small_and_ahead_of_the_requirement_where_they_were_trained() -> None:
+    """New worlds, students and tasks; means over many episodes, far from the margins that they are compared with."""
+    folder = Path(str(resources.files("read_env") / "assets/policies"))
+    assert {path.stem for path in folder.glob("*.zip")} == set(SHIPPED)
+    assert all(path.stat().st_size < 2**20 for path in folder.glob("*.zip"))
+    noise = torch.Generator().manual_seed(0)
+
+    def gains(name: str, batches: Any) -> tuple[float, float]:
+        found, _ = load_weights(name)
+        tensors = {n: torch.from_numpy(np.asarray(v)) for n, v in found.items()}
+        policy = lambda *parts: allocate(tensors, *parts)  # noqa: E731
+        drawn = [next(batches) for _ in range(6)]
+        with torch.no_grad():
+            mine = [float(played(policy, one, noise, len(found["new_bias"])).mean()) for one in drawn]
+            rules = [float(played(rule(1.0, 0.0), one, noise, 1).mean()) for one in drawn]
+        return float(np.mean(mine)), float(np.mean(rules))
+
+    mine, requirement = gains("any", wide_batches(np.random.default_rng(7), 128))
+    assert mine > requirement
+    mine, requirement = gains("micro", surrogate_batches(Surrogate.load("micro"), np.random.default_rng(7), 128))
+    assert mine > 1.05 * requirement
+
+
+def test_the_pretrained_policy_of_a_suite_is_refused_elsewhere() -> None:
+    with pytest.raises(ReadEnvError, match="right would be pretrained:any"):
+        make_agent("pretrained:micro", capabilities=["math", "code"])
+    shares, _ = make_agent("pretrained:any", capabilities=["math", "code"]).predict(
+        observation(np.random.default_rng(0), 2)
+    )
+    assert shares.shape == (2,) and shares.sum() == pytest.approx(1, abs=1e-5)
