@@ -1,7 +1,8 @@
 """Table of the agents that were judged by a frozen protocol.
 
-    read-env benchmark --agent NAME --out docs/leaderboard/NAME.json     # for every agent
-    python scripts/leaderboard.py                                        # then docs/leaderboard.md
+    read-env benchmark --agent NAME --out docs/measured/micro-v1/NAME.json     # for every agent
+    python scripts/leaderboard.py                                              # then docs/leaderboard.md
+    python scripts/leaderboard.py --protocol micro-dev                         # docs/development.md, from docs/measured/micro-dev
 
 Results of other pairs, presets, models or task cards are refused.
 """
@@ -22,6 +23,8 @@ from read_env.reporting.markdown import markdown_table, number
 from read_env.reporting.statistics import holm, paired, seed_bootstrap
 from read_env.running.benchmark import Protocol, load_protocol, load_result
 
+#: Protocol -> name of the page and its title.
+PAGES = {"micro-v1": ("leaderboard", "Leaderboard"), "micro-dev": ("development", "Development pairs")}
 #: Gains relative to the reference's mean on the pair, for the performance profile.
 LEVELS = (0.5, 0.75, 1.0, 1.25, 1.5)
 
@@ -64,7 +67,7 @@ def page(protocol: Protocol, name: str, entries: list[Entry]) -> str:
     """
     reference = next((one for one in entries if one.agent == protocol.reference), None)
     if reference is None:
-        raise SystemExit(f"docs/leaderboard has no result of {protocol.reference}, with which the others are compared")
+        raise SystemExit(f"there is no result of {protocol.reference}, with which the others are compared")
     entries = sorted(entries, key=lambda one: -one.gains.mean())
     scale = reference.gains.mean(1, keepdims=True)
     others = [one for one in entries if one is not reference]
@@ -93,10 +96,15 @@ def page(protocol: Protocol, name: str, entries: list[Entry]) -> str:
         "agent", "group", "gain", "IQM, relative", f"ahead of {reference.agent}", "p, Holm", "better", "forgetting", "tokens before",
     ]  # fmt: skip
     seeds, pairs = len(protocol.seeds), [pair.label for pair in protocol.pairs]
+    judged = (
+        "Pairs for choosing settings: no judgement."
+        if name.endswith("-dev")
+        else "No policy was trained on them and no setting chosen."
+    )
     return (
-        f"# Leaderboard: {name}\n\nMade by `python scripts/leaderboard.py` from the files in `docs/leaderboard`. "
-        f"{len(pairs)} pairs of task and starting student, {seeds} seeds each (`read_env/benchmarks/{name}.toml`); no policy was "
-        "trained on them and no setting chosen.\n\n"
+        f"# {PAGES.get(name, ('', name))[1]}\n\nMade by `python scripts/leaderboard.py --protocol {name}` from the files in "
+        f"`docs/measured/{name}`. {len(pairs)} pairs of task and starting student, {seeds} seeds each "
+        f"(`read_env/benchmarks/{name}.toml`). {judged}\n\n"
         "*gain*: of exam utility over the starting student, mean over pairs and seeds. *IQM, relative*: interquartile mean of the "
         f"gains divided by the mean gain of {reference.agent} on the pair; 95 %, bootstrap over seeds that the pairs share. *ahead*: "
         "mean difference and its 95 % interval, paired t over seeds; its p is adjusted over the table (Holm). *better*: share of "
@@ -106,11 +114,11 @@ def page(protocol: Protocol, name: str, entries: list[Entry]) -> str:
         f"## Gain by pair\n\n{markdown_table(['agent', *pairs], by_pair)}\n\n"
         "## Performance profile\n\nShare of pairs and seeds with at least this gain, relative to the mean gain of "
         f"{reference.agent} on the pair.\n\n{markdown_table(['agent', *(f'≥ {level:g}' for level in LEVELS)], profile)}\n\n"
-        "## Your agent\n\n"
+        "## An agent of yours\n\n"
         f"1. Write it: any class with `predict` ([agents.md](agents.md)).\n"
-        f"2. `read-env benchmark --agent my_agent:MyAgent --out docs/leaderboard/my-agent.json` ({len(pairs) * seeds} runs; "
+        f"2. `read-env benchmark --agent my_agent:MyAgent --protocol {name} --out docs/measured/{name}/my-agent.json` ({len(pairs) * seeds} runs; "
         "interrupted, the same command goes on).\n"
-        "3. `python scripts/leaderboard.py` makes this page with it.\n"
+        f"3. `python scripts/leaderboard.py --protocol {name}` makes this page with it.\n"
         "4. Training on these tasks, students or seeds makes an entry meaningless: `scripts/record_transitions.py` lists those for training.\n"
         "5. Tokens of recorded runs that the agent was fitted on belong into its `tokens_before_run`.\n"
     )
@@ -119,11 +127,12 @@ def page(protocol: Protocol, name: str, entries: list[Entry]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--protocol", default="micro-v1")
-    parser.add_argument("--results", type=Path, default=DOCS / "leaderboard")
+    parser.add_argument("--results", type=Path, help="folder of the results; docs/measured/PROTOCOL by default")
     args = parser.parse_args()
+    folder = args.results or DOCS / "measured" / args.protocol
     protocol = load_protocol(args.protocol)
-    entries = [Entry.of(load_result(path, protocol)) for path in sorted(args.results.glob("*.json"))]
-    write_page("leaderboard", page(protocol, args.protocol, entries))
+    entries = [Entry.of(load_result(path, protocol)) for path in sorted(folder.glob("*.json"))]
+    write_page(PAGES.get(args.protocol, (args.protocol, ""))[0], page(protocol, args.protocol, entries))
 
 
 if __name__ == "__main__":

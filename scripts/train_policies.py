@@ -116,7 +116,7 @@ def page() -> str:
         "three of ten a product. Intervals: 95 % over batches.\n\n"
         f"## `pretrained:any`, in worlds drawn widely\n\n{table('any')}\n\n"
         f"## In the worlds of the shipped surrogate\n\n{table('micro')}\n\n"
-        "What the policies do with real students: [leaderboard.md](leaderboard.md).\n"
+        "What they gain with real students: [development.md](development.md).\n"
     )
 
 
