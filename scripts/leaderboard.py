@@ -35,12 +35,14 @@ class Entry:
 
     Attributes:
         agent: its label.
+        name: its name in the registry, without options.
         before: completion tokens spent before a run: on recorded runs that it was fitted on.
         gains: (pairs, seeds) gain of exam utility.
         forgetting: mean forgetting on the probes.
     """
 
     agent: str
+    name: str
     before: int
     gains: np.ndarray
     forgetting: float
@@ -50,13 +52,12 @@ class Entry:
         """Entry of a result."""
         gains = [np.subtract(one["exam_utility"], one["exam_utility_start"]) for one in result["pairs"]]
         forgetting = float(np.mean([one["forgetting"] for one in result["pairs"]]))
-        return cls(result["agent"], int(result["tokens_before_run"]), np.array(gains), forgetting)
+        return cls(result["agent"], result["name"], int(result["tokens_before_run"]), np.array(gains), forgetting)
 
     @property
     def group(self) -> str:
         """Group of the agent in the registry."""
-        name = self.agent.partition(",")[0]
-        return next((group for group, agents in GROUPS.items() if name in agents), "others")
+        return next((group for group, agents in GROUPS.items() if self.name in agents), "others")
 
 
 def page(protocol: Protocol, name: str, entries: list[Entry]) -> str:

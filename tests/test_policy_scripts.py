@@ -117,7 +117,7 @@ def entry(module: ModuleType, agent: str, ahead: float, noise: float = 0.0) -> A
         {"pair": pair.label, "exam_utility_start": [0.1] * len(row), "exam_utility": (0.1 + row).tolist(), "forgetting": [0.02]}
         for pair, row in zip(protocol.pairs, gains, strict=True)
     ]  # fmt: skip
-    return module.Entry.of({"agent": agent, "tokens_before_run": 7000, "pairs": pairs})
+    return module.Entry.of({"agent": agent, "name": agent, "tokens_before_run": 7000, "pairs": pairs})
 
 
 def test_the_leaderboard_ranks_by_gain_and_compares_with_the_reference(script: Script) -> None:

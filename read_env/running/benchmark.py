@@ -203,7 +203,7 @@ def result_of(name: str, protocol: Protocol, agent: AgentSpec, runs: Mapping[str
         for pair, found in zip(protocol.pairs, by_pair, strict=True)
     ]
     return {
-        "protocol": name, "digest": protocol.digest, "agent": agent.label, "seeds": list(protocol.seeds),
+        "protocol": name, "digest": protocol.digest, "agent": agent.label, "name": agent.name, "seeds": list(protocol.seeds),
         "tokens_before_run": max(one["tokens_before_run"] for one in summaries),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},
         "pairs": pairs,
