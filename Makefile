@@ -32,7 +32,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## compare four agents on one task, from two starting students, three seeds: a few minutes
-	$(BIN)/read-env compare --preset micro-demo --students even shopkeeper
+	$(BIN)/read-env compare --preset micro-demo --agents pretrained:micro read-bandit task-static water-filling --students even shopkeeper
 
 test: $(READY) ## the tests without the slow ones (aims at 6 minutes on 2 cores)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(PYTEST_ARGS)

@@ -64,13 +64,22 @@ class SetPolicy(Agent):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._form = 0.0
-        found, suite = load_weights(self.settings.weights)
+        found, suite, made_from = load_weights(self.settings.weights)
         if suite and suite != self.capabilities:
             raise ReadEnvError(
                 f"agent {self.name!r} was trained for the capabilities {', '.join(suite)}; here they are "
                 f"{', '.join(self.capabilities)}; right would be pretrained:any, or a policy trained for them"
             )
         self._weights: Weights = found
+        self._tokens = int(made_from.get("tokens", 0))
+
+    @property
+    def tokens_before_run(self) -> int:
+        """Completion tokens of the recorded runs behind the surrogate that the weights were trained on.
+
+        A policy that was trained by ``read-env train`` has them in the record of the training.
+        """
+        return self._tokens
 
     def predict(
         self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = False
@@ -156,6 +165,7 @@ class SetPolicy(Agent):
         per_update = count * surrogate.steps
         if "name" not in self._weights:
             self._weights = initial_weights(len(self._weights["new_bias"]), self.size, np.random.default_rng(self.seed))
+        self._tokens = 0
         batches = surrogate_batches(surrogate, np.random.default_rng(seed), count)
         self._weights = train(
             batches, iterations=max(1, steps // per_update), seed=seed, weights=self._weights,
@@ -163,11 +173,12 @@ class SetPolicy(Agent):
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "form": self._form, "weights": dict(self._weights)}
+        own = {"form": self._form, "tokens": self._tokens, "weights": dict(self._weights)}
+        return {**super().state_dict(), **own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self._form = float(state["form"])
+        self._form, self._tokens = float(state["form"]), int(state["tokens"])
         self._weights = {name: np.asarray(value, np.float32) for name, value in state["weights"].items()}
 
 
@@ -180,7 +191,7 @@ def save_weights(
         path: the file.
         weights: of :func:`read_env.agents.set_network.initial_weights`, after training.
         capabilities: the suite that they are for; empty for any.
-        made_from: facts about the training, JSON values.
+        made_from: facts about the training, JSON values; ``tokens``: completion tokens of the recorded runs behind it.
     """
     arrays = {name: np.asarray(value, np.float32) for name, value in weights.items()}
     storage.write(
@@ -188,8 +199,8 @@ def save_weights(
     )
 
 
-def load_weights(name_or_path: str) -> tuple[Weights, tuple[str, ...]]:
-    """Weights of a policy, and the suite that they are for, empty for any.
+def load_weights(name_or_path: str) -> tuple[Weights, tuple[str, ...], Mapping[str, Any]]:
+    """Weights of a policy, the suite that they are for, empty for any, and the facts about their training.
 
     Raises:
         ReadEnvError: no such policy or file, or a file of another kind.
@@ -202,10 +213,10 @@ def load_weights(name_or_path: str) -> tuple[Weights, tuple[str, ...]]:
 
 
 @lru_cache(maxsize=8)
-def _read(path: Path) -> tuple[Weights, tuple[str, ...]]:
+def _read(path: Path) -> tuple[Weights, tuple[str, ...], Mapping[str, Any]]:
     document = storage.read(path)
     if document.get("kind") != KIND or not isinstance(document.get("weights"), dict):
         raise ReadEnvError(
             f"{path} holds no weights of a set policy; right would be a file of `read_env.agents.set_policy`"
         )
-    return document["weights"], tuple(document["capabilities"])
+    return document["weights"], tuple(document["capabilities"]), dict(document["made_from"])

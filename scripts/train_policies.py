@@ -57,13 +57,15 @@ def make(name: str) -> None:
             flush=True,
         )
 
-    capabilities = Surrogate.load("micro").capabilities if name == "micro" else ()
+    surrogate = Surrogate.load("micro") if name == "micro" else None
+    capabilities = surrogate.capabilities if surrogate else ()
     weights = train(
         batches(name, TRAINING_SEED, count), iterations=iterations, hidden=hidden, names=len(capabilities),
         seed=TRAINING_SEED, report=report,
     )  # fmt: skip
     made_from = {
-        "worlds": "drawn widely" if name == "any" else "surrogate micro", "iterations": iterations, "episodes": iterations * count,
+        "worlds": "surrogate micro" if surrogate else "drawn widely",
+        "tokens": surrogate.made_from["tokens"] if surrogate else 0, "iterations": iterations, "episodes": iterations * count,
         "seed": TRAINING_SEED, "seconds": round(time.monotonic() - begun), "torch": torch.__version__.partition("+")[0],
     }  # fmt: skip
     ASSETS.mkdir(exist_ok=True)
@@ -78,11 +80,11 @@ def as_policy(weights: Mapping[str, Any]) -> Policy:
 
 def table(name: str) -> str:
     """Mean gains of a policy and of the rules on new worlds."""
-    weights, _ = load_weights(name)
+    weights, *_ = load_weights(name)
     width = len(weights["new_bias"])
     policies = {f"pretrained:{name}": (as_policy(weights), width), **{rule: (p, 1) for rule, p in RULES.items()}}
     if name == "micro":
-        other, _ = load_weights("any")
+        other, *_ = load_weights("any")
         policies = {"pretrained:any": (as_policy(other), len(other["new_bias"])), **policies}
     gains: dict[str, list[np.ndarray]] = {}
     with torch.no_grad():

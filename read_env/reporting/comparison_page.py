@@ -19,8 +19,11 @@ from read_env.reporting.statistics import PairedTest, mean_interval, seed_bootst
 from read_env.reporting.style import WIDTH, look, panels, save
 from read_env.tasks import utility_name
 
-#: The agent of the primary contrasts and its references, named before any run was made.
-PRIMARY: Mapping[str, Sequence[str]] = {"read-bandit": ("task-static", "water-filling", "random-candidate")}
+#: The agents of the primary contrasts and their references, named before any run was made.
+PRIMARY: Mapping[str, Sequence[str]] = {
+    "pretrained-micro": ("task-static", "water-filling"),
+    "read-bandit": ("task-static", "water-filling", "random-candidate"),
+}
 
 _COLUMNS = "agent task seed status budget spent residue prompt_tokens probe_tokens dev_tokens tokens_before_run steps"
 

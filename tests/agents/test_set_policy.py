@@ -17,6 +17,7 @@ from read_env.agents import load_agent, make_agent
 from read_env.agents.set_network import ROW, WHOLE, allocate, empty_trace, features, initial_weights, noted
 from read_env.agents.set_policy import SHIPPED, SetPolicy, load_weights, save_weights
 from read_env.agents.set_training import Batch, played, rule, surrogate_batches, train, wide_batches
+from read_env.capabilities import get_suite
 from read_env.errors import ReadEnvError
 from read_env.surrogate.model import Surrogate
 from read_env.surrogate.world import World
@@ -189,7 +190,7 @@ def test_the_policies_that_ship_are_small_and_ahead_of_the_requirement_where_the
     noise = torch.Generator().manual_seed(0)
 
     def gains(name: str, batches: Any) -> tuple[float, float]:
-        found, _ = load_weights(name)
+        found, *_ = load_weights(name)
         tensors = {n: torch.from_numpy(np.asarray(v)) for n, v in found.items()}
         policy = lambda *parts: allocate(tensors, *parts)  # noqa: E731
         drawn = [next(batches) for _ in range(6)]
@@ -202,6 +203,13 @@ def test_the_policies_that_ship_are_small_and_ahead_of_the_requirement_where_the
     assert mine > requirement
     mine, requirement = gains("micro", surrogate_batches(Surrogate.load("micro"), np.random.default_rng(7), 128))
     assert mine > 1.05 * requirement
+
+
+def test_the_tokens_of_the_record_behind_a_policy_are_reported() -> None:
+    micro = get_suite("micro").names
+    tokens = Surrogate.load("micro").made_from["tokens"]
+    assert make_agent("pretrained:micro", capabilities=micro).tokens_before_run == tokens > 10**6
+    assert make_agent("pretrained:any", capabilities=micro).tokens_before_run == 0
 
 
 def test_the_pretrained_policy_of_a_suite_is_refused_elsewhere() -> None:
