@@ -67,7 +67,7 @@ def wide_batches(rng: np.random.Generator, count: int) -> Iterator[Batch]:
 def surrogate_batches(surrogate: Surrogate, rng: np.random.Generator, count: int) -> Iterator[Batch]:
     """Endless batches of a fitted surrogate's worlds, perturbed beyond the fit, from its students.
 
-    Half of the batches have the budget and the steps of the record, the others .3 to 1.3 times this budget in 5 to 20 steps.
+    Three of ten batches have .3 to 1.3 times the budget of the record in 5 to 20 steps, the others its budget and steps.
     """
     starts = np.array(list(surrogate.starts.values()), np.float32)
     size = surrogate.size
@@ -84,7 +84,7 @@ def surrogate_batches(surrogate: Surrogate, rng: np.random.Generator, count: int
         mixed = np.where(rng.random((count, 1)) < 0.5, first, part * first + (1 - part) * second)
         mixed = (mixed + 0.03 * rng.standard_normal(mixed.shape)).clip(0.005, 0.995)
         tokens, rates = surrogate.tokens / 1000, surrogate.rates
-        if rng.random() < 0.5:
+        if rng.random() < 0.3:
             steps = int(rng.integers(5, 21))
             tokens = np.full(steps, tokens.sum() * rng.uniform(0.3, 1.3) / steps)
             rates = rates_of(surrogate.lr_scheduler_type, surrogate.warmup_ratio, np.arange(1, steps + 1) / steps)
