@@ -65,10 +65,7 @@ def wide_batches(rng: np.random.Generator, count: int) -> Iterator[Batch]:
 
 
 def surrogate_batches(surrogate: Surrogate, rng: np.random.Generator, count: int) -> Iterator[Batch]:
-    """Endless batches of a fitted surrogate's worlds, perturbed beyond the fit, from its students.
-
-    Three of ten batches have .3 to 1.3 times the budget of the record in 5 to 20 steps, the others its budget and steps.
-    """
+    """Endless batches of a fitted surrogate's worlds, perturbed beyond the fit, from its students."""
     starts = np.array(list(surrogate.starts.values()), np.float32)
     size = surrogate.size
     while True:
@@ -83,15 +80,10 @@ def surrogate_batches(surrogate: Surrogate, rng: np.random.Generator, count: int
         first, second = (starts[rng.integers(len(starts), size=count)] for _ in range(2))
         mixed = np.where(rng.random((count, 1)) < 0.5, first, part * first + (1 - part) * second)
         mixed = (mixed + 0.03 * rng.standard_normal(mixed.shape)).clip(0.005, 0.995)
-        tokens, rates = surrogate.tokens / 1000, surrogate.rates
-        if rng.random() < 0.3:
-            steps = int(rng.integers(5, 21))
-            tokens = np.full(steps, tokens.sum() * rng.uniform(0.3, 1.3) / steps)
-            rates = rates_of(surrogate.lr_scheduler_type, surrogate.warmup_ratio, np.arange(1, steps + 1) / steps)
         yield Batch(
             World.of({**worlds.to_dict(), **perturbed}), mixed.astype(np.float32),
             draw_requirements(rng, count, size), rng.random(count) < _PRODUCTS,
-            tokens.astype(np.float32), rates.astype(np.float32),
+            (surrogate.tokens / 1000).astype(np.float32), surrogate.rates.astype(np.float32),
         )  # fmt: skip
 
 

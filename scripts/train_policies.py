@@ -31,7 +31,7 @@ ASSETS = Path(str(resources.files("read_env") / "assets" / "policies"))
 #: Seeds of training and of the table.
 TRAINING_SEED, TABLE_SEED = 1, 2
 #: Policy -> iterations, episodes of a batch, width.
-SETTINGS: Mapping[str, tuple[int, int, int]] = {"any": (3000, 160, 32), "micro": (4000, 192, 32)}
+SETTINGS: Mapping[str, tuple[int, int, int]] = {"any": (3000, 160, 32), "micro": (2000, 192, 32)}
 #: Batches of the table, with this many episodes each.
 TABLE, EPISODES = 40, 256
 RULES: Mapping[str, Policy] = {

@@ -17,8 +17,6 @@ from read_env.surrogate.world import World, expected
 
 #: Least number of episodes that a fit takes.
 LEAST = 20
-#: Further fits, each without a part of the students, from which drift and noise are estimated.
-FOLDS = 4
 
 
 def fit(record: Record, count: int = 8, *, iterations: int = 600, seed: int = 0) -> Surrogate:
@@ -67,16 +65,13 @@ def fit_worlds(record: Record, count: int = 8, *, iterations: int = 600, seed: i
     episodes = record.episodes
     if len(episodes) < LEAST:
         raise ReadEnvError(f"a surrogate needs at least {LEAST} recorded episodes, got {len(episodes)}")
-    rng = np.random.default_rng(seed)
-    folds = _folds(episodes.students, rng)
-    without = torch.tensor((folds != np.arange(FOLDS)[:, None]).astype(np.float32))
-    weights = torch.cat([_weights(episodes.students, count, rng), without / without.mean(1, keepdim=True)])
+    weights = _weights(episodes.students, count, np.random.default_rng(seed))
     data = tensors(record)
     changes = data["profiles"] - data["before"]
     played = data["played"]
     # One s.d. of a step's change, and twice that after an episode, count alike.
     scale = (changes * played[..., None]).flatten(0, 1).std(0).clamp_min(1e-3)
-    parameters = _initial(count + FOLDS, data)
+    parameters = _initial(count, data)
     optimizer = torch.optim.Adam(parameters.values(), lr=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=iterations)
     for _ in range(iterations):
@@ -90,7 +85,7 @@ def fit_worlds(record: Record, count: int = 8, *, iterations: int = 600, seed: i
         optimizer.step()
         schedule.step()
     with torch.no_grad():
-        return _with_noise(_world(parameters), data, folds)
+        return _with_noise(_world(parameters), data, weights)
 
 
 def tensors(record: Record) -> dict[str, torch.Tensor]:
@@ -177,25 +172,33 @@ def _penalty(world: World, steps: torch.Tensor) -> torch.Tensor:
     return (sparse + wide) / steps
 
 
-def _with_noise(world: World, data: dict[str, torch.Tensor], folds: np.ndarray) -> World:
-    """The worlds, without those of the folds, with the s.d. of drift and probes, and the line of the losses, as arrays.
+def _with_noise(world: World, data: dict[str, torch.Tensor], weights: torch.Tensor) -> World:
+    """World with the s.d. of drift and probes, and the line of the losses, as arrays with a first axis of M.
 
-    Drift and noise are those of episodes that a world was not fitted to: the residual of a step has the variance
-    drift² + 2·noise², that of an episode of T steps T·drift² + 2·noise². So they hold what students differ in beyond their
-    profile, too.
+    A step's residual has the variance drift² + 2·noise², that of an episode of T steps T·drift² + 2·noise².
     """
-    count, episodes = len(world.speed) - FOLDS, np.arange(len(folds))
-    single, whole = (values[count + folds, episodes] - data["profiles"] for values in predictions(world, data))
-    played = data["played"][..., None]
+    single, whole = predictions(world, data)
+    played = data["played"]
+
+    def variance(values: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        kept = at * weights[..., None]
+        return (values.square() * kept[..., None]).sum((1, 2)) / kept.sum((1, 2))[..., None]
+
     last = played * (played.cumsum(1) == played.sum(1, keepdim=True))
-    length = data["played"].sum(1).mean()
-    one, all_steps = ((off.square() * at).sum((0, 1)) / at.sum() for off, at in ((single, played), (whole, last)))
+    length = played.sum(1).mean()
+    one = variance(single - data["profiles"], played)
+    all_steps = variance(whole - data["profiles"], last)
     drift = ((all_steps - one) / (length - 1).clamp_min(1)).clamp_min(1e-8).minimum(one)
     noise = ((one - drift) / 2).clamp_min(1e-8)
     loss, slope = _loss_lines(data)
-    parts = {name: (value[:, 0] if value.shape[1] == 1 else value)[:count] for name, value in world.to_dict().items()}
-    shared = {"drift": drift.sqrt(), "noise": noise.sqrt(), "loss": loss, "loss_slope": slope}
-    parts |= {name: value.expand(count, -1) for name, value in shared.items()}
+    count = len(world.speed)
+    parts = {name: value[:, 0] if value.shape[1] == 1 else value for name, value in world.to_dict().items()}
+    parts |= {
+        "drift": drift.sqrt(),
+        "noise": noise.sqrt(),
+        "loss": loss.expand(count, -1),
+        "loss_slope": slope.expand(count, -1),
+    }
     return World(**{name: value.numpy().astype(np.float32) for name, value in parts.items()})
 
 
@@ -217,14 +220,6 @@ def _loss_lines(data: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tens
 def _robust(off: torch.Tensor) -> torch.Tensor:
     """Half square near 0, linear beyond 2 (Huber)."""
     return torch.nn.functional.huber_loss(off, torch.zeros_like(off), reduction="none", delta=2.0)
-
-
-def _folds(students: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(E,) fold of every episode: its student's, or with few students one of its own."""
-    names, of = np.unique(students, return_inverse=True)
-    if len(names) < 2 * FOLDS:
-        return rng.permutation(len(students)) % FOLDS
-    return (rng.permutation(len(names)) % FOLDS)[of]
 
 
 def _weights(students: np.ndarray, count: int, rng: np.random.Generator) -> torch.Tensor:
