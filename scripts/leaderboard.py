@@ -120,8 +120,8 @@ def page(protocol: Protocol, name: str, entries: list[Entry]) -> str:
         f"2. `read-env benchmark --agent my_agent:MyAgent --protocol {name} --out docs/measured/{name}/my-agent.json` ({len(pairs) * seeds} runs; "
         "interrupted, the same command goes on).\n"
         f"3. `python scripts/leaderboard.py --protocol {name}` makes this page with it.\n"
-        "4. Training on these tasks, students or seeds makes an entry meaningless: `scripts/record_transitions.py` lists those for training.\n"
-        "5. Tokens of recorded runs that the agent was fitted on belong into its `tokens_before_run`.\n"
+        "4. Train on other students, and on the tasks that `scripts/record_transitions.py` lists.\n"
+        "5. Tokens of recorded runs that the agent was fitted on count in its `tokens_before_run`.\n"
     )
 
 
