@@ -126,7 +126,7 @@ def train_command(request: TrainingRequest, typed: str) -> int:
         ("agent", f"{result.agent}   (read-env run --agent {directory})"),
         ("spent", f"{result.tokens_before_run:,} completion tokens in {result.episodes} finished episodes"),
     ]
-    if result.episodes:
+    if (directory / "episodes.jsonl").stat().st_size:  # a training through the worlds of a surrogate records none
         rows.append(("report", _write_report(directory, typed)))
     card = agent_card(directory)
     if request.push_to_hub:

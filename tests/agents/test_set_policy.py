@@ -117,6 +117,12 @@ def test_the_memory_counts_and_ends_with_the_episode(file: str) -> None:
     np.testing.assert_array_equal(action, agent.predict(first)[0])
 
 
+def test_a_stop_entry_is_never_set(file: str) -> None:
+    agent = make_agent("set-policy", capabilities=NAMES, options={"weights": file}, may_stop=True)
+    action, _ = agent.predict(observation(np.random.default_rng(0), 4))
+    assert action.shape == (5,) and action[-1] == 0 and action[:4].sum() == pytest.approx(1, abs=1e-5)
+
+
 def test_a_saved_agent_acts_as_before(file: str, tmp_path: Path) -> None:
     agent = make_agent("set-policy", capabilities=NAMES, options={"weights": file})
     rng = np.random.default_rng(3)

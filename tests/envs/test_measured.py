@@ -117,7 +117,7 @@ def test_no_student_is_trained_on_the_prompts_of_its_task(drawn_from_math, tmp_p
     assert seen and not refused & set(map(normalised_hash, seen))
     changed = distillation.student.state_dict()["model"]
     assert any(not np.array_equal(weights[name].float(), changed[name].float()) for name in weights)
-    kept = list((tmp_path / "cache" / "students").glob("*")) if start != "even" else []
+    kept = list((tmp_path / "cache" / "students").glob("*.safetensors")) if start != "even" else []
     assert len(kept) == (0 if start == "even" else 2), "one past for each set of refused prompts"
 
 

@@ -14,7 +14,7 @@ from fake_runs import SMALL, fake_env, play
 from rich.console import Console
 from rule_records import example_records
 
-from read_env.agents.registry import BUILT_IN
+from read_env.agents.registry import BUILT_IN, GROUPS
 from read_env.capabilities import get_suite
 from read_env.config import Config, load_preset
 from read_env.envs.wrappers import CandidateAllocation, SoftmaxAllocation
@@ -41,7 +41,7 @@ def few(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
     return load_preset("micro", {**SMALL, "suite": suite, "task": "sums"})
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if name not in GROUPS["pretrained"]])
 def test_every_agent_runs_and_is_trained(few: Config, name: str, tmp_path: Path) -> None:
     records = example_records(get_suite(few.suite).names).get(name, {})
     option = OPTIONS.get(name, ",".join(f"{key}={value}" for key, value in records.items()))
@@ -56,6 +56,11 @@ def test_every_agent_runs_and_is_trained(few: Config, name: str, tmp_path: Path)
     assert trained.episodes == 2 and training_report(tmp_path / "training").stat().st_size
     again = AgentSpec.parse(str(trained.agent))
     assert play(RunRequest(again.configure(few), tmp_path / "trained")).summary["spent"] == 600
+
+
+def test_the_pretrained_policy_for_any_suite_runs(few: Config, tmp_path: Path) -> None:
+    result = play(RunRequest(AgentSpec.parse("pretrained:any").configure(few), tmp_path / "run"))
+    assert result.summary["spent"] == 600 and run_report(tmp_path / "run").stat().st_size
 
 
 def test_every_action_of_the_wrappers_is_taken(few: Config) -> None:
