@@ -127,7 +127,7 @@ def test_the_guide_to_training_goes_from_a_surrogate_to_real_students(place, cap
     run("judge", *small)
     summaries = [json.loads(path.read_text()) for path in (place / "runs/judged/runs").glob("*/summary.json")]
     before = {one["agent"]: one["tokens_before_run"] for one in summaries}
-    assert before["set-policy-trained"] == before["sb3:PPO-trained"] > 0 == before["task-static"]
+    assert before["set-policy-trained"] == before["sb3-PPO-trained"] > 0 == before["task-static"]
     run("record", "--eval.exam", "8")
     run("fit")
     capsys.readouterr()
