@@ -111,10 +111,7 @@ class SurrogateEnv(gym.Env):
         self._dynamics = [_Dynamics(self.surrogate.worlds[index]) for index in range(self.surrogate.count)]
         self._tokens, self._rates = self.surrogate.tokens.tolist(), self.surrogate.rates.tolist()
         self._ends = np.cumsum(self.surrogate.tokens).tolist()
-        self._low, self._high = (
-            np.broadcast_to(self.surrogate.seen[0], size),
-            np.broadcast_to(self.surrogate.seen[1], size),
-        )
+        self._low, self._high = self.surrogate.seen
         self._ended = False
         self._goal = self.setting.goal(self.card)
         self._goals: dict[str, tuple[TaskCard, Goal]] = {}

@@ -1,9 +1,10 @@
 """Real episodes of varied policies on the micro world, from which a surrogate is fitted.
 
-    python scripts/record_transitions.py                 # docs/measured/transitions.jsonl, then the table that ships
+    python scripts/record_transitions.py                 # docs/measured/transitions.jsonl
     python scripts/record_transitions.py --processes 1   # after an interruption the same command continues
 
-The students, tasks and seeds are those for training: no judging pair of ``scripts/headroom.py`` is among them. An episode's
+The students, tasks and seeds are those for training: no pair of the protocol ``micro-v1`` is among them.
+``scripts/fit_surrogate.py`` makes the table that ships of them. An episode's
 outcome depends on its allocations alone; a task matters only for the rules that follow its requirement.
 """
 

@@ -33,7 +33,7 @@ _PARTS = 20
 _RECORDED = 1000
 #: Episodes of an evaluation, and added to the seed of the training for them.
 _JUDGED, _JUDGING_SEED = 512, 500_000
-#: Options that judge an agent on a surrogate: agent -> mean reward of an episode.
+#: Judgement of an agent on a surrogate: its mean reward in an episode.
 Evaluation = Callable[[Agent], float]
 
 
