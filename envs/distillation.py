@@ -13,8 +13,8 @@ from pydantic import Field, TypeAdapter
 
 from read_env.capabilities import get_suite
 from read_env.capabilities.splits import fit_splits
-from read_env.config import load_preset
 from read_env.distillation.starts import parse_past
+from read_env.envs.arguments import config_of
 from read_env.envs.episode import Point, step_info, stop_info
 from read_env.envs.reward import reward_of
 from read_env.envs.spaces import parse_action, spaces_of
@@ -182,19 +182,9 @@ class DistillationEnv(gym.Env):
         may_stop: bool | None = None,
         observe_utility: bool | None = None,
     ) -> None:
-        if task is not None and tasks is not None:
-            raise ReadEnvError(f"give task or tasks, not both; got task={task!r} and tasks={tasks!r}")
-        for kind, value in (("task", tasks), ("student", students)):
-            if isinstance(value, str) or (value is not None and not value):
-                raise ReadEnvError(f"{kind}s must be a list of at least one {kind}, got {value!r}")
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise unknown("render mode", str(render_mode), self.metadata["render_modes"])
-        changes = {**(overrides or {}), **({} if task is None else {"task": task})}
-        if may_stop is not None:
-            changes["budget"] = {**changes.get("budget", {}), "may_stop": may_stop}
-        if observe_utility is not None:
-            changes["eval"] = {**changes.get("eval", {}), "observe_utility": observe_utility}
-        self.config = fit_splits(load_preset(preset, changes))
+        self.config = fit_splits(config_of(preset, task, tasks, students, overrides, may_stop, observe_utility))
         self.suite = get_suite(self.config.suite)
         self.cards = tuple(load_task(name, self.suite) for name in (tasks or [self.config.task]))
         for card in self.cards:

@@ -10,7 +10,8 @@ import numpy as np
 
 from read_env.capabilities import get_suite
 from read_env.capabilities.base import Suite
-from read_env.config import RewardConfig, load_preset
+from read_env.config import RewardConfig
+from read_env.envs.arguments import config_of
 from read_env.errors import ReadEnvError, unknown
 from read_env.surrogate.model import Surrogate
 from read_env.tasks import TaskCard, essential, load_task
@@ -140,17 +141,7 @@ class Setting:
         Raises:
             ReadEnvError: arguments that don't go together, or unknown names.
         """
-        if task is not None and tasks is not None:
-            raise ReadEnvError(f"give task or tasks, not both; got task={task!r} and tasks={tasks!r}")
-        for kind, value in (("task", tasks), ("student", students)):
-            if isinstance(value, str) or (value is not None and not value):
-                raise ReadEnvError(f"{kind}s must be a list of at least one {kind}, got {value!r}")
-        changes = {**(overrides or {}), **({} if task is None else {"task": task})}
-        if may_stop is not None:
-            changes["budget"] = {**changes.get("budget", {}), "may_stop": may_stop}
-        if observe_utility is not None:
-            changes["eval"] = {**changes.get("eval", {}), "observe_utility": observe_utility}
-        config = load_preset(preset, changes)
+        config = config_of(preset, task, tasks, students, overrides, may_stop, observe_utility)
         return cls(Surrogate.load(surrogate), config, tasks or [config.task], students)
 
     def student(self, name: str) -> str:
