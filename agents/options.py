@@ -29,7 +29,8 @@ def validate(agent: str, settings: type[Model], options: Mapping[str, Any]) -> M
         >>> validate("one-hot", OneHotSettings, {"capability": "math"})
         OneHotSettings(floor=0.0, stop_at=1.0, capability='math')
     """
-    check_names(agent, options, settings.model_fields)
+    if settings.model_config.get("extra") != "allow":
+        check_names(agent, options, settings.model_fields)
     try:
         return settings.model_validate(dict(options))
     except ValidationError as error:

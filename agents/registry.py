@@ -52,16 +52,21 @@ GROUPS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "read-bandit": ("read_env.agents.transfer_bandit:ReadBandit", {}),
     },
     "learned policies": {
-        "sb3:PPO": ("read_env.agents.sb3:PPO", {}),
-        "sb3:A2C": ("read_env.agents.sb3:A2C", {}),
-        "sb3:SAC": ("read_env.agents.sb3:SAC", {}),
-        "sb3:TD3": ("read_env.agents.sb3:TD3", {}),
-        "sb3:DQN": ("read_env.agents.sb3:DQN", {}),
-        "sb3-contrib:MaskablePPO": ("read_env.agents.sb3:MaskablePPO", {}),
+        "sb3:PPO": ("read_env.agents.sb3_algorithms:PPO", {}),
+        "sb3:A2C": ("read_env.agents.sb3_algorithms:A2C", {}),
+        "sb3:SAC": ("read_env.agents.sb3_algorithms:SAC", {}),
+        "sb3:TD3": ("read_env.agents.sb3_algorithms:TD3", {}),
+        "sb3:DQN": ("read_env.agents.sb3_algorithms:DQN", {}),
+        "sb3-contrib:MaskablePPO": ("read_env.agents.sb3_algorithms:MaskablePPO", {}),
+        "sb3-contrib:RecurrentPPO": ("read_env.agents.sb3_algorithms:RecurrentPPO", {}),
+        "sb3-contrib:TQC": ("read_env.agents.sb3_algorithms:TQC", {}),
+        "sb3-contrib:CrossQ": ("read_env.agents.sb3_algorithms:CrossQ", {}),
     },
     "pretrained": {
         "pretrained:any": ("read_env.agents.set_policy:SetPolicy", {"weights": "any"}),
+        "pretrained:read-bandit": ("read_env.agents.surrogate_bandit:SurrogateBandit", {"surrogate": "micro"}),
         "pretrained:micro": ("read_env.agents.set_policy:SetPolicy", {"weights": "micro"}),
+        "surrogate-bandit": ("read_env.agents.surrogate_bandit:SurrogateBandit", {}),
         "set-policy": ("read_env.agents.set_policy:SetPolicy", {}),
     },
     "controls": {
@@ -184,7 +189,9 @@ def _construct(name: str, capabilities: Sequence[str], options: Mapping[str, Any
             raise ReadEnvError(f"agent {name!r} is announced as {plug_in.value!r}, which fails: {error}") from error
     elif ":" in name:
         if name.startswith(("sb3:", "sb3-contrib:")):
-            raise unknown("agent", name, agent_names())
+            from read_env.agents.sb3_algorithms import OtherAlgorithm
+
+            return OtherAlgorithm(capabilities, seed=seed, options=options, name=name, **stop)
         found = import_name(name)
     else:
         raise unknown("agent", name, agent_names())

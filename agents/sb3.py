@@ -37,48 +37,6 @@ class Sb3Settings(AgentSettings):
     scale: float = Field(default=3.0, gt=0)
 
 
-class A2CSettings(Sb3Settings):
-    """Options of A2C: an update every ten steps."""
-
-    learning_rate: float = Field(default=7e-4, gt=0)
-    n_steps: int = Field(default=10, ge=2)
-    gae_lambda: float = Field(default=1.0, ge=0, le=1)
-    ent_coef: float = Field(default=0.0, ge=0)
-
-
-class RolloutSettings(A2CSettings):
-    """Options of PPO and MaskablePPO: a rollout of about two episodes, used for ten epochs."""
-
-    learning_rate: float = Field(default=3e-4, gt=0)
-    n_steps: int = Field(default=40, ge=2)
-    n_epochs: int = Field(default=10, ge=1)
-    gae_lambda: float = Field(default=0.95, ge=0, le=1)
-
-
-class ReplaySettings(Sb3Settings):
-    """Options of SAC and TD3: learning starts after about two episodes, with four updates per step."""
-
-    learning_rate: float = Field(default=1e-3, gt=0)
-    learning_starts: int = Field(default=40, ge=0)
-    buffer_size: int = Field(default=10_000, ge=1)
-    batch_size: int = Field(default=64, ge=1)
-    gradient_steps: int = Field(default=4, ge=1)
-
-
-class SACSettings(ReplaySettings):
-    """Options of SAC: a small initial entropy coefficient, since rewards are about .01 and SB3's initial 1 would dominate them."""
-
-    ent_coef: float | str = "auto_0.01"
-
-
-class DQNSettings(ReplaySettings):
-    """Options of DQN: exploration falls over the first half of the steps."""
-
-    exploration_fraction: float = Field(default=0.5, gt=0, le=1)
-    exploration_final_eps: float = Field(default=0.05, ge=0, le=1)
-    target_update_interval: int = Field(default=50, ge=1)
-
-
 class Sb3Agent(Agent):
     """Base class of the SB3 algorithms.
 
@@ -89,6 +47,7 @@ class Sb3Agent(Agent):
     module: ClassVar[str] = "stable_baselines3"
     algorithm: ClassVar[str]
     actions: ClassVar[Literal["logits", "catalogue", "mask-free"]] = "logits"
+    policy: ClassVar[str] = "MlpPolicy"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -104,39 +63,44 @@ class Sb3Agent(Agent):
         self.wrap = partial(_as_learned, actions=self.actions, scale=self.settings.scale)
         self._wrapped: Any = self.wrap(self._blank).env
         self.randomness = PrivateGenerators(self.seed)
-        s = self.settings
         with self.randomness.applied():
-            self.model: Any = factory(
-                "MlpPolicy",
-                VectorObservation(self._wrapped),
-                learning_rate=s.learning_rate,
-                gamma=s.gamma,
-                policy_kwargs={"net_arch": [s.hidden, s.hidden]},
-                seed=folded(self.seed),
+            self.model: Any = self._made(
+                factory, self.policy, VectorObservation(self._wrapped), seed=folded(self.seed),
                 device="cpu",  # two layers: a GPU would only add latency
-                **self._arguments(),
-            )
+            )  # fmt: skip
+        #: Steps of a rollout in each environment; None for algorithms with a replay buffer.
+        self._rollout = self.model.n_steps if hasattr(self.model, "rollout_buffer") else None
+        #: Updates for each environment step; -1: as many as steps.
+        self._updates = getattr(self.model, "gradient_steps", -1)
         self._curves = _attach_logger(self.model)
 
+    def _made(self, factory: Any, *args: Any, **kwargs: Any) -> Any:
+        """Model of SB3 with the options."""
+        return factory(*args, **kwargs, **self._arguments())
+
     def _arguments(self) -> dict[str, Any]:
-        """Constructor arguments of this algorithm alone."""
-        own = self.settings.model_dump()
-        return {key: value for key, value in own.items() if key not in Sb3Settings.model_fields}
+        """Constructor arguments from the options."""
+        found = self.settings.model_dump(exclude={"hidden", "scale"})
+        return {**found, "policy_kwargs": {"net_arch": [self.settings.hidden] * 2}}
 
     def allocate_all(self, views: list[View], deterministic: bool) -> Array:
         """Actions for a batch, which goes through the policy at once."""
+        return self._act(views, deterministic)[0]
+
+    def _act(self, views: list[View], deterministic: bool, **recurrent: Any) -> tuple[Array, Any]:
+        """Actions for a batch and the next state of a recurrent policy, which gets its state as further arguments."""
         vectors = np.stack([view.vector() for view in views]).astype(np.float32)
         situations = [(view.requirement, view.profile, view.last_allocation) for view in views]
-        more = {}
+        more = dict(recurrent)
         if self.actions == "catalogue":
             more["action_masks"] = np.stack([self._wrapped.catalogue.mask(*parts) for parts in situations])
         with self.randomness.applied():
-            actions, _ = self.model.predict(vectors, deterministic=deterministic, **more)
+            actions, state = self.model.predict(vectors, deterministic=deterministic, **more)
         if self.actions == "logits":
-            return np.stack([self._wrapped.action(action) for action in actions])
+            return np.stack([self._wrapped.action(action) for action in actions]), state
         indices = [self._wrapped.indices[int(action)] for action in actions]
         catalogue = self._wrapped.catalogue
-        return np.stack([catalogue.allocation(i, *parts) for i, parts in zip(indices, situations, strict=True)])
+        return np.stack([catalogue.allocation(i, *parts) for i, parts in zip(indices, situations, strict=True)]), state
 
     def _learn(self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback, seed: int | None) -> None:
         if env.action_space.shape != self._blank.action_space.shape:
@@ -182,15 +146,35 @@ class Sb3Agent(Agent):
 
     def _parts(self, steps: int) -> list[int]:
         """Steps of one environment in each of SB3's ``learn`` calls."""
-        return [steps]
+        if self._rollout is None:
+            return [steps]
+        rollouts = -(-steps // self._rollout)
+        short, longer = divmod(steps, rollouts)
+        return [short + (index < longer) for index in range(rollouts)]
 
     def _prepare(self, steps: int, envs: int) -> None:
         """Prepare a ``learn`` call of ``steps`` steps in each of ``envs`` environments."""
         model = self.model
-        if hasattr(model, "replay_buffer"):
-            model.gradient_steps = envs * self.settings.gradient_steps  # as many updates per environment step
+        if self._rollout is None:
+            if self._updates > 0:
+                model.gradient_steps = envs * self._updates  # as many updates per environment step
             if envs > 1:
                 model.replay_buffer.add = partial(_add_each, model.replay_buffer)
+            return
+        # The next rollout is ``steps`` long.
+        if (model.n_steps, model.rollout_buffer.n_envs) != (steps, envs):
+            model.n_steps = model.rollout_buffer.buffer_size = steps
+            model.rollout_buffer.n_envs = envs
+            self._resize(steps, envs)
+            model.rollout_buffer.reset()
+        if hasattr(model, "batch_size"):
+            # Two minibatches, none of a single step: its advantage has no s.d. to divide by.
+            steps *= envs
+            model.batch_size = steps if steps < 8 else -(-steps // 2)
+            model.normalize_advantage = steps > 1
+
+    def _resize(self, steps: int, envs: int) -> None:
+        """Change what else has the size of a rollout."""
 
     def scalars(self) -> dict[str, float]:
         """Latest ``train/`` and ``rollout/`` values under SB3's own tags."""
@@ -238,121 +222,6 @@ class Sb3Agent(Agent):
         self._curves.update(state["curves"])
         if "replay" in state:
             _fill(self.model.replay_buffer, state["replay"])
-
-
-class _Rollouts(Sb3Agent):
-    """Base class of the on-policy algorithms, which learn from whole rollouts."""
-
-    def _parts(self, steps: int) -> list[int]:
-        rollouts = -(-steps // self.settings.n_steps)
-        short, longer = divmod(steps, rollouts)
-        return [short + (index < longer) for index in range(rollouts)]
-
-    def _prepare(self, steps: int, envs: int) -> None:
-        """Make the next rollout ``steps`` long."""
-        model, buffer = self.model, self.model.rollout_buffer
-        if (model.n_steps, buffer.n_envs) != (steps, envs):
-            model.n_steps = buffer.buffer_size = steps
-            buffer.n_envs = envs
-            buffer.reset()
-        if hasattr(model, "batch_size"):
-            # Two minibatches, none of a single step: its advantage has no s.d. to divide by.
-            steps *= envs
-            model.batch_size = steps if steps < 8 else -(-steps // 2)
-            model.normalize_advantage = steps > 1
-
-
-class PPO(_Rollouts):
-    """Stable-Baselines3's PPO over softmax logits.
-
-    Example:
-        >>> PPO(["math", "code"]).model.action_space
-        Box(-1.0, 1.0, (2,), float32)
-    """
-
-    name = "sb3:PPO"
-    algorithm = "PPO"
-    settings_type = RolloutSettings
-
-    def _arguments(self) -> dict[str, Any]:
-        return {**super()._arguments(), "batch_size": self.settings.n_steps}
-
-
-class A2C(_Rollouts):
-    """Stable-Baselines3's A2C over softmax logits.
-
-    Example:
-        >>> A2C(["math", "code"], options={"n_steps": 5}).model.n_steps
-        5
-    """
-
-    name = "sb3:A2C"
-    algorithm = "A2C"
-    settings_type = A2CSettings
-
-
-class MaskablePPO(PPO):
-    """MaskablePPO of sb3-contrib over the whole candidate catalogue, with masks.
-
-    Example:
-        >>> MaskablePPO(["math", "code"]).model.action_space
-        Discrete(13)
-    """
-
-    name = "sb3-contrib:MaskablePPO"
-    module = "sb3_contrib"
-    algorithm = "MaskablePPO"
-    actions = "catalogue"
-
-
-class SAC(Sb3Agent):
-    """Stable-Baselines3's SAC over softmax logits.
-
-    Example:
-        >>> SAC(["math", "code"]).model.ent_coef
-        'auto_0.01'
-    """
-
-    name = "sb3:SAC"
-    algorithm = "SAC"
-    settings_type = SACSettings
-
-
-class TD3(Sb3Agent):
-    """Stable-Baselines3's TD3 over softmax logits, with Gaussian exploration noise of s.d. 0.2.
-
-    Example:
-        >>> TD3(["math", "code"]).model.action_noise
-        NormalActionNoise(mu=[0. 0.], sigma=[0.2 0.2])
-    """
-
-    name = "sb3:TD3"
-    algorithm = "TD3"
-    settings_type = ReplaySettings
-
-    def _arguments(self) -> dict[str, Any]:
-        from stable_baselines3.common.noise import NormalActionNoise
-
-        size = self.size + self.may_stop
-        noise = NormalActionNoise(mean=np.zeros(size), sigma=np.full(size, 0.2))
-        return {**super()._arguments(), "action_noise": noise}
-
-
-class DQN(Sb3Agent):
-    """Stable-Baselines3's DQN over the candidates that need no mask.
-
-    Example:
-        >>> DQN(["math", "code"]).model.action_space
-        Discrete(5)
-    """
-
-    name = "sb3:DQN"
-    algorithm = "DQN"
-    actions = "mask-free"
-    settings_type = DQNSettings
-
-    def _arguments(self) -> dict[str, Any]:
-        return {**super()._arguments(), "train_freq": 1}
 
 
 # Attributes of SB3 models that change later steps and are no parameters.

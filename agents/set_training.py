@@ -69,19 +69,14 @@ def surrogate_batches(surrogate: Surrogate, rng: np.random.Generator, count: int
     starts = np.array(list(surrogate.starts.values()), np.float32)
     size = surrogate.size
     while True:
-        worlds = surrogate.worlds[rng.integers(surrogate.count, size=count)]
-
-        def jitter(values: Any, sd: float) -> np.ndarray:
-            return (values * np.exp(sd * rng.standard_normal(values.shape))).astype(np.float32)
-
-        perturbed = {name: jitter(getattr(worlds, name), 0.3) for name in ("speed", "transfer", "interference")}
+        worlds = surrogate.draw_worlds(rng, count)
         # Students between two of the record.
         part = rng.uniform(0, 1, (count, 1))
         first, second = (starts[rng.integers(len(starts), size=count)] for _ in range(2))
         mixed = np.where(rng.random((count, 1)) < 0.5, first, part * first + (1 - part) * second)
         mixed = (mixed + 0.03 * rng.standard_normal(mixed.shape)).clip(0.005, 0.995)
         yield Batch(
-            World.of({**worlds.to_dict(), **perturbed}), mixed.astype(np.float32),
+            worlds, mixed.astype(np.float32),
             draw_requirements(rng, count, size), rng.random(count) < _PRODUCTS,
             (surrogate.tokens / 1000).astype(np.float32), surrogate.rates.astype(np.float32),
         )  # fmt: skip
@@ -125,7 +120,7 @@ def played(policy: Policy, batch: Batch, rng: torch.Generator, memory: int) -> t
         row, whole = features(requirement, seen, first, last, gain, trace, left, share, form)
         last, state = policy(row, whole, state)
         latent = expected(worlds, latent, last * tokens, rate)
-        latent = (latent + worlds.drift * torch.randn(latent.shape, generator=rng)).clamp(0, 1)
+        latent = (latent + rate * worlds.drift * torch.randn(latent.shape, generator=rng)).clamp(0, 1)
         now = measured(latent)
         seen, gain = now, now - seen
         trace = noted(trace, requirement, last, gain, torch.full((count,), float(shares[step])))

@@ -108,8 +108,10 @@ class SurrogateEnv(gym.Env):
         size = self.surrogate.size
         self.action_space, self.observation_space = spaces_of(size, self.may_stop, self.config.eval.observe_utility)
         self._zeros, self._zeros32 = np.zeros(size), np.zeros(size, np.float32)
-        self._dynamics = [_Dynamics(self.surrogate.worlds[index]) for index in range(self.surrogate.count)]
-        self._tokens, self._rates = self.surrogate.tokens.tolist(), self.surrogate.rates.tolist()
+        self._dynamics = [
+            _Dynamics(self.surrogate.worlds[index], self.surrogate.rates) for index in range(self.surrogate.count)
+        ]
+        self._tokens = self.surrogate.tokens.tolist()
         self._ends = np.cumsum(self.surrogate.tokens).tolist()
         self._low, self._high = self.surrogate.seen
         self._ended = False
@@ -178,8 +180,8 @@ class SurrogateEnv(gym.Env):
         index, goal, dynamics = self._step, self._goal, self._dynamics[self.world]
         tokens = self._tokens[index]
         noise = self._noise.standard_normal((2, len(shares)))
-        latent = dynamics.expected(self._latent, shares * (tokens / 1000), self._rates[index])
-        self._latent = latent = np.fmin(np.fmax(latent + dynamics.drift * noise[0], 0.0), 1.0)
+        latent = dynamics.expected(self._latent, shares * (tokens / 1000), index)
+        self._latent = latent = np.fmin(np.fmax(latent + dynamics.drift[index] * noise[0], 0.0), 1.0)
         profile = np.fmin(np.fmax(latent + dynamics.noise * noise[1], 0.0), 1.0)
         self._append(self._ends[index], shares, profile)
         gain = profile - before
@@ -324,9 +326,14 @@ class SurrogateEnv(gym.Env):
 
 
 class _Dynamics:
-    """Dynamics of one world for single vectors: :func:`read_env.surrogate.world.expected` with fewer operations."""
+    """Dynamics of one world for single vectors: :func:`read_env.surrogate.world.expected` with fewer operations.
 
-    def __init__(self, world: World) -> None:
+    Args:
+        world: the world.
+        rates: (steps,) learning-rate factors.
+    """
+
+    def __init__(self, world: World, rates: np.ndarray) -> None:
         values = {name: np.asarray(value, np.float64) for name, value in world.to_dict().items()}
         self._matrix = np.hstack([values["transfer"], values["interference"]])
         self._size = len(values["speed"])
@@ -334,16 +341,16 @@ class _Dynamics:
         self._slow = 1 - values["dependence"]
         self._speed, self._per_half = values["speed"], 1 / values["half"]
         self._ceiling, self._bottom, self._decay = values["ceiling"], values["bottom"], -1 / values["rehearsal"]
-        self.drift, self.noise, self.loss, self.loss_slope = (
-            values[name] for name in ("drift", "noise", "loss", "loss_slope")
-        )
+        self._learning, self._wearing = (-(rates[:, None] ** values[name]) for name in ("learning", "wearing"))
+        self.drift = rates[:, None] * values["drift"]  # by step
+        self.noise, self.loss, self.loss_slope = (values[name] for name in ("noise", "loss", "loss_slope"))
 
-    def expected(self, profile: np.ndarray, tokens: np.ndarray, rate: float) -> np.ndarray:
-        """Profile after a step, (|C|,)."""
+    def expected(self, profile: np.ndarray, tokens: np.ndarray, step: int) -> np.ndarray:
+        """Profile after a step of this number, (|C|,)."""
         sums = tokens @ self._matrix
         ready = self._slow + profile @ self._helpers
         drive = self._speed * ready * tokens / (1 + tokens * self._per_half) + sums[: self._size]
         wear = np.exp(tokens * self._decay) * sums[self._size :]
-        gain = np.fmax(self._ceiling - profile, 0.0) * -np.expm1(-rate * drive)
-        lost = np.fmax(profile - self._bottom, 0.0) * -np.expm1(-rate * wear)
+        gain = np.fmax(self._ceiling - profile, 0.0) * -np.expm1(self._learning[step] * drive)
+        lost = np.fmax(profile - self._bottom, 0.0) * -np.expm1(self._wearing[step] * wear)
         return profile + gain - lost

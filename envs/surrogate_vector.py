@@ -20,7 +20,7 @@ from read_env.errors import ReadEnvError, unknown
 Observations = dict[str, np.ndarray]
 
 #: Parameters of a world that are needed row by row.
-_BY_ROW = ("speed", "half", "ceiling", "bottom", "rehearsal", "drift", "noise", "loss", "loss_slope")
+_BY_ROW = ("speed", "half", "ceiling", "bottom", "rehearsal", "noise", "loss", "loss_slope")
 
 
 class SurrogateVectorEnv(gym.vector.VectorEnv):
@@ -82,8 +82,11 @@ class SurrogateVectorEnv(gym.vector.VectorEnv):
         self._left = np.concatenate([[1.0], 1 - ends / ends[-1]]).astype(np.float32)
         self._shares = (self.surrogate.tokens / ends[-1]).astype(np.float32)
         self._tokens = (self.surrogate.tokens / 1000).astype(np.float32)
-        self._rates = self.surrogate.rates.astype(np.float32)
         worlds = self.surrogate.worlds
+        # (M, steps, |C|): powers of the learning-rate factor, and the s.d. of the drift.
+        rates = self.surrogate.rates.astype(np.float32)[:, None]
+        self._learning, self._wearing = rates ** worlds.learning[:, None], rates ** worlds.wearing[:, None]
+        self._drift = rates * worlds.drift[:, None]
         self._sums = np.concatenate([worlds.transfer, worlds.interference], axis=2)
         self._helpers = worlds.helpers * worlds.dependence[:, None, :]
         self._slow = 1 - worlds.dependence
@@ -233,11 +236,10 @@ class SurrogateVectorEnv(gym.vector.VectorEnv):
     def _advance(self, shares: np.ndarray, moved: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         """Step of the environments of a mask: rewards of all, (n,), and parts for the infos."""
         index = np.minimum(self._step, len(self._tokens) - 1)
-        rate = self._rates[index][:, None]
         tokens = shares * self._tokens[index][:, None]
-        latent = self._expected(tokens, rate)
+        latent = self._expected(tokens, index)
         noise = self.np_random.standard_normal((2, *latent.shape), dtype=np.float32)
-        latent += self._row["drift"] * noise[0]
+        latent += self._drift[self._world, index] * noise[0]
         np.clip(latent, 0.0, 1.0, out=latent)
         noise[1] *= self._row["noise"]
         noise[1] += latent
@@ -280,7 +282,7 @@ class SurrogateVectorEnv(gym.vector.VectorEnv):
         self._step += moved
         return values.astype(np.float64), infos
 
-    def _expected(self, tokens: np.ndarray, rate: np.ndarray) -> np.ndarray:
+    def _expected(self, tokens: np.ndarray, step: np.ndarray) -> np.ndarray:
         """:func:`read_env.surrogate.world.expected` for every row, with one matrix product for each world."""
         size, row = self.surrogate.size, self._row
         sums = np.empty((self.num_envs, 2 * size), np.float32)
@@ -294,12 +296,12 @@ class SurrogateVectorEnv(gym.vector.VectorEnv):
         ready *= tokens
         ready /= 1 + tokens / row["half"]
         ready += sums[:, :size]
-        ready *= -rate
+        ready *= -self._learning[self._world, step]
         gain = np.expm1(ready, out=ready)
         gain *= np.minimum(self._latent - row["ceiling"], 0.0)  # two negative factors
         wear = np.exp(-tokens / row["rehearsal"])
         wear *= sums[:, size:]
-        wear *= -rate
+        wear *= -self._wearing[self._world, step]
         lost = np.expm1(wear, out=wear)
         lost *= np.maximum(self._latent - row["bottom"], 0.0)
         return self._latent + gain + lost

@@ -126,7 +126,7 @@ def predictions(
     for step in range(tokens.shape[1]):
         now = expected(world, now, tokens[:, step].expand(count, -1, -1), rates[:, step, None])
         if noise is not None:
-            now = now + world.drift * torch.randn(now.shape, generator=noise)
+            now = (now + rates[:, step, None] * world.drift * torch.randn(now.shape, generator=noise)).clamp(0, 1)
             played.append(now + world.noise * torch.randn(now.shape, generator=noise))
             continue
         played.append(now)
@@ -142,7 +142,7 @@ def _initial(count: int, data: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
     values = {
         "speed": -2.0 * one, "half": 1.0 * one, "ceiling": torch.logit(highest), "dependence": -2.0 * one,
         "helpers": 0.0 * square, "transfer": -5.0 * square, "interference": -4.0 * square, "rehearsal": -2.0 * one,
-        "bottom": torch.logit(lowest),
+        "bottom": torch.logit(lowest), "learning": torch.zeros(1), "wearing": torch.zeros(1),
     }  # fmt: skip
     return {
         name: value.expand(count, *value.shape).clone().contiguous().requires_grad_() for name, value in values.items()
@@ -154,12 +154,13 @@ def _world(raw: dict[str, torch.Tensor]) -> World:
     size = raw["speed"].shape[-1]
     other = 1 - torch.eye(size)
     helpers = torch.softmax(raw["helpers"], dim=-2)
-    one = {name: value[:, None] for name, value in raw.items() if value.ndim == 2}
+    one = {name: value[:, None].expand(-1, -1, size) for name, value in raw.items() if value.ndim == 2}
     none = torch.zeros_like(one["speed"])
     return World(
         speed=one["speed"].exp(), half=one["half"].exp(), ceiling=one["ceiling"].sigmoid(),
         dependence=one["dependence"].sigmoid(), helpers=helpers, transfer=raw["transfer"].exp() * other,
         interference=raw["interference"].exp() * other, rehearsal=one["rehearsal"].exp(), bottom=one["bottom"].sigmoid(),
+        learning=one["learning"].sigmoid(), wearing=one["wearing"].sigmoid(),
         drift=none, noise=none, loss=none, loss_slope=none,
     )  # fmt: skip
 
@@ -175,21 +176,22 @@ def _penalty(world: World, steps: torch.Tensor) -> torch.Tensor:
 def _with_noise(world: World, data: dict[str, torch.Tensor], weights: torch.Tensor) -> World:
     """World with the s.d. of drift and probes, and the line of the losses, as arrays with a first axis of M.
 
-    A step's residual has the variance drift² + 2·noise², that of an episode of T steps T·drift² + 2·noise².
+    The residual of an episode has the variance drift²·Σ η² + 2·noise², that of a step drift²·η² + 2·noise².
     """
     single, whole = predictions(world, data)
-    played = data["played"]
+    played, squares = data["played"], data["rates"].square()
 
-    def variance(values: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    def mean(values: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         kept = at * weights[..., None]
-        return (values.square() * kept[..., None]).sum((1, 2)) / kept.sum((1, 2))[..., None]
+        return (values * kept[..., None]).sum((1, 2)) / kept.sum((1, 2))[..., None]
 
     last = played * (played.cumsum(1) == played.sum(1, keepdim=True))
-    length = played.sum(1).mean()
-    one = variance(single - data["profiles"], played)
-    all_steps = variance(whole - data["profiles"], last)
-    drift = ((all_steps - one) / (length - 1).clamp_min(1)).clamp_min(1e-8).minimum(one)
-    noise = ((one - drift) / 2).clamp_min(1e-8)
+    steps, episodes = squares[..., None], squares.cumsum(1)[..., None]
+    # Two equations for two unknowns.
+    one, all_steps = (mean((p - data["profiles"]).square(), at) for p, at in ((single, played), (whole, last)))
+    of_step, of_episode = mean(steps, played), mean(episodes, last)
+    drift = ((all_steps - one) / (of_episode - of_step).clamp_min(0.1)).clamp_min(1e-8).minimum(one / of_step)
+    noise = ((one - drift * of_step) / 2).clamp_min(1e-8)
     loss, slope = _loss_lines(data)
     count = len(world.speed)
     parts = {name: value[:, 0] if value.shape[1] == 1 else value for name, value in world.to_dict().items()}

@@ -17,7 +17,10 @@ from read_env.distillation.student.schedule import learning_rate_factor
 from read_env.errors import ReadEnvError, unknown
 from read_env.surrogate.world import World
 
-FORMAT = 1
+FORMAT = 2
+#: Parameters that differ between the worlds of a fit and those of :meth:`Surrogate.draw_worlds`, and by how much.
+_PERTURBED = ("speed", "transfer", "interference")
+SPREAD = 0.3
 #: Surrogates that ship, by name: files of the package.
 SHIPPED: Mapping[str, str] = {"micro": "assets/micro/surrogate.json"}
 
@@ -77,6 +80,25 @@ class Surrogate:
         """(steps,) learning-rate factor of every step, see :func:`rates_of`."""
         ends = np.cumsum(self.tokens) / self.total_tokens
         return rates_of(self.lr_scheduler_type, self.warmup_ratio, ends)
+
+    def draw_worlds(self, rng: np.random.Generator, count: int, spread: float = SPREAD) -> World:
+        """Worlds beyond the fits: drawn from them, with speeds, transfer and interference perturbed.
+
+        Args:
+            rng: generator.
+            count: number of worlds, n.
+            spread: s.d. of the logarithm of the factors.
+
+        Returns:
+            Parameters with a first axis of n.
+        """
+        drawn = self.worlds[rng.integers(self.count, size=count)]
+        perturbed = {
+            name: values * np.exp(spread * rng.standard_normal(values.shape))
+            for name, values in drawn.to_dict().items()
+            if name in _PERTURBED
+        }
+        return World.of({**drawn.to_dict(), **perturbed})
 
     def save(self, path: str | Path) -> None:
         """Write the surrogate to a file."""

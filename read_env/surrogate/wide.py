@@ -58,10 +58,12 @@ def draw_worlds(rng: np.random.Generator, count: int, size: int) -> tuple[World,
     level = np.where(rng.random(shape) < rng.uniform(0, 0.5, (count, 1)), rng.beta(6, 1.5, shape), level)
     starts = bottom + (ceiling - bottom) * level
     noise = np.exp(rng.normal(np.log(0.008), 0.5, (count, 1))) * rng.uniform(0.5, 1.5, shape)
+    # A low learning rate teaches somewhat less and unlearns less.
+    learning, wearing = rng.uniform(0.0, 1.0, (count, 1)) + 0 * speed, rng.uniform(0.5, 1.0, (count, 1)) + 0 * speed
     world = World(
         speed=speed, half=np.exp(rng.normal(np.log(3.0), 0.8, shape)), ceiling=ceiling, dependence=dependence,
         helpers=helpers, transfer=transfer, interference=interference, rehearsal=rehearsal, bottom=bottom,
-        drift=0.5 * noise, noise=noise, loss=0.1 + 0 * speed, loss_slope=1 + 0 * speed,
+        learning=learning, wearing=wearing, drift=noise, noise=noise, loss=0.1 + 0 * speed, loss_slope=1 + 0 * speed,
     )  # fmt: skip
     return World.of(world.to_dict()), starts.astype(np.float32)
 

@@ -3,14 +3,15 @@ r"""Dynamics of a surrogate: how one step's tokens change a student's capability
 With n the step's tokens by capability, s the profile and η the learning-rate factor of the step, every capability c gains
 what its own tokens and those of others teach, up to its ceiling, and loses what it forgets::
 
-    drive_c = η·(speed_c·ready_c·n_c/(1 + n_c/half_c) + Σ_{i≠c} transfer_ic·n_i)
+    drive_c = η^learning_c·(speed_c·ready_c·n_c/(1 + n_c/half_c) + Σ_{i≠c} transfer_ic·n_i)
     ready_c = 1 − dependence_c·(1 − Σ_h helpers_hc·s_h)
     gain_c  = max(ceiling_c − s_c, 0)·(1 − exp(−drive_c))
-    wear_c  = η·exp(−n_c/rehearsal_c)·Σ_{i≠c} interference_ic·n_i
+    wear_c  = η^wearing_c·exp(−n_c/rehearsal_c)·Σ_{i≠c} interference_ic·n_i
     loss_c  = max(s_c − bottom_c, 0)·(1 − exp(−wear_c))
 
-What is measured is s plus the noise of the probes. All functions take numpy arrays or torch tensors, of one world and
-student or of many of them along a first axis.
+An optimizer such as Adam learns nearly as much at a low rate as at a high one, and forgets less, so the exponents are below 1.
+At random, s changes with the s.d. η·drift_c. What is measured is s plus the noise of the probes. All functions take numpy arrays
+or torch tensors, of one world and student or of many of them along a first axis.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class World:
         interference: (|C|, |C|) forgetting of c per thousand tokens of i at [i, c]; zeros on the diagonal.
         rehearsal: (|C|,) own tokens, in thousands, at which forgetting falls to 1/e.
         bottom: (|C|,) score that forgetting approaches.
-        drift: (|C|,) s.d. of the random change of a step.
+        learning, wearing: (|C|,) exponents of the learning-rate factor in learning and in forgetting, at least 0.
+        drift: (|C|,) s.d. of the random change of a step, at a learning-rate factor of 1.
         noise: (|C|,) s.d. of a measured score.
         loss: (|C|,) training loss at a score of 1, nats per token.
         loss_slope: (|C|,) loss that each missing point adds.
@@ -52,6 +54,8 @@ class World:
     interference: Any
     rehearsal: Any
     bottom: Any
+    learning: Any
+    wearing: Any
     drift: Any
     noise: Any
     loss: Any
@@ -87,8 +91,8 @@ def expected(world: World, profile: Any, tokens: Any, rate: Any) -> Any:
     """
     taught, worn = _mix(tokens, world.transfer), _mix(tokens, world.interference)
     ready = 1 - world.dependence * (1 - _mix(profile, world.helpers))
-    drive = rate * (world.speed * ready * tokens / (1 + tokens / world.half) + taught)
-    wear = rate * _exp(-tokens / world.rehearsal) * worn
+    drive = rate**world.learning * (world.speed * ready * tokens / (1 + tokens / world.half) + taught)
+    wear = rate**world.wearing * _exp(-tokens / world.rehearsal) * worn
     gain = (world.ceiling - profile).clip(0) * (1 - _exp(-drive))
     lost = (profile - world.bottom).clip(0) * (1 - _exp(-wear))
     return profile + gain - lost
@@ -104,7 +108,8 @@ def plain(size: int, **changes: Any) -> World:
     one, none = np.ones(size, np.float32), np.zeros((size, size), np.float32)
     world = World(
         speed=0.08 * one, half=10 * one, ceiling=one, dependence=0 * one, helpers=none + 1 / size, transfer=none,
-        interference=none, rehearsal=0.1 * one, bottom=0 * one, drift=0 * one, noise=0 * one, loss=0.1 * one, loss_slope=one,
+        interference=none, rehearsal=0.1 * one, bottom=0 * one, learning=one, wearing=one, drift=0 * one, noise=0 * one,
+        loss=0.1 * one, loss_slope=one,
     )  # fmt: skip
     shaped = {
         name: np.broadcast_to(np.asarray(value, np.float32), getattr(world, name).shape)

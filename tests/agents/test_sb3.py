@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from read_env.agents import make_agent
 from read_env.agents.observation import KEYS
 from read_env.agents.sb3_bridge import StepCap
 from read_env.envs.wrappers import CandidateAllocation, SoftmaxAllocation
+from read_env.errors import ReadEnvError
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,8 @@ from read_env.envs.wrappers import CandidateAllocation, SoftmaxAllocation
         ("sb3:A2C", 7, [7]),
         ("sb3-contrib:MaskablePPO", 40, [40]),
         ("sb3:SAC", 100, [100]),
+        ("sb3-contrib:RecurrentPPO", 81, [27, 27, 27]),
+        ("sb3-contrib:TRPO", 3000, [1500, 1500]),
     ],
 )
 def test_steps_are_split_into_even_rollouts(name: str, total: int, parts: list[int], names: Any) -> None:
@@ -96,3 +100,54 @@ def test_td3_finds_a_single_helpful_capability(toy: Any, names: Any) -> None:
     agent.learn(env, 150, seed=0)
     action, _ = agent.predict(env.reset(seed=3)[0], deterministic=True)
     assert int(np.argmax(action)) == 5
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 41])
+def test_no_rollout_length_breaks_the_recurrent_policy(steps: int, toy: Any, names: Any) -> None:
+    agent = make_agent("sb3-contrib:RecurrentPPO", capabilities=names, options={"hidden": 8})
+    env = toy()
+    agent.learn(env, steps, seed=0)
+    assert np.isfinite(agent.predict(env.reset(seed=1)[0])[0]).all()
+
+
+def test_the_recurrent_policy_remembers_within_an_episode_and_only_there(toy: Any, names: Any) -> None:
+    agent = make_agent("sb3-contrib:RecurrentPPO", capabilities=names, options={"hidden": 8})
+    env = toy()
+    first, _ = env.reset(seed=0)
+    second, *_ = env.step(np.ones(8))
+    _, state = agent.predict(first, episode_start=np.array([True]), deterministic=True)
+    remembered, _ = agent.predict(second, state, episode_start=np.array([False]), deterministic=True)
+    fresh, _ = agent.predict(second, deterministic=True)
+    assert np.abs(remembered - fresh).max() > 1e-5
+    begun, _ = agent.predict(second, state, episode_start=np.array([True]), deterministic=True)
+    assert begun == pytest.approx(fresh, abs=1e-6)
+    batch = {key: np.stack([first[key], first[key]]) for key in first}
+    actions, (hidden, _) = agent.predict(batch, episode_start=np.array([True, True]))
+    assert actions.shape == (2, 8) and hidden.shape == (1, 2, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("sb3:DDPG", {"learning_starts": 5, "batch_size": 4}),
+        ("sb3-contrib:TRPO", {"n_steps": 16}),
+        ("sb3-contrib:QRDQN", {"learning_starts": 5, "train_freq": 1}),
+    ],
+)
+def test_an_algorithm_without_a_preset_learns_and_is_loaded(
+    name: str, options: dict[str, Any], toy: Any, names: Any, tmp_path: Path
+) -> None:
+    agent = make_agent(name, capabilities=names, options={**options, "scale": 2.0}, seed=2).learn(toy(), 25, seed=0)
+    agent.save(tmp_path / "agent.zip")
+    observation, _ = toy().reset(seed=4)
+    loaded = make_agent(tmp_path / "agent.zip", capabilities=names)
+    expected, _ = agent.predict(observation, deterministic=True)
+    assert (loaded.predict(observation, deterministic=True)[0] == expected).all()
+    assert loaded.options == {**options, "scale": 2.0}
+
+
+def test_an_option_that_no_constructor_has_is_named(names: Any) -> None:
+    with pytest.raises(
+        ReadEnvError, match=r"'sb3:DDPG': unknown option 'learning_stars': did you mean 'learning_starts'"
+    ):
+        make_agent("sb3:DDPG", capabilities=names, options={"learning_stars": 5})
