@@ -71,6 +71,7 @@ class SetPolicy(Agent):
                 f"{', '.join(self.capabilities)}; right would be pretrained:any, or a policy trained for them"
             )
         self._weights: Weights = found
+        self._moments: dict[str, Any] = {}  # of the optimizer of a training in parts
         self._tokens = int(made_from.get("tokens", 0))
 
     @property
@@ -165,21 +166,26 @@ class SetPolicy(Agent):
         per_update = count * surrogate.steps
         if "name" not in self._weights:
             self._weights = initial_weights(len(self._weights["new_bias"]), self.size, np.random.default_rng(self.seed))
+            self._moments = {}
         self._tokens = 0
         batches = surrogate_batches(surrogate, np.random.default_rng(seed), count)
         self._weights = train(
             batches, iterations=max(1, steps // per_update), seed=seed, weights=self._weights,
-            progress=(done // per_update, max(1, whole // per_update)),
+            progress=(done // per_update, max(1, whole // per_update)), moments=self._moments,
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
-        own = {"form": self._form, "tokens": self._tokens, "weights": dict(self._weights)}
+        own = {"form": self._form, "tokens": self._tokens, "weights": dict(self._weights), "moments": self._moments}
         return {**super().state_dict(), **own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._form, self._tokens = float(state["form"]), int(state["tokens"])
         self._weights = {name: np.asarray(value, np.float32) for name, value in state["weights"].items()}
+        self._moments = {
+            name: {key: np.asarray(value) for key, value in kept.items()}
+            for name, kept in state.get("moments", {}).items()
+        }
 
 
 def save_weights(

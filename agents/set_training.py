@@ -141,7 +141,7 @@ def rule(power: float, missing: float) -> Policy:
 def train(
     batches: Iterator[Batch], *, iterations: int, hidden: int = 32, names: int = 0, learning_rate: float = 3e-3,
     seed: int = 0, weights: Mapping[str, np.ndarray] | None = None, progress: tuple[int, int] | None = None,
-    report: Callable[[int, float, float], None] | None = None,
+    moments: dict[str, Any] | None = None, report: Callable[[int, float, float], None] | None = None,
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Weights of a set policy, trained on batches of episodes.
 
@@ -154,12 +154,20 @@ def train(
         seed: seed of weights and noise.
         weights: weights to begin with; None: new ones.
         progress: steps before these and steps of the whole training, for the learning rate. None: these are the whole.
+        moments: averages of the optimizer at the end of an earlier part, by weight; changed in place to those at the end of
+            this one. None: it begins without.
         report: called with the iteration, the mean gain, and that of w = r, every fifty iterations.
     """
     first = weights or initial_weights(hidden, names, np.random.default_rng(seed))
     trained = {name: torch.tensor(value, requires_grad=True) for name, value in first.items()}
     width = trained["new_bias"].shape[0]
     optimizer = torch.optim.Adam(trained.values(), lr=learning_rate)
+    if moments:
+        kept = {
+            index: {key: torch.tensor(value) for key, value in moments[name].items()}
+            for index, name in enumerate(trained)
+        }
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": kept})
     done, whole = progress or (0, iterations)
     rng = torch.Generator().manual_seed(seed)
     requirement_alone = rule(1.0, 0.0)
@@ -185,4 +193,10 @@ def train(
         if report and iteration % 50 == 0:
             report(iteration, *(sums / 50))
             sums[:] = 0
+    if moments is not None:
+        ended = optimizer.state_dict()["state"]
+        moments |= {
+            name: {key: value.numpy().copy() for key, value in ended[index].items()}
+            for index, name in enumerate(trained)
+        }
     return {name: value.detach().numpy() for name, value in trained.items()}

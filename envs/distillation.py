@@ -397,7 +397,7 @@ class DistillationEnv(gym.Env):
     @property
     def _teacher(self) -> np.ndarray | None:
         """Scores of the teacher on the probes, where the utility is relative to them and they are measured."""
-        scores = self._process().teacher_scores if self.card.utility_form == "product" else None
+        scores = self._process().measurement.teacher_scores if self.card.utility_form == "product" else None
         return None if scores is None else scores.profile
 
     @property

@@ -30,14 +30,8 @@ from read_env.deprecated import rename_arguments
 from read_env.errors import ReadEnvError, describe_os_error
 from read_env.output import forgiving_output
 from read_env.running import commands
-from read_env.running.requests import (
-    ComparisonRequest,
-    DistillRequest,
-    IdentifyRequest,
-    RunRequest,
-    TrainingRequest,
-    TransferRequest,
-)
+from read_env.running.batch_requests import ComparisonRequest, IdentifyRequest, TransferRequest
+from read_env.running.requests import DistillRequest, RunRequest, TrainingRequest
 from read_env.running.tool_requests import (
     BenchmarkRequest,
     CheckRequest,

@@ -27,8 +27,9 @@ from read_env.reporting import comparison_report
 from read_env.reporting.comparison import EXAM_UTILITY, PROBE_UTILITY, Comparison, load_comparison
 from read_env.reporting.markdown import ABSENT, markdown_table, number
 from read_env.running.agents import TRAINING_RECORD, AgentSpec
+from read_env.running.batch_requests import ComparisonRequest
 from read_env.running.comparison import compare
-from read_env.running.requests import ComparisonRequest, TrainingRequest
+from read_env.running.requests import TrainingRequest
 from read_env.running.training import train
 from read_env.tasks import load_task
 

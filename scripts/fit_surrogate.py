@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ranks
 import torch
 from common import parser_of, write_page
 from record_transitions import PRESET, RULED, TASKS, distillation
@@ -60,7 +61,7 @@ def recorded_episodes(path: Path) -> Record:
     """Record of the episodes in a JSON-lines file."""
     config = load_preset(PRESET)
     _, *lines = files.read_lines(path)
-    scores = distillation().teacher_scores
+    scores = distillation().measurement.teacher_scores
     assert scores is not None and scores.profile is not None
     return Record(
         capabilities=SUITE.names, total_tokens=config.budget.total_tokens, step_tokens=int(config.budget.step_tokens),
@@ -155,7 +156,7 @@ def page(record: Record, seconds: float) -> str:
         f"task, the mean gain of the same episodes; another constant, such as the mean gain of w = r, is worse. *inside*: share of the gains within the {COVERAGE:.0%} interval of {WORLDS // 2 * DRAWS} simulated "
         f"episodes.\n\n{markdown_table(header, rows)}\n\n"
         "## By capability\n\nStudents that the fit did not see; changes of the probe scores. The error of a step includes the noise "
-        f"of the probes.\n\n{scores_table(by_student)}\n"
+        f"of the probes.\n\n{scores_table(by_student)}\n\n{ranks.section()}"
     )
 
 

@@ -18,7 +18,7 @@ from read_env.reporting import transfer_report
 from read_env.reporting.markdown import interval, markdown_table, number
 from read_env.reporting.statistics import Estimate, mean_interval
 from read_env.reporting.transfer import Transfer, load_transfer
-from read_env.running.requests import TransferRequest
+from read_env.running.batch_requests import TransferRequest
 from read_env.running.transfer import transfer
 
 #: Budget at which the signs are tested; the other two show the trend.

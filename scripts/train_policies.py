@@ -21,11 +21,14 @@ import numpy as np
 import torch
 from common import write_page
 
+from read_env.agents.planning import UtilityForm
+from read_env.agents.schedules import Horizon, best_schedule, first_schedule
 from read_env.agents.set_network import allocate
 from read_env.agents.set_policy import load_weights, save_weights
 from read_env.agents.set_training import Batch, Policy, played, rule, surrogate_batches, train, wide_batches
 from read_env.reporting.markdown import markdown_table, number
 from read_env.surrogate.model import Surrogate
+from read_env.surrogate.world import World
 
 ASSETS = Path(str(resources.files("read_env") / "assets" / "policies"))
 #: Seeds of training and of the table.
@@ -34,6 +37,8 @@ TRAINING_SEED, TABLE_SEED = 1, 2
 SETTINGS: Mapping[str, tuple[int, int, int]] = {"any": (3000, 160, 32), "micro": (2000, 192, 32)}
 #: Batches of the table, with this many episodes each.
 TABLE, EPISODES = 40, 256
+#: Batches in which schedules are planned with knowledge of the world, and steps of that search.
+KNOWN, PLANNING = 8, 150
 RULES: Mapping[str, Policy] = {
     "w = r": rule(1.0, 0.0), "water-filling": rule(1.0, 1.0), "√r": rule(0.5, 0.0), "√(r·(1 − s))": rule(0.5, 0.5),
 }  # fmt: skip
@@ -104,6 +109,41 @@ def table(name: str) -> str:
     return markdown_table(["policy", "gain of utility", "of w = r", "ahead of w = r"], rows)
 
 
+def known(name: str) -> str:
+    """Mean gains with the best schedule for each episode, planned with knowledge of its world, and of policies beside it."""
+    weights, *_ = load_weights(name)
+    compared: dict[str, Policy] = {f"pretrained:{name}": as_policy(weights), "w = r": RULES["w = r"]}
+    gains: dict[str, list[np.ndarray]] = {}
+    for index, batch in enumerate(itertools.islice(batches(name, TABLE_SEED + 1, EPISODES), KNOWN)):
+        with torch.no_grad():
+            for label, policy in compared.items():
+                noise = torch.Generator().manual_seed(index)
+                gains.setdefault(label, []).append(played(policy, batch, noise, len(weights["new_bias"])).numpy())
+        shares = planned(batch)
+        steps = iter(range(len(batch.tokens)))
+        noise = torch.Generator().manual_seed(index)
+        with torch.no_grad():
+            found = played(lambda row, whole, memory: (shares[:, next(steps)], memory), batch, noise, 1)  # noqa: B023
+        gains.setdefault("planned with knowledge of the world", []).append(found.numpy())
+    means = {label: float(np.mean(np.concatenate(values))) for label, values in gains.items()}
+    rows = [[label, number(mean), number(mean / means["w = r"], 2)] for label, mean in means.items()]
+    return markdown_table(["policy", "gain of utility", "of w = r"], rows)
+
+
+def planned(batch: Batch) -> torch.Tensor:
+    """(n, steps, |C|) shares of the best schedules, from the true scores at the start and without noise."""
+    shares = torch.zeros(len(batch.starts), len(batch.tokens), batch.starts.shape[1])
+    for product in (False, True):
+        rows = np.flatnonzero(batch.product == product)
+        worlds = World(**{key: value[rows][:, None] for key, value in batch.worlds.to_dict().items()})
+        form: UtilityForm = "product" if product else "weighted_mean"
+        horizon = Horizon(batch.tokens, batch.rates, batch.requirements[rows], form)
+        logits = first_schedule(batch.requirements[rows], len(batch.tokens))
+        logits, _ = best_schedule(worlds, batch.starts[rows][:, None], horizon, logits, iterations=PLANNING)
+        shares[rows] = torch.softmax(torch.from_numpy(logits), -1)
+    return shares
+
+
 def page() -> str:
     """Text of docs/policies.md."""
     facts = {
@@ -118,6 +158,11 @@ def page() -> str:
         "three of ten a product. Intervals: 95 % over batches.\n\n"
         f"## `pretrained:any`, in worlds drawn widely\n\n{table('any')}\n\n"
         f"## In the worlds of the shipped surrogate\n\n{table('micro')}\n\n"
+        "## What there is to gain\n\n*planned with knowledge of the world*: the best schedule for each episode, searched by gradients "
+        "with its true scores and parameters, which no agent sees. A policy that sees scores alone can come near it where a surrogate "
+        "tells it which capability teaches which (the second table), and hardly where every world is new (the first): there it "
+        f"would have to find this out with the tokens of the run. {KNOWN * EPISODES:,} further episodes each.\n\n"
+        f"{known('any')}\n\n{known('micro')}\n\n"
         "What they gain with real students: [development.md](development.md).\n"
     )
 

@@ -88,7 +88,7 @@ def play(preset: str, student: str, source: str, seed: int, loss: str) -> dict[s
 def teacher_facts(preset: str) -> dict[str, list[float]]:
     """Teacher's scores, and its mean entropy over the tokens of its completions, by capability."""
     run = distillation(preset, "fkl")
-    scores = run.teacher_scores
+    scores = run.measurement.teacher_scores
     assert scores is not None and scores.profile is not None
     entropies = []
     for capability in run.suite:

@@ -15,7 +15,8 @@ from read_env.capabilities.contamination import evaluation_hashes, overlaps
 from read_env.config import CacheConfig, load_preset
 from read_env.distillation.models.sources import find_model
 from read_env.errors import ReadEnvError, describe_os_error
-from read_env.running.requests import ComparisonRequest, RunRequest, TrainingRequest, TransferRequest
+from read_env.running.batch_requests import ComparisonRequest, TransferRequest
+from read_env.running.requests import RunRequest, TrainingRequest
 from read_env.tasks import load_task
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from read_env.capabilities import get_suite
 from read_env.distillation.starts import JUDGING_STARTS
+from read_env.files import write_json
 from read_env.running.benchmark import load_protocol
 from read_env.surrogate.model import rates_of
 from read_env.surrogate.record import Episodes, Record
@@ -104,6 +105,43 @@ def test_a_surrogate_predicts_episodes_that_it_did_not_see_and_the_page_says_how
         assert float(ratio) == pytest.approx(float(error) / float(constant), abs=0.15)
         assert int(count) in (30, 60, 90) and 0 <= float(inside) <= 1
     assert float(cells(text, "a quarter of the students, 2 times")[4]) < 0.5
+
+
+# --- ranks.py ------------------------------------------------------------------------------------
+
+
+def result(protocol: Any, agent: str, gain: float, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    count = len(protocol.seeds)
+    pairs = [
+        {"pair": pair.label, "exam_utility_start": [0.1] * count, "exam_utility": [0.1 + gain] * count, "profile_start": [0.2] * SIZE}
+        for pair in protocol.pairs
+    ]  # fmt: skip
+    return {
+        "digest": protocol.digest, "seeds": list(protocol.seeds), "agent": agent, "name": agent, "options": options or {},
+        "pairs": pairs,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("order", "tau"), [((1, 2, 3, 4), 1.0), ((4, 3, 2, 1), -1.0)])
+def test_ranks_agree_where_the_same_agents_are_ahead(
+    script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, order: tuple[int, ...], tau: float
+) -> None:
+    module, protocol = script("ranks"), load_protocol("micro-dev")
+    for number in range(3):
+        write_json(tmp_path / f"{number}.json", result(protocol, f"agent{number}", 0.1 * number))
+    assert module.section(tmp_path) == "", "three agents have too few ranks"
+    write_json(tmp_path / "3.json", result(protocol, "agent3", 0.3))
+    monkeypatch.setattr(
+        module, "simulated", lambda name, options, starts, tasks, episodes: [float(order[int(name[-1])])] * len(tasks)
+    )
+    text = module.section(tmp_path)
+    assert {float(cell) for cell in cells(text, "Kendall τ")[1:]} == {tau} and f"**{tau:.2f}** on average" in text
+
+
+def test_agents_are_played_in_the_surrogate_from_the_profile_of_the_pair(script: Script) -> None:
+    starts = {"low": np.full(SIZE, 0.2), "high": np.full(SIZE, 0.8)}
+    found = script("ranks").simulated("task-static", {}, starts, ["bookkeeper", "bookkeeper"], 2)
+    assert found[0] > 0.05 > found[1]
 
 
 # --- leaderboard.py ------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import torch
 from pydantic import TypeAdapter
 
 from read_env.capabilities import get_suite
-from read_env.capabilities.base import Capability, Prompt, Split, Suite
+from read_env.capabilities.base import Capability
 from read_env.capabilities.contamination import evaluation_hashes
 from read_env.capabilities.splits import fit_splits
 from read_env.capabilities.stream import held_out
@@ -31,25 +30,21 @@ from read_env.distillation.examples.curriculum import tertile_shares
 from read_env.distillation.examples.references import with_references
 from read_env.distillation.examples.stream import ExampleStream
 from read_env.distillation.loading import cached, load_student, load_teacher
+from read_env.distillation.measurement import Measurement
 from read_env.distillation.pasts import weights_of
 from read_env.distillation.report import ChunkReport
 from read_env.distillation.starts import EVEN, parse_past
-from read_env.distillation.student.evaluation import ProbeSet, answer, exam, probe_profile
 from read_env.distillation.student.on_policy import TrainedChunk, train_on_policy
 from read_env.distillation.student.student import Student, UpdateStats
 from read_env.distillation.teachers.base import ScoringTeacher, TeacherCache
-from read_env.distillation.teachers.evaluation import TeacherScores, evaluate_teacher
-from read_env.distillation.teachers.remote import REMOTE
 from read_env.distillation.text.alignment import Alignment, align
 from read_env.distillation.text.completion import Example
 from read_env.distillation.text.encoding import Encoder
 from read_env.distillation.text.lengths import LengthLimit, Reader, fitting_suite, measure_lengths
 from read_env.errors import DivergedError, ReadEnvError
 from read_env.tasks.card import TaskCard
-from read_env.tasks.prompts import TaskPrompts, hashes_of, sizes_of
+from read_env.tasks.prompts import TaskPrompts
 
-#: Exam prompts per capability whose answers are recorded.
-_SAMPLES = 2
 #: Dev prompts per capability for objectives that validate.
 _VALIDATION_PROMPTS = 4
 
@@ -71,7 +66,7 @@ class Distillation:
         overlong: number of such lines by capability, where there are any.
         budget: ledger of the tokens.
         profile: (|C|,) probe scores, each in [0, 1].
-        task: prompts of the task itself; None for a task without.
+        measurement: what measures the student; it doesn't count the tokens.
         task_score: score on the task's probes, in [0, 1]; None for a task without prompts of its own.
 
     Raises:
@@ -100,10 +95,7 @@ class Distillation:
         for reader in readers:
             measure_lengths(self.suite, reader, config)
         self._excluded_hashes = evaluation_hashes(config.decontamination_files) | refused
-        self._probe_sets: dict[tuple[str, Split], ProbeSet] = {}
-        self._fitting_tasks: dict[Capability, Capability] = {}
-        self._teacher_on_tasks: dict[Capability, TeacherScores | None] = {}
-        self.task: Capability | None = None
+        self.measurement = Measurement(config, self.suite, student, cache, self._limit)
         self.task_score: float | None = None
         self.reset(config.seed)
 
@@ -164,24 +156,8 @@ class Distillation:
         Raises:
             ReadEnvError: its prompts can't be read, or all of them are too long.
         """
-        given = card.task_prompts() if card else None
-        self._task_hashes = frozenset[int]()
-        if card is None or given is None:
-            self.task = self.task_score = None
-            return
-        if given not in self._fitting_tasks:
-            suite, _ = fitting_suite(Suite(given.name, (given,)), self._limit, self.config)
-            self._fitting_tasks[given] = suite.capabilities[0]
-        if self.task is not self._fitting_tasks[given]:
-            self.task = self._fitting_tasks[given]
-            self._task_suite = Suite(f"task {given.name}", (self.task,))
-            self._probe_sets = {key: probes for key, probes in self._probe_sets.items() if key[0] == self.suite.name}
-        self._task_measure = card.score or self.config.eval.score
-        sizes = self.config.eval
-        wanted: dict[Split, int] = {"probes": sizes.task_probes, "dev": sizes.task_dev, "exam": sizes.task_exam}
-        self._task_sizes = sizes_of(self.task, wanted)
-        # Of the task as it was given: a prompt that is too long for the models is one of the task all the same.
-        self._task_hashes = hashes_of(given, self._task_sizes)
+        self.measurement.take_task(card)
+        self.task_score = None
 
     def step(self, weights: Sequence[float] | np.ndarray) -> ChunkReport:
         """Distil one chunk.
@@ -225,68 +201,40 @@ class Distillation:
             exhausted=self.exhausted, seconds=seconds, cache=cache, skipped=skipped,
         )  # fmt: skip
 
+    @property
+    def task(self) -> Capability | None:
+        """Prompts of the task itself; None for a task without."""
+        return self.measurement.task
+
     def dev_profile(self) -> np.ndarray:
         """(|C|,) probe score on the dev split, each in [0, 1]: for calibration at coarse checkpoints."""
-        profile, tokens = self._score(self.suite, "dev", self.config.eval.dev, self.config.eval.score)
+        profile, tokens = self.measurement.profile("dev")
         self.budget = self.budget.count(dev_tokens=tokens)
         return profile
 
     def task_probes(self) -> float | None:
         """Score on the task's probes, as :attr:`task_score` holds it; None for a task without prompts of its own."""
-        if self.task is None:
-            return None
-        score, tokens = self._score(self._task_suite, "probes", self._task_sizes["probes"], self._task_measure)
+        score, tokens = self.measurement.task_score("probes")
         self.budget = self.budget.count(probe_tokens=tokens)
-        return float(score[0])
+        return score
 
     def task_dev(self) -> float | None:
         """Score on the task's dev split; None for a task without prompts of its own."""
-        if self.task is None:
-            return None
-        score, tokens = self._score(self._task_suite, "dev", self._task_sizes["dev"], self._task_measure)
+        score, tokens = self.measurement.task_score("dev")
         self.budget = self.budget.count(dev_tokens=tokens)
-        return float(score[0])
+        return score
 
     def task_exam(self) -> float | None:
         """Share of the task's exam that is answered rightly, as :meth:`exam`; None for a task without prompts of its own."""
-        if self.task is None:
-            return None
-        split = self.config.eval.exam_split
-        score, generated = self._exact_match(self._task_suite, split, self._task_sizes[split])
+        score, generated = self.measurement.task_exam()
         self.budget = self.budget.count(generated_tokens=generated)
-        return float(score[0])
+        return score
 
     def exam(self) -> np.ndarray:
         """(|C|,) exact match of greedily decoded answers on the exam, each in [0, 1]. For final reports only."""
-        profile, generated = self._exact_match(self.suite, self.config.eval.exam_split, self.config.eval.exam)
+        profile, generated = self.measurement.exam()
         self.budget = self.budget.count(generated_tokens=generated)
         return profile
-
-    @cached_property
-    def teacher_scores(self) -> TeacherScores | None:
-        """Scores of the teacher on probes and exam; None where ``eval.score_teacher`` says so."""
-        return evaluate_teacher(self.cache, self.suite, self.config.eval) if scores_teacher(self.config) else None
-
-    def teacher_task_scores(self) -> TeacherScores | None:
-        """The same on the task's own prompts, arrays of one score; None for a task without."""
-        if self.task is None or not scores_teacher(self.config):
-            return None
-        if self.task not in self._teacher_on_tasks:
-            sizes = {"probes": self._task_sizes["probes"], "exam": self._task_sizes[self.config.eval.exam_split]}
-            config = self.config.eval.model_copy(update={**sizes, "score": self._task_measure})
-            self._teacher_on_tasks[self.task] = evaluate_teacher(self.cache, self._task_suite, config)
-        return self._teacher_on_tasks[self.task]
-
-    def samples(self) -> list[tuple[Prompt, str]]:
-        """The first exam prompts of every capability, and of the task itself, with the student's greedily decoded answers."""
-        split, count = self.config.eval.exam_split, self.config.eval.exam
-        prompts = [prompt for c in self.suite for prompt in held_out(c, split, count)[:_SAMPLES]]
-        if self.task is not None:
-            prompts += held_out(self.task, split, self._task_sizes[split])[:_SAMPLES]
-        encoder, texts = self.student.encoder, [prompt.text for prompt in prompts]
-        with self.student.placement.autocast():
-            ids = answer(self.student.model, encoder, texts, self.config.distill.max_completion_tokens)
-        return list(zip(prompts, map(encoder.text, ids), strict=True))
 
     def snapshot(self) -> dict[str, Any]:
         """Whole state of the run as tensors, numbers, strings and lists."""
@@ -316,7 +264,7 @@ class Distillation:
                 f"the snapshot's budget.total_tokens is {state['budget']['total']}, the configuration's {self.budget.total}"
             )
         self.seed, self.start = int(state["seed"]), str(state["start"])
-        if self._stream_of != (self.seed, self.start, self._task_hashes):
+        if self._stream_of != (self.seed, self.start, self.measurement.task_hashes):
             self._stream = self._new_stream()
         profile = np.array(state["profile"], dtype=np.float64)
         if profile.shape != self.profile.shape:
@@ -419,10 +367,10 @@ class Distillation:
         ]
 
     def _new_stream(self) -> ExampleStream:
-        self._stream_of = (self.seed, self.start, self._task_hashes)
+        self._stream_of = (self.seed, self.start, self.measurement.task_hashes)
         return ExampleStream(
             self.suite, self.student.encoder, self.cache, self.alignment, self.seed,
-            self.config.distill.teacher_batch_size, self._excluded_hashes | self._task_hashes, self._limit,
+            self.config.distill.teacher_batch_size, self._excluded_hashes | self.measurement.task_hashes, self._limit,
             self._past if self.start == EVEN else False,
         )  # fmt: skip
 
@@ -432,13 +380,13 @@ class Distillation:
         if past is None:
             return None
         # The past must not have seen the user's prompts either; no suite makes those that ship.
-        refused = self._task_hashes if isinstance(self.task, TaskPrompts) else frozenset()
+        refused = self.measurement.task_hashes if isinstance(self.task, TaskPrompts) else frozenset()
         if (start, refused) not in self._weights:
             self._weights[start, refused] = weights_of(past, self, refused)
         return self._weights[start, refused]
 
     def _measure(self) -> np.ndarray:
-        profile, tokens = self._score(self.suite, "probes", self.config.eval.probes, self.config.eval.score)
+        profile, tokens = self.measurement.profile("probes")
         self.task_score = self.task_probes()
         if not np.isfinite(profile).all():
             raise DivergedError(
@@ -447,29 +395,6 @@ class Distillation:
             )
         self.budget = self.budget.count(probe_tokens=tokens)
         return profile
-
-    def _score(self, suite: Suite, split: Split, size: int, score: str) -> tuple[np.ndarray, int]:
-        """Probe scores of a suite on a split, one per capability, and the completion tokens scored or generated for them."""
-        if score == "exact-match":
-            with self.student.average.in_place():
-                return self._exact_match(suite, split, size)
-        key = (suite.name, split)
-        if key not in self._probe_sets:
-            self._probe_sets[key] = ProbeSet.build(suite, self.student.encoder, split, size)
-        probes = self._probe_sets[key]
-        with self.student.placement.autocast(), self.student.average.in_place():
-            per_token = score == "token-likelihood"
-            return probe_profile(self.student.model, probes, per_token=per_token), probes.scored_tokens
-
-    def _exact_match(self, suite: Suite, split: Split, size: int) -> tuple[np.ndarray, int]:
-        """Scores of :func:`exam` of a suite on a split, one per capability, and the tokens generated."""
-        with self.student.placement.autocast():
-            scores, generated = exam(
-                self.student.model, self.student.encoder, suite, split=split, per_capability=size,
-                max_new_tokens=self.config.distill.max_completion_tokens,
-                batch_size=self.config.eval.eval_batch_size,
-            )  # fmt: skip
-        return np.array([scores[name] for name in suite.names]), generated
 
     def _check_affordable(self) -> None:
         check_group_of_samples(self.config)
@@ -480,9 +405,3 @@ class Distillation:
             raise ReadEnvError(
                 f"budget.total_tokens is {self.budget.total}, below one completion: the shortest at hand has {shortest} tokens"
             )
-
-
-def scores_teacher(config: Config) -> bool:
-    """True if the teacher is evaluated, see ``eval.score_teacher``."""
-    asked = config.eval.score_teacher
-    return asked == "always" or (asked == "auto" and not config.models.teacher.startswith(REMOTE))

@@ -190,20 +190,24 @@ def runs_of(protocol: Protocol, agent: AgentSpec, directory: Path) -> dict[str, 
 def result_of(name: str, protocol: Protocol, agent: AgentSpec, runs: Mapping[str, RunRequest]) -> dict[str, Any]:
     """JSON object of finished runs."""
     summaries = [files.read_json(run.directory / "summary.json") for run in runs.values()]
-    by_pair = [summaries[i : i + len(protocol.seeds)] for i in range(0, len(summaries), len(protocol.seeds))]
+    profiles = [files.read_json(run.directory / "start.json")["profile"] for run in runs.values()]
+    count = len(protocol.seeds)
+    by_pair = [slice(i, i + count) for i in range(0, len(summaries), count)]
     pairs = [
         {
             "pair": pair.label,
             **{
-                key: [round(one[key], 6) for one in found]
+                key: [round(one[key], 6) for one in summaries[of]]
                 for key in ("exam_utility_start", "exam_utility", "forgetting")
             },
-            "spent": [one["spent"] for one in found],
+            "spent": [one["spent"] for one in summaries[of]],
+            "profile_start": np.mean(profiles[of], axis=0).round(4).tolist(),
         }
-        for pair, found in zip(protocol.pairs, by_pair, strict=True)
+        for pair, of in zip(protocol.pairs, by_pair, strict=True)
     ]
     return {
-        "protocol": name, "digest": protocol.digest, "agent": agent.label, "name": agent.name, "seeds": list(protocol.seeds),
+        "protocol": name, "digest": protocol.digest, "agent": agent.label, "name": agent.name, "options": dict(agent.options),
+        "seeds": list(protocol.seeds),
         "tokens_before_run": max(one["tokens_before_run"] for one in summaries),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},
         "pairs": pairs,

@@ -16,16 +16,8 @@ from typing import TYPE_CHECKING, Any
 from read_env.config import Config, load_preset, make_config
 from read_env.errors import ReadEnvError
 from read_env.running.agents import TRAINING_RECORD, AgentSpec
-from read_env.running.requests import (
-    ComparisonRequest,
-    DistillRequest,
-    IdentifyRequest,
-    RunRequest,
-    TrainingRequest,
-    TransferRequest,
-    check_agents,
-    resolved,
-)  # fmt: skip
+from read_env.running.batch_requests import ComparisonRequest, IdentifyRequest, TransferRequest
+from read_env.running.requests import DistillRequest, RunRequest, TrainingRequest, check_agents, resolved  # fmt: skip
 from read_env.running.tool_requests import (
     BenchmarkRequest,
     CheckRequest,
@@ -117,9 +109,9 @@ def train_command(request: TrainingRequest, typed: str) -> int:
     tasks = tuple(_identified(request.config, task) for task in request.tasks or (request.config.task,))
     config = agent.configure(_plain(request.config)).model_copy(update={"task": tasks[0]})
     request = _resolved(replace(request, config=config, tasks=tasks))
-    directory = request.directory
     _check(config, [], tasks)
     result = train(request, StderrConsole())
+    directory = result.agent.parent
     if result.already_finished:
         print(f"{directory} was finished already; --overwrite trains again")
     rows: Rows = [

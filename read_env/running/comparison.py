@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from read_env import files
 from read_env.errors import ReadEnvError
+from read_env.running.batch_requests import ComparisonRequest
 from read_env.running.callbacks import Onlookers
 from read_env.running.directory import RecordDirectory, RunDirectory
 from read_env.running.display import ManyRunsDisplay
 from read_env.running.identity import RunIdentity
 from read_env.running.pool import EnvFactory, Event, StepEvent, run_all
-from read_env.running.requests import ComparisonRequest, RunRequest, resolved
+from read_env.running.requests import RunRequest, resolved
 from read_env.running.reuse import derive, shared_key
 from read_env.running.runner import make_env
 

@@ -27,11 +27,12 @@ from read_env.capabilities import get_suite
 from read_env.digests import content_digest
 from read_env.errors import ReadEnvError
 from read_env.records import IdentificationRecord, StudentRequirement
+from read_env.running.batch_requests import IdentifyRequest
 from read_env.running.comparison import run_many
 from read_env.running.directory import RecordDirectory, RunDirectory
 from read_env.running.identity import RunIdentity, card_fingerprint
 from read_env.running.pool import EnvFactory
-from read_env.running.requests import IdentifyRequest, RunRequest, resolved
+from read_env.running.requests import RunRequest, resolved
 from read_env.running.runner import make_env
 from read_env.tasks import TaskCard, load_task
 from read_env.tasks.card import card_toml

@@ -124,8 +124,8 @@ def _run(
         profile = info["profile"]
         exam, task_exam = _start_exam(env, profile)
         start = start_record(
-            config, env.card, env.suite, profile, exam, distillation.dev_profile(), distillation.teacher_scores,
-            distillation.samples(), distillation.overlong, _measured_task(distillation, task_exam),
+            config, env.card, env.suite, profile, exam, distillation.dev_profile(), distillation.measurement.teacher_scores,
+            distillation.measurement.samples(), distillation.overlong, _measured_task(distillation, task_exam),
         )  # fmt: skip
         files.write_json(directory.start, start)
         # From here on there is always a checkpoint: recorded steps without one are an error.
@@ -172,7 +172,7 @@ def _run(
     before = agent.tokens_before_run + driver.agent.tokens_before_run + env.card.tokens_before_run
     summary = summary_record(
         config, env.card, env.suite, label=agent.label, tokens_before_run=before,
-        budget=distillation.budget, start=start, steps=steps, exam=exam, samples=distillation.samples(),
+        budget=distillation.budget, start=start, steps=steps, exam=exam, samples=distillation.measurement.samples(),
         left=left, task_exam=task_exam,
     )  # fmt: skip
     files.write_json(directory.summary, summary)
@@ -236,7 +236,7 @@ def _measured_task(distillation: Distillation, exam: float | None) -> MeasuredTa
     """Scores on the task's own prompts at the start; ``exam`` is that of the exam."""
     if distillation.task is None or distillation.task_score is None or exam is None:
         return None
-    teacher = distillation.teacher_task_scores()
+    teacher = distillation.measurement.teacher_task_scores()
     return MeasuredTask(distillation.task_score, distillation.task_dev(), exam, distillation.task.graded, teacher)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsFloat
@@ -21,6 +21,7 @@ from read_env import files
 from read_env.agents.base import Agent
 from read_env.agents.custom import CustomAgent
 from read_env.agents.interaction import Transition, transitions
+from read_env.capabilities import get_suite
 from read_env.errors import ReadEnvError
 from read_env.records import Episode, TrainingSummary
 from read_env.running.agents import TRAINING_RECORD, AgentDriver, build_agent
@@ -66,6 +67,8 @@ def train(
 ) -> TrainingResult:  # fmt: skip
     """Train the agent, or resume after an interruption.
 
+    With ``then_steps`` it is two trainings, each of which resumes by itself.
+
     Args:
         request: the training.
         console: console that shows the progress.
@@ -88,6 +91,14 @@ def train(
         )
     if not request.tasks:
         raise ReadEnvError("tasks: name at least one")
+    if request.then_steps:
+        _check_then(request)
+        first = train(
+            replace(request, then_steps=0), console, env_factory=env_factory, checkpoint_share=checkpoint_share
+        )
+        return train(
+            request.then_real(first.agent), console, env_factory=env_factory, checkpoint_share=checkpoint_share
+        )
     request = resolved(request)
     directory = RecordDirectory(request.directory)
     settings = {**request.config.model_dump(mode="json"), "tasks": list(request.tasks), **request.settings}
@@ -112,6 +123,20 @@ def train(
             files.remove(directory.checkpoint.parent)
         done = files.read_json(record)
     return TrainingResult(saved_agent, done["episodes"], done["tokens_before_run"], already_finished)
+
+
+def _check_then(request: TrainingRequest) -> None:
+    """Refuse a training that can't go on with real models after the surrogate."""
+    if request.then_steps < 0 or not request.on:
+        raise ReadEnvError(
+            f"then-steps must not be negative, and needs --on with a surrogate to begin with; got then-steps "
+            f"{request.then_steps} and on {request.on!r}"
+        )
+    agent = build_agent(request.agent, get_suite(request.config.suite), request.config.seed)
+    if hasattr(agent, "learn_on_surrogate"):
+        raise ReadEnvError(
+            f"agent {request.agent.label!r} is trained by gradients through a surrogate alone; right would be then-steps 0"
+        )
 
 
 class TrainingStatistics(RecordEpisodeStatistics):

@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from read_env import files
+from read_env.running.batch_requests import TransferRequest
 from read_env.running.comparison import run_many
 from read_env.running.directory import RecordDirectory, RunDirectory
 from read_env.running.identity import RunIdentity
 from read_env.running.pool import EnvFactory
-from read_env.running.requests import TransferRequest, resolved
+from read_env.running.requests import resolved
 from read_env.running.runner import make_env
 
 if TYPE_CHECKING:

@@ -179,6 +179,18 @@ def test_training_learns_to_spend_on_the_drill() -> None:
     assert float(learnt.mean()) > 1.5 * float(requirement.mean()) > 0
 
 
+def test_a_training_in_parts_goes_on_with_the_averages_of_its_optimizer() -> None:
+    def part(weights: Any, moments: Any) -> dict[str, np.ndarray]:
+        batches = wide_batches(np.random.default_rng(0), 16)
+        return train(batches, iterations=3, hidden=4, weights=weights, moments=moments, progress=(3, 9))
+
+    moments: dict[str, Any] = {}
+    first = part(None, moments)
+    assert moments["row"]["exp_avg"].shape == first["row"].shape and moments["row"]["step"] == 3
+    on, afresh = part(first, moments), part(first, None)
+    assert moments["row"]["step"] == 6 and np.abs(on["row"] - afresh["row"]).max() > 1e-5
+
+
 def test_training_improves_on_worlds_that_are_drawn() -> None:
     seen: list[float] = []
     train(

@@ -13,7 +13,8 @@ from read_env.distillation.defaults import resolve
 from read_env.distillation.process import Distillation
 from read_env.envs.distillation import DistillationEnv
 from read_env.errors import ReadEnvError
-from read_env.running.requests import ComparisonRequest, RunRequest, resolved
+from read_env.running.batch_requests import ComparisonRequest
+from read_env.running.requests import RunRequest, resolved
 from read_env.running.runner import run
 
 FIELDS = ("learning_rate", "tokens_per_update", "micro_batch_tokens", "max_completion_tokens")

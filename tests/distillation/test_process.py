@@ -203,7 +203,9 @@ def test_the_saved_student_is_the_student(tmp_path):
     _play(distillation, [UNIFORM])
     distillation.save_student(tmp_path)
     model = load(str(tmp_path)).model
-    assert np.array_equal(probe_profile(model, distillation._probe_sets["micro", "probes"]), distillation.profile)
+    assert np.array_equal(
+        probe_profile(model, distillation.measurement._probe_sets["micro", "probes"]), distillation.profile
+    )
 
 
 @pytest.mark.parametrize(("score", "over_tokens"), [("likelihood", np.sum), ("token-likelihood", np.mean)])

@@ -21,8 +21,9 @@ from read_env.distillation import pasts
 from read_env.distillation.process import Distillation
 from read_env.distillation.starts import JUDGING_STARTS, STARTS, TRAINING_STARTS, parse_past
 from read_env.errors import ReadEnvError
+from read_env.running.batch_requests import ComparisonRequest
 from read_env.running.comparison import compare
-from read_env.running.requests import ComparisonRequest, RunRequest
+from read_env.running.requests import RunRequest
 
 NAMES = get_suite("micro").names
 UNIFORM = np.ones(10)

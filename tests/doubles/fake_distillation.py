@@ -106,6 +106,10 @@ class FakeDistillation:
         return self.profile**2
 
     @property
+    def measurement(self) -> FakeDistillation:
+        return self
+
+    @property
     def teacher_scores(self) -> TeacherScores:
         scores = np.full(len(self.suite), 0.9)
         return TeacherScores(scores, scores, 10 * COMPLETION, {"1+1": "2"})

@@ -22,8 +22,9 @@ from read_env.config import Config
 from read_env.errors import ReadEnvError
 from read_env.reporting import comparison_report, load_runs
 from read_env.running.agents import AgentSpec
+from read_env.running.batch_requests import ComparisonRequest, TransferRequest
 from read_env.running.comparison import compare, run_many
-from read_env.running.requests import ComparisonRequest, RunRequest, TransferRequest
+from read_env.running.requests import RunRequest
 from read_env.running.reuse import derive, shared_key
 from read_env.running.transfer import transfer
 from read_env.tasks import load_task

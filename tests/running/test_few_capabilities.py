@@ -20,8 +20,9 @@ from read_env.config import Config, load_preset
 from read_env.envs.wrappers import CandidateAllocation, SoftmaxAllocation
 from read_env.reporting import comparison_report, run_report, training_report, transfer_report
 from read_env.running.agents import AgentSpec
+from read_env.running.batch_requests import ComparisonRequest, TransferRequest
 from read_env.running.comparison import compare
-from read_env.running.requests import ComparisonRequest, RunRequest, TrainingRequest, TransferRequest
+from read_env.running.requests import RunRequest, TrainingRequest
 from read_env.running.training import train
 from read_env.running.transfer import transfer
 

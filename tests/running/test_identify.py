@@ -11,8 +11,9 @@ from read_env.cli import main
 from read_env.errors import ReadEnvError
 from read_env.reporting import identification_report, load_identification
 from read_env.running import comparison
+from read_env.running.batch_requests import IdentifyRequest
 from read_env.running.identify import identify
-from read_env.running.requests import IdentifyRequest, RunRequest
+from read_env.running.requests import RunRequest
 from read_env.running.runner import run
 from read_env.tasks import load_task
 from read_env.tasks.regression import fit_requirement

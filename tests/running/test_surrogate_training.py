@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,35 @@ def test_the_set_policy_learns_through_the_worlds_and_goes_on_after_an_interrupt
     envs = SurrogateVectorEnv(256, surrogate, tasks=TASKS)
     static = make_agent("task-static", capabilities=get_suite("micro").names)
     assert mean_returns(trained, envs, 9).mean() > mean_returns(static, envs, 9).mean()
+
+
+def test_a_training_goes_on_with_real_models_and_both_parts_are_finished_once(surrogate: str, tmp_path: Path) -> None:
+    request = replace(request_of("read-bandit", surrogate, tmp_path / "t", 8), then_steps=6)
+    result = train(request, QUIET, env_factory=fake_env)
+    assert result.agent == tmp_path / "t" / "real" / "agent.zip" and (tmp_path / "t" / "agent.zip").exists()
+    first, second = (files.read_json(path / "training.json") for path in (tmp_path / "t", tmp_path / "t" / "real"))
+    assert (first["steps"], second["steps"]) == (8, 6)
+    assert second["tokens_before_run"] > first["tokens_before_run"] == 70_000
+    assert load_agent(result.agent).model.steps == 14  # type: ignore[attr-defined]
+    assert train(request, QUIET, env_factory=fake_env).already_finished
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"on": ""}, "needs --on with a surrogate to begin with; got then-steps 6 and on ''"),
+        ({"then_steps": -1}, "then-steps must not be negative"),
+    ],
+)
+def test_what_can_not_go_on_with_real_models_is_refused(
+    surrogate: str, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    request = replace(request_of("read-bandit", surrogate, tmp_path / "t", 8), then_steps=6)
+    with pytest.raises(ReadEnvError, match=message):
+        train(replace(request, **changes), QUIET)
+    with pytest.raises(ReadEnvError, match="'pretrained-any' is trained by gradients through a surrogate alone"):
+        train(replace(request_of("pretrained:any", surrogate, tmp_path / "u", 256), then_steps=6), QUIET)
+    assert not (tmp_path / "u").exists()
 
 
 def test_parts_of_a_training_are_what_is_left_of_it() -> None:

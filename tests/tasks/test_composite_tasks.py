@@ -18,7 +18,7 @@ def test_the_teacher_solves_what_the_apprentice_does_not_yet():
     assert len(TASKS) == 8
     for name in TASKS:
         distillation.take_task(load_task(name, SUITE))
-        teacher = distillation.teacher_task_scores()
+        teacher = distillation.measurement.teacher_task_scores()
         # The largest, of dearer-repeated, was .398; another CPU may move a prompt or two.
         assert teacher is not None and teacher.exam[0] >= 0.85, name
         assert distillation.task_exam() <= 0.42, name

@@ -5,7 +5,8 @@ import pytest
 from micro import SUITE, micro_config, same_state
 
 from read_env.capabilities.stream import held_out
-from read_env.distillation.process import Distillation, scores_teacher
+from read_env.distillation.measurement import scores_teacher
+from read_env.distillation.process import Distillation
 from read_env.distillation.student.evaluation import ProbeSet, exam, probe_profile
 from read_env.distillation.teachers.evaluation import evaluate_teacher
 
@@ -18,7 +19,7 @@ def distillation():
 
 
 def test_the_teacher_is_scored_as_the_student_is(distillation):
-    teacher, scores = distillation.cache.teacher, distillation.teacher_scores
+    teacher, scores = distillation.cache.teacher, distillation.measurement.teacher_scores
     expected, tokens = exam(teacher.model, teacher.encoder, SUITE, per_capability=6, max_new_tokens=40)
     assert scores.exam.tolist() == list(expected.values()) and scores.tokens == tokens
     assert 0.5 < scores.exam.mean() > distillation.exam().mean()
@@ -39,13 +40,16 @@ def test_scores_and_samples_change_neither_the_run_nor_the_ledger_and_are_asked_
     again = evaluate_teacher(distillation.cache, SUITE, distillation.config.eval)
     asked = distillation.cache.asked_tokens
     evaluate_teacher(distillation.cache, SUITE, distillation.config.eval)
-    samples = distillation.samples()
-    assert distillation.cache.asked_tokens == asked and again.exam.tolist() == distillation.teacher_scores.exam.tolist()
+    samples = distillation.measurement.samples()
+    assert (
+        distillation.cache.asked_tokens == asked
+        and again.exam.tolist() == distillation.measurement.teacher_scores.exam.tolist()
+    )
     assert same_state(before, distillation.snapshot())
     expected = [prompt for capability in SUITE for prompt in held_out(capability, "exam", 6)[:2]]
     assert [prompt for prompt, _ in samples] == expected
     assert all(prompt.text in again.answers for prompt in expected)
-    assert samples == distillation.samples() and all(answer for _, answer in samples)
+    assert samples == distillation.measurement.samples() and all(answer for _, answer in samples)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,85 @@
+"""Ranks of agents on real students and in the surrogate, for the page of ``scripts/fit_surrogate.py``."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import DOCS
+from scipy.stats import kendalltau
+
+from read_env.envs.surrogate import SurrogateEnv
+from read_env.reporting.markdown import markdown_table, number
+from read_env.running.agents import AgentDriver, AgentSpec, build_agent
+from read_env.running.benchmark import load_protocol, load_result
+from read_env.surrogate.model import Surrogate
+
+PROTOCOL = "micro-dev"
+#: Episodes of an agent on a pair in the surrogate.
+EPISODES = 16
+#: Least number of agents whose ranks mean something.
+LEAST = 4
+
+
+def section(folder: Path = DOCS / "measured" / PROTOCOL, episodes: int = EPISODES) -> str:
+    """Markdown about the agents whose results are in a folder; empty with fewer than :data:`LEAST`."""
+    protocol = load_protocol(PROTOCOL)
+    results = [load_result(path, protocol) for path in sorted(folder.glob("*.json"))]
+    results = [one for one in results if all("profile_start" in pair for pair in one["pairs"])]
+    if len(results) < LEAST:
+        return ""
+    real = np.array([gains_of(one) for one in results])
+    starts = {pair["pair"]: np.array(pair["profile_start"]) for pair in results[0]["pairs"]}
+    tasks = [pair.task for pair in protocol.pairs]
+    played = np.array([simulated(one["name"], one["options"], starts, tasks, episodes) for one in results])
+    agreement = [float(kendalltau(real[:, pair], played[:, pair]).statistic) for pair in range(len(starts))]
+    rows = [
+        [one["agent"], *(f"{number(a)} / {number(b)}" for a, b in zip(real[i], played[i], strict=True))]
+        for i, one in enumerate(results)
+    ]
+    rows.append(["Kendall τ", *(number(value, 2) for value in agreement)])
+    mean = float(np.mean(agreement))
+    whole = float(kendalltau(real.mean(1), played.mean(1)).statistic)
+    return (
+        f"## Ranks of agents\n\nGain of exam utility on real students (`{PROTOCOL}`, {len(protocol.seeds)} seeds) / gain of utility in "
+        f"the surrogate from the same profile ({episodes} episodes). Kendall τ between the two over the {len(results)} agents: "
+        f"**{mean:.2f}** on average over the pairs, {whole:.2f} between the means over the pairs. The surrogate was fitted to "
+        "none of these students.\n\n"
+        f"{markdown_table(['agent', *starts], rows)}\n"
+    )
+
+
+def gains_of(result: Mapping[str, Any]) -> list[float]:
+    """Mean gain of exam utility by pair."""
+    return [float(np.subtract(one["exam_utility"], one["exam_utility_start"]).mean()) for one in result["pairs"]]
+
+
+def simulated(
+    name: str, options: Mapping[str, Any], starts: Mapping[str, np.ndarray], tasks: Sequence[str], episodes: int
+) -> list[float]:
+    """Mean gain of utility of an agent by pair, in the surrogate that ships."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "surrogate.json"
+        replace(Surrogate.load("micro"), starts=starts).save(path)
+        for (pair, _), task in zip(starts.items(), tasks, strict=True):
+            env = SurrogateEnv(str(path), tasks=[task], students=[pair])
+            found.append(float(np.mean([_played(name, options, env, seed) for seed in range(episodes)])))
+    return found
+
+
+def _played(name: str, options: Mapping[str, Any], env: SurrogateEnv, seed: int) -> float:
+    """Gain of utility in one episode with a new agent, as in a run."""
+    driver = AgentDriver(build_agent(AgentSpec.parse(name, options), env.suite, seed), name)
+    observation, info = env.reset(seed=seed)
+    before, first, ended = info["utility"], True, False
+    while not ended:
+        action, _ = driver.predict(observation, episode_start=np.array([first]))
+        following, reward, ended, _, info = env.step(action)
+        driver.observe(observation, action, reward, following, ended, False, info)
+        observation, first = following, False
+    return float(info["utility"] - before)
