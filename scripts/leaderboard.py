@@ -10,7 +10,7 @@ Results of other pairs, presets, models or task cards are refused.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from common import DOCS, write_page
 from read_env.agents.registry import GROUPS
 from read_env.reporting.markdown import markdown_table, number
 from read_env.reporting.statistics import holm, paired, seed_bootstrap
-from read_env.running.benchmark import Protocol, load_protocol, load_result
+from read_env.running.benchmark import IncompleteResult, Protocol, load_protocol, load_result
 
 #: Protocol -> name of the page and its title.
 PAGES = {"micro-v1": ("leaderboard", "Leaderboard"), "micro-dev": ("development", "Development pairs")}
@@ -60,8 +60,8 @@ class Entry:
         return next((group for group, agents in GROUPS.items() if self.name in agents), "others")
 
 
-def page(protocol: Protocol, name: str, entries: list[Entry]) -> str:
-    """Text of docs/leaderboard.md.
+def page(protocol: Protocol, name: str, entries: list[Entry], left_out: Sequence[str] = ()) -> str:
+    """Text of docs/leaderboard.md; agents whose runs are not all there are named alone.
 
     Raises:
         SystemExit: no result of the protocol's reference.
@@ -97,6 +97,7 @@ def page(protocol: Protocol, name: str, entries: list[Entry]) -> str:
         "agent", "group", "gain", "IQM, relative", f"ahead of {reference.agent}", "p, Holm", "better", "forgetting", "tokens before",
     ]  # fmt: skip
     seeds, pairs = len(protocol.seeds), [pair.label for pair in protocol.pairs]
+    waiting = f"Not all runs are there yet: {', '.join(left_out)}.\n\n" if left_out else ""
     judged = (
         "Pairs for choosing settings: no judgement."
         if name.endswith("-dev")
@@ -112,6 +113,7 @@ def page(protocol: Protocol, name: str, entries: list[Entry]) -> str:
         f"pairs and seeds on which the agent gains more than {reference.agent}, ties half. *tokens before*: completion tokens of recorded runs "
         "that the agent was fitted on.\n\n"
         f"{markdown_table(header, rows, text_columns=2)}\n\n"
+        f"{waiting}"
         f"## Gain by pair\n\n{markdown_table(['agent', *pairs], by_pair)}\n\n"
         "## Performance profile\n\nShare of pairs and seeds with at least this gain, relative to the mean gain of "
         f"{reference.agent} on the pair.\n\n{markdown_table(['agent', *(f'≥ {level:g}' for level in LEVELS)], profile)}\n\n"
@@ -132,8 +134,14 @@ def main() -> None:
     args = parser.parse_args()
     folder = args.results or DOCS / "measured" / args.protocol
     protocol = load_protocol(args.protocol)
-    entries = [Entry.of(load_result(path, protocol)) for path in sorted(folder.glob("*.json"))]
-    write_page(PAGES.get(args.protocol, (args.protocol, ""))[0], page(protocol, args.protocol, entries))
+    entries, left_out = [], []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            entries.append(Entry.of(load_result(path, protocol)))
+        except IncompleteResult as error:
+            left_out.append(path.stem)
+            print(error)
+    write_page(PAGES.get(args.protocol, (args.protocol, ""))[0], page(protocol, args.protocol, entries, left_out))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from scipy.stats import kendalltau
 from read_env.envs.surrogate import SurrogateEnv
 from read_env.reporting.markdown import markdown_table, number
 from read_env.running.agents import AgentDriver, AgentSpec, build_agent
-from read_env.running.benchmark import load_protocol, load_result
+from read_env.running.benchmark import IncompleteResult, load_protocol, load_result
 from read_env.surrogate.model import Surrogate
 
 PROTOCOL = "micro-dev"
@@ -28,8 +29,10 @@ LEAST = 4
 def section(folder: Path = DOCS / "measured" / PROTOCOL, episodes: int = EPISODES) -> str:
     """Markdown about the agents whose results are in a folder; empty with fewer than :data:`LEAST`."""
     protocol = load_protocol(PROTOCOL)
-    results = [load_result(path, protocol) for path in sorted(folder.glob("*.json"))]
-    results = [one for one in results if all("profile_start" in pair for pair in one["pairs"])]
+    results = []
+    for path in sorted(folder.glob("*.json")):
+        with contextlib.suppress(IncompleteResult):
+            results.append(load_result(path, protocol))
     if len(results) < LEAST:
         return ""
     real = np.array([gains_of(one) for one in results])

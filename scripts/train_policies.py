@@ -2,6 +2,7 @@
 
     python scripts/train_policies.py              # assets/policies/any.zip, micro.zip, then docs/policies.md
     python scripts/train_policies.py --only any   # the other one stays as it is
+    python scripts/train_policies.py --page-only  # the page, from the policies that are there
 
 ``any`` is trained on worlds drawn widely (``read_env.surrogate.wide``), without a number of the micro world; ``micro`` on the
 surrogate that ships. The table has new worlds, students and requirements.
@@ -170,9 +171,10 @@ def page() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=tuple(SETTINGS), help="train this policy alone")
+    parser.add_argument("--page-only", action="store_true", help="train none")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    for name in [args.only] if args.only else SETTINGS:
+    for name in () if args.page_only else [args.only] if args.only else SETTINGS:
         make(name)
     if all((ASSETS / f"{name}.zip").exists() for name in SETTINGS):
         write_page("policies", page())

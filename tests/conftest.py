@@ -1,8 +1,12 @@
 """What holds for every test: one torch thread, no network, one store of answers, fast tests first."""
 
+import importlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 
 # Before anything imports torch: two threads on a busy machine wait for each
 # other far longer than they compute. Child processes inherit these too.
@@ -21,6 +25,13 @@ from hypothesis import settings
 # A shared machine makes any deadline flaky, a fixed seed makes a failure repeatable.
 settings.register_profile("read-env", deadline=None, derandomize=True)
 settings.load_profile("read-env")
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Imports a file of ``scripts/`` by its name."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
+    return importlib.import_module
 
 
 def pytest_unconfigure() -> None:

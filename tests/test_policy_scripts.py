@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -24,12 +23,6 @@ from read_env.surrogate.world import expected
 SUITE = get_suite("micro")
 SIZE = len(SUITE)
 Script = Callable[[str], ModuleType]
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Script:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
-    return importlib.import_module
 
 
 def cells(table: str, name: str) -> list[str]:
@@ -104,22 +97,16 @@ def test_a_surrogate_predicts_episodes_that_it_did_not_see_and_the_page_says_how
         _, count, error, constant, ratio, inside = cells(text, label)
         assert float(ratio) == pytest.approx(float(error) / float(constant), abs=0.15)
         assert int(count) in (30, 60, 90) and 0 <= float(inside) <= 1
-    assert float(cells(text, "a quarter of the students, 2 times")[4]) < 0.5
+    assert float(cells(text, "a quarter of the students, 2 times")[4]) < 0.75
 
 
 # --- ranks.py ------------------------------------------------------------------------------------
 
 
-def result(protocol: Any, agent: str, gain: float, options: dict[str, Any] | None = None) -> dict[str, Any]:
-    count = len(protocol.seeds)
-    pairs = [
-        {"pair": pair.label, "exam_utility_start": [0.1] * count, "exam_utility": [0.1 + gain] * count, "profile_start": [0.2] * SIZE}
-        for pair in protocol.pairs
-    ]  # fmt: skip
-    return {
-        "digest": protocol.digest, "seeds": list(protocol.seeds), "agent": agent, "name": agent, "options": options or {},
-        "pairs": pairs,
-    }  # fmt: skip
+def result(protocol: Any, agent: str, gain: float) -> dict[str, Any]:
+    one = {"exam_utility_start": 0.1, "exam_utility": 0.1 + gain, "forgetting": 0.0, "spent": 1, "tokens_before_run": 0, "profile_start": [0.2] * SIZE}  # fmt: skip
+    names = [f"{pair.label.replace(':', '-')}__{seed}" for pair in protocol.pairs for seed in protocol.seeds]
+    return {"digest": protocol.digest, "agent": agent, "name": agent, "options": {}, "runs": dict.fromkeys(names, one)}
 
 
 @pytest.mark.parametrize(("order", "tau"), [((1, 2, 3, 4), 1.0), ((4, 3, 2, 1), -1.0)])

@@ -1,6 +1,5 @@
 """Computations of the scripts: the search behind docs/comparison.md, the projected step, the page of throughputs."""
 
-import importlib
 import json
 import subprocess
 import sys
@@ -24,12 +23,6 @@ from read_env.reporting import load_run
 from read_env.tasks import load_task, task_names
 
 Script = Callable[[str], ModuleType]
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Script:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
-    return importlib.import_module
 
 
 @pytest.fixture

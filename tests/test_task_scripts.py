@@ -1,6 +1,5 @@
 """Computations of scripts/requirements.py and scripts/ablations.py, on worlds whose answers are known."""
 
-import importlib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,12 +15,6 @@ from read_env.tasks import load_task
 
 SUITE = get_suite("micro")
 Script = Callable[[str], ModuleType]
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Script:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
-    return importlib.import_module
 
 
 class Letters:

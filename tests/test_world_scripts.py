@@ -1,6 +1,5 @@
 """Computations of scripts/world.py and scripts/headroom.py, on worlds whose answers are known."""
 
-import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -16,12 +15,6 @@ from read_env.tasks import load_task
 SUITE = get_suite("micro")
 SIZE = len(SUITE)
 Script = Callable[[str], ModuleType]
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Script:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
-    return importlib.import_module
 
 
 def double(x: float) -> dict[str, float]:

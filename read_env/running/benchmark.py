@@ -26,9 +26,10 @@ from read_env import files
 from read_env.config import describe, load_preset
 from read_env.errors import ReadEnvError, unknown
 from read_env.running.agents import AgentSpec
+from read_env.running.directory import RunDirectory
 from read_env.running.identity import RunIdentity, card_fingerprint
 from read_env.running.pool import EnvFactory
-from read_env.running.requests import RunRequest
+from read_env.running.requests import RunRequest, resolved
 from read_env.running.runner import make_env
 
 if sys.version_info >= (3, 11):
@@ -142,7 +143,9 @@ class BenchmarkResult:
 def benchmark(
     request: BenchmarkRequest, console: Console | None = None, env_factory: EnvFactory = make_env
 ) -> BenchmarkResult:
-    """Make the missing runs of a protocol, and write the result.
+    """Make the missing runs of a protocol, and write the result, after each of them.
+
+    A run that the file holds need not be made again, wherever its folder is.
 
     Args:
         request: agent and protocol.
@@ -159,18 +162,36 @@ def benchmark(
     if out.suffix != ".json":
         raise ReadEnvError(f"out: {str(out)!r}; right would be a .json file")
     runs = runs_of(protocol, request.spec, directory)
-    failures = run_many(f"{request.protocol}: {request.spec.label}", runs, request.processes, console, env_factory)
-    for run in runs.values():
-        for name in ("student", "tensorboard"):
-            files.remove(run.directory / name)
+    kept = _kept(out, protocol, runs)
+    missing = {name: run for name, run in runs.items() if name not in kept}
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+    def write() -> None:
+        files.write_json(out, result_of(request.protocol, protocol, request.spec, kept))
+
+    def keep(name: str) -> None:
+        kept[name] = run_result(runs[name])
+        write()
+
+    failures: dict[str, str] = {}
+    try:
+        if missing:
+            title = f"{request.protocol}: {request.spec.label}"
+            failures = run_many(title, missing, request.processes, console, env_factory, keep)
+    finally:
+        folders = {name: RunDirectory(run.directory) for name, run in missing.items() if name not in failures}
+        finished = {name: runs[name] for name, folder in folders.items() if folder.finished}
+        found = {name: run_result(run) for name, run in finished.items() if name not in kept}
+        kept |= {name: one for name, one in found.items() if one["made_with"] == _made_with(runs[name])}
+        write()
+        for run in finished.values():
+            for part in ("student", "tensorboard"):
+                files.remove(run.directory / part)
     if failures:
         return BenchmarkResult(None, failures, {})
-    result = result_of(request.protocol, protocol, request.spec, runs)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    files.write_json(out, result)
     gains = {
         one["pair"]: float(np.subtract(one["exam_utility"], one["exam_utility_start"]).mean())
-        for one in result["pairs"]
+        for one in load_result(out, protocol)["pairs"]
     }
     return BenchmarkResult(out, {}, gains)
 
@@ -182,58 +203,102 @@ def runs_of(protocol: Protocol, agent: AgentSpec, directory: Path) -> dict[str, 
         base = load_preset(pair.preset, {"models": {"start": pair.student}})
         for seed in protocol.seeds:
             config = agent.configure(base).model_copy(update={"task": pair.task, "seed": seed})
-            name = f"{pair.label.replace(':', '-')}__{seed}"
+            name = _name(pair, seed)
             runs[name] = RunRequest(config, directory / name, label=agent.label)
     return runs
 
 
-def result_of(name: str, protocol: Protocol, agent: AgentSpec, runs: Mapping[str, RunRequest]) -> dict[str, Any]:
-    """JSON object of finished runs."""
-    summaries = [files.read_json(run.directory / "summary.json") for run in runs.values()]
-    profiles = [files.read_json(run.directory / "start.json")["profile"] for run in runs.values()]
-    count = len(protocol.seeds)
-    by_pair = [slice(i, i + count) for i in range(0, len(summaries), count)]
-    pairs = [
-        {
-            "pair": pair.label,
-            **{
-                key: [round(one[key], 6) for one in summaries[of]]
-                for key in ("exam_utility_start", "exam_utility", "forgetting")
-            },
-            "spent": [one["spent"] for one in summaries[of]],
-            "profile_start": np.mean(profiles[of], axis=0).round(4).tolist(),
-        }
-        for pair, of in zip(protocol.pairs, by_pair, strict=True)
-    ]
+def run_result(run: RunRequest) -> dict[str, Any]:
+    """JSON object of a finished run."""
+    summary, start = (files.read_json(run.directory / name) for name in ("summary.json", "start.json"))
+    return {
+        "made_with": _digest(files.read_json(RunDirectory(run.directory).identity)),
+        **{key: round(summary[key], 6) for key in ("exam_utility_start", "exam_utility", "forgetting")},
+        "spent": summary["spent"], "tokens_before_run": summary["tokens_before_run"],
+        "profile_start": np.round(start["profile"], 4).tolist(),
+    }  # fmt: skip
+
+
+def result_of(name: str, protocol: Protocol, agent: AgentSpec, runs: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON object of the finished runs, as :func:`run_result` gives them."""
     return {
         "protocol": name, "digest": protocol.digest, "agent": agent.label, "name": agent.name, "options": dict(agent.options),
-        "seeds": list(protocol.seeds),
-        "tokens_before_run": max(one["tokens_before_run"] for one in summaries),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},
-        "pairs": pairs,
+        "runs": {run: runs[run] for run in _names(protocol) if run in runs},
     }  # fmt: skip
+
+
+class IncompleteResult(ReadEnvError):
+    """Result without some of the protocol's runs."""
 
 
 def load_result(path: Path, protocol: Protocol) -> dict[str, Any]:
     """Result of a file, for the table of a protocol.
 
+    Returns:
+        Content of the file, and under ``pairs`` for every pair its name, the values of its runs, lists over the seeds, and the
+        mean of its ``profile_start``; ``tokens_before_run``: the largest of a run.
+
     Raises:
         ReadEnvError: a result of other pairs, presets, models or task cards.
+        IncompleteResult: runs are missing.
     """
     result = files.read_json(path)
-    try:
-        digest, seeds, pairs = result["digest"], result["seeds"], result["pairs"]
-        shapes = {(one["pair"], len(one["exam_utility"]), len(one["exam_utility_start"])) for one in pairs}
-    except (KeyError, TypeError) as error:
-        raise ReadEnvError(f"{path} is no result of read-env benchmark: {type(error).__name__} {error}") from None
-    if digest != protocol.digest:
+    runs = result.get("runs")
+    if not isinstance(runs, dict) or not {"digest", "agent", "name"} <= set(result):
+        raise ReadEnvError(f"{path} is no result of read-env benchmark")
+    if result["digest"] != protocol.digest:
         raise ReadEnvError(
-            f"{path}: its digest is {digest}, that of the protocol {protocol.digest}: pairs, presets, models or task cards "
-            "differ; right would be a result of the same ones"
+            f"{path}: its digest is {result['digest']}, that of the protocol {protocol.digest}: pairs, presets, models or task "
+            "cards differ; right would be a result of the same ones"
         )
-    if shapes != {(pair.label, len(seeds), len(seeds)) for pair in protocol.pairs} or seeds != list(protocol.seeds):
-        raise ReadEnvError(f"{path}: its pairs or seeds are not those of the protocol")
-    return result
+    if missing := [name for name in _names(protocol) if name not in runs]:
+        raise IncompleteResult(
+            f"{path} has {len(runs)} of {len(runs) + len(missing)} runs; the same read-env benchmark makes the others"
+        )
+    lists = ("exam_utility_start", "exam_utility", "forgetting", "spent")
+    try:
+        pairs = [
+            {
+                "pair": pair.label,
+                **{key: [runs[name][key] for name in names] for key in lists},
+                "profile_start": np.mean([runs[name]["profile_start"] for name in names], axis=0).tolist(),
+            }
+            for pair in protocol.pairs
+            if (names := [_name(pair, seed) for seed in protocol.seeds])
+        ]
+        before = max(int(one["tokens_before_run"]) for one in runs.values())
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReadEnvError(f"{path}: a run is damaged: {type(error).__name__} {error}") from None
+    return {**result, "pairs": pairs, "tokens_before_run": before}
+
+
+def _kept(path: Path, protocol: Protocol, runs: Mapping[str, RunRequest]) -> dict[str, Any]:
+    """Runs of an earlier call, by name, whose settings, models, task and agent are the present ones."""
+    if not path.exists():
+        return {}
+    earlier = files.read_json(path)
+    found = earlier.get("runs") if earlier.get("digest") == protocol.digest else None
+    if not isinstance(found, dict):
+        return {}
+    return {name: one for name, one in found.items() if name in runs and one["made_with"] == _made_with(runs[name])}
+
+
+def _made_with(run: RunRequest) -> str:
+    """Digest of a run's identity, as its folder has it."""
+    return _digest(resolved(run).identity.to_json())
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _names(protocol: Protocol) -> list[str]:
+    return [_name(pair, seed) for pair in protocol.pairs for seed in protocol.seeds]
+
+
+def _name(pair: Pair, seed: int) -> str:
+    return f"{pair.label.replace(':', '-')}__{seed}"
 
 
 def _folder() -> Any:

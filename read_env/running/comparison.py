@@ -5,7 +5,7 @@ After an interruption or a failure, the same command makes the missing runs. Lat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,8 +76,9 @@ def compare(
 
 
 def run_many(
-    title: str, runs: Mapping[str, RunRequest], processes: int, console: Console | None, env_factory: EnvFactory
-) -> dict[str, str]:
+    title: str, runs: Mapping[str, RunRequest], processes: int, console: Console | None, env_factory: EnvFactory,
+    on_finish: Callable[[str], None] = lambda name: None,
+) -> dict[str, str]:  # fmt: skip
     """Make the unfinished runs, one for all tasks where the agent allows it, and show the progress.
 
     Args:
@@ -86,6 +87,7 @@ def run_many(
         processes: worker processes; 0: one per core.
         console: console that shows the progress. None: standard error.
         env_factory: makes the environment of a configuration.
+        on_finish: called with the name of every run that is made now, once its records are complete.
 
     Returns:
         Run name -> error, for the runs that failed.
@@ -111,6 +113,7 @@ def run_many(
             display.call("finish", event.name, f"FAILED: {event.error}")
         else:
             display.call("finish", event.name, _in_short(event.result.summary))
+            on_finish(event.name)
 
     try:
         run_all({name: run for name, run in sources.items() if name not in finished}, processes, report, env_factory)

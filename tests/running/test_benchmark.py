@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from rich.console import Console
 from read_env import files
 from read_env.errors import ReadEnvError
 from read_env.running import benchmark as module
-from read_env.running.benchmark import benchmark, benchmark_names, load_protocol, load_result
+from read_env.running import comparison
+from read_env.running.benchmark import IncompleteResult, benchmark, benchmark_names, load_protocol, load_result
 from read_env.running.tool_requests import BenchmarkRequest
 
 QUIET = Console(file=io.StringIO())
@@ -50,13 +52,16 @@ def test_the_result_has_every_pair_and_seed_and_what_was_spent(protocol: str) ->
     done = play(protocol, "task-static,floor=0.02")
     assert done.path == Path("runs/small-v1/task-static,floor=0.02.json") and not done.failures
     result = load_result(done.path, load_protocol(protocol))
-    assert [one["pair"] for one in result["pairs"]] == ["math@even", "travel-desk@clerk"] and result["seeds"] == [5, 6]
+    assert [one["pair"] for one in result["pairs"]] == ["math@even", "travel-desk@clerk"]
+    assert list(result["runs"]) == ["math@even__5", "math@even__6", "travel-desk@clerk__5", "travel-desk@clerk__6"]
     run = done.path.with_suffix("") / "travel-desk@clerk__6"
     summary = files.read_json(run / "summary.json")
     assert result["pairs"][1]["exam_utility"][1] == round(summary["exam_utility"], 6)
     assert result["pairs"][1]["spent"] == [summary["spent"]] * 2 and summary["seed"] == 6
     gains = np.subtract(result["pairs"][1]["exam_utility"], result["pairs"][1]["exam_utility_start"])
     assert done.gains["travel-desk@clerk"] == pytest.approx(gains.mean(), abs=1e-6)
+    start = files.read_json(run / "start.json")
+    assert result["runs"]["travel-desk@clerk__6"]["profile_start"] == pytest.approx(start["profile"], abs=1e-4)
     assert not (run / "student").exists()
 
 
@@ -69,6 +74,49 @@ def test_the_same_command_goes_on(protocol: str, monkeypatch: pytest.MonkeyPatch
     again = play(protocol)
     assert again.path == first.path and first.path.read_text() == text
     assert len(steps) == 3 and all(path.stat().st_mtime_ns == at for path, at in steps.items())
+
+
+def test_a_file_goes_on_without_the_folders_of_its_runs(protocol: str) -> None:
+    first = play(protocol)
+    assert first.path is not None
+    complete = first.path.read_text()
+    files.remove(first.path.with_suffix(""))
+    values = files.read_json(first.path)
+    del values["runs"]["travel-desk@clerk__5"]
+    files.write_json(first.path, values)
+    with pytest.raises(IncompleteResult, match="has 3 of 4 runs; the same read-env benchmark makes the others"):
+        load_result(first.path, load_protocol(protocol))
+    play(protocol)
+    assert [path.name for path in first.path.with_suffix("").iterdir()] == ["travel-desk@clerk__5"]
+    assert first.path.read_text() == complete
+
+
+def test_runs_of_another_agent_are_made_again(protocol: str, tmp_path: Path) -> None:
+    uniform = play(protocol, "uniform", out=tmp_path / "uniform.json")
+    (tmp_path / "static.json").write_text((tmp_path / "uniform.json").read_text())
+    static = play(protocol, "task-static", out=tmp_path / "static.json")
+    assert static.gains != uniform.gains and len(list((tmp_path / "static").iterdir())) == 4
+
+
+@pytest.mark.parametrize("interrupt", [False, True])
+def test_the_file_holds_what_was_finished(protocol: str, monkeypatch: pytest.MonkeyPatch, interrupt: bool) -> None:
+    made = comparison.run_many
+
+    def half(title: str, runs: Any, *arguments: Any) -> dict[str, str]:
+        names = list(runs)
+        made(title, {name: runs[name] for name in names[:2]}, *arguments)
+        if interrupt:
+            raise KeyboardInterrupt
+        return dict.fromkeys(names[2:], "no such model")
+
+    monkeypatch.setattr(comparison, "run_many", half)
+    with pytest.raises(KeyboardInterrupt) if interrupt else nullcontext():
+        assert play(protocol).path is None
+    path = Path("runs/small-v1/uniform.json")
+    assert list(files.read_json(path)["runs"]) == ["math@even__5", "math@even__6"]
+    files.remove(path.with_suffix(""))
+    monkeypatch.setattr(comparison, "run_many", made)
+    assert play(protocol).path == path and len(list(path.with_suffix("").iterdir())) == 2
 
 
 def test_results_of_another_protocol_are_refused(protocol: str) -> None:
