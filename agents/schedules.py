@@ -18,7 +18,7 @@ FLOOR = 0.02
 
 @dataclass(frozen=True)
 class Horizon:
-    """What is left of an episode, and what its return is.
+    """Remaining steps of an episode, and the terms of its return.
 
     Attributes:
         tokens: (steps,) tokens of every step, in thousands.

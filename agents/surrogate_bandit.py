@@ -83,7 +83,7 @@ class SurrogateBandit(Agent):
         self._start()
 
     def _start(self) -> None:
-        """What is taken to be so until the first step has shown it."""
+        """Set form of the utility and length of a step to those of the surrogate, until the first step has shown them."""
         self._form: UtilityForm = "weighted_mean"
         self._scale = 1.0
         self._share = 1 / self._surrogate.steps

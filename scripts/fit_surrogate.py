@@ -156,7 +156,7 @@ def page(record: Record, seconds: float) -> str:
         f"task, the mean gain of the same episodes; another constant, such as the mean gain of w = r, is worse. *inside*: share of the gains within the {COVERAGE:.0%} interval of {WORLDS // 2 * DRAWS} simulated "
         f"episodes.\n\n{markdown_table(header, rows)}\n\n"
         "## By capability\n\nStudents that the fit did not see; changes of the probe scores. The error of a step includes the noise "
-        f"of the probes.\n\n{scores_table(by_student)}\n\n{ranks.section()}"
+        f"of the probes.\n\n{scores_table(by_student)}\n"
     )
 
 
@@ -173,7 +173,7 @@ def main() -> None:
         surrogate.made_from["seconds"] = round(time.monotonic() - begun)
         surrogate.save(ASSETS / "surrogate.json")
     seconds = Surrogate.load(str(ASSETS / "surrogate.json")).made_from["seconds"]
-    write_page("surrogate", page(Record.load(ASSETS / "transitions.npz"), seconds))
+    write_page("surrogate", page(Record.load(ASSETS / "transitions.npz"), seconds) + "\n" + ranks.section())
 
 
 if __name__ == "__main__":
