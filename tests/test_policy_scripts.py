@@ -89,7 +89,7 @@ def test_a_surrogate_predicts_episodes_that_it_did_not_see_and_the_page_says_how
     script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = script("fit_surrogate")
-    for name, value in {"WORLDS": 4, "ITERATIONS": 100, "DRAWS": 8, "FOLDS": 2}.items():
+    for name, value in {"WORLDS": 2, "ITERATIONS": 300, "DRAWS": 8, "FOLDS": 2}.items():
         monkeypatch.setattr(module, name, value)
     record = known_record(module.TASKS)
     text = module.page(record, 1.0)
@@ -97,7 +97,7 @@ def test_a_surrogate_predicts_episodes_that_it_did_not_see_and_the_page_says_how
         _, count, error, constant, ratio, inside = cells(text, label)
         assert float(ratio) == pytest.approx(float(error) / float(constant), abs=0.15)
         assert int(count) in (30, 60, 90) and 0 <= float(inside) <= 1
-    assert float(cells(text, "a quarter of the students, 2 times")[4]) < 0.75
+    assert float(cells(text, "a quarter of the students, 2 times")[4]) < 0.5
 
 
 # --- ranks.py ------------------------------------------------------------------------------------
