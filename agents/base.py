@@ -53,6 +53,9 @@ class Agent:
     training = False
     #: Attributes that belong to the current episode. A training in several environments keeps them apart.
     episode_state: ClassVar[tuple[str, ...]] = ()
+    #: Options that name a file which decides what the agent does: option -> function from its value to the path. Their content is
+    #: compared when a run is resumed.
+    file_options: ClassVar[Mapping[str, Callable[[str], Path]]] = {}
     #: A policy without a stop entry acts in an environment with ``budget.may_stop``: it never stops.
     never_stops = False
 
@@ -93,8 +96,11 @@ class Agent:
 
     @property
     def tokens_before_run(self) -> int:
-        """Completion tokens of the recorded runs that the agent was fitted on. 0 unless overridden."""
+        """Completion tokens that the agent spent outside the run, such as those of runs it was fitted on. 0 unless overridden."""
         return 0
+
+    def attach(self, env: gym.Env[Any, Any]) -> None:
+        """Take the environment that the agent is about to act in. Does nothing unless overridden."""
 
     def allocate(self, view: View, deterministic: bool) -> Array:
         """Allocation for one observation, (|C|,) on the simplex."""

@@ -98,6 +98,10 @@ class CustomAgent(Agent):
     def options(self) -> dict[str, Any]:
         return dict(self._options)
 
+    def attach(self, env: gym.Env[Any, Any]) -> None:
+        if hasattr(self.inner, "attach"):
+            self.inner.attach(env)
+
     def predict(
         self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[np.ndarray, Any]:

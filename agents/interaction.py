@@ -60,7 +60,7 @@ def transitions(
     takes time.
 
     Args:
-        agent: any object with ``predict``; ``observe`` is called where it exists.
+        agent: any object with ``predict``; ``attach``, with ``env``, and ``observe`` are called where they exist.
         env: environment whose actions are allocations.
         observation: observation to start from. None: reset first.
         first: ``observation`` begins an episode.
@@ -71,6 +71,8 @@ def transitions(
         Every step, after the agent observed it.
     """
     observe = getattr(agent, "observe", None)
+    if (attach := getattr(agent, "attach", None)) is not None:
+        attach(env)
     state: Any = None
     step = 0
     while True:

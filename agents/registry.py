@@ -73,6 +73,7 @@ GROUPS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "random-candidate": ("read_env.agents.static:RandomCandidate", {}),
         "grid-searched": ("read_env.agents.grid_search:GridSearched", {}),
         "frozen-mean": ("read_env.agents.rules.frozen_mean:FrozenMean", {}),
+        "lookahead": ("read_env.agents.lookahead:Lookahead", {}),
     },
 }
 

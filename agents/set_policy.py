@@ -42,6 +42,19 @@ SHIPPED = ("any", "micro")
 KIND = "set-policy weights"
 
 
+def weights_path(name_or_path: str) -> Path:
+    """File of a shipped policy, or of a path.
+
+    Raises:
+        ReadEnvError: neither a shipped policy nor a ``.zip`` file.
+    """
+    if name_or_path in SHIPPED:
+        return Path(str(resources.files("read_env") / f"assets/policies/{name_or_path}.zip"))
+    if not name_or_path.endswith(".zip"):
+        raise unknown("weights", name_or_path, [*SHIPPED, "a .zip file"])
+    return Path(name_or_path).expanduser()
+
+
 class SetPolicySettings(AgentSettings):
     """Options: ``weights``, a shipped policy (``any``, ``micro``) or a file of :func:`save_weights`."""
 
@@ -59,6 +72,7 @@ class SetPolicy(Agent):
 
     name = "set-policy"
     settings_type = SetPolicySettings
+    file_options = {"weights": weights_path}
     episode_state = ("_form",)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -211,11 +225,7 @@ def load_weights(name_or_path: str) -> tuple[Weights, tuple[str, ...], Mapping[s
     Raises:
         ReadEnvError: no such policy or file, or a file of another kind.
     """
-    if name_or_path in SHIPPED:
-        return _read(Path(str(resources.files("read_env") / f"assets/policies/{name_or_path}.zip")))
-    if not name_or_path.endswith(".zip"):
-        raise unknown("weights", name_or_path, [*SHIPPED, "a .zip file"])
-    return _read(Path(name_or_path).expanduser())
+    return _read(weights_path(name_or_path))
 
 
 @lru_cache(maxsize=8)

@@ -21,7 +21,7 @@ from read_env.agents.observation import Array, Observation, View, parse
 from read_env.agents.particles import Particles
 from read_env.agents.planning import UtilityForm, infer_form
 from read_env.errors import ReadEnvError
-from read_env.surrogate.model import SPREAD, Surrogate, rates_of
+from read_env.surrogate.model import SPREAD, Surrogate, rates_of, surrogate_path
 from read_env.surrogate.world import World
 
 
@@ -63,6 +63,7 @@ class SurrogateBandit(Agent):
 
     name = "surrogate-bandit"
     settings_type = SurrogateBanditSettings
+    file_options = {"surrogate": surrogate_path}
     episode_state: ClassVar[tuple[str, ...]] = ("_particles", "_logits", "_form", "_scale", "_share", "_thousands")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from common import DOCS
 from scipy.stats import kendalltau
 
+from read_env.agents.interaction import transitions
 from read_env.envs.surrogate import SurrogateEnv
 from read_env.reporting.markdown import markdown_table, number
 from read_env.running.agents import AgentDriver, AgentSpec, build_agent
@@ -79,10 +80,7 @@ def _played(name: str, options: Mapping[str, Any], env: SurrogateEnv, seed: int)
     """Gain of utility in one episode with a new agent, as in a run."""
     driver = AgentDriver(build_agent(AgentSpec.parse(name, options), env.suite, seed), name)
     observation, info = env.reset(seed=seed)
-    before, first, ended = info["utility"], True, False
-    while not ended:
-        action, _ = driver.predict(observation, episode_start=np.array([first]))
-        following, reward, ended, _, info = env.step(action)
-        driver.observe(observation, action, reward, following, ended, False, info)
-        observation, first = following, False
-    return float(info["utility"] - before)
+    for step in transitions(driver, env, observation=observation, deterministic=True):
+        if step.done:
+            return float(step.info["utility"] - info["utility"])
+    raise AssertionError("transitions goes on for ever")

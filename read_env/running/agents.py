@@ -18,6 +18,8 @@ from read_env.errors import ReadEnvError
 from read_env.running.tensors import from_tensors, to_tensors
 
 if TYPE_CHECKING:
+    import gymnasium as gym
+
     from read_env.agents import Agent
     from read_env.agents.observation import Observation
     from read_env.capabilities.base import Suite
@@ -121,6 +123,10 @@ class AgentDriver:
         #: False: restored by showing the agent again what it saw.
         self.has_state = hasattr(inner, "state_dict") and hasattr(inner, "load_state_dict")
         self._seen: list[tuple[Any, ...]] = []
+
+    def attach(self, env: gym.Env[Any, Any]) -> None:
+        """Give the agent the environment that it acts in."""
+        self.agent.attach(env)
 
     def predict(
         self, observation: Observation, state: Any = None, episode_start: Any = None, deterministic: bool = True

@@ -66,7 +66,7 @@ class RunIdentity:
         if agent_path is not None:
             contents["agent"] = content_digest(agent_path)
         else:
-            contents |= agent_code(config.agent)
+            contents |= agent_content(config.agent, config.agent_options)
         return cls("run", settings, contents)
 
     @classmethod
@@ -192,15 +192,25 @@ def _on_the_hub(source: ModelSource, trust_remote_code: bool) -> str:
     return files_identity(source, load_config(source, trust_remote_code=trust_remote_code), None)
 
 
-def agent_code(name: str) -> dict[str, str]:
-    """Digest of the file that defines a custom ``module:Class``; empty for built-in agents.
+def agent_content(name: str, options: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the file that defines a custom ``module:Class``, and of the files that a built-in agent's options name.
 
-    >>> agent_code("uniform"), list(agent_code("collections:OrderedDict"))
-    ({}, ['agent code'])
+    >>> agent_content("uniform", {}), list(agent_content("pretrained:any", {})), list(agent_content("collections:OrderedDict", {}))
+    ({}, ['agent_options.weights'], ['agent code'])
     """
-    from read_env.agents.registry import BUILT_IN
+    from read_env.agents.registry import BUILT_IN, import_name
 
-    if name in BUILT_IN or ":" not in name:
+    if name in BUILT_IN:
+        where, preset = BUILT_IN[name]
+        agent = import_name(where)
+        fields = agent.settings_type.model_fields
+        paths = {
+            option: path_of(str({**preset, **options}.get(option, fields[option].default)))
+            for option, path_of in agent.file_options.items()
+        }
+        # One that is missing is reported when it is read.
+        return {f"agent_options.{option}": content_digest(path) for option, path in paths.items() if path.is_file()}
+    if ":" not in name:
         return {}
     spec = find_spec(name.partition(":")[0])
     return {"agent code": content_digest(Path(spec.origin))} if spec is not None and spec.origin else {}

@@ -121,7 +121,7 @@ class Surrogate:
         Raises:
             ReadEnvError: no such name or file, or a file that is no surrogate of this format.
         """
-        path = _path_of(str(name_or_path))
+        path = surrogate_path(str(name_or_path))
         return _read(path) if str(name_or_path) in SHIPPED else _parse(files.read_json(path), path)
 
 
@@ -144,10 +144,15 @@ def rates_of(schedule: str, warmup_ratio: float, ends: np.ndarray) -> np.ndarray
 
 def surrogate_digest(name_or_path: str) -> str:
     """Digest of the content of a surrogate."""
-    return content_digest(_path_of(name_or_path))
+    return content_digest(surrogate_path(name_or_path))
 
 
-def _path_of(text: str) -> Path:
+def surrogate_path(text: str) -> Path:
+    """File of a shipped surrogate, or of a path.
+
+    Raises:
+        ReadEnvError: neither a shipped surrogate nor a ``.json`` file that exists.
+    """
     if text in SHIPPED:
         return Path(str(resources.files("read_env") / SHIPPED[text]))
     if not text.endswith(".json"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from fake_distillation import FakeDistillation
 from fake_runs import Make, contents, fake_env, kill_on_call, killed, play
 
 from read_env import files
+from read_env.agents.set_policy import weights_path
 from read_env.config import BudgetConfig, CacheConfig, Config, load_preset
 from read_env.errors import ReadEnvError
 from read_env.reporting import load_runs, run_report
@@ -370,6 +372,22 @@ def test_a_moved_model_folder_is_the_same_run(small: Any, tmp_path: Path, reques
     assert one.identity.differences(two.identity) == []
     (tmp_path / "b" / "model.safetensors").write_bytes(b"others!")
     assert [line.partition(":")[0] for line in one.identity.differences(two.identity)] == ["models.student (content)"]
+
+
+def test_the_content_of_an_agents_file_identifies_it_not_its_folder(request_for: Make, tmp_path: Path) -> None:
+    def identity(weights: Path | str) -> Any:
+        return request_for(f"set-policy,weights={weights}").identity
+
+    shipped = {name: identity(name) for name in ("any", "micro")}
+    changed = ["agent_options.weights (content)"]
+    assert [line.partition(":")[0] for line in shipped["any"].differences(shipped["micro"])] == changed
+    first, second = tmp_path / "first.zip", tmp_path / "second.zip"
+    shutil.copy(weights_path("any"), first)
+    shutil.copy(first, second)
+    before = identity(first)
+    assert before.differences(identity(second)) == before.differences(shipped["any"]) == []
+    shutil.copy(weights_path("micro"), first)
+    assert [line.partition(":")[0] for line in before.differences(identity(first))] == changed
 
 
 def test_where_the_answers_of_the_teacher_are_kept_is_no_part_of_a_run(request_for, tmp_path):
