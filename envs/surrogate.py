@@ -117,7 +117,7 @@ class SurrogateEnv(gym.Env):
         self._ended = False
         self._goal = self.setting.goal(self.card)
         self._goals: dict[str, tuple[TaskCard, Goal]] = {}
-        self._noise = np.random.default_rng(0)  # of the episode
+        self._noise = np.zeros((len(self._tokens), 3, size))  # of the episode: for drift, probes and dev split
         self._trace: list[tuple[int, np.ndarray, np.ndarray, float]] = []
         self._begin(self.card, 0)
 
@@ -160,7 +160,7 @@ class SurrogateEnv(gym.Env):
             raise ReadEnvError(f"reset option world must be 0 to {self.surrogate.count - 1}, got {world!r}")
         super().reset(seed=seed)
         # Always the same draws in this order, used or not: options and steps don't change later episodes.
-        self._noise = np.random.default_rng(int(self.np_random.integers(2**31)))
+        self._noise = self.np_random.standard_normal(self._noise.shape)
         drawn = self.np_random.random(3)
         card = card or self.cards[int(drawn[0] * len(self.cards))]
         self.student = student or self.students[int(drawn[1] * len(self.students))]
@@ -179,10 +179,9 @@ class SurrogateEnv(gym.Env):
             return self._stop()
         index, goal, dynamics = self._step, self._goal, self._dynamics[self.world]
         tokens = self._tokens[index]
-        noise = self._noise.standard_normal((2, len(shares)))
         latent = dynamics.expected(self._latent, shares * (tokens / 1000), index)
-        self._latent = latent = np.fmin(np.fmax(latent + dynamics.drift[index] * noise[0], 0.0), 1.0)
-        profile = np.fmin(np.fmax(latent + dynamics.noise * noise[1], 0.0), 1.0)
+        self._latent = latent = within(latent + dynamics.drift[index] * self._noise[index, 0])
+        profile = within(latent + dynamics.noise * self._noise[index, 1])
         self._append(self._ends[index], shares, profile)
         gain = profile - before
         spillover, forgetting = np.fmax(-gain, 0.0) @ goal.losses
@@ -193,9 +192,11 @@ class SurrogateEnv(gym.Env):
             useful - reward.spillover_beta * spillover - reward.forgetting_beta * forgetting - reward.cost_lambda * cost
         )
         self._ended = index + 1 == len(self._tokens)
-        given = (shares * tokens).astype(np.int64)
-        given[shares.argmax()] += tokens - given.sum()
-        losses = (dynamics.loss + dynamics.loss_slope * (1 - before)) * (given > 0)
+        # In whole tokens. Lists: for a few numbers, they are faster than arrays.
+        counts = [int(part) for part in (shares * tokens).tolist()]
+        counts[shares.argmax()] += tokens - sum(counts)
+        given = np.array(counts)
+        losses = (dynamics.most_loss - dynamics.loss_slope * before) * (given > 0)
         info = self._info()
         info.update(
             gain=useful, spillover=float(spillover), forgetting=float(forgetting), cost=cost, profile_gain=gain,
@@ -235,7 +236,7 @@ class SurrogateEnv(gym.Env):
             "world": self.world,
             "ended": self._ended,
             "student": self.student,
-            "noise": self._noise.bit_generator.state,
+            "noise": self._noise.tolist(),
             "np_random": self.np_random.bit_generator.state,
             "np_random_seed": self._np_random_seed,
         }
@@ -253,15 +254,16 @@ class SurrogateEnv(gym.Env):
             ]
             latent, ended, student = np.array(state["latent"], float), bool(state["ended"]), str(state["student"])
             seed = state["np_random_seed"]
-            generator, noise = (np.random.Generator(np.random.PCG64()) for _ in range(2))
-            generator.bit_generator.state, noise.bit_generator.state = state["np_random"], state["noise"]
+            generator, noise = np.random.Generator(np.random.PCG64()), np.array(state["noise"], float)
+            generator.bit_generator.state = state["np_random"]
         except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             reason = repr(error).replace("\n", " ")
             raise ReadEnvError(f"this is no snapshot of a SurrogateEnv: {reason}") from None
         if suite != list(self.suite.names):
             raise ReadEnvError(f"the snapshot's capabilities are {suite}, the environment's {list(self.suite.names)}")
         fits = all(len(vector) == len(suite) for _, w, s, _ in trace for vector in (w, s)) and len(latent) == len(suite)
-        if not (trace and fits and 0 <= world < self.surrogate.count and len(trace) <= len(self._tokens) + 1):
+        fits = fits and noise.shape == self._noise.shape and len(trace) <= len(self._tokens) + 1
+        if not (trace and fits and 0 <= world < self.surrogate.count):
             raise ReadEnvError("the snapshot's arrays or world don't fit this environment's surrogate")
         self._begin(card, world)
         self._trace, self._latent, self._ended, self.student = trace, latent, ended, student
@@ -298,8 +300,8 @@ class SurrogateEnv(gym.Env):
         return self._observation(self.last_gain.astype(np.float32)), 0.0, True, False, info
 
     def _dev_info(self) -> dict[str, Any]:
-        noise = self._dynamics[self.world].noise * self._noise.standard_normal(len(self._zeros))
-        profile = np.clip(self._latent + noise, 0.0, 1.0)
+        noise = self._noise[min(self._step, len(self._noise) - 1), 2]
+        profile = within(self._latent + self._dynamics[self.world].noise * noise)
         return {"dev_profile": profile, "dev_utility": self._goal.utility(profile)}
 
     def _observation(self, gain: np.ndarray) -> Observation:
@@ -335,22 +337,33 @@ class _Dynamics:
 
     def __init__(self, world: World, rates: np.ndarray) -> None:
         values = {name: np.asarray(value, np.float64) for name, value in world.to_dict().items()}
-        self._matrix = np.hstack([values["transfer"], values["interference"]])
-        self._size = len(values["speed"])
-        self._helpers = values["helpers"] * values["dependence"]
-        self._slow = 1 - values["dependence"]
-        self._speed, self._per_half = values["speed"], 1 / values["half"]
-        self._ceiling, self._bottom, self._decay = values["ceiling"], values["bottom"], -1 / values["rehearsal"]
-        self._learning, self._wearing = (-(rates[:, None] ** values[name]) for name in ("learning", "wearing"))
-        self.drift = rates[:, None] * values["drift"]  # by step
-        self.noise, self.loss, self.loss_slope = (values[name] for name in ("noise", "loss", "loss_slope"))
+        self._matrices = np.hstack([values["transfer"], values["interference"]])
+        self._helpers = values["speed"][:, None] * (values["helpers"] * values["dependence"]).T
+        self._slow = values["speed"] * (1 - values["dependence"])
+        self._per_half, self._decay = 1 / values["half"], -1 / values["rehearsal"]
+        # Rows: what is learnt, what is lost.
+        self._bounds = np.stack([values["ceiling"], -values["bottom"]])
+        rates = rates[:, None]
+        self._rates = -np.stack([rates ** values["learning"], rates ** values["wearing"]], axis=1)
+        self.drift = rates * values["drift"]  # by step
+        self.noise, self.loss_slope = values["noise"], values["loss_slope"]
+        self.most_loss = values["loss"] + values["loss_slope"]  # of a score of 0
 
     def expected(self, profile: np.ndarray, tokens: np.ndarray, step: int) -> np.ndarray:
         """Profile after a step of this number, (|C|,)."""
-        sums = tokens @ self._matrix
-        ready = self._slow + profile @ self._helpers
-        drive = self._speed * ready * tokens / (1 + tokens * self._per_half) + sums[: self._size]
-        wear = np.exp(tokens * self._decay) * sums[self._size :]
-        gain = np.fmax(self._ceiling - profile, 0.0) * -np.expm1(self._learning[step] * drive)
-        lost = np.fmax(profile - self._bottom, 0.0) * -np.expm1(self._wearing[step] * wear)
-        return profile + gain - lost
+        forces = (tokens @ self._matrices).reshape(2, -1)
+        forces[0] += (self._slow + self._helpers @ profile) * tokens / (1 + tokens * self._per_half)
+        forces[1] *= np.exp(tokens * self._decay)
+        rooms = np.fmax(self._bounds + _SIGNS * profile, 0.0)
+        gain, lost = rooms * np.expm1(self._rates[step] * forces)  # both negative
+        return profile - gain + lost
+
+
+#: Signs of a score in the room above and below it.
+_SIGNS = np.array([[-1.0], [1.0]])
+
+
+def within(scores: np.ndarray) -> np.ndarray:
+    """Scores cut to [0, 1], in place."""
+    np.fmax(scores, 0.0, scores)
+    return np.fmin(scores, 1.0, scores)

@@ -32,14 +32,16 @@ def normalise_allocation(weights: Sequence[float] | np.ndarray, size: int) -> np
         array = np.asarray(weights, dtype=np.float64)
     except (TypeError, ValueError):
         raise ReadEnvError(f"allocation must be {size} numbers, got {weights!r}") from None
-    largest = array.max(initial=-np.inf) if array.shape == (size,) else np.nan
-    # NaN compares as false, and so does a comparison with it.
-    if not (0 < largest < np.inf and array.min() >= 0):
-        if array.shape == (size,) and not array.any():
+    if array.shape == (size,):
+        values = array.tolist()  # for a few numbers, Python's max and min are faster than numpy's
+        if (largest := max(values)) == 0 and not array.any():
             return np.full(size, 1 / size)
-        raise ReadEnvError(_refused(array, size))
-    array = array / largest  # the sum of large weights may overflow
-    return array / array.sum()
+        if 0 < largest < np.inf and min(values) >= 0:
+            array = array / largest  # the sum of large weights may overflow
+            total = array.sum()
+            if total < np.inf:  # not so with a NaN, which max and min may have passed over
+                return array / total
+    raise ReadEnvError(_refused(np.asarray(weights, dtype=np.float64), size))
 
 
 def _refused(array: np.ndarray, size: int) -> str:
