@@ -167,3 +167,31 @@ def test_a_leaderboard_without_its_reference_is_refused(script: Script) -> None:
     module = script("leaderboard")
     with pytest.raises(SystemExit, match="no result of task-static"):
         module.page(load_protocol("micro-v1"), "micro-v1", [entry(module, "uniform", 0.0)])
+
+
+# --- token_savings.py ----------------------------------------------------------------------------
+
+
+def test_larger_budgets_are_spent_in_as_many_steps(script: Script, tmp_path: Path) -> None:
+    protocol = load_protocol("micro-dev")
+    module = script("token_savings")
+    once, twice = (module.requests_of(protocol, factor, tmp_path) for factor in (1.0, 2.0))
+    for name, run in twice.items():
+        assert run.config.budget.total_tokens == 2 * once[name].config.budget.total_tokens
+        assert run.config.budget.steps == once[name].config.budget.steps
+        assert run.directory != once[name].directory and run.config.task == once[name].config.task
+
+
+def test_the_factor_of_a_known_curve(script: Script) -> None:
+    module, rng = script("token_savings"), np.random.default_rng(0)
+    factors = [1.0, 1.25, 1.5, 2.0]
+    truth = 0.1 + 0.2 * np.log(factors)
+    seeds = 0.01 * rng.standard_normal((1, 1, 10))  # of the prompts, which all runs of a seed share
+    curve = truth[:, None, None] + seeds + 0.002 * rng.standard_normal((4, 6, 10))
+    agent = 0.1 + 0.2 * np.log(1.4) + seeds[0] + 0.002 * rng.standard_normal((6, 10))
+    found = module.savings(factors, curve, agent)
+    assert found.low < 1.4 < found.high and found.half_width < 0.03 and abs(found.mean - 1.4) < 0.02
+    beyond = module.savings(factors, curve, agent + 1)
+    assert np.isinf(beyond.mean) and module.shown_factor(beyond.mean, 2.0) == "more than 2"
+    text = module.page("micro-dev", "mine", factors, curve, agent, "")
+    assert cells(text, "1.25")[1].startswith("+0.14")

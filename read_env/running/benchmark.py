@@ -203,7 +203,7 @@ def runs_of(protocol: Protocol, agent: AgentSpec, directory: Path) -> dict[str, 
         base = load_preset(pair.preset, {"models": {"start": pair.student}})
         for seed in protocol.seeds:
             config = agent.configure(base).model_copy(update={"task": pair.task, "seed": seed})
-            name = _name(pair, seed)
+            name = run_name(pair, seed)
             runs[name] = RunRequest(config, directory / name, label=agent.label)
     return runs
 
@@ -265,7 +265,7 @@ def load_result(path: Path, protocol: Protocol) -> dict[str, Any]:
                 "profile_start": np.mean([runs[name]["profile_start"] for name in names], axis=0).tolist(),
             }
             for pair in protocol.pairs
-            if (names := [_name(pair, seed) for seed in protocol.seeds])
+            if (names := [run_name(pair, seed) for seed in protocol.seeds])
         ]
         before = max(int(one["tokens_before_run"]) for one in runs.values())
     except (KeyError, TypeError, ValueError) as error:
@@ -294,10 +294,11 @@ def _digest(value: Any) -> str:
 
 
 def _names(protocol: Protocol) -> list[str]:
-    return [_name(pair, seed) for pair in protocol.pairs for seed in protocol.seeds]
+    return [run_name(pair, seed) for pair in protocol.pairs for seed in protocol.seeds]
 
 
-def _name(pair: Pair, seed: int) -> str:
+def run_name(pair: Pair, seed: int) -> str:
+    """Name of a run of a protocol."""
     return f"{pair.label.replace(':', '-')}__{seed}"
 
 
