@@ -9,7 +9,7 @@ which adds batches, checked options, seeding and the file format. A custom agent
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -54,9 +54,6 @@ class Agent:
     training = False
     #: Attributes that belong to the current episode. A training in several environments keeps them apart.
     episode_state: ClassVar[tuple[str, ...]] = ()
-    #: Options that name a file which decides what the agent does: option -> function from its value to the path. Their content is
-    #: compared when a run is resumed.
-    file_options: ClassVar[Mapping[str, Callable[[str], Path]]] = {}
     #: A policy without a stop entry acts in an environment with ``budget.may_stop``: it never stops.
     never_stops = False
 
@@ -79,6 +76,15 @@ class Agent:
         self.name = name or type(self).name
         self.settings: Any = validate(self.name, self.settings_type, options or {})
         self.rng = np.random.default_rng(seed)
+
+    @classmethod
+    def files(cls, options: Mapping[str, Any]) -> dict[str, Path]:
+        """Files that decide what an agent with these options does: name -> path. None unless overridden.
+
+        Their content is compared when a run is resumed. A name ``agent_options.OPTION`` stands for the file of an option, whose
+        path is then not compared.
+        """
+        return {}
 
     @property
     def size(self) -> int:

@@ -72,7 +72,6 @@ class SetPolicy(Agent):
 
     name = "set-policy"
     settings_type = SetPolicySettings
-    file_options = {"weights": weights_path}
     episode_state = ("_form",)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -87,6 +86,10 @@ class SetPolicy(Agent):
         self._weights: Weights = found
         self._moments: dict[str, Any] = {}  # of the optimizer of a training in parts
         self._tokens = int(made_from.get("tokens", 0))
+
+    @classmethod
+    def files(cls, options: Mapping[str, Any]) -> dict[str, Path]:
+        return {"agent_options.weights": weights_path(str(options.get("weights", SetPolicySettings().weights)))}
 
     @property
     def tokens_before_run(self) -> int:

@@ -10,6 +10,7 @@ planned in one world alone (Thompson sampling).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -63,7 +64,6 @@ class SurrogateBandit(Agent):
 
     name = "surrogate-bandit"
     settings_type = SurrogateBanditSettings
-    file_options = {"surrogate": surrogate_path}
     episode_state: ClassVar[tuple[str, ...]] = ("_particles", "_logits", "_form", "_scale", "_share", "_thousands")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -89,6 +89,14 @@ class SurrogateBandit(Agent):
         self._scale = 1.0
         self._share = 1 / self._surrogate.steps
         self._thousands = self._surrogate.total_tokens / 1000
+
+    @classmethod
+    def files(cls, options: Mapping[str, Any]) -> dict[str, Path]:
+        return {
+            "agent_options.surrogate": surrogate_path(
+                str(options.get("surrogate", SurrogateBanditSettings().surrogate))
+            )
+        }
 
     @property
     def tokens_before_run(self) -> int:

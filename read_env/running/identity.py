@@ -202,14 +202,9 @@ def agent_content(name: str, options: Mapping[str, Any]) -> dict[str, str]:
 
     if name in BUILT_IN:
         where, preset = BUILT_IN[name]
-        agent = import_name(where)
-        fields = agent.settings_type.model_fields
-        paths = {
-            option: path_of(str({**preset, **options}.get(option, fields[option].default)))
-            for option, path_of in agent.file_options.items()
-        }
+        paths = import_name(where).files({**preset, **options})
         # One that is missing is reported when it is read.
-        return {f"agent_options.{option}": content_digest(path) for option, path in paths.items() if path.is_file()}
+        return {file: content_digest(path) for file, path in paths.items() if path.is_file()}
     if ":" not in name:
         return {}
     spec = find_spec(name.partition(":")[0])
