@@ -19,7 +19,7 @@ import numpy as np
 from common import DOCS, write_page
 
 from read_env.agents.registry import GROUPS
-from read_env.reporting.markdown import markdown_table, number
+from read_env.reporting.markdown import markdown_table, number, p_value
 from read_env.reporting.statistics import holm, paired, seed_bootstrap
 from read_env.running.benchmark import IncompleteResult, Protocol, load_protocol, load_result
 
@@ -84,7 +84,7 @@ def page(protocol: Protocol, name: str, entries: list[Entry], left_out: Sequence
             better = (one.gains > reference.gains) + 0.5 * (one.gains == reference.gains)
             cells = [
                 f"{number(difference.mean, signed=True)} [{number(difference.low, signed=True)}, {number(difference.high, signed=True)}]",
-                number(float(adjusted[one.agent])),
+                p_value(float(adjusted[one.agent])),
                 number(float(better.mean()), 2),
             ]
         rows.append([
