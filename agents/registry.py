@@ -65,6 +65,7 @@ GROUPS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "pretrained": {
         "pretrained:any": ("read_env.agents.set_policy:SetPolicy", {"weights": "any"}),
         "pretrained:read-bandit": ("read_env.agents.surrogate_bandit:SurrogateBandit", {"surrogate": "micro"}),
+        "pretrained:ppo": ("read_env.agents.pretrained_ppo:PretrainedPPO", {}),
         "pretrained:micro": ("read_env.agents.set_policy:SetPolicy", {"weights": "micro"}),
         "surrogate-bandit": ("read_env.agents.surrogate_bandit:SurrogateBandit", {}),
         "set-policy": ("read_env.agents.set_policy:SetPolicy", {}),

@@ -52,10 +52,10 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=300)
 
 
-def tensorboard_tags(directory: Path, kind: str) -> set[str]:
+def tensorboard_tags(directory: Path, kind: str, folder: str = "tensorboard") -> set[str]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    curves = EventAccumulator(str(directory / "tensorboard"))
+    curves = EventAccumulator(str(directory / folder))
     curves.Reload()
     return set(curves.Tags()[kind])
 
@@ -242,7 +242,7 @@ def test_transfer_writes_a_matrix_for_every_budget(models: list[str], tmp_path: 
     assert (tmp_path / "out" / "report.md").exists()
     assert json.loads((tmp_path / "out" / "transfer.json").read_text())["budgets"] == [300, 600]
     assert "read-env transfer-matrix --budgets 300 600" in (tmp_path / "out" / "report.md").read_text()
-    assert "transfer/transfer_exam" in tensorboard_tags(tmp_path / "out", "images")
+    assert "report/transfer_exam" in tensorboard_tags(tmp_path / "out", "images", "tensorboard/pictures")
 
 
 def test_a_trained_agent_runs_by_the_path_of_its_training(

@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,10 +62,10 @@ def run_command(request: RunRequest, typed: str) -> int:
     agent = request.agent
     config = request.config.model_copy(update={"task": _identified(request.config, request.config.task)})
     request = _resolved(replace(request, config=agent.configure(config)))
-    config, directory, budget = request.config, request.directory, request.config.budget.total_tokens
+    config, budget = request.config, request.config.budget.total_tokens
     _check(config, [agent], [config.task])
     title = f"{agent.label} on {request.task_name}, seed {config.seed}"
-    result = run(request, callbacks=[RunDisplay(title, budget), TensorBoardCallback(directory / "tensorboard", budget)])
+    result = run(request, callbacks=[RunDisplay(title, budget), TensorBoardCallback(request)])
 
     return _finish_run(request, result, typed)
 
@@ -149,7 +150,6 @@ def compare_command(request: ComparisonRequest, typed: str) -> int:
 
 def transfer_command(request: TransferRequest, typed: str) -> int:
     """``read-env transfer-matrix``."""
-    from read_env.running.tensorboard import write_pictures
     from read_env.running.transfer import transfer
 
     request = _resolved(replace(request, config=_plain(request.config)))
@@ -159,7 +159,6 @@ def transfer_command(request: TransferRequest, typed: str) -> int:
     if len(failures) < len(request.runs()):
         report = _write_report(directory, typed)
         pictures = _pictures(directory)
-        write_pictures(directory / "tensorboard", {f"transfer/{path.stem}": path for _, path in pictures})
         _table([("report", report), *pictures, _curves(directory)])
     return _failed(failures)
 
@@ -350,9 +349,13 @@ def _push(folder: Path, name: str, patterns: Sequence[str] | None = None) -> str
 
 
 def _write_report(directory: Path, typed: str, reference: str = "task-static") -> Path:
-    """Write the report of a directory; a ``typed`` command is first added to ``commands.txt``, which the report shows."""
+    """Write the report of a directory, and its pictures for TensorBoard.
+
+    A ``typed`` command is first added to ``commands.txt``, which the report shows.
+    """
     from read_env import files, reporting
     from read_env.running.directory import RecordDirectory
+    from read_env.running.tensorboard import write_pictures
 
     identity = RecordDirectory(directory).identity
     if not identity.exists():
@@ -362,13 +365,15 @@ def _write_report(directory: Path, typed: str, reference: str = "task-static") -
         known = files.read_text(path).splitlines() if path.exists() else []
         files.write_text(path, "".join(f"{line}\n" for line in dict.fromkeys([*known, typed])))
     kind = str(files.read_json(identity).get("kind", ""))
-    if kind == "comparison":
-        return reporting.comparison_report(directory, reference=reference)
-    reports = {
+    reports: dict[str, Callable[[Path], Path]] = {
+        "comparison": partial(reporting.comparison_report, reference=reference),
         "training": reporting.training_report, "transfer": reporting.transfer_report,
         "identification": reporting.identification_report,
     }  # fmt: skip
-    return reports.get(kind, reporting.run_report)(directory)
+    report = reports.get(kind, reporting.run_report)(directory)
+    pictures = {f"report/{path.stem}": path for _, path in _pictures(directory)}
+    write_pictures(directory / "tensorboard" / "pictures", pictures)
+    return report
 
 
 def _pictures(directory: Path) -> Rows:
@@ -376,7 +381,9 @@ def _pictures(directory: Path) -> Rows:
 
 
 def _curves(directory: Path) -> tuple[str, str]:
-    return "curves", f"tensorboard --logdir {directory}"
+    # From there, the name of a run begins with its agent, task and seed.
+    runs = directory / "runs"
+    return "curves", f"tensorboard --logdir {runs if runs.is_dir() else directory}"
 
 
 def _failed(failures: Mapping[str, str]) -> int:

@@ -147,7 +147,7 @@ def distill(request: DistillRequest, console: Console) -> Distilled:
     budget = config.budget.total_tokens
     shown = [
         RunDisplay(f"{final.agent.label} on {final.task_name}, seed {config.seed}", budget, console),
-        TensorBoardCallback(final.directory / "tensorboard", budget),
+        TensorBoardCallback(final),
     ]
     result = run(final, callbacks=shown)
     progress.begin("student")

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from read_env.errors import ReadEnvError, describe_os_error
 from read_env.running.callbacks import Callback
-from read_env.running.directory import RunDirectory
 from read_env.running.display import largest_shares
 from read_env.running.requests import RunRequest
 from read_env.running.runner import RunResult, make_env, run
@@ -106,9 +105,7 @@ class Worker:
         try:
             if self._env is None or key != self._key:
                 self._env, self._key = self._factory(request.config), key
-            curves = TensorBoardCallback(
-                RunDirectory(request.directory).tensorboard, request.config.budget.total_tokens
-            )
+            curves = TensorBoardCallback(request)
             return EndEvent(name, run(request, env=self._env, callbacks=[_StepReporter(name, report), curves]))
         except Exception as error:
             # The state of a failed run must not reach the next one.

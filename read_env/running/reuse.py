@@ -95,7 +95,7 @@ def derive(source: RunRequest, target: RunRequest) -> RunResult:
         if origin.student.exists():
             with files.whole_folder(directory.student) as folder:
                 shutil.copytree(origin.student, folder, dirs_exist_ok=True)
-        curves = Onlookers([TensorBoardCallback(directory.tensorboard, config.budget.total_tokens)])
+        curves = Onlookers([TensorBoardCallback(target)])
         curves.call("on_run_start", start, [])
         for record in steps:
             curves.call("on_step", record)

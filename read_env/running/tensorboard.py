@@ -6,17 +6,23 @@ agents can be compared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from read_env import files
-from read_env.records import RunStart
 from read_env.running.callbacks import Callback
-from read_env.tasks import utility_name
+from read_env.running.curve_summaries import write_configuration, write_figures, write_hparams, write_layout
+from read_env.running.curve_tags import profile_scalars, step_scalars
+from read_env.running.directory import RunDirectory
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+    from read_env.running.requests import RunRequest
+
+#: Curves whose last values the HPARAMS tab shows.
+METRICS = ("exam/utility", "exam/utility_gain", "utility/probes", "rollout/ep_rew_mean")
 
 
 def open_writer(folder: Path, first_step: int) -> SummaryWriter:
@@ -66,6 +72,10 @@ class Curves:
             self.writer.add_scalar(tag, value, step)
         self.writer.flush()
 
+    def add(self, write: Callable[..., None], *values: Any) -> None:
+        """Call a function of :mod:`read_env.running.curve_summaries` with the writer."""
+        write(self.writer, *values)
+
     def close(self) -> None:
         """Close the file."""
         if self._writer is not None:
@@ -76,15 +86,15 @@ class TensorBoardCallback(Callback):
     """Curves of a run.
 
     Args:
-        folder: the run's ``tensorboard/``.
-        budget: B, completion tokens.
+        request: the run.
     """
 
-    def __init__(self, folder: Path, budget: int) -> None:
-        self._folder, self._budget = folder, budget
+    def __init__(self, request: RunRequest) -> None:
+        self._folder = RunDirectory(request.directory).tensorboard
+        self._config, self._label = request.config, request.agent.label
         self._reward = 0.0
         self._names: Sequence[str] = ()
-        self._curves = Curves(folder, 0)
+        self._curves = Curves(self._folder, 0)
 
     def on_run_start(self, start: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> None:
         """Open the writer; the initial student is step 0."""
@@ -93,7 +103,9 @@ class TensorBoardCallback(Callback):
         first = len(steps) + 1 if steps else 0
         self._curves = Curves(self._folder, first)
         if not steps:
-            self._curves.writer.add_text("figures", _figures(start), 0)
+            self._curves.add(write_configuration, self._config.model_dump(mode="json"))
+            self._curves.add(write_figures, start)
+            self._curves.add(write_layout, self._names)
             for scores in ("profile", "exam"):
                 ceiling = zip(self._names, start.get(f"teacher_{scores}") or (), strict=False)
                 self._curves.write({f"teacher/{scores}/{name}": value for name, value in ceiling}, 0)
@@ -102,13 +114,14 @@ class TensorBoardCallback(Callback):
     def on_step(self, record: Mapping[str, Any]) -> None:
         """Write one point per curve."""
         self._reward += record["reward"]
-        self._curves.write(step_scalars(self._names, record, self._budget), record["step"])
+        self._curves.write(step_scalars(self._names, record, self._config.budget.total_tokens), record["step"])
 
     def on_run_end(self, summary: Mapping[str, Any]) -> None:
         """Write return and length of the episode, under SB3's tags, and the exam."""
         scalars = {"rollout/ep_rew_mean": self._reward, "rollout/ep_len_mean": summary["steps"]}
         if summary["exam"] is not None:
             scalars["exam/utility"] = summary["exam_utility"]
+            scalars["exam/utility_gain"] = summary["exam_utility"] - summary["exam_utility_start"]
             scalars |= {f"exam/{name}": score for name, score in zip(self._names, summary["exam"], strict=True)}
         left = {
             "left_tokens": "budget/left_tokens",
@@ -117,99 +130,8 @@ class TensorBoardCallback(Callback):
         }
         scalars |= {tag: summary[name] for name, tag in left.items() if name in summary}
         self._curves.write(scalars, summary["steps"])
+        named = {"agent": self._label, "task": summary["task"]}
+        self._curves.add(write_hparams, self._config.model_dump(mode="json"), named, METRICS)
 
     def close(self) -> None:
         self._curves.close()
-
-
-def _figures(start: Mapping[str, Any]) -> str:
-    """Table of what each curve shows."""
-    begun = RunStart.model_validate(start)
-    figures = {
-        "utility/probes, utility/dev": utility_name(begun.utility_form, begun.utility_score),
-        "exam/utility": utility_name(begun.utility_form, begun.exam_score),
-        "profile/*": f"score of the probes: {begun.score or 'likelihood'}",
-        "exam/*": "exact match of greedily decoded answers"
-        + (f"; of {', '.join(start['ungraded'])}, the likelihood per token" if start.get("ungraded") else ""),
-        "teacher/profile/*, teacher/exam/*": "the same scores of the teacher",
-    }
-    lines = (f"| `{tag}` | {text} |" for tag, text in figures.items())
-    return "\n".join(["| tag | figure |", "|---|---|", *lines])
-
-
-def agent_scalars(scalars: Mapping[str, float]) -> dict[str, float]:
-    """Tags of an agent's metrics: a name with a slash is the whole tag.
-
-    >>> agent_scalars({"kappa": 0.5, "train/loss": 0.1})
-    {'bandit/kappa': 0.5, 'train/loss': 0.1}
-    """
-    return {(name if "/" in name else f"bandit/{name}"): value for name, value in scalars.items()}
-
-
-def profile_scalars(names: Sequence[str], profile: Sequence[float], utility: float) -> dict[str, float]:
-    """Values of ``profile/<capability>`` and ``utility/probes``.
-
-    >>> profile_scalars(["math"], [0.5], utility=0.5)
-    {'utility/probes': 0.5, 'profile/math': 0.5}
-    """
-    return {"utility/probes": utility, **{f"profile/{name}": score for name, score in zip(names, profile, strict=True)}}
-
-
-def reward_scalars(names: Sequence[str], step: Mapping[str, Any], reward: float) -> dict[str, float]:
-    """Values of ``allocation/<capability>`` and ``reward/*`` of a step, from its record or its ``info``."""
-    return {
-        **{f"allocation/{name}": share for name, share in zip(names, step["allocation"], strict=True)},
-        **{f"reward/{part}": step[part] for part in ("gain", "spillover", "cost", "forgetting")},
-        "reward/total": reward,
-    }
-
-
-def cache_scalars(counts: Mapping[str, int]) -> dict[str, float]:
-    """Values of ``cache/*`` of a step: hit rates in blocks and tokens, evictions, and bytes per token on disk.
-
-    Args:
-        counts: counts of ``CacheUse``; empty in records of early versions.
-
-    >>> counts = dict(blocks_asked=4, blocks_served=1, tokens_asked=90, tokens_served=45, evictions=0, disk_tokens=0)
-    >>> cache_scalars(counts)
-    {'cache/block_hit_rate': 0.25, 'cache/token_hit_rate': 0.5, 'cache/evictions': 0.0}
-    """
-    if not counts.get("blocks_asked"):
-        return {}  # on-policy losses ask for no answers
-    scalars = {
-        "cache/block_hit_rate": counts["blocks_served"] / counts["blocks_asked"],
-        "cache/token_hit_rate": counts["tokens_served"] / max(1, counts["tokens_asked"]),
-        "cache/evictions": float(counts["evictions"]),
-    }
-    if counts["disk_tokens"]:
-        scalars["cache/bytes_per_token"] = counts["disk_bytes"] / counts["disk_tokens"]
-    return scalars
-
-
-def step_scalars(names: Sequence[str], record: Mapping[str, Any], budget: int) -> dict[str, float]:
-    """Tags and values of one step.
-
-    Args:
-        names: |C| capability names.
-        record: record of the step.
-        budget: B, completion tokens.
-    """
-    seconds = sum(record["seconds"].values())
-    scalars = {
-        **profile_scalars(names, record["profile"], record["utility"]),
-        **reward_scalars(names, record, record["reward"]),
-        "budget/spent_tokens": record["budget_spent"],
-        "budget/spent_share": record["budget_spent"] / budget,
-        "distill/loss": record["loss"],
-        **{f"distill/{name}": value for name, value in record["metrics"].items()},
-        **agent_scalars(record["agent"]),
-        **{f"time/{stage}_seconds": value for stage, value in record["seconds"].items()},
-        **cache_scalars(record.get("cache", {})),
-    }
-    if seconds > 0:
-        scalars["distill/tokens_per_second"] = record["trained_tokens"] / seconds
-    if sum(record.get("examples_by_capability") or ()):
-        scalars["distill/cut_share"] = sum(record["cut_by_capability"]) / sum(record["examples_by_capability"])
-    if "dev_utility" in record:
-        scalars["utility/dev"] = record["dev_utility"]
-    return scalars

@@ -26,12 +26,14 @@ from read_env.errors import ReadEnvError
 from read_env.records import Episode, TrainingSummary
 from read_env.running.agents import TRAINING_RECORD, AgentDriver, build_agent
 from read_env.running.callbacks import Onlookers
+from read_env.running.curve_summaries import write_configuration, write_hparams, write_layout
+from read_env.running.curve_tags import agent_scalars, profile_scalars, reward_scalars
 from read_env.running.directory import RecordDirectory
 from read_env.running.display import Pace
 from read_env.running.pool import EnvFactory
 from read_env.running.requests import TrainingRequest, resolved
 from read_env.running.runner import CHECKPOINT_SHARE, make_env
-from read_env.running.tensorboard import Curves, agent_scalars, profile_scalars, reward_scalars
+from read_env.running.tensorboard import Curves
 from read_env.running.tensors import from_tensors, to_tensors
 
 if TYPE_CHECKING:
@@ -139,6 +141,10 @@ def _check_then(request: TrainingRequest) -> None:
         )
 
 
+#: Curves whose last values the HPARAMS tab shows.
+METRICS = ("rollout/ep_rew_mean", "utility/probes", "eval/mean_reward")
+
+
 class TrainingStatistics(RecordEpisodeStatistics):
     """Returns and lengths of the episodes, as Gymnasium counts them, and also steps and tokens over all episodes.
 
@@ -210,6 +216,7 @@ class Training:
         self.agent: Agent = build_agent(request.agent, self.env.suite, request.config.seed, self.env.may_stop)
         self.agent.check_saving()
         self._episodes = directory.path / "episodes.jsonl"
+        self._update: dict[str, float] = {}  # metrics of the last update
         self._seed = SEED_OFFSET + request.config.seed
 
     def run(self, checkpoint_share: float) -> None:
@@ -234,11 +241,19 @@ class Training:
         self._started, self._steps_before = time.monotonic(), self.statistics.total_steps
         first = self.statistics.total_steps + 1 if saved else 0
         self._curves = Onlookers([Curves(self.directory.tensorboard, first)])
+        config = self.request.config.model_dump(mode="json")
+        if saved is None:
+            self._curves.call("add", write_configuration, {**config, "tasks": list(self.request.tasks)})
+            self._curves.call("add", write_layout, self.env.suite.names)
         try:
             if own_loop:
                 self._let_learn(saved)
             else:
                 self._drive(saved, checkpoint_share)
+            last = self._updates(agent_scalars(self.agent.scalars()))  # of an update after the last step
+            self._curves.call("write", last, self.statistics.total_steps)
+            columns = {"agent": self.request.agent.label, "tasks": " ".join(self.request.tasks)}
+            self._curves.call("add", write_hparams, config, columns, METRICS)
         finally:
             self._curves.call("close")
 
@@ -315,13 +330,22 @@ class Training:
 
     def _write_curves(self, scalars: Mapping[str, float]) -> None:
         statistics = self.statistics
-        values = {**agent_scalars(scalars), **statistics.scalars, "budget/training_tokens": statistics.total_tokens}
+        metrics = agent_scalars(scalars)
+        values = {name: value for name, value in metrics.items() if not name.startswith("train/")}
+        values |= {**self._updates(metrics), **statistics.scalars, "budget/training_tokens": statistics.total_tokens}
         values["time/fps"] = (statistics.total_steps - self._steps_before) / (time.monotonic() - self._started)
         if statistics.return_queue:
             values["rollout/ep_rew_mean"] = float(np.mean(statistics.return_queue))
             values["rollout/ep_len_mean"] = float(np.mean(statistics.length_queue))
             values["time/episodes"] = statistics.episode_count
         self._curves.call("write", values, statistics.total_steps)
+
+    def _updates(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Metrics of SB3's updates, ``train/*``, that have changed: one point for each update."""
+        found = {name: value for name, value in metrics.items() if name.startswith("train/")}
+        fresh = {name: value for name, value in found.items() if self._update.get(name) != value}
+        self._update = found
+        return fresh
 
 
 def has_own_loop(agent: Agent) -> bool:

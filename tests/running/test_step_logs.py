@@ -36,8 +36,8 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 def played(directory: Path, agent: str = "one-hot,capability=math", **changes: Any) -> list[dict[str, Any]]:
     """The step records of a run with TensorBoard and a report. One capability: few blocks for the teacher to answer."""
     config = AgentSpec.parse(agent).configure(load_preset("micro", {**TINY, "distill": DISTILL, **changes}))
-    callback = TensorBoardCallback(directory / "tensorboard", config.budget.total_tokens)
-    run(RunRequest(config, directory), callbacks=[callback])
+    request = RunRequest(config, directory)
+    run(request, callbacks=[TensorBoardCallback(request)])
     run_report(directory)
     return list(files.read_lines(directory / "steps.jsonl"))
 

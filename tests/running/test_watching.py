@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import time
+import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_runs import EVERY_STEP, Make, curves, play
 from micro import SUITE
 from rich.console import Console
+from tensorboard import program
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from read_env.reporting import load_scores, run_report
@@ -19,7 +23,7 @@ from read_env.running.tensorboard import TensorBoardCallback
 
 
 def watched(request: RunRequest, stop_after: int | None = None, **kwargs: Any) -> None:
-    play(request, stop_after, callbacks=[TensorBoardCallback(request.directory / "tensorboard", 600)], **kwargs)
+    play(request, stop_after, callbacks=[TensorBoardCallback(request)], **kwargs)
 
 
 def test_curves_have_the_documented_tags(request_for: Make) -> None:
@@ -128,3 +132,73 @@ def test_many_runs_are_shown_with_what_is_left() -> None:
     display.close()
     assert text.getvalue().splitlines()[0] == "comparing: 3 runs, 1 finished already"
     assert "[2/3" in text.getvalue() and "[3/3, 0:00:00 left] b: FAILED: no [luck]" in text.getvalue()
+
+
+# --- TensorBoard beside the curves ----------------------------------------------------------------
+
+
+def tensors(folder: Path) -> EventAccumulator:
+    return EventAccumulator(str(folder / "tensorboard")).Reload()
+
+
+def test_the_configuration_and_the_meaning_of_the_curves_are_texts(request_for: Make) -> None:
+    request = request_for("one-hot,capability=math")
+    watched(request)
+    text = tensors(request.directory).Tensors("configuration/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "| `budget.total_tokens` | 600 |" in text and "| `agent_options.capability` | math |" in text
+
+
+def test_a_run_has_a_row_of_hyperparameters_whose_metrics_are_curves(request_for: Make) -> None:
+    from tensorboard.plugins.hparams import metadata
+
+    request = request_for("one-hot,capability=math")
+    watched(request)
+    events = tensors(request.directory)
+    content = events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
+    row = metadata.parse_session_start_info_plugin_data(content).hparams
+    assert row["agent"].string_value == "one-hot,capability=math" and row["seed"].number_value == 0
+    assert row["task"].string_value == "bookkeeper" and row["agent: capability"].string_value == "math"
+    experiment = metadata.parse_experiment_plugin_data(
+        events.SummaryMetadata(metadata.EXPERIMENT_TAG).plugin_data.content
+    )
+    metrics = {metric.name.tag for metric in experiment.metric_infos}
+    assert (
+        metrics
+        == {"exam/utility", "exam/utility_gain", "utility/probes", "rollout/ep_rew_mean"}
+        <= set(curves(request.directory))
+    )
+
+
+def test_an_interrupted_run_has_one_layout_and_one_row(request_for: Make) -> None:
+    request = request_for("uniform")
+    watched(request, 3)
+    watched(request)
+    found = [
+        len(tensors(request.directory).Tensors(tag))
+        for tag in ("configuration/text_summary", "custom_scalars__config__")
+    ]
+    assert found == [1, 1]
+
+
+def test_tensorboard_serves_every_tab(request_for: Make) -> None:
+    """The data that the tabs of the browser ask for."""
+    request = request_for("uniform")
+    watched(request)
+    run_report(request.directory)
+    board = program.TensorBoard()
+    board.configure(logdir=str(request.directory), port=0, load_fast="false", reload_interval=1)
+    url = board.launch()
+
+    def asked(path: str, body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        with urllib.request.urlopen(f"{url}data/{path}", data=data, timeout=20) as answer:
+            return json.loads(answer.read())
+
+    deadline = time.monotonic() + 30
+    while not (runs := asked("runs")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert runs == ["tensorboard"]
+    enabled = {name for name, plugin in asked("plugins_listing").items() if plugin["enabled"]}
+    assert {"scalars", "text", "hparams", "custom_scalars"} <= enabled
+    layout = asked("plugin/custom_scalars/layout")
+    assert [category["title"] for category in layout["category"]] == ["reward", "allocation", "profile", "budget"]
