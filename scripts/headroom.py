@@ -425,7 +425,10 @@ def main() -> None:
         f"{list(PROFILING_SEEDS[1:])}: {(tree + FIXED) * config.budget.total_tokens / 1e6:.1f} million tokens for a student, "
         f"were none shared. The lookahead takes {len(BLOCKS)} decisions. Fresh seeds: {list(args.seeds)}."
     )
-    write_page("headroom", page(pairs, suite, facts))
+    text = page(pairs, suite, facts)
+    if len(pairs) < len(PAIRS):
+        text = text.replace("headroom.py`", f"headroom.py --students {' '.join(args.students)}`", 1)
+    write_page("headroom", text)
 
 
 if __name__ == "__main__":
