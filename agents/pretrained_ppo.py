@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from read_env.agents import storage
+from read_env.agents.options import check_names
 from read_env.agents.sb3_algorithms import PPO
 from read_env.errors import ReadEnvError
 
@@ -29,6 +30,7 @@ class PretrainedPPO(PPO):
         may_stop: bool = False,
     ) -> None:  # fmt: skip
         saved, label = _saved(), name or type(self).name
+        check_names(label, options or {}, saved["options"])
         if tuple(capabilities) != tuple(saved["capabilities"]):
             raise ReadEnvError(
                 f"agent {label!r} was trained for the capabilities {', '.join(saved['capabilities'])}; here they are "

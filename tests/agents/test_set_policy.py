@@ -203,7 +203,7 @@ def test_training_improves_on_worlds_that_are_drawn() -> None:
 def test_the_policies_that_ship_are_small_and_ahead_of_the_requirement_where_they_were_trained() -> None:
     """New worlds, students and tasks; means over many episodes, far from the margins that they are compared with."""
     folder = Path(str(resources.files("read_env") / "assets/policies"))
-    assert {path.stem for path in folder.glob("*.zip")} == set(SHIPPED)
+    assert {path.stem for path in folder.glob("*.zip")} == {*SHIPPED, "ppo"}
     assert all(path.stat().st_size < 2**20 for path in folder.glob("*.zip"))
     noise = torch.Generator().manual_seed(0)
 
