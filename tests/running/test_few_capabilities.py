@@ -50,7 +50,7 @@ def test_every_agent_runs_and_is_trained(few: Config, name: str, tmp_path: Path)
     if option is not None:
         result = play(RunRequest(agent.configure(few), tmp_path / "run"))
         assert result.summary["spent"] == 600
-        assert (result.summary["tokens_before_run"] > 0) == bool(records)
+        assert (result.summary["tokens_before_run"] > 0) == (bool(records) or name == "lookahead")  # its trials count
         assert run_report(tmp_path / "run").stat().st_size
     request = TrainingRequest(agent.configure(few), ("sums",), 13, tmp_path / "training")
     trained = train(request, QUIET, env_factory=fake_env)
