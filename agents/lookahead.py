@@ -48,7 +48,8 @@ class Lookahead(Agent):
     It needs the environment that it acts in: runs, comparisons, benchmarks and ``learn`` attach it, a vector environment can't.
 
     Example:
-        >>> Lookahead(["math", "code"]).tried(np.array([0.6, 0.4])).tolist()
+        >>> view = View(np.array([0.6, 0.4]), np.zeros(2), 1.0, np.zeros(2), np.zeros(2))
+        >>> Lookahead(["math", "code"]).tried(view).tolist()
         [[0.6, 0.4], [0.8, 0.2], [0.3, 0.7]]
     """
 
@@ -98,24 +99,21 @@ class Lookahead(Agent):
             self._chosen = self._best(view)
         return self._chosen
 
-    def tried(self, requirement: Array) -> Array:
-        """Allocations that a decision tries, (|C| + 1, |C|)."""
-        part = self.settings.mixed
-        return np.vstack([to_simplex(requirement), (1 - part) * to_simplex(requirement) + part * np.eye(self.size)])
+    def tried(self, view: View) -> Array:
+        """Allocations that a decision tries, (n, |C|); overridden where others are known to be worth a trial."""
+        part, requirement = self.settings.mixed, to_simplex(view.requirement)
+        return np.vstack([requirement, (1 - part) * requirement + part * np.eye(self.size)])
 
     def _best(self, view: View) -> Array:
         """Allocation of the decision that is due, (|C|,)."""
         until = (*self.settings.decide_at, 1.0)[self._decisions]
         state = self._env.snapshot()
-        rows = self.tried(view.requirement)
-        outcomes = []
-        try:
-            for row in rows:
+        rows, outcomes = self.tried(view), []
+        for row in rows:
+            try:
                 outcomes.append(self._outcome(row, view.requirement, view.budget, until))
+            finally:
                 self._env.restore(state)
-        except BaseException:
-            self._env.restore(state)
-            raise
         return rows[int(np.argmax(outcomes))]
 
     def _outcome(self, allocation: Array, requirement: Array, left: float, until: float) -> float:

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from common import digest_of, kept_results, parser_of, recorded, write_page
 
+from read_env.agents.lookahead import Lookahead
+from read_env.agents.observation import View
 from read_env.capabilities import Suite, get_suite
 from read_env.config import load_preset
 from read_env.distillation.process import Distillation
@@ -63,8 +65,8 @@ SWITCHES = (0.2, 0.5)
 FINALISTS = 3
 #: Rules that follow the student: parts of the drills beside the requirement, spent by what is missing, w ∝ (r + part)·(1 − s).
 FOLLOWING = {"water-filling, drills": 0.4}
-#: Ends of the blocks for which the lookahead decides, as shares of the budget.
-BLOCKS = (0.2, 1.0)
+#: Shares of the budget after which the lookahead decides.
+DECISIONS = (0.0, 0.2)
 BEST_FIXED, BEST_TWO_PHASE, LOOKAHEAD = "best fixed", "best two-phase", "lookahead"
 #: Least advantage that counts, as a part of what w = r gains.
 MARGIN = 0.1
@@ -125,7 +127,7 @@ def play(unit: Unit, preset: str) -> Any:
             steps += spend(distillation, pool[at], until)
     elif unit.kind == "rule" and unit.name in FOLLOWING:
         part, ended = FOLLOWING[unit.name], False
-        wanted = (1 - part) * env.requirement + part * _drills(env.suite)
+        wanted = (1 - part) * env.requirement + part * _drills(env.suite.names)
         while not ended:
             _, ended, step = act(env, wanted * (1 - env.profile))
             steps.append(step)
@@ -137,7 +139,11 @@ def play(unit: Unit, preset: str) -> Any:
             observation, ended, step = act(env, agent.predict(observation, deterministic=True)[0])
             steps.append(step)
     elif unit.kind == "lookahead":
-        steps += _look_ahead(env, distillation)
+        agent, ended = DrillLookahead(env.suite.names, options={"decide_at": DECISIONS}), False
+        agent.attach(env)
+        while not ended:
+            observation, ended, step = act(env, agent.predict(observation)[0])
+            steps.append(step)
     return outcome(distillation, start, steps)
 
 
@@ -195,33 +201,18 @@ def act(env: DistillationEnv, action: np.ndarray) -> tuple[Any, bool, Step]:
     return observation, ended, recorded(env.last_report)
 
 
-def _look_ahead(env: DistillationEnv, distillation: Distillation) -> list[Step]:
-    """Play the episode: at each decision, the allocation after which w = r leads to the highest utility on the probes."""
-    requirement, played = env.requirement.astype(np.float64), list[Step]()
-    for until in BLOCKS:
-        state, outcomes = distillation.snapshot(), []
-        for allocation in tried(requirement, distillation.profile, env.suite):
-            distillation.restore(state)
-            steps = spend(distillation, allocation, until)
-            after = distillation.snapshot()
-            spend(distillation, requirement)
-            outcomes.append((env.card.utility(distillation.profile, env.suite), after, steps))
-        _, after, steps = max(outcomes, key=lambda outcome: outcome[0])
-        distillation.restore(after)
-        played += steps
-    return played
-
-
-def _drills(suite: Suite) -> np.ndarray:
+def _drills(names: Sequence[str]) -> np.ndarray:
     """(|C|,) even shares of the drills; of all, in a suite without."""
-    drills = np.array([name in ("sums", "prices") for name in suite.names], dtype=float)
-    return drills / drills.sum() if drills.any() else np.full(len(suite), 1 / len(suite))
+    drills = np.array([name in ("sums", "prices") for name in names], dtype=float)
+    return drills / drills.sum() if drills.any() else np.full(len(names), 1 / len(names))
 
 
-def tried(requirement: np.ndarray, profile: np.ndarray, suite: Suite) -> list[np.ndarray]:
-    """Allocations that the lookahead tries: r, r with as many tokens for the drills that are missing, and these drills alone."""
-    drills = _drills(suite) * (1.01 - profile)
-    return [(1 - part) * requirement + part * drills / drills.sum() for part in (0.0, 0.5, 1.0)]
+class DrillLookahead(Lookahead):
+    """Lookahead that tries r, r with as many tokens for the drills that are missing, and these drills alone."""
+
+    def tried(self, view: View) -> np.ndarray:
+        drills = _drills(self.capabilities) * (1.01 - view.profile)
+        return np.array([(1 - part) * view.requirement + part * drills / drills.sum() for part in (0.0, 0.5, 1.0)])
 
 
 @cache
@@ -240,7 +231,7 @@ def allocations(student: str, suite: Suite) -> np.ndarray:
     """(FIXED, |C|) allocations: r of the student's tasks, r mixed with drills, drills alone, even shares, and drawn ones."""
     size = len(suite)
     needs = [load_task(task, suite).requirement_vector(suite) for task, start in PAIRS if start == student]
-    drills = _drills(suite)
+    drills = _drills(suite.names)
     suggested = [drills, *needs, *(0.7 * need + 0.3 * drills for need in needs), np.full(size, 1 / size)]
     suggested += [0.4 * need + 0.6 * drills for need in needs]
     return np.array([*suggested, *_drawn(student, size)])[:FIXED]
@@ -384,7 +375,7 @@ def page(pairs: Sequence[Pair], suite: Suite, facts: str) -> str:
     ]
     listed = "\n".join(listing)
     return (
-        f"# Room above the static rules\n\nMade by `python scripts/headroom.py`. {facts}\n\n"
+        f"# Room above the static rules\n\n{facts}\n\n"
         "Gain of exam utility over the starting student, mean over the fresh seeds:\n\n"
         f"{markdown_table(header, gains, text_columns=3)}\n\n"
         f"*best*: of {', '.join(free)} the one with the highest mean. *clear*: ahead of both w = r and water-filling, each "
@@ -423,12 +414,10 @@ def main() -> None:
         f"{tree} schedules of two phases that change at {' or '.join(f'{s:.0%}' for s in SWITCHES)} of the budget, and {FIXED} "
         f"fixed allocations, on seed {PROFILING_SEEDS[0]}; the best {FINALISTS} of each kind and task also on "
         f"{list(PROFILING_SEEDS[1:])}: {(tree + FIXED) * config.budget.total_tokens / 1e6:.1f} million tokens for a student, "
-        f"were none shared. The lookahead takes {len(BLOCKS)} decisions. Fresh seeds: {list(args.seeds)}."
+        f"were none shared. The lookahead takes {len(DECISIONS)} decisions. Fresh seeds: {list(args.seeds)}."
     )
-    text = page(pairs, suite, facts)
-    if len(pairs) < len(PAIRS):
-        text = text.replace("headroom.py`", f"headroom.py --students {' '.join(args.students)}`", 1)
-    write_page("headroom", text)
+    part = f" --students {' '.join(args.students)}" if len(pairs) < len(PAIRS) else ""
+    write_page("headroom", page(pairs, suite, f"Made by `python scripts/headroom.py{part}`. {facts}"))
 
 
 if __name__ == "__main__":

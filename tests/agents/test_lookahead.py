@@ -9,16 +9,17 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from fake_runs import SMALL
+from fake_runs import SMALL, fake_env
 
 from read_env.agents import load_agent, make_agent
+from read_env.agents.custom import CustomAgent
 from read_env.agents.interaction import Transition, transitions
+from read_env.agents.observation import parse
+from read_env.config import load_preset
 from read_env.errors import ReadEnvError
 from read_env.running.agents import AgentSpec
 from read_env.running.requests import RunRequest
 from read_env.running.runner import run
-
-STUDENT = "random:7001"
 
 
 def surrogate(**kwargs: Any) -> Any:
@@ -52,7 +53,7 @@ def test_a_decision_is_the_best_of_what_it_tries() -> None:
     steps = episode(agent, env)
     ended = steps[-1].info["utility"]
     assert len({step.action.tobytes() for step in steps}) == 1
-    rows = agent.tried(env.unwrapped.requirement).astype(np.float32)  # type: ignore[attr-defined]
+    rows = agent.tried(parse(steps[0].observation, 10)[0][0]).astype(np.float32)  # type: ignore[attr-defined]
     utilities = [played(surrogate(), [row] * len(steps))[-1][-1]["utility"] for row in rows]
     assert len(rows) == 11 and ended == max(utilities) > utilities[0]
 
@@ -64,7 +65,7 @@ def test_a_later_decision_sees_the_student_of_its_time() -> None:
     first = [step.action for step in steps if 1 - step.observation["budget"][0] < 0.49]
     second = [step.action for step in steps][len(first) :]
     assert len({action.tobytes() for action in first}) == len({action.tobytes() for action in second}) == 1
-    rows = agent.tried(env.unwrapped.requirement).astype(np.float32)  # type: ignore[attr-defined]
+    rows = agent.tried(parse(steps[0].observation, 10)[0][0]).astype(np.float32)  # type: ignore[attr-defined]
     utilities = [played(surrogate(), [*first, *[row] * len(second)])[-1][-1]["utility"] for row in rows]
     assert steps[-1].info["utility"] == max(utilities)
 
@@ -101,10 +102,6 @@ def test_actions_with_a_stop_entry() -> None:
 
 
 def test_a_run_with_it_counts_the_trials(tmp_path: Path) -> None:
-    from fake_runs import fake_env
-
-    from read_env.config import load_preset
-
     config = AgentSpec.parse("lookahead").configure(load_preset("micro", SMALL))
     summary = run(RunRequest(config, tmp_path / "run"), env=fake_env(config)).summary
     assert summary["tokens_before_run"] > 5 * summary["spent"] > 0
@@ -112,13 +109,7 @@ def test_a_run_with_it_counts_the_trials(tmp_path: Path) -> None:
 
 def test_an_environment_is_needed(toy: Any) -> None:
     agent = make_agent("lookahead", capabilities=["a", "b"])
-    observation = {
-        "requirement": [1, 0],
-        "profile": [0, 0],
-        "budget": [1],
-        "last_allocation": [0, 0],
-        "last_gain": [0, 0],
-    }
+    observation = {"budget": [1], **{key: [1, 0] for key in ("requirement", "profile", "last_allocation", "last_gain")}}
     with pytest.raises(ReadEnvError, match=r"call attach\(env\) first"):
         agent.predict(observation)
     with pytest.raises(ReadEnvError, match="ToyEnv has no snapshot and restore"):
@@ -138,8 +129,6 @@ def test_an_agent_of_ones_own_gets_the_environment() -> None:
 
         def predict(self, observation: Any, **_: Any) -> Any:
             return self.env.unwrapped.requirement, None
-
-    from read_env.agents.custom import CustomAgent
 
     env = surrogate()
     agent = CustomAgent(Looking(), "looking", env.unwrapped.suite.names, {}, 0)  # type: ignore[attr-defined]
