@@ -22,7 +22,7 @@ from read_env.surrogate.wide import BUDGET, draw_requirements, draw_worlds
 from read_env.surrogate.world import World, expected
 
 #: Share of the episodes whose utility multiplies the needs.
-_PRODUCTS = 0.3
+PRODUCTS = 0.3
 #: Share of the episodes in which the policy isn't told so.
 _UNTOLD = 0.3
 
@@ -59,7 +59,7 @@ def wide_batches(rng: np.random.Generator, count: int) -> Iterator[Batch]:
         schedule = str(rng.choice(["linear", "constant", "cosine"]))
         rates = rates_of(schedule, 0.02, np.arange(1, steps + 1) / steps)
         yield Batch(
-            worlds, starts, draw_requirements(rng, count, size), rng.random(count) < _PRODUCTS,
+            worlds, starts, draw_requirements(rng, count, size), rng.random(count) < PRODUCTS,
             np.full(steps, BUDGET / steps, np.float32), rates.astype(np.float32),
         )  # fmt: skip
 
@@ -77,7 +77,7 @@ def surrogate_batches(surrogate: Surrogate, rng: np.random.Generator, count: int
         mixed = (mixed + 0.03 * rng.standard_normal(mixed.shape)).clip(0.005, 0.995)
         yield Batch(
             worlds, mixed.astype(np.float32),
-            draw_requirements(rng, count, size), rng.random(count) < _PRODUCTS,
+            draw_requirements(rng, count, size), rng.random(count) < PRODUCTS,
             (surrogate.tokens / 1000).astype(np.float32), surrogate.rates.astype(np.float32),
         )  # fmt: skip
 

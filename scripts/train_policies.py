@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import write_page
+from train_ppo import table as ppo_table
 
 from read_env.agents.planning import UtilityForm
 from read_env.agents.schedules import Horizon, best_schedule, first_schedule
@@ -164,6 +165,9 @@ def page() -> str:
         "tells it which capability teaches which (the second table), and hardly where every world is new (the first): there it "
         f"would have to find this out with the tokens of the run. {KNOWN * EPISODES:,} further episodes each.\n\n"
         f"{known('any')}\n\n{known('micro')}\n\n"
+        f"## `pretrained:ppo`\n\nPPO of Stable-Baselines3, trained by `python scripts/train_ppo.py` on the shipped surrogate. Mean return, "
+        "with spillover, on other drawn tasks; intervals: 95 % t over the episodes.\n\n"
+        f"{ppo_table()}\n\n"
         "What they gain with real students: [development.md](development.md).\n"
     )
 

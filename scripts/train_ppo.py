@@ -8,23 +8,24 @@ one vector of fixed size, so unlike the set policies it knows the capabilities b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from common import parser_of
 from rich.console import Console
 
-from read_env.agents import load_agent, make_agent, storage
+from read_env.agents import make_agent, storage
 from read_env.agents.pretrained_ppo import weights_path
+from read_env.agents.set_training import PRODUCTS
 from read_env.config import load_preset
 from read_env.envs.surrogate_vector import SurrogateVectorEnv
 from read_env.reporting.markdown import markdown_table, number
 from read_env.reporting.statistics import mean_interval
 from read_env.running.agents import AgentSpec
 from read_env.running.requests import TrainingRequest
+from read_env.running.surrogate_training import mean_returns
 from read_env.running.training import train
 from read_env.surrogate.model import Surrogate
 from read_env.surrogate.wide import draw_requirements
@@ -34,8 +35,6 @@ OPTIONS = {"hidden": 128, "n_steps": 20}
 #: Drawn tasks of the training and of the table, and their seeds.
 TASKS, TABLE_TASKS = 400, 100
 TRAINING_SEED, TABLE_SEED = 1, 2
-#: Share of the tasks whose utility multiplies the needs.
-PRODUCTS = 0.3
 #: Episodes of a row of the table.
 EPISODES = 4096
 
@@ -64,24 +63,13 @@ def drawn_tasks(folder: Path, count: int, seed: int) -> list[str]:
     return paths
 
 
-def returns(agent: Any, tasks: Sequence[str], episodes: int = EPISODES) -> np.ndarray:
-    """(episodes,) return of an agent in the surrogate."""
-    envs = SurrogateVectorEnv(episodes, "micro", tasks=tasks)
-    observations, _ = envs.reset(seed=TABLE_SEED)
-    total, state, begins, ended = np.zeros(episodes), None, np.ones(episodes, bool), False
-    while not ended:
-        actions, state = agent.predict(observations, state=state, episode_start=begins, deterministic=True)
-        observations, rewards, ends, _, _ = envs.step(actions)
-        total, begins, ended = total + rewards, np.zeros(episodes, bool), bool(ends.all())
-    return total
-
-
-def table(folder: Path) -> str:
+def table() -> str:
     """Mean returns of PPO, the other policies and the rules, in the same episodes."""
-    tasks = drawn_tasks(folder, TABLE_TASKS, TABLE_SEED)
     names = Surrogate.load("micro").capabilities
     labels = ("pretrained:micro", "pretrained:ppo", "pretrained:any", "task-static", "water-filling")
-    found = {label: returns(make_agent(label, capabilities=names), tasks) for label in labels}
+    with tempfile.TemporaryDirectory() as folder:
+        envs = SurrogateVectorEnv(EPISODES, "micro", tasks=drawn_tasks(Path(folder), TABLE_TASKS, TABLE_SEED))
+    found = {label: mean_returns(make_agent(label, capabilities=names), envs, TABLE_SEED) for label in labels}
     rows = []
     for label, values in found.items():
         ahead = mean_interval(values - found["task-static"])
@@ -100,7 +88,6 @@ def main() -> None:
     training = args.out / "training"
     train(TrainingRequest(config, tasks=tuple(tasks), steps=STEPS, out=training, envs=ENVS, on="micro"), Console())
     path = training / "agent.zip"
-    load_agent(path)  # raises for a file that can't be read
     tokens = int(Surrogate.load("micro").made_from["tokens"])
     made_from = {
         "worlds": "surrogate micro", "tokens": tokens, "steps": STEPS, "envs": ENVS, "tasks": TASKS, "seed": config.seed,
