@@ -64,7 +64,7 @@ def measured(
     """
     found: dict[str, Any] = files.read_json(kept) if kept.exists() else {}
     if found.setdefault("digest", digest) != digest:
-        raise SystemExit(f"{kept} is of another protocol; delete it, or give another --out")
+        raise SystemExit(f"{kept} is of another protocol; right would be to delete it")
     for factor in factors:
         results = found.setdefault(f"{factor:g}", {})
         runs = requests_of(protocol, factor, folder)
@@ -89,7 +89,7 @@ def gains(results: Mapping[str, Any], names: Sequence[Sequence[str]]) -> np.ndar
 
 
 def equal_factor(factors: Sequence[float], curve: np.ndarray, level: float) -> float:
-    """Factor at which a curve reaches a level, on straight lines over the logarithm of the factor; infinite if it does not.
+    """Factor at which a curve reaches a level, on straight lines over its logarithm; infinite if it does not, 0 if it begins above.
 
     Args:
         factors: ascending.
@@ -101,8 +101,8 @@ def equal_factor(factors: Sequence[float], curve: np.ndarray, level: float) -> f
         (2.0, inf)
     """
     best = np.maximum.accumulate(curve)
-    if level <= best[0]:
-        return float(factors[0])
+    if level < best[0]:
+        return 0.0
     if level > best[-1]:
         return float("inf")
     return float(np.exp(np.interp(level, best, np.log(factors))))
@@ -146,15 +146,17 @@ def picture(label: str, factors: Sequence[float], curve: np.ndarray, agent: np.n
     )
 
 
-def shown_factor(value: float, largest: float) -> str:
-    """Factor as text; beyond the largest that was measured, that it is larger."""
-    return f"more than {largest:g}" if np.isinf(value) else number(value, 2)
+def shown_factor(value: float, factors: Sequence[float]) -> str:
+    """Factor as text; beyond those that were measured, that it is larger or smaller."""
+    if np.isinf(value):
+        return f"more than {factors[-1]:g}"
+    return number(value, 2) if value else f"less than {factors[0]:g}"
 
 
 def page(name: str, label: str, factors: Sequence[float], curve: np.ndarray, agent: np.ndarray, drawn: str) -> str:
     """Text of docs/token_savings.md."""
     found = savings(factors, curve, agent)
-    value, low, high = (shown_factor(v, factors[-1]) for v in (found.mean, found.low, found.high))
+    value, low, high = (shown_factor(v, factors) for v in (found.mean, found.low, found.high))
     rows = []
     for factor, values in zip(factors, curve, strict=True):
         gain, ahead = mean_interval(values.mean(0)), mean_interval((agent - values).mean(0))

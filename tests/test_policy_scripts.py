@@ -192,6 +192,8 @@ def test_the_factor_of_a_known_curve(script: Script) -> None:
     found = module.savings(factors, curve, agent)
     assert found.low < 1.4 < found.high and found.half_width < 0.03 and abs(found.mean - 1.4) < 0.02
     beyond = module.savings(factors, curve, agent + 1)
-    assert np.isinf(beyond.mean) and module.shown_factor(beyond.mean, 2.0) == "more than 2"
+    assert np.isinf(beyond.mean) and module.shown_factor(beyond.mean, factors) == "more than 2"
+    below = module.savings(factors, curve, agent - 1)
+    assert module.shown_factor(below.mean, factors) == "less than 1"
     text = module.page("micro-dev", "mine", factors, curve, agent, "")
     assert cells(text, "1.25")[1].startswith("+0.14")
