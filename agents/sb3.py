@@ -177,7 +177,8 @@ class Sb3Agent(Agent):
         """Change what else has the size of a rollout."""
 
     def scalars(self) -> dict[str, float]:
-        """Latest ``train/`` and ``rollout/`` values under SB3's own tags."""
+        """Latest ``train/`` and ``rollout/`` values under SB3's own tags, those of an update since SB3's last dump included."""
+        self.model.logger.dump(self.model.num_timesteps)
         return dict(self._curves)
 
     def state_dict(self) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from read_env.agents.base import Agent
 from read_env.errors import ReadEnvError
 from read_env.records import Episode
 from read_env.running.agents import AgentSpec, build_agent
-from read_env.running.tensors import from_tensors
 from read_env.running.training import Training
 from read_env.running.vector_training import VectorStatistics
 from read_env.surrogate.model import Surrogate
@@ -81,9 +80,7 @@ class SurrogateTraining(Training):
         if not self._many:
             super()._let_learn(saved)
             return
-        if saved is not None:
-            with self.directory.fitting_checkpoint():
-                self.agent.load_state_dict(from_tensors(saved["agent"]))
+        self._load_agent(saved)
         agent: Any = self.agent
         judge = self._judge()
         requirement = judge(build_agent(AgentSpec.parse("task-static"), self.env.suite, 0, self.env.may_stop))

@@ -293,9 +293,7 @@ class Training:
 
     def _let_learn(self, saved: Mapping[str, Any] | None) -> None:
         """Train an agent that has a ``learn`` of its own."""
-        if saved is not None:
-            with self.directory.fitting_checkpoint():
-                self.agent.load_state_dict(from_tensors(saved["agent"]))
+        self._load_agent(saved)
 
         def after_step(transition: Transition) -> bool:
             self._write_curves(self.agent.scalars())
@@ -306,6 +304,13 @@ class Training:
         # After an interruption, new episodes: the agent has learned from the earlier ones.
         seed = self._seed + self.statistics.episode_count
         self.agent.learn(self.statistics, self.request.steps - self.statistics.total_steps, after_step, seed)
+
+    def _load_agent(self, saved: Mapping[str, Any] | None) -> None:
+        """Load the agent of a checkpoint, if there is one, whose last update is in the curves already."""
+        if saved is not None:
+            with self.directory.fitting_checkpoint():
+                self.agent.load_state_dict(from_tensors(saved["agent"]))
+            self._updates(agent_scalars(self.agent.scalars()))
 
     def _agent_state(self) -> dict[str, Any]:
         return {"agent": to_tensors(self.agent.state_dict(), f"the state of {self.request.agent.label!r}")}

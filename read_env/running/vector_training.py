@@ -23,7 +23,6 @@ from read_env.agents.base import Agent
 from read_env.errors import ReadEnvError
 from read_env.running.agents import AgentDriver
 from read_env.running.pool import interrupts_held
-from read_env.running.tensors import from_tensors
 from read_env.running.training import Training, has_own_loop
 from read_env.running.worker_env import Report, WorkerEnvFactory, Wrap
 
@@ -166,9 +165,7 @@ class VectorTraining(Training):
     def _let_learn(self, saved: Mapping[str, Any] | None) -> None:
         from stable_baselines3.common.vec_env import SubprocVecEnv
 
-        if saved is not None:
-            with self.directory.fitting_checkpoint():
-                self.agent.load_state_dict(from_tensors(saved["agent"]))
+        self._load_agent(saved)
         left = self.request.steps - self.statistics.total_steps
         # After an interruption, new episodes: the agent has learned from the earlier ones.
         seed = self._seed + self.statistics.episode_count

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_runs import TASKS, contents, fake_env, kill_on_call, killed
+from fake_runs import TASKS, contents, curves, fake_env, kill_on_call, killed
 from fake_runs import play_training as play
 from fake_runs import training_request as request_of
 
@@ -34,6 +34,14 @@ def test_training_makes_the_steps_it_is_given_and_counts_their_tokens(
     assert {episode["task"] for episode in episodes} <= set(TASKS)
     assert load_agent(result.agent).name == agent
     assert play(request_of(small, agent, tmp_path / "training")).already_finished
+
+
+def test_the_curves_have_a_point_for_each_update_the_last_one_included(small: Config, tmp_path: Path) -> None:
+    play(request_of(small, "sb3:PPO,n_steps=5", tmp_path / "ppo"))
+    assert [step for step, _ in curves(tmp_path / "ppo")["train/loss"]] == [6, 11, 16, 20]
+    play(request_of(small, "sb3:SAC,learning_starts=8", tmp_path / "sac"))
+    found = [step for step, _ in curves(tmp_path / "sac")["train/actor_loss"]]
+    assert found[0] in (9, 10) and found == sorted(found) and found[-1] == 20 and len(found) >= 10
 
 
 @pytest.mark.parametrize("agent", ["task-static,stop_at=0.5", "read-bandit", "sb3:PPO", "sb3-contrib:MaskablePPO"])
