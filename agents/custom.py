@@ -8,8 +8,8 @@ The class needs nothing from this package::
 
 Its constructor may take the keyword arguments ``capabilities``, ``seed`` and ``env`` (an environment with spaces and
 ``suite.names`` alone, for networks that are built from spaces), and options of its own. If ``predict`` has a parameter
-``info``, it gets the info of the last step, ``{}`` before the first one. The methods ``observe``,
-``learn``, ``scalars``, and ``state_dict`` with ``load_state_dict`` are used if it has them.
+``info``, it gets the info of the last step, ``{}`` before the first one. The methods ``attach``, which gets the environment
+before the first step, ``observe``, ``learn``, ``scalars``, and ``state_dict`` with ``load_state_dict`` are used if it has them.
 """
 
 from __future__ import annotations

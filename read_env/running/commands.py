@@ -371,8 +371,8 @@ def _write_report(directory: Path, typed: str, reference: str = "task-static") -
         "identification": reporting.identification_report,
     }  # fmt: skip
     report = reports.get(kind, reporting.run_report)(directory)
-    pictures = {f"report/{path.stem}": path for _, path in _pictures(directory)}
-    write_pictures(directory / "tensorboard" / "pictures", pictures)
+    if pictures := {f"report/{path.stem}": path for _, path in _pictures(directory)}:
+        write_pictures(directory / "tensorboard" / "pictures", pictures)
     return report
 
 

@@ -37,11 +37,11 @@ def normalise_allocation(weights: Sequence[float] | np.ndarray, size: int) -> np
         if (largest := max(values)) == 0 and not array.any():
             return np.full(size, 1 / size)
         if 0 < largest < np.inf and min(values) >= 0:
-            array = array / largest  # the sum of large weights may overflow
-            total = array.sum()
+            shares = array / largest  # the sum of large weights may overflow
+            total = shares.sum()
             if total < np.inf:  # not so with a NaN, which max and min may have passed over
-                return array / total
-    raise ReadEnvError(_refused(np.asarray(weights, dtype=np.float64), size))
+                return shares / total
+    raise ReadEnvError(_refused(array, size))
 
 
 def _refused(array: np.ndarray, size: int) -> str:
