@@ -7,17 +7,8 @@ import pytest
 from pydantic import ValidationError
 from synthetic_records import write_run, write_training
 
-from read_env.records import (
-    Episode,
-    Record,
-    RecordError,
-    RunStart,
-    RunSummary,
-    StepRecord,
-    TrainingSummary,
-    read_record,
-    read_records,
-)
+from read_env.record_files import RecordError, read_record, read_records
+from read_env.records import Episode, Record, RunStart, RunSummary, StepRecord, TrainingSummary
 
 
 @pytest.fixture(scope="module")

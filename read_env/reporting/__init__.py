@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "RecordError": "read_env.records",
+    "RecordError": "read_env.record_files",
     **dict.fromkeys(["load_run", "load_training", "load_runs", "load_steps", "load_scores"], "read_env.reporting.runs"),
     "load_transitions": "read_env.reporting.transitions",
     **dict.fromkeys(["load_transfer", "transfer_report"], "read_env.reporting.transfer"),

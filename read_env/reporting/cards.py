@@ -18,7 +18,8 @@ from read_env import files
 from read_env.diagnosis import diagnose
 from read_env.distillation.models.sources import PACKAGE, ModelSource, find_model
 from read_env.errors import ReadEnvError
-from read_env.records import TrainingSummary, read_record
+from read_env.record_files import read_record
+from read_env.records import TrainingSummary
 from read_env.reporting.markdown import ABSENT, count, markdown_table, number, write_page
 from read_env.reporting.runs import Run, load_run
 from read_env.running.agents import TRAINING_RECORD

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from read_env.records import RecordError
+from read_env.record_files import RecordError
 from read_env.reporting.runs import Run, load_many, load_runs, load_scores, load_steps, read_config, unfinished
 from read_env.reporting.statistics import PairedTest, holm, paired
 

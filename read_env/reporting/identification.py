@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from read_env.records import IdentificationRecord, RecordError, read_record
+from read_env.record_files import RecordError, read_record
+from read_env.records import IdentificationRecord
 from read_env.reporting import markdown
 from read_env.reporting.markdown import count, markdown_table, number
 from read_env.reporting.runs import Run, load_many, read_config

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from read_env.diagnosis import diagnose
-from read_env.records import METRICS, RecordError
+from read_env.record_files import RecordError
+from read_env.records import METRICS
 from read_env.reporting import markdown, style
 from read_env.reporting.markdown import ABSENT, count, markdown_table, number, p_value, plural, plus_minus
 from read_env.reporting.runs import Run, load_run, load_runs, load_scores, load_steps, load_training

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from read_env import records
-from read_env.records import Episode, RecordError, RunStart, RunSummary, StepRecord, read_record, read_records
+from read_env.record_files import RecordError, read_object, read_record, read_records
+from read_env.records import ConfigRecord, Episode, RunStart, RunSummary, StepRecord
 from read_env.tasks import essential
 
 IDENTITY = "path agent task seed preset suite teacher student objective budget step_tokens".split()
@@ -211,8 +211,8 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     if not (path / "config.json").exists():
         return {}
-    records.read_record(path / "config.json", records.ConfigRecord)
-    return records.read_object(path / "config.json")
+    read_record(path / "config.json", ConfigRecord)
+    return read_object(path / "config.json")
 
 
 def load_runs(*sources: Source) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter
 
-from read_env.records import RecordError
+from read_env.record_files import RecordError
 from read_env.reporting import markdown
 from read_env.reporting.markdown import count, interval, markdown_table, number
 from read_env.reporting.runs import Run, load_many, load_scores, read_config, unfinished

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from read_env.distillation.starts import EVEN
-from read_env.records import RecordError
+from read_env.record_files import RecordError
 from read_env.reporting.runs import IDENTITY, Run, Source, Training, identity_of, load_sources, unfinished
 
 _OBSERVED = ("requirement", "profile", "budget", "last_allocation", "last_gain", "utility")

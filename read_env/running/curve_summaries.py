@@ -73,9 +73,9 @@ def write_hparams(
     plain = {
         name: value if isinstance(value, bool | int | float | str) else _shown(value) for name, value in row.items()
     }
-    assert writer.file_writer is not None, "the curves were written before"
     for summary in hparams(plain, dict.fromkeys(metrics, 0.0)):
-        writer.file_writer.add_summary(summary)  # add_hparams would write them as a run of their own
+        # The public add_hparams would write a run of its own.
+        writer._get_file_writer().add_summary(summary)
 
 
 def figures(start: Mapping[str, Any]) -> str:

@@ -20,7 +20,8 @@ import numpy as np
 from read_env import files
 from read_env.agents.interaction import transitions
 from read_env.errors import ReadEnvError
-from read_env.records import RunStart, StepRecord, plain, read_record, read_records
+from read_env.record_files import read_record, read_records
+from read_env.records import RunStart, StepRecord, plain
 from read_env.running.agents import AgentDriver, build_agent
 from read_env.running.callbacks import Callback, Onlookers
 from read_env.running.diagnosis import DiagnosisCallback

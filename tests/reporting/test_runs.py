@@ -7,7 +7,7 @@ import pytest
 from synthetic_records import SUITE, write_comparison, write_run, write_training, write_transfer
 
 import read_env
-from read_env.records import RecordError
+from read_env.record_files import RecordError
 from read_env.reporting import load_comparison, load_run, load_runs, load_training, load_transfer
 from read_env.reporting.runs import IDENTITY
 

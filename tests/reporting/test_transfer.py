@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from synthetic_records import SUITE, write_run, write_transfer
 
-from read_env.records import RecordError
+from read_env.record_files import RecordError
 from read_env.reporting import transfer_report
 from read_env.reporting.statistics import holm
 from read_env.reporting.transfer import load_transfer, matrices

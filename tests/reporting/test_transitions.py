@@ -15,7 +15,7 @@ from synthetic_records import write_run, write_training
 import read_env
 from read_env.config import Config, load_preset
 from read_env.envs.distillation import DistillationEnv
-from read_env.records import RecordError
+from read_env.record_files import RecordError
 from read_env.reporting import load_run
 from read_env.reporting.transitions import Trajectory, load_trajectories, trajectory_of
 from read_env.running.agents import AgentSpec

@@ -13,7 +13,8 @@ from read_env.distillation.teachers.base import TeacherCache
 from read_env.distillation.teachers.remote import Utf8
 from read_env.distillation.teachers.store import BlockStore
 from read_env.errors import ReadEnvError
-from read_env.records import StepRecord, read_records
+from read_env.record_files import read_records
+from read_env.records import StepRecord
 
 pytest.importorskip("openai")
 
