@@ -30,7 +30,7 @@ from read_env.distillation.process import Distillation
 from read_env.envs.distillation import DistillationEnv
 from read_env.reporting.markdown import markdown_table, number
 from read_env.reporting.statistics import Estimate, paired
-from read_env.running.agents import AgentSpec, build_agent
+from read_env.running.agents import AgentDriver, AgentSpec, build_agent
 from read_env.tasks import load_task
 
 #: (task, starting student): the first list is for choosing and training policies, the second for judging them. The starting
@@ -47,6 +47,8 @@ DRAWN = {"random-a": 0, "random-b": 100_000}
 PAIRS = TRAINING_PAIRS + JUDGING_PAIRS
 PROFILING_SEEDS = (7001, 7002, 7003)
 FRESH_SEEDS = (7101, 7102, 7103, 7104)
+#: Trained policy, beside the rules.
+POLICY = "pretrained:micro"
 #: Rules and their options.
 RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "w = r": ("task-static", {}),
@@ -56,6 +58,7 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "√r, floor": ("sqrt-task", {"floor": 0.02}),
     "water-filling": ("water-filling", {}),
     "water-filling, floor": ("water-filling", {"floor": 0.02}),
+    POLICY: ("pretrained:micro", {}),
 }
 #: Allocations of the first part, of the second, and of those that are played for the whole budget.
 FIRST, SECOND, FIXED = 7, 9, 24
@@ -133,11 +136,13 @@ def play(unit: Unit, preset: str) -> Any:
             steps.append(step)
     elif unit.kind == "rule":
         name, options = RULES[unit.name]
-        agent = build_agent(AgentSpec.parse(name, options), env.suite, unit.seed, False)
-        ended = False
+        agent = AgentDriver(build_agent(AgentSpec.parse(name, options), env.suite, unit.seed, False), name)
+        begins, ended = np.ones(1, dtype=bool), False
         while not ended:
-            observation, ended, step = act(env, agent.predict(observation, deterministic=True)[0])
+            action, _ = agent.predict(observation, episode_start=begins)
+            observation, ended, step = act(env, action)
             steps.append(step)
+            begins = np.zeros(1, dtype=bool)
     elif unit.kind == "lookahead":
         agent, ended = DrillLookahead(env.suite.names, options={"decide_at": DECISIONS}), False
         agent.attach(env)
@@ -332,8 +337,8 @@ def measure(tasks: Sequence[str], student: str, suite: Suite, seeds: Sequence[in
 def page(pairs: Sequence[Pair], suite: Suite, facts: str) -> str:
     """Text of docs/headroom.md."""
     policies = [*RULES, *FOLLOWING, BEST_FIXED, BEST_TWO_PHASE, LOOKAHEAD]
-    free = [BEST_FIXED, BEST_TWO_PHASE, LOOKAHEAD, *FOLLOWING]
-    watching = [LOOKAHEAD, "water-filling", "water-filling, floor", *FOLLOWING]
+    free = [BEST_FIXED, BEST_TWO_PHASE, LOOKAHEAD, POLICY, *FOLLOWING]
+    watching = [LOOKAHEAD, "water-filling", "water-filling, floor", POLICY, *FOLLOWING]
     gains, advantages, listing = [], [], []
     for pair in pairs:
         kind = "training" if (pair.task, pair.student) in TRAINING_PAIRS else "judging"
@@ -360,6 +365,7 @@ def page(pairs: Sequence[Pair], suite: Suite, facts: str) -> str:
         for policy, name in pair.chosen.items():
             shares = ", then ".join(f"until {until:.0%} {_shares(pool[at], suite)}" for at, until in parts(name))
             listing.append(f"- {pair.task}, {pair.student}, {policy}: {shares}")
+    gained = {policy: float(np.mean([pair.gain(policy) for pair in pairs])) for policy in (POLICY, LOOKAHEAD, "w = r")}
     counts = [sum(row[column] == "yes" for row in advantages) for column in (5, 8)]
     header = ["task", "student", "for", "start", *policies]
     columns = [
@@ -383,6 +389,8 @@ def page(pairs: Sequence[Pair], suite: Suite, facts: str) -> str:
         "pairs. *watching*: the best of the policies that look at the student while it learns; ahead of the best fixed "
         f"allocation with an interval above zero on **{counts[1]} of {len(pairs)}**. Intervals: 95 %, paired t over seeds; "
         "the best of several is chosen on the seeds that it is measured on.\n\n"
+        f"Mean over the pairs: {POLICY} gains {number(gained[POLICY], signed=True)}, {gained[POLICY] / gained[LOOKAHEAD]:.2f} "
+        f"times what the lookahead gains and {gained[POLICY] / gained['w = r']:.2f} times what w = r gains.\n\n"
         f"{markdown_table(columns, advantages, text_columns=3)}\n\nSchedules that were chosen on the profiling seeds:\n\n{listed}\n"
     )
 
