@@ -184,7 +184,7 @@ class DistillConfig(_Settings):
     teacher_top_k: int = Field(8, gt=0)
     """Teacher log-probabilities kept per token, the most likely ones; the rest of the vocabulary is one tail bin."""
     jsd_beta: float = Field(0.5, ge=0, le=1)
-    """Losses jsd and gkd: weight of the teacher in the mixture. 0 is fkl, 1 is rkl."""
+    """Losses jsd, gkd and gold: weight of the teacher in the mixture. 0 is fkl, 1 is rkl."""
     skew_alpha: float = Field(0.1, ge=0, lt=1)
     """Losses skew-fkl and skew-rkl: share of the first distribution that is mixed into the second."""
     tad_top_k: int = Field(10, gt=0)

@@ -20,6 +20,7 @@ from read_env.losses.arkd import ARKD
 from read_env.losses.arkd_published import PublishedARKD
 from read_env.losses.controllers import Controller, Scheduled, StepState, step_state
 from read_env.losses.forward_kl import forward_kl
+from read_env.losses.gold import gold
 from read_env.losses.grpo import grpo
 from read_env.losses.jensen_shannon import jensen_shannon
 from read_env.losses.mixed_kl import mixed_kl
@@ -29,6 +30,7 @@ from read_env.losses.sft import sft
 from read_env.losses.skew_kl import skew_forward_kl, skew_reverse_kl
 from read_env.losses.tail_aware import tail_aware, tail_mass
 from read_env.losses.targets import LossOutput, TeacherTargets
+from read_env.losses.uld import uld
 
 __all__ = [
     "OBJECTIVES",
@@ -40,6 +42,7 @@ __all__ = [
     "TeacherTargets",
     "forward_kl",
     "get_objective",
+    "gold",
     "grpo",
     "jensen_shannon",
     "loss_names",
@@ -51,6 +54,7 @@ __all__ = [
     "skew_reverse_kl",
     "step_state",
     "tail_aware",
+    "uld",
 ]
 
 #: Objective with its parameters bound: ``loss(logits, batch) -> (per_token, metrics)``.
@@ -66,7 +70,9 @@ class Objective:
         function: loss with the common signature.
         parameters: fields of ``DistillConfig`` by the argument of ``function`` that they fill.
         on_policy: trained on the student's own samples in place of the teacher's completions.
-        needs_probabilities: compares the teacher's probabilities, so both need the same vocabulary.
+        needs_probabilities: compares the teacher's probabilities, so text alone is not enough, and without
+            ``aligns_spans`` both need the same vocabulary.
+        aligns_spans: compares them at spans of equal bytes where the vocabularies differ.
         step_statistics: functions of all targets of an optimizer step by the argument that takes their value, so that
             the loss does not depend on the size of micro-batches.
         controller: makes the controller of the argument ``alpha`` from the configuration and a seed; None for most.
@@ -77,6 +83,7 @@ class Objective:
     parameters: Mapping[str, str] = field(default_factory=dict)
     on_policy: bool = False
     needs_probabilities: bool = True
+    aligns_spans: bool = False
     step_statistics: Mapping[str, Callable[[TeacherTargets, DistillConfig], Any]] = field(default_factory=dict)
     controller: Callable[[DistillConfig, int], Controller] | None = None
 
@@ -130,6 +137,17 @@ OBJECTIVES: dict[str, Objective] = {
         "Mixture of forward and reverse KL, its share learned from a held-out divergence.",
         mixed_kl,
         controller=lambda config, seed: ARKD(seed),
+    ),
+    "gold": Objective(
+        "Hybrid of GOLD for two vocabularies: Jensen-Shannon on shared tokens, by rank on the others.",
+        gold,
+        {"beta": "jsd_beta"},
+        aligns_spans=True,
+    ),
+    "uld": Objective(
+        "Universal logit distillation: sft plus the distance of sorted probabilities, for two vocabularies.",
+        uld,
+        aligns_spans=True,
     ),
     "gkd": Objective(
         "Jensen-Shannon divergence on the student's own samples (GKD, λ = 1).",

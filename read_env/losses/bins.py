@@ -55,3 +55,18 @@ def log_mix(share: float, log_a: torch.Tensor, log_b: torch.Tensor) -> torch.Ten
     """
     first = log_a + torch.log(torch.tensor(share))
     return torch.logaddexp(first, log_b + torch.log1p(torch.tensor(-share)))
+
+
+def jsd(log_p: torch.Tensor, log_q: torch.Tensor, beta: float) -> torch.Tensor:
+    """``β KL(p ‖ m) + (1 − β) KL(q ‖ m)`` with ``m = β p + (1 − β) q`` over the last axis, nats; see ``jensen_shannon``.
+
+    Example:
+        >>> jsd(torch.tensor([0.5, 0.5]).log(), torch.tensor([0.25, 0.75]).log(), beta=0)
+        tensor(0.1438)
+    """
+    if beta == 0:
+        return kl(log_p, log_q)
+    if beta == 1:
+        return kl(log_q, log_p)
+    log_m = log_mix(beta, log_p, log_q)
+    return beta * kl(log_p, log_m) + (1 - beta) * kl(log_q, log_m)

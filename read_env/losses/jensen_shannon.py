@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from read_env.losses.bins import kl, log_bins, log_mix
+from read_env.losses.bins import jsd, log_bins
 from read_env.losses.targets import LossOutput, TeacherTargets
 
 
@@ -29,10 +29,4 @@ def jensen_shannon(logits: torch.Tensor, batch: TeacherTargets, beta: float = 0.
         >>> jensen_shannon(torch.zeros(1, 3), batch)[0]
         tensor([0.0687])
     """
-    log_p, log_q = log_bins(logits, batch)
-    if beta == 0:
-        return kl(log_p, log_q), {}
-    if beta == 1:
-        return kl(log_q, log_p), {}
-    log_m = log_mix(beta, log_p, log_q)
-    return beta * kl(log_p, log_m) + (1 - beta) * kl(log_q, log_m), {}
+    return jsd(*log_bins(logits, batch), beta), {}

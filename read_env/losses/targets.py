@@ -24,6 +24,13 @@ class TeacherTargets:
         teacher_log_probs: (m,) log-probabilities of ``tokens`` under the teacher, nats; None if the teacher wrote them.
         advantages: (m,) advantage of the sample that a token is in; None off-policy.
         rewards: (m,) reward of that sample, in [0, 1]; None off-policy.
+        span_tokens: (m,) int64 number of tokens in the merged span that ends at this one; 0 where none does. None with
+            one vocabulary, as are the next two.
+        span_log_probs: (m,) log-probability of that span under the teacher, nats; 0 where none ends.
+        unshared: (V,) True for tokens of the student that the teacher's vocabulary doesn't have.
+
+    With two vocabularies the ids are the student's, and -1 stands for a token that the student doesn't have. At a token
+    without a teacher distribution the K log-probabilities are ``-inf`` and the tail is 0: all its mass is in the tail.
 
     Example:
         >>> teacher_logits = torch.tensor([[2.0, 1.0, 0.0]])
@@ -38,6 +45,9 @@ class TeacherTargets:
     teacher_log_probs: torch.Tensor | None = None
     advantages: torch.Tensor | None = None
     rewards: torch.Tensor | None = None
+    span_tokens: torch.Tensor | None = None
+    span_log_probs: torch.Tensor | None = None
+    unshared: torch.Tensor | None = None
 
     @classmethod
     def from_logits(cls, logits: torch.Tensor, tokens: torch.Tensor, top_k: int) -> TeacherTargets:
@@ -66,7 +76,8 @@ class TeacherTargets:
 
     def to(self, device: torch.device | str) -> TeacherTargets:
         """Targets on another device."""
-        return self._map(lambda values: values.to(device))
+        moved = self._map(lambda values: values.to(device))
+        return moved if self.unshared is None else replace(moved, unshared=self.unshared.to(device))
 
     def __getitem__(self, positions: slice) -> TeacherTargets:
         """View of the targets at these positions."""
@@ -96,14 +107,33 @@ class TeacherTargets:
         """(m,) probability of the K kept tokens together."""
         return self.top_log_probs.exp().sum(-1)
 
+    @property
+    def known(self) -> torch.Tensor:
+        """(m,) True where the teacher's distribution is known; False at other tokens of a pair with two vocabularies."""
+        return self.top_log_probs[:, 0] > float("-inf")
+
+    @property
+    def joined(self) -> torch.Tensor | None:
+        """(m,) True for tokens in the merged span of the token before; None with one vocabulary."""
+        if self.span_tokens is None:
+            return None
+        joined = torch.zeros_like(self.tokens, dtype=torch.bool)
+        for end in self.span_tokens.gt(1).nonzero()[:, 0].tolist():
+            joined[end - int(self.span_tokens[end]) + 2 : end + 1] = True
+        return joined
+
     @classmethod
     def _combine(
         cls, parts: Sequence[TeacherTargets], function: Callable[[tuple[torch.Tensor, ...]], torch.Tensor]
     ) -> TeacherTargets:
-        columns: Any = zip(*(vars(part).values() for part in parts), strict=True)
+        columns: Any = zip(*(part._per_token() for part in parts), strict=True)
         combined: Any = (None if column[0] is None else function(column) for column in columns)
-        return cls(*combined)
+        return replace(cls(*combined), unshared=parts[0].unshared)
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> TeacherTargets:
-        mapped: Any = (None if values is None else function(values) for values in vars(self).values())
-        return TeacherTargets(*mapped)
+        mapped: Any = (None if values is None else function(values) for values in self._per_token())
+        return replace(TeacherTargets(*mapped), unshared=self.unshared)
+
+    def _per_token(self) -> list[torch.Tensor | None]:
+        """Values of the fields with one entry per token: all but ``unshared``, the last one."""
+        return list(vars(self).values())[:-1]

@@ -210,7 +210,7 @@ def test_top_mass_and_tail_sum_to_one():
 
 def test_an_unknown_loss_lists_the_known_ones():
     known = {"sft", "fkl", "rkl", "jsd", "skew-fkl", "skew-rkl", "tad", "mixed-kl", "arkd-published", "arkd"}
-    assert set(loss_names()) == known | {"gkd", "grpo", "rlad"}
+    assert set(loss_names()) == known | {"gold", "uld", "gkd", "grpo", "rlad"}
     with pytest.raises(ReadEnvError, match="unknown loss 'fkll': did you mean 'fkl'"):
         get_objective("fkll")
 

@@ -61,6 +61,7 @@ EXTRA = {
     "reward": ("gkd", "grpo", "rlad"),
     "clip_fraction": ("grpo", "rlad"),
     "ratio": ("grpo", "rlad"),
+    "unmatched_loss": ("uld",),
 }
 PROMISED = {loss: ALWAYS | {name for name, losses in EXTRA.items() if loss in losses} for loss in loss_names()}
 

@@ -37,6 +37,27 @@ def positions_at_once(tokens: int, rows: int) -> int:
     return tokens if rows <= SMALL_VOCABULARY else min(tokens, POSITIONS)
 
 
+def chunks_of(count: int, most: int, joined: torch.Tensor | None = None) -> list[slice]:
+    """Consecutive slices of positions that leave joined ones together.
+
+    Args:
+        count: number of positions.
+        most: positions in a slice; more only where they are all joined.
+        joined: (count,) True for positions that must be in the slice of the one before. None: for none.
+
+    Example:
+        >>> chunks_of(5, 2, torch.tensor([False, False, True, False, False]))
+        [slice(0, 1, None), slice(1, 3, None), slice(3, 5, None)]
+    """
+    tied = set() if joined is None else set(joined.nonzero()[:, 0].tolist())
+    cuts = [0]
+    while (start := cuts[-1]) < count:
+        end = min(start + most, count)
+        earlier = next((at for at in range(end, start, -1) if at not in tied), None)
+        cuts.append(earlier or next(at for at in range(end, count + 1) if at not in tied))
+    return [slice(start, end) for start, end in zip(cuts, cuts[1:], strict=False)]
+
+
 def decoder_of(model: PreTrainedModel) -> Any:
     """Model without its head; ``base_model`` of some architectures in transformers 4 is the whole model."""
     return getattr(model, "model", model) if model.base_model is model else model.base_model
@@ -62,7 +83,7 @@ def completion_logits(model: PreTrainedModel, batch: Batch, vocabulary: int | No
 
 def logit_chunks(
     model: PreTrainedModel, batch: Batch, vocabulary: int | None = None, *, positions: int | None = None,
-    context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    joined: torch.Tensor | None = None, context: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Iterator[tuple[slice, torch.Tensor]]:  # fmt: skip
     """Logits at the completion positions, in consecutive chunks; the body runs once.
 
@@ -75,6 +96,7 @@ def logit_chunks(
         batch: batch on the model's device.
         vocabulary: V, if the model has more rows of logits than there are tokens.
         positions: positions in a chunk; by default :func:`positions_at_once`.
+        joined: (m,) positions that must be in the chunk of the one before, see :func:`chunks_of`.
         context: makes the context of each forward pass, such as autocast.
 
     Yields:
@@ -90,14 +112,14 @@ def logit_chunks(
     count = len(batch.rows)
     if positions is None:
         positions = positions_at_once(count, model.config.get_text_config().vocab_size)
-    body, chunks = decoder_of(model), range(0, count, positions)
+    body, chunks = decoder_of(model), chunks_of(count, positions, joined)
     found: list[Any] = []
 
     def reduce(body: torch.nn.Module, args: Any, output: Any) -> Any:
         states = output.last_hidden_state[batch.rows, batch.columns]
         leaves = [states]
         if len(chunks) > 1:
-            leaves = list(states.detach().split(positions))
+            leaves = list(states.detach().split([part.stop - part.start for part in chunks]))
             for leaf in leaves if states.requires_grad else ():
                 leaf.requires_grad_()
         output.last_hidden_state = leaves[0][None]
@@ -113,17 +135,17 @@ def logit_chunks(
         first = logits()
     finally:
         hook.remove()
-    if not found or first.shape[:2] != (1, min(count, positions)):
+    if not found or first.shape[:2] != (1, chunks[0].stop):
         yield slice(0, count), (logits() if found else first)[batch.rows, batch.columns, :vocabulary]
         return
     output, states, leaves = found
-    yield slice(0, positions), first[0, :, :vocabulary]
+    yield chunks[0], first[0, :, :vocabulary]
     del first
-    for start, leaf in zip(chunks[1:], leaves[1:], strict=True):
+    for part, leaf in zip(chunks[1:], leaves[1:], strict=True):
         output.last_hidden_state = leaf[None]
         with _returning(body, output):
             rest = logits()
-        yield slice(start, start + positions), rest[0, :, :vocabulary]
+        yield part, rest[0, :, :vocabulary]
         del rest
     if len(chunks) > 1 and leaves[0].grad is not None:
         states.backward(torch.cat([leaf.grad for leaf in leaves]))

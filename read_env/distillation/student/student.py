@@ -58,7 +58,8 @@ class UpdateStats:
         metrics: ``grad_norm`` before clipping. With teacher probabilities also means over the tokens before the step:
             ``topk_mass`` (teacher's probability of its kept tokens), ``overlap`` (share of the teacher's kept tokens
             among as many of the student's most likely), ``fkl`` and ``rkl`` (divergences, for any objective). With
-            objectives that have them: ``alpha``, ``clip_fraction``, ``ratio``, ``reward``.
+            objectives that have them: ``alpha``, ``clip_fraction``, ``ratio``, ``reward``, and with two vocabularies, in
+            place of the four, ``matched_loss``, ``unmatched_loss``, ``aligned``, ``merged``.
     """
 
     loss: float
@@ -227,9 +228,12 @@ class Student:
         """(m, V) logits at the completion positions, in chunks as from :func:`logit_chunks`, and the targets there."""
         device = self.placement.device
         inputs = collate([e.prompt_ids for e in part], [e.token_ids for e in part], self.encoder.pad_id).to(device)
-        targets = TeacherTargets.concatenate([e.targets for e in part]).to(device)
+        targets = TeacherTargets.concatenate([e.targets for e in part])
+        joined, targets = targets.joined, targets.to(device)
         # Dropout stays off: it would draw from a generator that no snapshot contains.
-        chunks = logit_chunks(self.model, inputs, self.encoder.vocabulary, context=self.placement.autocast)
+        chunks = logit_chunks(
+            self.model, inputs, self.encoder.vocabulary, joined=joined, context=self.placement.autocast
+        )
         for positions, logits in chunks:
             yield logits, targets[positions]
 
@@ -244,7 +248,7 @@ class Student:
     ) -> dict[str, torch.Tensor]:
         """Loss and metrics of each token, (m,) each: the objective's own and, if observed, those of every objective."""
         found = {"loss": per_token}
-        if observe and (kept := batch.top_ids.shape[-1]):
+        if observe and batch.unshared is None and (kept := batch.top_ids.shape[-1]):
             found["topk_mass"] = batch.top_mass
             of_teacher = torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, batch.top_ids, True)
             found["overlap"] = of_teacher.gather(-1, logits.topk(kept, dim=-1).indices).float().mean(-1)

@@ -1,4 +1,4 @@
-"""Alignment of two vocabularies: token by token where they agree, through the text where they differ."""
+"""Alignment of two vocabularies: token by token where they agree, through the text or its bytes where they differ."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import torch
 from read_env.capabilities.base import Prompt
 from read_env.distillation.text.completion import Answer, Example
 from read_env.distillation.text.encoding import Encoder
+from read_env.distillation.text.spans import Span, spans_of
+from read_env.distillation.text.token_bytes import SharedVocabulary
 from read_env.errors import ReadEnvError
 from read_env.losses import get_objective
 from read_env.losses.targets import TeacherTargets
@@ -64,13 +66,86 @@ def through_text(
     An answer that was cut, or whose bytes are not UTF-8, has no end: the student must not learn to stop there. Of a cut
     answer, no token may be left.
     """
+    _, prompt_ids, ids = _in_students_tokens(teacher, student, max_completion_tokens, prompt, answer)
+    targets = TeacherTargets.from_tokens(torch.tensor(ids, dtype=torch.int64))
+    return Example(prompt, tuple(prompt_ids), tuple(ids), targets)
+
+
+def through_spans(
+    shared: SharedVocabulary, teacher: Encoder, student: Encoder, max_completion_tokens: int | None, prompt: Prompt,
+    prompt_ids: list[int], answer: Answer,
+) -> Example:  # fmt: skip
+    """Example with the tokens of :func:`through_text`, and the teacher's probabilities at spans of equal bytes.
+
+    At a span of one token on either side, the student's token has the teacher's distribution, its ids those of the student
+    and -1 for tokens that the student lacks. At any other span, the student's last token has the span's log-probability
+    under the teacher, the sum over its tokens. The end of the teacher's turn is aligned with the end of the student's.
+    """
+    text, prompt_ids, ids = _in_students_tokens(teacher, student, max_completion_tokens, prompt, answer)
+    theirs, ours = ([i for i in answer.token_ids], ids)
+    ended = bool(ours) and ours[-1] == student.eos_id
+    if ended:
+        theirs, ours = theirs[:-1], ours[:-1]
+    spans = spans_of(text, [shared.teacher[i] for i in theirs], [shared.student[i] for i in ours])
+    if ended:
+        spans.append(Span((len(theirs), len(theirs) + 1), (len(ours), len(ours) + 1)))
+    return Example(
+        prompt, tuple(prompt_ids), tuple(ids), _at_spans(spans, shared, teacher, student, ids, answer.targets)
+    )
+
+
+def _in_students_tokens(
+    teacher: AnswerText, student: Encoder, max_completion_tokens: int | None, prompt: Prompt, answer: Answer
+) -> tuple[str, list[int], list[int]]:
+    """Text of an answer, and prompt and completion in the student's tokens."""
     text, undecodable, _ = teacher.text(answer.token_ids).partition("\ufffd")
     prompt_ids, ids = student.pairs([prompt.text], [text])[0]
     if undecodable or answer.token_ids[-1:] == () or answer.token_ids[-1] not in teacher.stop_ids:
         ids = ids[:-1]
-    ids = ids[:max_completion_tokens]
-    targets = TeacherTargets.from_tokens(torch.tensor(ids, dtype=torch.int64))
-    return Example(prompt, tuple(prompt_ids), tuple(ids), targets)
+    return text, prompt_ids, ids[:max_completion_tokens]
+
+
+def _at_spans(
+    spans: Sequence[Span], shared: SharedVocabulary, teacher: Encoder, student: Encoder, ids: Sequence[int],
+    answer: TeacherTargets,
+) -> TeacherTargets:  # fmt: skip
+    """Targets of the student's tokens from the teacher's, through spans."""
+    kept, count = answer.top_ids.shape[-1], len(ids)
+    top_ids, top_log_probs = torch.full((count, kept), -1), torch.full((count, kept), float("-inf"))
+    log_tail, span_tokens, span_log_probs = (
+        torch.zeros(count),
+        torch.zeros(count, dtype=torch.int64),
+        torch.zeros(count),
+    )
+    pairs = [(span.teacher[0], span.student[0]) for span in spans if span.one_to_one]
+    there, here = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
+    top_log_probs[here] = _ends_together(answer.top_log_probs[there], answer.top_ids[there], teacher.stop_ids)
+    top_ids[here] = torch.where(top_log_probs[here] > float("-inf"), shared.ids[answer.top_ids[there]], -1)
+    log_tail[here] = answer.log_tail[there]
+    of_tokens = _log_probs(answer)
+    for span in spans:
+        log_prob = float(of_tokens[slice(*span.teacher)].sum())
+        if not span.one_to_one and log_prob > float("-inf"):
+            last = span.student[1] - 1
+            span_tokens[last], span_log_probs[last] = span.student[1] - span.student[0], log_prob
+    return TeacherTargets(
+        torch.tensor(ids, dtype=torch.int64), top_ids, top_log_probs, log_tail, span_tokens=span_tokens,
+        span_log_probs=span_log_probs, unshared=shared.unshared,
+    )  # fmt: skip
+
+
+def _log_probs(answer: TeacherTargets) -> torch.Tensor:
+    """(m,) log-probability of each of the teacher's tokens; ``-inf`` if it is none of the K most likely."""
+    is_token = answer.top_ids == answer.tokens[:, None]
+    return answer.top_log_probs.masked_fill(~is_token, float("-inf")).amax(-1)
+
+
+def _ends_together(log_probs: torch.Tensor, ids: torch.Tensor, stop_ids: Sequence[int]) -> torch.Tensor:
+    """Log-probabilities with all tokens that end a turn added up in the first of them, and ``-inf`` at the others."""
+    ends = torch.isin(ids, torch.tensor(stop_ids))
+    total = log_probs.masked_fill(~ends, float("-inf")).logsumexp(-1, keepdim=True)
+    first = ends & (ends.cumsum(-1) == 1)
+    return torch.where(first, total, log_probs.masked_fill(ends, float("-inf")))
 
 
 def align(teacher: AnswerText, student: Encoder, loss: str, max_completion_tokens: int | None = None) -> Alignment:
@@ -85,8 +160,8 @@ def align(teacher: AnswerText, student: Encoder, loss: str, max_completion_token
         max_completion_tokens: length in the student's tokens at which answers of another vocabulary are cut.
 
     Raises:
-        ReadEnvError: the vocabularies differ and the objective needs the teacher's probabilities; the message names
-            the first token that differs.
+        ReadEnvError: the vocabularies differ and the objective compares probabilities token by token, or aligns spans
+            and the tokens of one side don't spell a text. The message names the first token that differs.
 
     Example:
         >>> from read_env.distillation.loading import load
@@ -107,11 +182,24 @@ def align(teacher: AnswerText, student: Encoder, loss: str, max_completion_token
         teacher.vocabulary = student.vocabulary = min(teacher.vocabulary, student.vocabulary)
         same_end = set(teacher.stop_ids) <= {student.eos_id}
         return same_vocabulary if same_end else partial(with_students_end, teacher, student)
-    if get_objective(loss).needs_probabilities:
+    objective = get_objective(loss)
+    if objective.aligns_spans and isinstance(teacher, Encoder):
+        shared = SharedVocabulary.of(teacher, student)
+        common = int((~shared.unshared).sum())
+        _LOG.info(
+            "the tokenizers differ (%s): answers are aligned by bytes; %s of the student's %s tokens are shared", difference,
+            f"{common:,}", f"{student.vocabulary:,}",
+        )  # fmt: skip
+        return partial(through_spans, shared, teacher, student, max_completion_tokens)
+    if objective.needs_probabilities:
+        compared = "compares probabilities" if objective.aligns_spans else "compares probabilities token by token"
+        others = (
+            "" if objective.aligns_spans else "; 'gold' or 'uld', which compare probabilities at spans of equal bytes"
+        )
         raise ReadEnvError(
-            f"models.student: its tokenizer differs from the teacher's ({difference}), and distill.loss {loss!r} compares "
-            "probabilities token by token; right would be a student with the teacher's tokenizer, or distill.loss 'sft', "
-            "which learns from the text"
+            f"models.student: its tokenizer differs from the teacher's ({difference}), and distill.loss {loss!r} {compared}; "
+            "right would be a student with the teacher's tokenizer, or distill.loss 'sft', which learns from the "
+            f"text{others}"
         )
     _LOG.info("the tokenizers differ (%s): answers are tokenized again for the student", difference)
     return partial(through_text, teacher, student, max_completion_tokens)

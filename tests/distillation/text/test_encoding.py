@@ -7,8 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from tiny_tokenizers import CHATML, LLAMA_2, byte_level, metaspace
 
 from read_env.capabilities.base import Prompt
 from read_env.distillation.loading import load
@@ -18,41 +17,6 @@ from read_env.distillation.text.completion import Answer
 from read_env.distillation.text.encoding import Encoder
 from read_env.errors import ReadEnvError
 from read_env.losses.targets import TeacherTargets
-
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-LLAMA_2 = (
-    "{% for m in messages %}{% if m.role == 'user' %}{{ bos_token }}[INST] {{ m.content | trim }} [/INST]"
-    "{% else %} {{ m.content | trim }} {{ eos_token }}{% endif %}{% endfor %}"
-)
-
-
-def byte_level(template=None, bos="<s>", eos="</s>", merges=(), **settings):
-    """Byte-level BPE as GPT-2's, with special tokens."""
-    vocabulary = {c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    vocabulary |= {a + b: 256 + i for i, (a, b) in enumerate(merges)}
-    raw = Tokenizer(models.BPE(vocab=vocabulary, merges=list(merges)))
-    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    return made(raw, template, bos, eos, **settings)
-
-
-def metaspace(template=None, bos="<s>", eos="</s>", scheme="first", **settings):
-    """SentencePiece-like BPE: a space is a character of its own, and the first one is added."""
-    characters = [chr(i) for i in range(33, 127)] + ["\n", "\u2581", "é"]
-    pieces = {c: i for i, c in enumerate(["<unk>", *(f"<0x{b:02X}>" for b in range(256)), *characters, "\u25814"])}
-    raw = Tokenizer(models.BPE(vocab=pieces, merges=[("\u2581", "4")], unk_token="<unk>", byte_fallback=True))
-    raw.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
-    raw.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(prepend_scheme=scheme)])
-    return made(raw, template, bos, eos, unk_token="<unk>", **settings)
-
-
-def made(raw, template, bos, eos, extra=("<|im_start|>", "<|im_end|>"), **settings):
-    raw.add_special_tokens([AddedToken(token, special=True) for token in (bos, eos, *extra)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=raw, bos_token=bos, eos_token=eos, chat_template=template, **settings
-    )
 
 
 def whole(tokenizer, text, answer):
