@@ -6,6 +6,7 @@ import random
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,7 +14,7 @@ from read_env.capabilities import get_suite
 from read_env.config import Config, load_preset, make_config
 from read_env.distillation.examples.stream import ExampleStream
 from read_env.distillation.loading import cached, load_student, load_teacher
-from read_env.distillation.models.placement import place
+from read_env.distillation.models.placement import Placement, place
 from read_env.distillation.models.weights import count_parameters
 from read_env.distillation.student.student import Student
 from read_env.distillation.teachers.local import LocalTeacher
@@ -21,6 +22,9 @@ from read_env.distillation.teachers.store import BlockStore
 from read_env.distillation.text.alignment import same_vocabulary
 from read_env.distillation.text.completion import Answer
 from read_env.distillation.text.encoding import Encoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 #: Random weights in the shape of Llama models: (hidden, intermediate, layers, heads, key-value heads), the student
 #: first; its embeddings are tied. ``random-tiny`` is there to try the script out.
@@ -100,8 +104,8 @@ def load_pair(name: str, threads: int, device: str = "auto") -> Pair:
     budget = {"step_tokens": 4 * tokens, "total_tokens": 40 * tokens}
     config = make_config({"models": models, "distill": distill, "budget": budget}, name)
     vocabulary, *shapes = SHAPES[name]
-    encoder = _numbers(vocabulary)
-    (model, placement), (taught, _) = (_random_model(config, vocabulary, shapes[i], i == 0) for i in (0, 1))
+    encoder = numbers(vocabulary)
+    (model, placement), (taught, _) = (random_model(config, vocabulary, shapes[i], i == 0) for i in (0, 1))
     # As peaked as a language model's answers; plain random weights are next to uniform over the vocabulary.
     taught.get_output_embeddings().weight.data.mul_(5.0)
     teacher = LocalTeacher(taught, encoder, name, max_completion_tokens=1, top_k=config.distill.teacher_top_k)
@@ -116,7 +120,11 @@ def prepare(pair: Pair, tokens: int, folder: Path) -> Work:
         tokens: completion tokens to train on.
         folder: for the store of the targets.
     """
-    drawn = _of_the_suite(pair, tokens) if pair.name in PRESETS else _random_examples(pair, tokens)
+    drawn = (
+        _of_the_suite(pair, tokens)
+        if pair.name in PRESETS
+        else random_examples(pair.name, pair.teacher.encoder.vocabulary, tokens)
+    )
     texts, prompt_ids, token_ids = map(list, zip(*drawn, strict=True))
     held_out, size = HELD_OUT[pair.name], pair.config.distill.teacher_batch_size
     trained = range(len(texts) - held_out)
@@ -148,12 +156,12 @@ def _of_the_suite(pair: Pair, tokens: int) -> list[tuple[str, tuple[int, ...], t
     return found
 
 
-def _random_examples(pair: Pair, tokens: int) -> list[tuple[str, tuple[int, ...], tuple[int, ...]]]:
+def random_examples(name: str, vocabulary: int, tokens: int) -> list[tuple[str, tuple[int, ...], tuple[int, ...]]]:
     """Random ids, lengths spread over a factor of eight, as in a mixture of short answers and long ones."""
-    rng, vocabulary = random.Random(0), pair.teacher.encoder.vocabulary
-    long = 448 if pair.name == "random-1b-8b" else 40
+    rng = random.Random(0)
+    long = 448 if name == "random-1b-8b" else 40
     found, trained_tokens = [], 0
-    held_out = HELD_OUT[pair.name]
+    held_out = HELD_OUT[name]
     while len(found) < held_out + 1 or trained_tokens < tokens:
         prompt, completion = (rng.choices(range(2, vocabulary), k=rng.randint(long // 8, long)) for _ in range(2))
         found.append((" ".join(map(str, prompt)), tuple(prompt), tuple(completion)))
@@ -161,7 +169,7 @@ def _random_examples(pair: Pair, tokens: int) -> list[tuple[str, tuple[int, ...]
     return found
 
 
-def _numbers(vocabulary: int) -> Encoder:
+def numbers(vocabulary: int) -> Encoder:
     """A vocabulary of numbers: the text ``17 4`` has the ids 17 and 4."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -172,7 +180,10 @@ def _numbers(vocabulary: int) -> Encoder:
     return Encoder(PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<eos>"))
 
 
-def _random_model(config: Config, vocabulary: int, shape: tuple[int, ...], trained: bool):
+def random_model(
+    config: Config, vocabulary: int, shape: tuple[int, ...], trained: bool
+) -> tuple[PreTrainedModel, Placement]:
+    """Llama model with random weights, and where it is placed; its input and output embeddings are tied if it is trained."""
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
