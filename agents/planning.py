@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -51,16 +52,30 @@ def _exponents(form: UtilityForm, requirement: Array) -> Array:
     return requirement if form == "geometric_mean" else (requirement > 0).astype(np.float64)
 
 
-def infer_form(requirement: Array, profile: Array, measured: float) -> tuple[UtilityForm, float]:
-    """Form of utility whose value is a measured one, and its scale; ``product``, whose scale is not known, if no mean is.
+def form_of(requirement: Array, profile: Array, info: Mapping[str, Any]) -> tuple[UtilityForm, float]:
+    """Form of the task's utility and its scale, from the info of a step.
 
-    >>> infer_form(np.array([0.5, 0.5]), np.array([0.2, 0.8]), measured=0.4)
+    A ``measured`` utility is no function of the profile; it is taken for the geometric mean of the needs, as in
+    ``ReadEnv/Surrogate-v0``. An environment whose info lacks ``utility_form`` is one of the means or, if no mean has this value, a
+    ``product``.
+
+    Args:
+        requirement: r_τ, (|C|,).
+        profile: scores after the step, (|C|,).
+        info: with ``utility`` and, in the environments of this package, ``utility_form``.
+
+    >>> form_of(np.array([0.5, 0.5]), np.array([0.2, 0.8]), {"utility": 0.4})
     ('geometric_mean', 1.0)
-    >>> infer_form(np.array([0.5, 0.5]), np.array([0.2, 0.8]), measured=0.32)
+    >>> form_of(np.array([0.5, 0.5]), np.array([0.2, 0.8]), {"utility": 0.32, "utility_form": "product"})
     ('product', 2.0)
+    >>> form_of(np.array([0.5, 0.5]), np.array([0.2, 0.8]), {"utility": 0.32, "utility_form": "measured"})
+    ('geometric_mean', 1.0)
     """
+    measured, named = float(info["utility"]), info.get("utility_form")
+    if named == "measured":
+        return "geometric_mean", 1.0
     for form in MEANS:
-        if abs(float(utility(form, requirement, profile)) - measured) < _SAME:
+        if form == named or (named is None and abs(float(utility(form, requirement, profile)) - measured) < _SAME):
             return form, 1.0
     product = float(utility("product", requirement, profile))
     return "product", round(measured / product, 6) if measured > 0 else 1.0

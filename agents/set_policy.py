@@ -22,7 +22,7 @@ from read_env.agents import storage
 from read_env.agents.base import Agent, AgentSettings
 from read_env.agents.interaction import StepCallback
 from read_env.agents.observation import Array, Observation, View, parse
-from read_env.agents.planning import infer_form
+from read_env.agents.planning import form_of
 from read_env.agents.set_network import (
     FIRST_SHARE,
     Weights,
@@ -153,7 +153,7 @@ class SetPolicy(Agent):
         """Read the form of the utility."""
         if "utility" in info:
             view = parse(next_observation, self.size)[0][0]
-            form, _ = infer_form(view.requirement, view.profile, float(info["utility"]))
+            form, _ = form_of(view.requirement, view.profile, info)
             self._form = -1.0 if form == "weighted_mean" else 1.0
 
     def _learn(self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback, seed: int | None) -> None:

@@ -20,7 +20,7 @@ from pydantic import Field
 from read_env.agents.base import Agent, AgentSettings
 from read_env.agents.observation import Array, Observation, View, parse
 from read_env.agents.particles import Particles
-from read_env.agents.planning import UtilityForm, infer_form
+from read_env.agents.planning import UtilityForm, form_of
 from read_env.errors import ReadEnvError
 from read_env.surrogate.model import SPREAD, Surrogate, rates_of, surrogate_path
 from read_env.surrogate.world import World
@@ -149,7 +149,7 @@ class SurrogateBandit(Agent):
         if taken > 0 and not terminated:
             self._share, self._thousands = taken, thousands / taken
         if "utility" in info:
-            self._form, self._scale = infer_form(view.requirement, after.profile, float(info["utility"]))
+            self._form, self._scale = form_of(view.requirement, after.profile, info)
         if self._particles is not None and self.settings.update:
             rate = float(rates_of(*self._schedule, np.array([1 - view.budget, 1 - after.budget]))[1])
             spent = thousands * after.last_allocation

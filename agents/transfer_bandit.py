@@ -20,7 +20,7 @@ from pydantic import Field
 from read_env.agents.bandit import Bandit, BanditSettings
 from read_env.agents.candidates import perturbations
 from read_env.agents.observation import Array, View, to_simplex
-from read_env.agents.planning import PlanningState, UtilityForm, infer_form, planned_return
+from read_env.agents.planning import PlanningState, UtilityForm, form_of, planned_return
 from read_env.agents.transfer_model import TransferModel, TransferPrior
 from read_env.envs.catalogue import water_filling
 
@@ -67,7 +67,7 @@ class ReadBandit(Bandit):
 
     name = "read-bandit"
     settings_type = ReadBanditSettings
-    episode_state = ("calibration", "_form", "_share", "_chunks")
+    episode_state = ("calibration", "_form", "_scale", "_share", "_chunks")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -157,7 +157,7 @@ class ReadBandit(Bandit):
         if view.budget > after.budget and not terminated:
             self._share, self._chunks = view.budget - after.budget, self._length(info)
         if "utility" in info:
-            self._form, self._scale = infer_form(view.requirement, after.profile, float(info["utility"]))
+            self._form, self._scale = form_of(view.requirement, after.profile, info)
 
     def update(self, view: View, allocation: Array, reward: float, after: View, info: Mapping[str, Any]) -> None:
         self.model.update(allocation, view.profile, after.profile - view.profile, self._length(info))

@@ -119,6 +119,7 @@ class DistillationEnv(gym.Env):
     | `student` | both | str | starting student, as in `models.start` |
     | `step` | both | int | number of finished steps |
     | `utility` | both | float | U_τ on the probe profile, or on the task's own probes |
+    | `utility_form` | both | str | `utility_form` of the task card |
     | `profile` | both | (\|C\|,) | s |
     | `budget_left`, `budget_spent` | both | int | completion tokens |
     | `gain`, `spillover`, `forgetting`, `cost` | step | float | parts of the reward |
@@ -453,6 +454,7 @@ class DistillationEnv(gym.Env):
             "student": self.student,
             "step": self._step,
             "utility": self._now.utility,
+            "utility_form": self.card.utility_form,
             "profile": self.profile,
             "budget_left": int(budget.left),
             "budget_spent": int(budget.spent),

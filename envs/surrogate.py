@@ -322,7 +322,7 @@ class SurrogateEnv(gym.Env):
         inside = np.count_nonzero((profile >= self._low) & (profile <= self._high))
         return {
             "task": self.card.name, "student": self.student, "step": len(self._trace) - 1, "utility": utility,
-            "profile": profile.copy(), "budget_left": self._ends[-1] - spent, "budget_spent": spent,
+            "utility_form": self.card.utility_form, "profile": profile.copy(), "budget_left": self._ends[-1] - spent, "budget_spent": spent,
             "confidence": inside / len(profile),
         }  # fmt: skip
 

@@ -326,8 +326,10 @@ class SurrogateVectorEnv(gym.vector.VectorEnv):
             total = int(self.surrogate.tokens.sum())
             left = np.rint(self._left[self._step] * total).astype(np.int64)
             inside = (self._profile >= self.surrogate.seen[0]) & (self._profile <= self.surrogate.seen[1])
+            forms = np.array([card.utility_form for card in self.setting.cards], dtype=object)
             infos |= {
-                "step": self._step.copy(), "utility": self._utility.copy(), "profile": self._profile.copy(),
+                "step": self._step.copy(), "utility": self._utility.copy(), "utility_form": forms[self._task],
+                "profile": self._profile.copy(),
                 "budget_left": left, "budget_spent": total - left, "confidence": inside.mean(1),
             }  # fmt: skip
         return infos | {f"_{key}": np.ones(self.num_envs, bool) for key in infos}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from read_env.agents import interact, make_agent
 from read_env.agents.candidates import candidates
 from read_env.agents.observation import parse
-from read_env.agents.planning import PlanningState, infer_form, planned_return, utility
+from read_env.agents.planning import PlanningState, form_of, planned_return, utility
 from read_env.agents.published_bandit import PublishedBandit
 from read_env.agents.transfer_model import TransferModel, TransferPrior, features, learning_curve, neglect, rates
 
@@ -217,10 +217,20 @@ def test_the_form_of_utility_is_recognised() -> None:
     assert utility("geometric_mean", requirement, profile) == pytest.approx(0.4)
     assert utility("product", requirement, profile, 1.25) == pytest.approx(0.2)
     assert utility("product", requirement, profile, 9.0) == 1.0
-    assert infer_form(requirement, profile.astype(np.float32), 0.5) == ("weighted_mean", 1.0)
-    assert infer_form(requirement, profile.astype(np.float32), 0.4) == ("geometric_mean", 1.0)
-    assert infer_form(requirement, profile.astype(np.float32), 0.2) == ("product", pytest.approx(1.25))
-    assert infer_form(requirement, np.zeros(3), 0.0)[0] in ("weighted_mean", "product")
+    seen = profile.astype(np.float32)
+    assert form_of(requirement, seen, {"utility": 0.5}) == ("weighted_mean", 1.0)
+    assert form_of(requirement, seen, {"utility": 0.4}) == ("geometric_mean", 1.0)
+    assert form_of(requirement, seen, {"utility": 0.2}) == ("product", pytest.approx(1.25))
+    assert form_of(requirement, np.zeros(3), {"utility": 0.0})[0] in ("weighted_mean", "product")
+    for form in ("weighted_mean", "geometric_mean", "product"):
+        assert form_of(requirement, seen, {"utility": 0.2, "utility_form": form})[0] == form, "the name counts"
+
+
+def test_a_measured_utility_is_planned_as_the_geometric_mean_of_the_needs() -> None:
+    requirement, profile = np.array([0.5, 0.5, 0.0]), np.array([0.2, 0.1, 0.1])
+    for measured in (0.0, 0.15, 0.9):
+        info = {"utility": measured, "utility_form": "measured"}
+        assert form_of(requirement, profile, info) == ("geometric_mean", 1.0)
 
 
 def test_a_product_sends_tokens_to_the_weakest_need() -> None:

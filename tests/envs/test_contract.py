@@ -24,7 +24,7 @@ SMALL = {
     "distill": {"teacher_batch_size": 4},
 }
 
-RESET_KEYS = {"task", "student", "step", "utility", "profile", "budget_left", "budget_spent"}
+RESET_KEYS = {"task", "student", "step", "utility", "utility_form", "profile", "budget_left", "budget_spent"}
 STEP_KEYS = RESET_KEYS | {
     "gain", "spillover", "cost", "forgetting", "profile_gain", "allocation", "tokens_by_capability",
     "completion_tokens", "prompt_tokens", "trained_tokens", "updates", "loss", "loss_by_capability",
