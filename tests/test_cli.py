@@ -175,7 +175,7 @@ def test_run_leaves_student_report_and_curves_and_is_not_run_twice(
     command = ["run", "--agent", "task-static", "--out", "out", *SMALL, *models]
     assert main(command) == 0
     printed = capsys.readouterr().out
-    for path in ("out/student", "out/report.md"):
+    for path in ("out/student", "out/report.md", "out/report.html"):
         assert path in printed and (tmp_path / path).exists()
     tags = tensorboard_tags(tmp_path / "out", "scalars")
     assert {"distill/fkl", "distill/rkl", "distill/topk_mass", "distill/tokens_per_second", "profile/math"} <= tags
@@ -191,11 +191,14 @@ def test_run_leaves_student_report_and_curves_and_is_not_run_twice(
     assert main([*command, "--seed", "1"]) == 2
     assert "seed: 0 in the folder, 1 in this command" in capsys.readouterr().err
 
-    report = (tmp_path / "out" / "report.md").read_bytes()
-    assert shlex.join(["read-env", *command]).encode() in report
-    (tmp_path / "out" / "report.md").unlink()
+    pages = [tmp_path / "out" / name for name in ("report.md", "report.html")]
+    before = [page.read_bytes() for page in pages]
+    assert shlex.join(["read-env", *command]).encode() in before[0]
+    for page in pages:
+        page.unlink()
     assert main(["report", "out"]) == 0
-    assert (tmp_path / "out" / "report.md").read_bytes() == report
+    assert [page.read_bytes() for page in pages] == before
+    assert capsys.readouterr().out.split() == ["out/report.md", "out/report.html"]
 
 
 def test_a_command_killed_inside_a_chunk_ends_with_the_same_student(models: list[str], tmp_path: Path) -> None:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-import seaborn as sns
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from read_env.reporting import markdown, style
+from read_env.reporting import markdown
 from read_env.reporting.comparison import Comparison, Measure, contrast, contrasts, load_comparison
+from read_env.reporting.comparison_pictures import (
+    MOST_CURVES,
+    allocations_figure,
+    allocations_picture,
+    curves,
+    curves_figure,
+    dots,
+    overview,
+    profile_changes,
+)
 from read_env.reporting.markdown import ABSENT, count, interval, markdown_table, number, p_value, plural, plus_minus
 from read_env.reporting.runs import ENDS, load_run
 from read_env.reporting.statistics import PairedTest, mean_interval, seed_bootstrap
-from read_env.reporting.style import WIDTH, look, panels, save
+from read_env.reporting.style import look, save
+from read_env.reporting.web_page import write_report
 from read_env.tasks import utility_name
 
 #: The agents of the primary contrasts and their references, named before any run was made.
@@ -25,19 +32,19 @@ PRIMARY: Mapping[str, Sequence[str]] = {
     "read-bandit": ("task-static", "water-filling", "random-candidate"),
 }
 
+_CURVES = {"utility": "utility (probes)", "spillover_sum": "spillover, summed", "forgetting_so_far": "forgetting"}
 _COLUMNS = "agent task seed status budget spent residue prompt_tokens probe_tokens dev_tokens tokens_before_run steps"
 
 Contrasts = Mapping[tuple[str, str], PairedTest]
-
-#: More agents than this make a picture of bands or columns unreadable; the tables have all of them.
-MOST_CURVES, MOST_COLUMNS = 6, 4
 
 
 @look()
 def comparison_report(
     directory: str | Path, *, reference: str = "task-static", primary: Mapping[str, Sequence[str]] = PRIMARY
 ) -> Path:
-    """Write ``report.md``, ``runs.csv`` and the pictures into a comparison directory, and return the page's path.
+    """Write ``report.md``, ``report.html``, ``runs.csv`` and the pictures into a comparison directory.
+
+    Returns the path of ``report.md``.
 
     Args:
         directory: a comparison directory; unfinished runs are named and left out.
@@ -82,7 +89,7 @@ def comparison_report(
         *markdown.provenance(path, comparison.config, comparison.first),
         "Every run: [`runs.csv`](runs.csv).",
     ]
-    return markdown.write_page(path / "report.md", blocks)
+    return write_report(path, blocks, _figures(comparison, [star, *others]))
 
 
 def _skipped(comparison: Comparison) -> str:
@@ -213,17 +220,26 @@ def _exploratory(comparison: Comparison, reference: str, primary: Sequence[tuple
 
 def _curves(comparison: Comparison, agents: Sequence[str]) -> list[str]:
     blocks = ["## Over the runs"]
-    labels = {"utility": "utility (probes)", "spillover_sum": "spillover, summed", "forgetting_so_far": "forgetting"}
-    for column, label in labels.items():
-        name = column.partition("_")[0]
-        picture, file = curves(comparison, agents, column, label), comparison.path / f"{name}.png"
-        blocks.append(save(picture, file, f"{name} over tokens by agent"))
+    for column, label in _CURVES.items():
+        picture, name = curves(comparison, agents, column, label), column.partition("_")[0]
+        blocks.append(save(picture, comparison.path / f"{name}.png", f"{name} over tokens by agent"))
     drawn = f" Drawn: {', '.join(agents[:MOST_CURVES])}." if len(agents) > MOST_CURVES else ""
     blocks.append(f"Bands are 95 % t intervals over seeds.{drawn}")
     for task in comparison.tasks:
         picture, file = profile_changes(comparison, task), comparison.path / f"profile_{task}.png"
         blocks.append(save(picture, file, f"change of the profile on {task}"))
+        picture, file = allocations_picture(comparison, task), comparison.path / f"allocation_{task}.png"
+        blocks.append(save(picture, file, f"allocation over time of every agent on {task}"))
     return blocks
+
+
+def _figures(comparison: Comparison, agents: Sequence[str]) -> dict[str, str]:
+    """Pictures over tokens for the web page, with the values of every step."""
+    lines = {
+        f"{column.partition('_')[0]}.png": curves_figure(comparison, agents, column, label)
+        for column, label in _CURVES.items()
+    }
+    return lines | {f"allocation_{task}.png": allocations_figure(comparison, task) for task in comparison.tasks}
 
 
 def _notes(found: Contrasts) -> str:
@@ -236,100 +252,3 @@ def _difference(test: PairedTest) -> str:
 
 def _name(pair: tuple[str, str]) -> str:
     return f"`{pair[0]}` − `{pair[1]}`"
-
-
-def overview(comparison: Comparison, task: str, agent: str, others: Sequence[str]) -> Figure:
-    """The picture of the README: profile, utility over tokens, and allocations, for one task.
-
-    Profile and allocation are those of ``agent``; of the ``others`` beside it, as many as fit are drawn.
-    """
-    steps, scores = (frame[frame["task"] == task] for frame in (comparison.steps, comparison.scores))
-    shown = [name for name in (agent, *others) if (steps["agent"] == name).any()][:MOST_CURVES]
-    own, own_scores = (style.shared_steps(frame[frame["agent"] == agent]) for frame in (steps, scores))
-    runs = own["path"].nunique()
-    over = f"mean of {runs} seeds" if runs > 1 else "one seed"
-    picture, grid = panels(range(4), 4, WIDTH * 1.25, 4.3, width_ratios=[1.05, 1.3, 1.0, 0.62])
-    left, middle, over_time, columns = (axes for axes, _ in grid)
-    colour = style.agent_colours([agent])[agent]
-    _below(left, style.before_after(left, scores[scores["agent"] == agent], "probe", colour), 1)
-    left.set(title="What the task needs", xlabel=f"probe score under {agent}")
-    style.bands(middle, steps, "utility", shown)
-    middle.set(title=f"Utility of {task}", ylabel=f"utility (probes), {over}")
-    _below(middle, middle.get_legend_handles_labels()[0], 2)
-    allocations, shares = (
-        table.pivot_table(index=index, columns="capability", values="tokens", aggfunc="sum", observed=True)
-        for table, index in ((own_scores[own_scores["step"] > 0], "step"), (scores, "agent"))
-    )
-    allocations, shares = (table.div(table.sum(axis=1), axis=0) for table in (allocations, shares))
-    edges = own.groupby("step")["spent"].mean().to_numpy(float)
-    style.stacked_allocation(over_time, edges, allocations, float(own["budget"].max()))
-    over_time.set(title=f"Allocation: {agent}", ylabel=f"share of tokens, {over}")
-    handles = style.capability_handles(allocations.columns)
-    _below(over_time, handles[::-1], 2)
-    colours = [handle.get_facecolor() for handle in handles]
-    if compared := shown[1 : MOST_COLUMNS + 1]:
-        shares.loc[compared].plot.bar(stacked=True, width=0.72, color=colours, legend=False, ax=columns)
-        columns.set_xticks(range(len(compared)), compared, rotation=45, ha="right", rotation_mode="anchor")
-    columns.set(ylim=(0, 1), yticks=[], title="The others", xlabel="")
-    return picture
-
-
-def curves(comparison: Comparison, agents: Sequence[str], column: str, label: str) -> Figure:
-    """A column of ``load_steps`` over tokens with 95 % bands, one panel per task; panels of harms share an axis from 0."""
-    harm = column != "utility"
-    picture, grid = panels(comparison.tasks, 3, height=2.9, sharey=harm)
-    handles: dict[str, Any] = {}
-    for axes, task in grid:
-        style.bands(axes, comparison.steps[comparison.steps["task"] == task], column, agents[:MOST_CURVES])
-        axes.set(title=task, ylabel=label if axes is grid[0][0] else "")
-        if harm:
-            axes.set_ylim(bottom=0)
-        handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    picture.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(6, len(handles)))
-    return picture
-
-
-def dots(comparison: Comparison, measure: Measure) -> Figure:
-    """One measure by agent: the mean over tasks (left) and every task, with 95 % intervals and single runs.
-
-    Agents are sorted by their mean over tasks, the best on top; agents that lack a task come last and
-    have no entry in the left panel.
-    """
-    runs, tasks, key = comparison.runs, comparison.tasks, measure.key
-    means = runs.groupby(["agent", "task"])[key].mean().groupby("agent").agg(["size", "mean"])
-    order = list(means.sort_values(["size", "mean"], ascending=False).index)
-    seeds = runs.groupby(["agent", "seed"])[key].agg(["size", "mean"]).reset_index().rename(columns={"mean": key})
-    data = {"mean over tasks": seeds[seeds["size"] == len(tasks)]} if len(tasks) > 1 else {}
-    data |= {task: runs[runs["task"] == task] for task in tasks}
-    picture, grid = panels(data, 4, height=0.27 * len(order) + 0.9, sharey=True)
-    options: Any = {"x": key, "y": "agent", "hue": "agent", "order": order, "hue_order": order, "legend": False}
-    options |= {"palette": {agent: style.agent_colours(order)[agent] for agent in order}}
-    for axes, title in grid:
-        sns.stripplot(data[title], **options, size=3.5, alpha=0.5, jitter=False, linewidth=0.5, zorder=3, ax=axes)
-        sns.pointplot(data[title], **options, errorbar=style.t_interval, linestyle="none", markersize=5, ax=axes)
-        axes.set(title=title, xlabel="", ylabel="")
-        axes.axvline(0, color=style.FAINT, linewidth=0.8, zorder=0)
-        axes.locator_params(axis="x", nbins=4)
-    picture.supxlabel(f"{measure.title.lower()} (mean, 95 % interval; small: single seeds)", fontsize=9)
-    return picture
-
-
-def profile_changes(comparison: Comparison, task: str) -> Figure:
-    """Change of every capability by agent on one task, as a heatmap."""
-    scores = comparison.scores[comparison.scores["task"] == task]
-    ends = scores.groupby(["agent", "path", "capability"], observed=True)["probe"].agg(["first", "last"])
-    changes = (ends["last"] - ends["first"]).groupby(["agent", "capability"], observed=True).mean().unstack()
-    changes = changes.reindex(comparison.agents).dropna(how="all").rename(columns=style.readable)
-    limit = max(0.05, float(changes.abs().max(axis=None)))
-    picture, [(axes, _)] = panels([task], 1, WIDTH * 0.8, 0.3 * len(changes) + 1.7)
-    texts = (changes.round(2) + 0.0).map("{:+.2f}".format)
-    style.heatmap(axes, changes, texts, vmin=-limit, vmax=limit, cbar_kws={"label": "change of score"})
-    axes.set(title=f"Change of the probe profile on {task} (needed in bold)")
-    needs = scores.groupby("capability", observed=True)["requirement"].first()
-    for label, need in zip(axes.get_xticklabels(), needs, strict=True):
-        label.set(rotation=35, ha="right", rotation_mode="anchor", fontweight="bold" if need > 0 else "normal")
-    return picture
-
-
-def _below(axes: Axes, handles: list[Any], columns: int) -> None:
-    axes.legend(handles=handles, ncols=columns, loc="upper left", bbox_to_anchor=(-0.02, -0.17), borderaxespad=0)

@@ -13,6 +13,7 @@ from read_env.reporting import markdown
 from read_env.reporting.markdown import count, markdown_table, number
 from read_env.reporting.runs import Run, load_many, read_config
 from read_env.reporting.style import AFTER, look, readable, save
+from read_env.reporting.web_page import write_report
 
 _EXPLAINING = {"scores": "the changes of the scores, Δs (arXiv 2605.11290)", "tokens": "the shares of the tokens, w"}
 
@@ -27,7 +28,9 @@ def load_identification(directory: str | Path) -> IdentificationRecord:
 
 
 def identification_report(directory: str | Path) -> Path:
-    """Write ``report.md`` and ``requirement.png`` into the directory of an identification, and return the page's path.
+    """Write ``report.md``, ``report.html`` and ``requirement.png`` into the directory of an identification.
+
+    Returns the path of ``report.md``.
 
     Raises:
         RecordError: records that are missing or malformed, or no finished intervention.
@@ -69,14 +72,14 @@ def identification_report(directory: str | Path) -> Path:
         _requirements(record, names),
     ]
     if not runs:
-        return markdown.write_page(path / "report.md", [*blocks, *markdown.provenance(path, config)])
+        return write_report(path, [*blocks, *markdown.provenance(path, config)])
     blocks += [
         "## Interventions",
         "Shares of the tokens, and the change of the utility on the task's probes.",
         _interventions(record, runs),
         *markdown.provenance(path, config, runs[0]),
     ]
-    return markdown.write_page(path / "report.md", blocks)
+    return write_report(path, blocks)
 
 
 def _requirements(record: IdentificationRecord, names: list[str]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,17 @@ def plural(amount: int, noun: str) -> str:
     ('1 seed', '2,000 seeds')
     """
     return f"{count(amount)} {noun}{'' if amount == 1 else 's'}"
+
+
+def literal(text: str) -> str:
+    r"""Text from outside, such as a completion, as Markdown that shows it character by character.
+
+    Pipes are left to :func:`markdown_table`.
+
+    >>> print(literal("<b> 2 * 3 * `x`"))
+    \<b\> 2 \* 3 \* \`x\`
+    """
+    return re.sub(r"([\\`*~\[\]<>&]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:

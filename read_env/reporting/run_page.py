@@ -13,11 +13,12 @@ from matplotlib.ticker import MaxNLocator
 from read_env.diagnosis import diagnose
 from read_env.record_files import RecordError
 from read_env.records import METRICS
-from read_env.reporting import markdown, style
-from read_env.reporting.markdown import ABSENT, count, markdown_table, number, p_value, plural, plus_minus
+from read_env.reporting import markdown, style, web_pictures
+from read_env.reporting.markdown import ABSENT, count, literal, markdown_table, number, p_value, plural, plus_minus
 from read_env.reporting.runs import Run, load_run, load_runs, load_scores, load_steps, load_training
 from read_env.reporting.statistics import mean_interval, spearman
 from read_env.reporting.style import look, panels, save, token_axis
+from read_env.reporting.web_page import write_report
 from read_env.samples import HEADER, sample_rows
 from read_env.tasks import utility_name
 
@@ -31,23 +32,25 @@ WINDOW = 10
 
 @look()
 def run_report(directory: str | Path) -> Path:
-    """Write ``report.md`` and its pictures into a run directory, unfinished or not, and return the page's path.
+    """Write ``report.md``, ``report.html`` and pictures into a run directory, unfinished or not.
+
+    Returns the path of ``report.md``.
 
     Raises:
         RecordError: names file, line and field of what is missing or malformed.
     """
     run = load_run(directory)
     status = f"This run is **{run.status}**." if run.summary is not None else f"**This run is {run.status}.**"
-    blocks, page = [f"# `{run.agent}` on {run.task}, seed {run.seed}"], run.path / "report.md"
+    blocks = [f"# `{run.agent}` on {run.task}, seed {run.seed}"]
     origin = markdown.provenance(run.path, run.config)
     if run.start is None:
-        return markdown.write_page(page, [*blocks, status, *origin[1:]])
+        return write_report(run.path, [*blocks, status, *origin[1:]])
     steps, scores = load_steps(run), load_scores(run)
     ends = scores[scores["step"].isin([0, len(run.steps)])]
     splits = ["probe", "exam"] if run.summary is not None and ends["exam"].notna().all() else ["probe"]
     records = [step.to_json() for step in run.steps]
     problems = diagnose(run.begun.to_json(), records, run.config, finished=run.summary is not None)
-    rows = sample_rows(run.begun, run.summary.samples if run.summary else None)
+    rows = [list(map(literal, row)) for row in sample_rows(run.begun, run.summary.samples if run.summary else None)]
     blocks += [
         f"{status} One seed; {markdown.settings(run) or 'no configuration recorded'}.",
         *(f"**Warning:** {text}." for text in problems.values()),
@@ -74,7 +77,32 @@ def run_report(directory: str | Path) -> Path:
             _cache(steps),
             _skipped(run),
         ]
-    return markdown.write_page(page, [*blocks, *origin])
+    return write_report(run.path, [*blocks, *origin], _figures(run, steps, scores) if run.steps else None)
+
+
+def _figures(run: Run, steps: pd.DataFrame, scores: pd.DataFrame) -> dict[str, str]:
+    """Pictures over tokens for the web page, with the values of every step."""
+    budget, agents = float(run.budget or steps["spent"].max()), web_pictures.agent_entries([run.agent])
+    shares = scores[scores["step"] > 0].pivot(index="step", columns="capability", values="allocation")
+    allocation = web_pictures.allocation_panel(run.agent, steps["spent"].to_numpy(float), shares, budget)
+
+    def lines(caption: str, columns: dict[str, str], from_zero: bool = False) -> str:
+        drawn = [
+            web_pictures.line_panel(title, steps, column, agents, budget, from_zero=from_zero)
+            for column, title in columns.items()
+            if steps[column].notna().any()
+        ]
+        return web_pictures.figure(caption, agents, drawn)
+
+    utilities = {"utility": "probes", "dev_utility": "dev"}
+    harms = {"spillover_sum": "spillover, summed", "forgetting_so_far": "forgetting"}
+    return {
+        "utility.png": lines(f"Utility of {run.task}, by completion tokens", utilities),
+        "allocation.png": web_pictures.figure(
+            "Allocation, by completion tokens", web_pictures.capability_entries(run.begun.suite), [allocation]
+        ),
+        "costs.png": lines("Spillover and forgetting, by completion tokens", harms, from_zero=True),
+    }
 
 
 def _result(run: Run, steps: pd.DataFrame) -> str:
@@ -185,7 +213,7 @@ def _cache(steps: pd.DataFrame) -> str:
 def _skipped(run: Run) -> str:
     """Prompts that were skipped, and the reasons; empty for none."""
     rows = [
-        [count(step.step), one["capability"], one["prompt"], one["reason"]]
+        [count(step.step), *(literal(one[name]) for name in ("capability", "prompt", "reason"))]
         for step in run.steps
         for one in step.skipped or ()
     ]
@@ -256,7 +284,9 @@ def costs_picture(run: Run, steps: pd.DataFrame) -> Figure:
 
 @look()
 def training_report(directory: str | Path) -> Path:
-    """Write ``report.md`` and the learning curve into a training directory, and return the page's path.
+    """Write ``report.md``, ``report.html`` and the learning curve into a training directory.
+
+    Returns the path of ``report.md``.
 
     Raises:
         RecordError: records that are missing or malformed, or not one finished episode.
@@ -293,7 +323,7 @@ def training_report(directory: str | Path) -> Path:
         markdown_table(["task", "episodes", "mean return", "mean utility gain", "completion tokens"], tasks),
         *markdown.provenance(training.path, training.config),
     ]
-    return markdown.write_page(training.path / "report.md", blocks)
+    return write_report(training.path, blocks)
 
 
 def learning_curve(episodes: pd.DataFrame) -> Figure:

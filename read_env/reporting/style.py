@@ -185,8 +185,9 @@ def stacked_allocation(axes: Axes, edges: np.ndarray, allocations: pd.DataFrame,
 
     ``edges`` are the (steps + 1,) completion tokens at the steps' ends, from 0; ``budget`` is where the axis ends.
     """
-    colours = [handle.get_facecolor() for handle in capability_handles(allocations.columns)]
-    heights = np.vstack([allocations, allocations[-1:]]).T
-    axes.stackplot(edges, heights, colors=colours, step="post", linewidth=0.3, edgecolor="white")
+    if len(allocations):  # none of an agent that stopped before its first step
+        colours = [handle.get_facecolor() for handle in capability_handles(allocations.columns)]
+        heights = np.vstack([allocations, allocations[-1:]]).T
+        axes.stackplot(edges, heights, colors=colours, step="post", linewidth=0.3, edgecolor="white")
     token_axis(axes, budget)
     axes.set(ylim=(0, 1))

@@ -27,6 +27,7 @@ from read_env.reporting.markdown import count, interval, markdown_table, number
 from read_env.reporting.runs import Run, load_many, load_scores, read_config, unfinished
 from read_env.reporting.statistics import Estimate, holm, mean_interval, one_sample_p
 from read_env.reporting.style import AFTER, HARM, INK, heatmap, look, panels, readable, save, token_axis
+from read_env.reporting.web_page import write_report
 
 _NAMES = {"exam": "Exam (exact match)", "probe": "Probes"}
 
@@ -201,7 +202,7 @@ def _changes(run: Run, budgets: Sequence[int]) -> np.ndarray:
 
 @look()
 def transfer_report(directory: str | Path) -> Path:
-    """Write ``transfer.json``, ``report.md`` and the pictures into a transfer directory, and return the page's path.
+    """Write ``transfer.json``, ``report.md``, ``report.html`` and the pictures into a transfer directory, and return the page's path.
 
     Raises:
         RecordError: records that are missing or malformed, or no seed with a finished run for every capability.
@@ -246,7 +247,7 @@ def transfer_report(directory: str | Path) -> Path:
     for measure, name in _NAMES.items():
         blocks += [f"### {name}", _waste(result.matrices[measure])]
     blocks += markdown.provenance(result.path, result.config, result.first)
-    return markdown.write_page(result.path / "report.md", blocks)
+    return write_report(result.path, blocks)
 
 
 def _survivors(result: Transfer) -> str:

@@ -92,7 +92,7 @@ def _finish_run(request: RunRequest, result: RunResult, typed: str) -> int:
     if (directory / "student").is_dir():  # a comparison may have deleted it
         student_card(directory)
         rows.append(("student", directory / "student"))
-    rows += [("report", report), _curves(directory)]
+    rows += [*report, _curves(directory)]
     if request.push_to_hub:
         rows.append(("hub", _push(directory / "student", request.push_to_hub)))
     _table(rows)
@@ -120,7 +120,7 @@ def train_command(request: TrainingRequest, typed: str) -> int:
         ("spent", f"{result.tokens_before_run:,} completion tokens in {result.episodes} finished episodes"),
     ]
     if (directory / "episodes.jsonl").stat().st_size:  # a training through the worlds of a surrogate records none
-        rows.append(("report", _write_report(directory, typed)))
+        rows += _write_report(directory, typed)
     card = agent_card(directory)
     if request.push_to_hub:
         rows.append(("hub", _push(directory, request.push_to_hub, [result.agent.name, TRAINING_RECORD, card.name])))
@@ -144,7 +144,7 @@ def compare_command(request: ComparisonRequest, typed: str) -> int:
         for student in result.best_students.values():
             student_card(student.parent)
         students = [(f"best student for {task}", path) for task, path in result.best_students.items()]
-        _table([("report", report), *_pictures(directory), *students, _curves(directory)])
+        _table([*report, *_pictures(directory), *students, _curves(directory)])
     return _failed(result.failures)
 
 
@@ -159,7 +159,7 @@ def transfer_command(request: TransferRequest, typed: str) -> int:
     if len(failures) < len(request.runs()):
         report = _write_report(directory, typed)
         pictures = _pictures(directory)
-        _table([("report", report), *pictures, _curves(directory)])
+        _table([*report, *pictures, _curves(directory)])
     return _failed(failures)
 
 
@@ -180,7 +180,7 @@ def identify_command(request: IdentifyRequest, typed: str) -> int:
     ]
     rows.append(("explained", f"{r.explained:.2f} of the variance of held-out interventions"))
     rows.append(("before", f"{found.tokens:,} completion tokens spent on interventions"))
-    _table([*rows, ("card", f"{found.card}   (read-env run --task {found.card})"), ("report", report)])
+    _table([*rows, ("card", f"{found.card}   (read-env run --task {found.card})"), *report])
     return _failed(found.failures)
 
 
@@ -243,7 +243,8 @@ def train_identifier_command(request: TrainIdentifierRequest, typed: str) -> int
 
 def report_command(request: ReportRequest, typed: str) -> int:
     """``read-env report``."""
-    print(_write_report(Path(os.path.expanduser(request.directory)), "", request.reference))
+    for _, path in _write_report(Path(os.path.expanduser(request.directory)), "", request.reference):
+        print(path)
     return 0
 
 
@@ -348,8 +349,8 @@ def _push(folder: Path, name: str, patterns: Sequence[str] | None = None) -> str
     return push(folder, name, patterns)
 
 
-def _write_report(directory: Path, typed: str, reference: str = "task-static") -> Path:
-    """Write the report of a directory, and its pictures for TensorBoard.
+def _write_report(directory: Path, typed: str, reference: str = "task-static") -> Rows:
+    """Write the report of a directory, and its pictures for TensorBoard; returns the paths of its two pages.
 
     A ``typed`` command is first added to ``commands.txt``, which the report shows.
     """
@@ -373,7 +374,7 @@ def _write_report(directory: Path, typed: str, reference: str = "task-static") -
     report = reports.get(kind, reporting.run_report)(directory)
     if pictures := {f"report/{path.stem}": path for _, path in _pictures(directory)}:
         write_pictures(directory / "tensorboard" / "pictures", pictures)
-    return report
+    return [("report", report), ("web page", report.with_suffix(".html"))]
 
 
 def _pictures(directory: Path) -> Rows:

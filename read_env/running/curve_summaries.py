@@ -11,11 +11,12 @@ from read_env.tasks import utility_name
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-#: Columns of the HPARAMS tab by field of the configuration.
+#: Columns of the HPARAMS tab by field of the configuration. TensorBoard sorts columns by name and shows the first five, which
+#: should be agent, budget, seed, student and task: the names of all others begin with "with".
 _COLUMNS = {
-    "preset": "preset", "suite": "suite", "seed": "seed", "student": "models.start", "budget": "budget.total_tokens",
-    "step tokens": "budget.step_tokens", "loss": "distill.loss", "learning rate": "distill.learning_rate",
-    "schedule": "distill.lr_scheduler_type", "epochs": "distill.epochs",
+    "seed": "seed", "student": "models.start", "budget": "budget.total_tokens", "with preset": "preset", "with suite": "suite",
+    "with step tokens": "budget.step_tokens", "with loss": "distill.loss", "with learning rate": "distill.learning_rate",
+    "with schedule": "distill.lr_scheduler_type", "with epochs": "distill.epochs",
 }  # fmt: skip
 
 
@@ -42,9 +43,8 @@ def write_layout(writer: SummaryWriter, names: Sequence[str]) -> None:
         return ["Multiline", list(tags)]
 
     layout = {
-        "reward": {
-            "parts": chart(*(f"reward/{part}$" for part in ("total", "gain", "spillover", "forgetting", "cost")))
-        },
+        # The cost, a share of the budget before its weight, would press all others against zero.
+        "reward": {"parts": chart(*(f"reward/{part}$" for part in ("total", "gain", "spillover", "forgetting")))},
         "allocation": {"shares": chart(*(f"allocation/{name}$" for name in names))},
         "profile": {"probes": chart(*(f"profile/{name}$" for name in names))},
         "budget": {"spent": chart("budget/spent_share$"), "utility": chart("utility/probes$", "utility/dev$")},
@@ -67,7 +67,9 @@ def write_hparams(
 
     fields = flattened(config)
     options = {
-        name.replace("agent_options.", "agent: "): v for name, v in fields.items() if name.startswith("agent_options.")
+        name.replace("agent_options.", "with option "): v
+        for name, v in fields.items()
+        if name.startswith("agent_options.")
     }
     row = {**columns, **{name: fields[field] for name, field in _COLUMNS.items() if field in fields}, **options}
     plain = {

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _NO_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 #: Files that reports and interrupted writes add to any kind of directory.
-_REPORTS = ("report.md", "*.png", "runs.csv", "commands.txt", "*.tmp")
+_REPORTS = ("report.md", "report.html", "*.png", "runs.csv", "commands.txt", "*.tmp")
 
 #: Files of each kind of directory; ``--overwrite`` deletes these and nothing else.
 _OWN = {

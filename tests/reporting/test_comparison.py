@@ -112,7 +112,7 @@ def test_the_page_says_what_it_is_made_from_and_shows_its_pictures(report):
         assert text in page
     assert "Unfinished" not in page
     names = [line.split("](")[1].rstrip(")") for line in page.splitlines() if line.startswith("![")]
-    assert "comparison.png" in names
+    assert {"comparison.png", "allocation_tickets.png"} <= set(names)
     assert all((report.parent / name).read_bytes().startswith(b"\x89PNG") for name in names)
 
 

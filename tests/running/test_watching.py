@@ -157,7 +157,8 @@ def test_a_run_has_a_row_of_hyperparameters_whose_metrics_are_curves(request_for
     content = events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
     row = metadata.parse_session_start_info_plugin_data(content).hparams
     assert row["agent"].string_value == "one-hot,capability=math" and row["seed"].number_value == 0
-    assert row["task"].string_value == "bookkeeper" and row["agent: capability"].string_value == "math"
+    assert row["task"].string_value == "bookkeeper" and row["with option capability"].string_value == "math"
+    assert sorted(row)[:5] == ["agent", "budget", "seed", "student", "task"], "those that TensorBoard shows at first"
     experiment = metadata.parse_experiment_plugin_data(
         events.SummaryMetadata(metadata.EXPERIMENT_TAG).plugin_data.content
     )
