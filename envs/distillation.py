@@ -241,7 +241,9 @@ class DistillationEnv(gym.Env):
         """
         if self.distillation is None:
             return {}
-        models = {"student": self.distillation.student, "teacher": self.distillation.cache.teacher}
+        teachers = self.distillation.cache.teachers
+        own = {f"teacher of {name}": one for name, one in teachers.by_capability.items()}
+        models = {"student": self.distillation.student, "teacher": teachers.default, **own}
         return {name: str(next(one.model.parameters()).device) for name, one in models.items() if hasattr(one, "model")}
 
     # -- Gymnasium's interface ------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any
 
 from read_env.deprecated import rename_fields
 from read_env.errors import ReadEnvError, unknown
+from read_env.remote_settings import take_default_teacher
 from read_env.settings import (
     AUTO,
     BudgetConfig,
@@ -69,7 +70,7 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Config
     >>> load_preset("micro", {"budget": {"total_tokens": 80_000}}).budget.total_tokens
     80000
     """
-    changes = rename_fields(overrides or {})
+    changes = _with_default_teacher(rename_fields(overrides or {}))
     merged = _merge(_preset_values(name, changes), changes)
     return make_config({**merged, "preset": name}, f"preset {name!r}")
 
@@ -94,7 +95,7 @@ def _preset_values(name: str, changes: Mapping[str, Any], extended_by: tuple[str
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ReadEnvError(f"preset {name!r} is not valid TOML: {error}") from None
-    values = rename_fields(values)
+    values = _with_default_teacher(rename_fields(values))
     base = values.pop("extends", None)
     if name.endswith(".toml"):
         values = _relative_to(path.parent, values, changes)
@@ -105,6 +106,12 @@ def _preset_values(name: str, changes: Mapping[str, Any], extended_by: tuple[str
     if base.endswith(".toml"):
         base = os.path.normpath(Path(os.path.expanduser(name)).parent / Path(os.path.expanduser(base)))
     return _merge(_preset_values(base, _merge(values, changes), (*extended_by, name)), values)
+
+
+def _with_default_teacher(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with ``models.teachers.default`` as ``models.teacher``, before another preset or an option replaces one of them."""
+    models = values.get("models")
+    return {**values, "models": take_default_teacher(models)} if isinstance(models, Mapping) else dict(values)
 
 
 def _relative_to(folder: Path, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,18 +138,26 @@ def _relative_to(folder: Path, values: Mapping[str, Any], changes: Mapping[str, 
     def is_model(name: str) -> bool:  # a name of the hub looks like a path
         return name.startswith(("./", "../", "~")) or (folder / name).is_dir()
 
+    def model(reference: Any) -> Any:
+        if not isinstance(reference, str) or not is_model(reference.removeprefix("vllm:")):
+            return reference
+        before = "vllm:" if reference.startswith("vllm:") else ""
+        return before + joined(reference.removeprefix("vllm:"))
+
     is_path: dict[str, Callable[[str], bool]] = {
         "task": lambda text: text.endswith(".toml") or os.sep in text,
         "agent": lambda text: ":" not in text and (os.sep in text or text.endswith(".zip")),
-        "teacher": is_model,
-        "student": is_model,
         "directory": lambda text: text not in ("", "none"),
     }
 
     def resolved(section: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
         found = dict(section)
         for key, value in section.items():
-            if isinstance(value, Mapping):
+            if key == "teachers" and isinstance(value, Mapping):
+                given = changed.get(key, {})
+                own = {name: one if name in given else model(one) for name, one in value.items()}
+                found[key] = own
+            elif isinstance(value, Mapping):
                 found[key] = resolved(value, inner if isinstance(inner := changed.get(key, {}), Mapping) else {})
             elif key in changed:
                 continue
@@ -150,9 +165,10 @@ def _relative_to(folder: Path, values: Mapping[str, Any], changes: Mapping[str, 
                 found[key] = [moved_source(one, joined) if isinstance(one, str) else one for one in value]
             elif key == "suite" and isinstance(value, str):
                 found[key] = ",".join(map(in_suite, value.split(",")))
-            elif isinstance(value, str) and key in is_path and is_path[key](value.removeprefix("vllm:")):
-                before = "vllm:" if value.startswith("vllm:") else ""
-                found[key] = before + joined(value.removeprefix("vllm:"))
+            elif isinstance(value, str) and key in ("teacher", "student"):
+                found[key] = model(value)
+            elif isinstance(value, str) and key in is_path and is_path[key](value):
+                found[key] = joined(value)
         return found
 
     return resolved(values, changes)

@@ -36,6 +36,37 @@ def base_url(url: str) -> str:
     return url
 
 
+def server_of(reference: str) -> tuple[str, str]:
+    """Name and address of a remote teacher's reference; the address is empty for that of ``models.remote_base_url``.
+
+    Raises:
+        ValueError: as for :func:`base_url`.
+
+    >>> server_of("remote:org/coder@http://localhost:8001/v1")
+    ('org/coder', 'http://localhost:8001/v1')
+    """
+    name, at, rest = reference.removeprefix("remote:").partition("@http")
+    if not reference.startswith("remote:") or not at:
+        return name, ""
+    try:
+        return name, base_url("http" + rest)
+    except ValueError as error:
+        raise ValueError(f"the address of the teacher remote:{name} {error}") from None
+
+
+def take_default_teacher(models: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the models with ``teachers.default`` as ``teacher``.
+
+    >>> take_default_teacher({"teachers": {"default": "a", "math": "b"}})
+    {'teachers': {'math': 'b'}, 'teacher': 'a'}
+    """
+    found, teachers = dict(models), models.get("teachers")
+    if isinstance(teachers, Mapping) and "default" in teachers:
+        found["teachers"] = {name: reference for name, reference in teachers.items() if name != "default"}
+        found["teacher"] = teachers["default"]
+    return found
+
+
 def request_body(value: Any) -> str:
     """JSON text of a mapping or of a JSON object; empty for one without entries.
 

@@ -25,7 +25,7 @@ from pydantic import (
 
 from read_env.deprecated import rename_fields
 from read_env.errors import ReadEnvError
-from read_env.remote_settings import base_url, request_body, without_secrets
+from read_env.remote_settings import base_url, request_body, server_of, take_default_teacher, without_secrets
 
 #: Default of the fields that depend on the models; ``read_env.distillation.defaults.resolve`` replaces it by a value.
 AUTO: Any = "auto"
@@ -52,7 +52,8 @@ class ModelConfig(_Settings):
     """Teacher and student, and how they are loaded.
 
     A model is ``embedded:NAME`` (ships with the package), a local folder, a hub id or a GGUF file. The teacher may also be
-    ``vllm:FOLDER-OR-HUB-ID`` (in vLLM) or ``remote:NAME`` (behind an OpenAI-compatible server).
+    ``vllm:FOLDER-OR-HUB-ID`` (in vLLM) or ``remote:NAME`` (behind an OpenAI-compatible server), also with an address of its own:
+    ``remote:NAME@http://HOST/v1``.
     """
 
     # An address may hold a password, and pydantic's errors would show it.
@@ -61,6 +62,9 @@ class ModelConfig(_Settings):
 
     teacher: str = "embedded:micro/teacher"
     """Reference of the teacher model."""
+    teachers: dict[str, str] = {}
+    """Teachers of single capabilities, such as {math = "./math-teacher", code = "remote:coder@http://localhost:8001/v1"}. All other
+    capabilities have ``teacher``, which may also stand here under the name ``default``."""
     student: str = "embedded:micro/student"
     """Reference of the student model, which is trained."""
     trust_remote_code: bool = False
@@ -98,6 +102,15 @@ class ModelConfig(_Settings):
     """Base URL of the OpenAI-compatible server of a teacher ``remote:NAME``, such as http://localhost:8000/v1. The key is
     read from $READ_ENV_API_KEY: the URL is written beside every run, so one with a user, a password or a query is
     refused."""
+    remote_protocol: Literal["auto", "chat", "vllm", "sglang"] = "auto"
+    """Requests to the server of a remote teacher. ``vllm`` and ``sglang``: token ids of a local tokenizer go out and
+    log-probabilities come back, so that every loss works. ``chat``: text in the server's chat template, for the loss sft.
+    ``auto``: vllm or sglang where the server's list of models says that it is one, a handshake succeeds and no parameter of
+    chat requests is set (remote_temperature, remote_reasoning keep, remote_max_tokens, remote_extra_body); else chat."""
+    remote_tokenizer: str = ""
+    """Folder or hub id of the tokenizer of a remote teacher that gives probabilities. Empty: the student's."""
+    remote_logprobs_mode: Literal["raw_logprobs", "processed_logprobs"] = "raw_logprobs"
+    """The --logprobs-mode that a vLLM server was started with. It is part of the teacher's identity; the server doesn't tell."""
     remote_revision: str = ""
     """Revision of the remote model, any text. It is part of the run's identity: a server does not tell two models of one
     name apart."""
@@ -123,6 +136,58 @@ class ModelConfig(_Settings):
     written beside every run."""
     remote_extra_query: Annotated[dict[str, str], AfterValidator(without_secrets)] = {}
     """Query of every request, such as api-version 2024-10-21. A value $NAME is read from the environment."""
+
+    @property
+    def all_teachers(self) -> tuple[str, ...]:
+        """References of all teachers, each once, the default first.
+
+        >>> ModelConfig(teachers={"math": "m", "default": "d", "code": "m"}).all_teachers
+        ('d', 'm')
+        """
+        return tuple(dict.fromkeys((self.teacher, *self.teachers.values())))
+
+    @property
+    def any_remote(self) -> bool:
+        """True if a teacher is behind a server.
+
+        >>> ModelConfig(teachers={"math": "remote:mathematician"}).any_remote
+        True
+        """
+        return any(reference.startswith("remote:") for reference in self.all_teachers)
+
+    def teacher_of(self, capability: str) -> str:
+        """Reference of the teacher of a capability."""
+        return self.teachers.get(capability, self.teacher)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_default_teacher(cls, values: Any) -> Any:
+        return take_default_teacher(values) if isinstance(values, Mapping) else values
+
+    @model_validator(mode="after")
+    def _fits_the_servers(self) -> ModelConfig:
+        for reference in self.all_teachers:
+            server_of(reference)
+        return self
+
+    @property
+    def remote_chat_fields(self) -> tuple[str, ...]:
+        """Fields that are set and have a meaning in chat requests alone.
+
+        >>> ModelConfig(remote_temperature=0.7).remote_chat_fields
+        ('remote_temperature',)
+        """
+        usual = {"remote_temperature": 0.0, "remote_reasoning": "drop", "remote_max_tokens": 0}
+        return tuple(name for name, value in usual.items() if getattr(self, name) != value)
+
+    @model_validator(mode="after")
+    def _fits_the_protocol(self) -> ModelConfig:
+        if self.remote_protocol in ("vllm", "sglang") and (named := self.remote_chat_fields):
+            raise ValueError(
+                f"remote_protocol is {self.remote_protocol!r}, where the teacher decodes greedily what the student reads, and "
+                f"{', '.join(named)} is set; right would be remote_protocol 'chat', or none of these"
+            )
+        return self
 
 
 class BudgetConfig(_Settings):
@@ -313,7 +378,7 @@ class EvalConfig(_Settings):
     """Prompts decoded per batch. On out-of-memory a batch is halved."""
     score_teacher: Literal["auto", "always", "never"] = "auto"
     """Evaluation of the teacher on probes and exam, as the ceiling of the student's scores; its tokens don't count against B.
-    ``auto``: unless it is remote, where the answers cost money."""
+    ``auto``: unless one is remote, where the answers cost money."""
     score_unspent: bool = True
     """With budget.may_stop: utility that the tokens left by a run would have brought, spent by the requirement. It costs the
     time of the steps that were left out."""

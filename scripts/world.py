@@ -93,7 +93,7 @@ def teacher_facts(preset: str) -> dict[str, list[float]]:
     entropies = []
     for capability in run.suite:
         prompts = [prompt.text for prompt in held_out(capability, "dev", run.config.eval.dev)]
-        targets = [answer.targets for answer in run.cache.complete(prompts)]
+        targets = [answer.targets for answer in run.cache.complete(prompts, [capability.name] * len(prompts))]
         log_p = np.concatenate([np.column_stack([t.top_log_probs, t.log_tail]) for t in targets]).astype(np.float64)
         entropies.append(float(-(np.exp(log_p) * np.maximum(log_p, -1e3)).sum(1).mean()))
     return {"exam": scores.exam.tolist(), "probe": scores.profile.tolist(), "entropy": entropies}

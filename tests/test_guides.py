@@ -8,6 +8,7 @@ import sys
 import pandas as pd
 import pytest
 from documents import ROOT, blocks
+from scoring_server import scoring_servers
 
 from read_env.capabilities import get_suite
 from read_env.cli import main
@@ -15,6 +16,7 @@ from read_env.tasks import load_task
 
 YOUR_TASK, OFFLINE = "docs/guides/your_task.md", "docs/guides/offline.md"
 POLICY, AGENT = "docs/guides/train_a_policy.md", "docs/guides/bring_your_agent.md"
+SERVERS = "docs/guides/teacher_servers.md"
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def execute(guide: str, name: str) -> None:
 
 def test_every_guide_is_tested():
     assert {str(path.relative_to(ROOT)) for path in (ROOT / "docs/guides").glob("*.md")} == {
-        YOUR_TASK, OFFLINE, POLICY, AGENT,
+        YOUR_TASK, OFFLINE, POLICY, AGENT, SERVERS,
     }  # fmt: skip
 
 
@@ -165,3 +167,23 @@ def test_the_guide_to_agents_goes_from_fifteen_lines_to_a_loop_of_ones_own(place
     monkeypatch.syspath_prepend(str(ROOT))
     agent = "scripts.examples.ppo_vector:Policy,file=runs/ppo_vector.npz"
     assert main(["compare", "--agents", agent, "--tasks", "tutor", "--seeds", "0", "--out", "runs/loop", *small]) == 0
+
+
+def test_the_guide_to_servers_has_configurations_that_check_finds_ready(place, monkeypatch, capsys):
+    pytest.importorskip("openai")
+    monkeypatch.setenv("READ_ENV_API_KEY", "x")
+    with scoring_servers() as servers:
+        shown = []
+        for name in ("one", "several"):
+            text = blocks(SERVERS, name)[0]
+            for model in ("teacher", "mathematician", "coder"):
+                text = text.replace(f"remote:{model}", "remote:m")
+            for port in (8000, 8001):
+                text = text.replace(f"http://localhost:{port}/v1", servers["vllm"].url)
+            (place / "own.toml").write_text(text)
+            assert main(command(SERVERS, "check")) == 0
+            shown.append(capsys.readouterr().out)
+    for row in ("probabilities", "ids echoed", "top-K", "tokenizer", "two answers"):
+        assert row in shown[0] and f"| `{row}` |" in (ROOT / SERVERS).read_text()
+    assert shown[0].count("yes, from vLLM: every loss works") == 1
+    assert "probabilities of math" in shown[1] and "8 of 8 granted" in shown[0]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 from read_env.capabilities import get_suite
 from read_env.config import CacheConfig, Config, ModelConfig
@@ -16,20 +18,25 @@ from read_env.distillation.models.weights import (
     empty_model,
     files_identity,
     has_fused_attention,
+    load_config,
     load_encoder,
     load_model,
     prune_layers,
     weights_identity,
 )
 from read_env.distillation.student.student import Student
-from read_env.distillation.teachers.base import Teacher, TeacherCache
+from read_env.distillation.teachers.base import Teacher, TeacherCache, Teachers
 from read_env.distillation.teachers.local import LocalTeacher
 from read_env.distillation.teachers.remote import REMOTE, RemoteTeacher
+from read_env.distillation.teachers.remote_handshake import Handshake, shake_hands
+from read_env.distillation.teachers.remote_scoring import RemoteScoringTeacher
 from read_env.distillation.teachers.store import BlockStore
 from read_env.distillation.teachers.vllm import VLLM, VllmTeacher, import_vllm
 from read_env.distillation.text.encoding import Encoder
 from read_env.distillation.text.lengths import LengthLimit, Reader, fitting_suite
-from read_env.errors import ReadEnvError
+from read_env.errors import ReadEnvError, unknown
+from read_env.losses import get_objective
+from read_env.remote_settings import server_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -101,19 +108,45 @@ def load_student(config: Config) -> Student:
     return student
 
 
-def load_teacher(config: Config, student: Student) -> LocalTeacher | RemoteTeacher | VllmTeacher:
-    """Load the teacher; if it is the student's base model, share it with the adapters disabled.
+OneTeacher: TypeAlias = LocalTeacher | RemoteTeacher | RemoteScoringTeacher | VllmTeacher
+
+
+def load_teachers(config: Config, student: Student) -> Teachers:
+    """Load the teachers of a configuration, each once.
+
+    Raises:
+        ReadEnvError: as for :func:`load_teacher`, or a teacher of a capability that the suite doesn't have.
+    """
+    config = resolve(config)
+    names = get_suite(config.suite).names
+    for capability in config.models.teachers:
+        if capability not in names:
+            raise unknown("models.teachers: capability", capability, [*names, "default"])
+    found = {reference: load_teacher(config, student, reference) for reference in config.models.all_teachers}
+    own = {capability: found[reference] for capability, reference in config.models.teachers.items()}
+    return Teachers(found[config.models.teacher], own)
+
+
+def load_teacher(config: Config, student: Student, reference: str = "") -> OneTeacher:
+    """Load a teacher; if it is the student's base model, share it with the adapters disabled.
+
+    Args:
+        config: the configuration.
+        student: the student.
+        reference: the teacher; empty: ``models.teacher``.
 
     Raises:
         ReadEnvError: the model can't be loaded, or can't score completions.
     """
-    config = resolve(config)
+    config, reference = resolve(config), reference or config.models.teacher
+    reads = partial(is_asked, config.models, reference)
+    config = config.model_copy(update={"models": for_teacher(config.models, reference)})
     if config.models.teacher.startswith(VLLM):
-        return _in_vllm(config)
+        return _in_vllm(config, reads)
     models, memory = config.models, config.cache.digests
     cut, top_k = config.distill.max_completion_tokens, config.distill.teacher_top_k
     if models.teacher.startswith(REMOTE):
-        return RemoteTeacher(models.teacher.removeprefix(REMOTE), models, max_completion_tokens=cut)
+        return _behind_a_server(config)
     source = find_model(models.teacher)
     if student.adapted is not None and shares_base(models, source, find_model(models.student)):
         _LOG.info("teacher %s: the student's base with its adapters switched off", models.teacher)
@@ -126,6 +159,23 @@ def load_teacher(config: Config, student: Student) -> LocalTeacher | RemoteTeach
     _LOG.info("teacher %s: %.1f M parameters; %s", models.teacher, size, loaded.placement)
     weights = weights_identity(loaded.source, loaded.model, loaded.placement, memory, code=models.trust_remote_code)
     return LocalTeacher(loaded.model, loaded.encoder, weights, max_completion_tokens=cut, top_k=top_k)
+
+
+def is_asked(models: ModelConfig, reference: str, capability: str) -> bool:
+    """True if the teacher with that reference is the one of a capability."""
+    return models.teacher_of(capability) == reference
+
+
+def for_teacher(models: ModelConfig, reference: str) -> ModelConfig:
+    """Settings with one teacher, and with the address that its reference names.
+
+    Example:
+        >>> for_teacher(ModelConfig(), "remote:coder@http://localhost:8001/v1").remote_base_url
+        'http://localhost:8001/v1'
+    """
+    name, address = server_of(reference)
+    changes = {"teacher": f"{REMOTE}{name}", "remote_base_url": address} if address else {"teacher": reference}
+    return models.model_copy(update={**changes, "teachers": {}})
 
 
 def shares_base(models: ModelConfig, teacher: ModelSource, student: ModelSource) -> bool:
@@ -144,7 +194,50 @@ def shares_base(models: ModelConfig, teacher: ModelSource, student: ModelSource)
     )
 
 
-def _in_vllm(config: Config) -> VllmTeacher:
+def _behind_a_server(config: Config) -> RemoteTeacher | RemoteScoringTeacher:
+    """Teacher behind a server: one that gives probabilities if the server does, else one that gives text.
+
+    Raises:
+        ReadEnvError: probabilities are needed, and the server gives none that can be used.
+    """
+    models, distill = config.models, config.distill
+    name, cut = models.teacher.removeprefix(REMOTE), distill.max_completion_tokens
+    of_text = RemoteTeacher(name, models, max_completion_tokens=cut)
+    if models.remote_protocol == "chat":
+        return of_text
+    encoder = tokenizer_of_remote(models)
+    found = shake_hands(name, models, encoder, distill.teacher_top_k)
+    problem = found if isinstance(found, str) else found.problem
+    if isinstance(found, Handshake) and not problem:
+        _LOG.info("teacher %s: %s", models.teacher, "; ".join(f"{row}: {text}" for row, text in found.rows()))
+        return RemoteScoringTeacher(
+            name, models, encoder, found, max_completion_tokens=cut, top_k=distill.teacher_top_k
+        )
+    if models.remote_protocol != "auto" or get_objective(distill.loss).needs_probabilities:
+        raise ReadEnvError(
+            f"models.teacher: {models.teacher!r} at {models.remote_base_url} gives text alone: {problem}; distill.loss "
+            f"{distill.loss!r} and models.remote_protocol {models.remote_protocol!r} need its probabilities. With text alone, "
+            "right would be distill.loss 'sft' and models.remote_protocol 'auto' or 'chat'"
+        )
+    _LOG.warning("teacher %s stays a teacher of text alone: %s", models.teacher, problem)
+    return of_text
+
+
+def tokenizer_of_remote(models: ModelConfig) -> Encoder:
+    """Encoder of the local tokenizer of a remote teacher.
+
+    Raises:
+        ReadEnvError: it can't be loaded.
+
+    Example:
+        >>> tokenizer_of_remote(ModelConfig()).eos_token
+        '<eos>'
+    """
+    source, trust = find_model(models.remote_tokenizer or models.student), models.trust_remote_code
+    return load_encoder(source, load_config(source, trust_remote_code=trust), trust_remote_code=trust)
+
+
+def _in_vllm(config: Config, reads: Callable[[str], bool]) -> VllmTeacher:
     import_vllm()  # a missing package is reported before a missing model
     models = config.models
     source, trust = find_model(models.teacher.removeprefix(VLLM)), models.trust_remote_code
@@ -154,7 +247,7 @@ def _in_vllm(config: Config) -> VllmTeacher:
         )
     shape = empty_model(source, trust_remote_code=trust)
     encoder = load_encoder(source, shape.config, trust_remote_code=trust)
-    reader, maximum = Reader.of("teacher", encoder, shape), config.distill.max_completion_tokens
+    reader, maximum = replace(Reader.of("teacher", encoder, shape), reads=reads), config.distill.max_completion_tokens
     # vLLM itself raises only at the first prompt that is too long, after minutes of loading.
     fitting_suite(get_suite(config.suite), LengthLimit([reader], maximum), config)
     return VllmTeacher(
@@ -163,7 +256,7 @@ def _in_vllm(config: Config) -> VllmTeacher:
     )  # fmt: skip
 
 
-def cached(teacher: Teacher, config: CacheConfig) -> TeacherCache:
-    """Wrap a teacher in a cache, on disk if the configuration names a folder."""
+def cached(teacher: Teacher | Teachers, config: CacheConfig) -> TeacherCache:
+    """Wrap one or more teachers in a cache, on disk if the configuration names a folder."""
     store = BlockStore(config.folder, int(config.max_gib * 2**30)) if config.folder else None
     return TeacherCache(teacher, store=store)

@@ -14,7 +14,6 @@ from read_env.distillation.student.evaluation import ProbeSet, answer, exam, pro
 from read_env.distillation.student.student import Student
 from read_env.distillation.teachers.base import TeacherCache
 from read_env.distillation.teachers.evaluation import TeacherScores, evaluate_teacher
-from read_env.distillation.teachers.remote import REMOTE
 from read_env.distillation.text.lengths import LengthLimit, fitting_suite
 from read_env.tasks.card import TaskCard
 from read_env.tasks.prompts import hashes_of, sizes_of
@@ -150,4 +149,4 @@ class Measurement:
 def scores_teacher(config: Config) -> bool:
     """True if the teacher is evaluated, see ``eval.score_teacher``."""
     asked = config.eval.score_teacher
-    return asked == "always" or (asked == "auto" and not config.models.teacher.startswith(REMOTE))
+    return asked == "always" or (asked == "auto" and not config.models.any_remote)

@@ -19,7 +19,7 @@ from read_env.capabilities.sources import source_digest
 from read_env.distillation.models.sources import find_model
 from read_env.distillation.models.weights import weights_identity
 from read_env.distillation.starts import EVEN, Past
-from read_env.distillation.text.alignment import align
+from read_env.distillation.teachers.routing import align_each
 from read_env.files import whole_file
 from read_env.settings import Config
 
@@ -68,7 +68,7 @@ def _made(
     """Trained weights after the distillation of a past."""
     _LOG.info("making a starting student: %s tokens on %s", f"{past.tokens:,}", dict(past.shares))
     student, cut = distillation.student, config.distill.max_completion_tokens
-    alignment = align(distillation.cache.teacher.encoder, student.encoder, config.distill.loss, cut)
+    alignment = align_each(distillation.cache.teachers, student.encoder, config.distill.loss, cut)
     allocation = np.array([past.shares.get(name, 0.0) for name in distillation.suite.names])
     with student.configured(config.distill):
         run = type(distillation)(config, student, distillation.cache, alignment, past=True, refused=refused)
@@ -116,7 +116,7 @@ def _identity(config: Config, distillation: Distillation) -> list[object]:
     return [
         read_env.__version__,
         weights_identity(source, student.model, student.placement, memory, code=models.trust_remote_code),
-        distillation.cache.teacher.identity,
+        distillation.cache.teachers.identity,
         list(distillation.suite.names),
         {name: source_digest(source) for name, source in own_files(config.suite).items()},
         config.suite.partition(",")[0].partition("=")[0],

@@ -29,17 +29,17 @@ from read_env.distillation.examples.batching import update_groups
 from read_env.distillation.examples.curriculum import tertile_shares
 from read_env.distillation.examples.references import with_references
 from read_env.distillation.examples.stream import ExampleStream
-from read_env.distillation.loading import cached, load_student, load_teacher
+from read_env.distillation.loading import cached, load_student, load_teachers
 from read_env.distillation.measurement import Measurement
 from read_env.distillation.pasts import weights_of
 from read_env.distillation.report import ChunkReport
 from read_env.distillation.starts import EVEN, parse_past
 from read_env.distillation.student.on_policy import TrainedChunk, train_on_policy
 from read_env.distillation.student.student import Student, UpdateStats
-from read_env.distillation.teachers.base import ScoringTeacher, TeacherCache
-from read_env.distillation.text.alignment import Alignment, align
+from read_env.distillation.teachers.base import TeacherCache
+from read_env.distillation.teachers.routing import align_each, readers_of
+from read_env.distillation.text.alignment import Alignment
 from read_env.distillation.text.completion import Example
-from read_env.distillation.text.encoding import Encoder
 from read_env.distillation.text.lengths import LengthLimit, Reader, fitting_suite, measure_lengths
 from read_env.errors import DivergedError, ReadEnvError
 from read_env.tasks.card import TaskCard
@@ -82,10 +82,7 @@ class Distillation:
         self.alignment = alignment
         self.student = student
         self.cache = cache
-        teacher = cache.teacher
-        readers = [Reader.of("student", student.encoder, student.model)]
-        if isinstance(teacher.encoder, Encoder):  # a server doesn't report the context of its model
-            readers.append(Reader("teacher", teacher.encoder, getattr(teacher, "context", None)))
+        readers = [Reader.of("student", student.encoder, student.model), *readers_of(cache.teachers)]
         self._limit = LengthLimit(readers, config.distill.max_completion_tokens)
         suite, self.overlong = fitting_suite(get_suite(config.suite), self._limit, config)
         config = fit_splits(config, suite)
@@ -93,7 +90,8 @@ class Distillation:
         # A teacher that leaves prompts without an answer leaves fewer.
         self.config = config = fit_splits(config, self.suite)
         for reader in readers:
-            measure_lengths(self.suite, reader, config)
+            if any(map(reader.reads, self.suite.names)):
+                measure_lengths(self.suite, reader, config)
         self._excluded_hashes = evaluation_hashes(config.decontamination_files) | refused
         self.measurement = Measurement(config, self.suite, student, cache, self._limit)
         self.task_score: float | None = None
@@ -111,11 +109,11 @@ class Distillation:
         torch.set_num_threads(config.models.threads)
         config = resolve(config)
         student = load_student(config)
-        teacher = load_teacher(config, student)
+        teachers = load_teachers(config, student)
         # The context is checked for completions of at most that many tokens.
         cut = config.distill.max_completion_tokens
-        alignment = align(teacher.encoder, student.encoder, config.distill.loss, cut)
-        return cls(config, student, cached(teacher, config.cache), alignment)
+        alignment = align_each(teachers, student.encoder, config.distill.loss, cut)
+        return cls(config, student, cached(teachers, config.cache), alignment)
 
     def reset(self, seed: int, start: str = "", card: TaskCard | None = None) -> np.ndarray:
         """Start a run: student S_0, full budget, streams of this seed.
@@ -322,9 +320,8 @@ class Distillation:
     def _train_on_samples(self, allocation: np.ndarray, last: bool) -> tuple[TrainedChunk, float]:
         """Updates on the student's own samples, and the time at which sampling began."""
         started = time.perf_counter()
-        assert isinstance(self.cache.teacher, ScoringTeacher), "load refuses others"
         chunk = train_on_policy(
-            self.student, self.cache.teacher, self.suite, self._stream, self._quotas, self.config.distill,
+            self.student, self.cache.teachers, self.suite, self._stream, self._quotas, self.config.distill,
             eligible=allocation > 0, tokens_left=self.budget.left, total=self.budget.total, last=last, seed=f"rollout/{self.seed}/{self.step_index}",
         )  # fmt: skip
         self._charge(chunk.examples)
@@ -359,7 +356,7 @@ class Distillation:
         """Dev prompts with the teacher's answers, for objectives that learn from held-out examples."""
         prompts = [p for c in self.suite for p in held_out(c, "dev", _VALIDATION_PROMPTS)]
         prompt_ids = self.student.encoder.prompts([p.text for p in prompts])
-        answers = self.cache.complete([p.text for p in prompts])
+        answers = self.cache.complete([p.text for p in prompts], [p.capability for p in prompts])
         return [
             self.alignment(prompt, ids, answer)
             for prompt, ids, answer in zip(prompts, prompt_ids, answers, strict=True)

@@ -5,7 +5,7 @@ All figures come from the records. The licences of the parent models are those t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,8 @@ def student_card(directory: str | Path) -> Path:
     run = load_run(directory)
     start, end, models = run.begun, run.ended, run.section("models")
     folder = run.path / "student"
-    teacher, student = str(models.get("teacher", "")), str(models.get("student", ""))
-    licences = {reference: licence_of(reference) for reference in (student, teacher)}
+    teachers, student = _teachers(models), str(models.get("student", ""))
+    licences = {reference: licence_of(reference) for reference in (student, *teachers)}
     records = [step.to_json() for step in run.steps]
     problems = diagnose(start.to_json(), records, run.config, finished=True)
     described = f": {start.description.rstrip('.')}" if start.description else ""
@@ -50,7 +50,7 @@ def student_card(directory: str | Path) -> Path:
     blocks = [
         _front_matter(licences.get(student), _on_hub(student), ("distillation", "read-env")),
         f"# Student distilled for {run.task}",
-        f"`{student}`{past}, distilled from the teacher `{teacher}` for the task *{run.task}*{described}.",
+        f"`{student}`{past}, distilled from {_named(teachers)} for the task *{run.task}*{described}.",
         "## Use",
         _snippet(folder, bool(models.get("trust_remote_code"))),
         "## Training",
@@ -67,7 +67,7 @@ def student_card(directory: str | Path) -> Path:
             ["model", "role", "licence"],
             [
                 [f"`{reference}`", role, licences[reference] or _UNKNOWN]
-                for role, reference in (("student", student), ("teacher", teacher))
+                for reference, role in ((student, "student"), *teachers.items())
             ],
             text_columns=3,
         ),
@@ -76,6 +76,25 @@ def student_card(directory: str | Path) -> Path:
         f"Seed {end.seed}. Made with read-env {read_env.__version__}; `config.json` of the run holds every setting.",
     ]
     return write_page(folder / CARD, blocks)
+
+
+def _teachers(models: Mapping[str, Any]) -> dict[str, str]:
+    """Role of each teacher by its reference, the one of all other capabilities first."""
+    found = {str(models.get("teacher", "")): "teacher"}
+    for capability, reference in (models.get("teachers") or {}).items():
+        role = found.get(reference)
+        found[reference] = f"{role}, {capability}" if role else f"teacher of {capability}"
+    return found
+
+
+def _named(teachers: Mapping[str, str]) -> str:
+    """Text that names all teachers.
+
+    >>> _named({"a": "teacher", "b": "teacher of math"})
+    'the teacher `a` and `b` (teacher of math)'
+    """
+    first, *others = teachers
+    return " and ".join([f"the teacher `{first}`", *(f"`{one}` ({teachers[one]})" for one in others)])
 
 
 def agent_card(directory: str | Path) -> Path:
@@ -96,7 +115,7 @@ def agent_card(directory: str | Path) -> Path:
         "suite": f"`{config.get('suite', '')}`",
         "tasks": ", ".join(done.tasks),
         "starting students": ", ".join(config.get("students") or [models.get("start", "even")]),
-        "teacher": f"`{models.get('teacher', '')}`",
+        "teacher": ", ".join(f"`{one}`" for one in _teachers(models)),
         "student": f"`{models.get('student', '')}`",
         "environment steps": count(done.steps),
         "finished episodes": count(done.episodes),

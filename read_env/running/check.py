@@ -1,14 +1,14 @@
 """Requirements of a configuration: parameters, memory by part, seconds per step, what is missing and what a run would refuse.
 
 Models on this machine are loaded and measured. Sizes of other models are computed from their configuration, without network.
-A remote teacher's server is only asked for its list of models.
+A remote teacher's server is only asked for its list of models, and by a handshake for probabilities if it is vLLM or SGLang.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,7 +17,7 @@ import torch
 
 from read_env.config import Config, ModelConfig
 from read_env.distillation.defaults import resolve
-from read_env.distillation.loading import shares_base
+from read_env.distillation.loading import for_teacher, is_asked, shares_base
 from read_env.distillation.models.head import positions_at_once
 from read_env.distillation.models.placement import Placement, place
 from read_env.distillation.models.sources import ModelSource, architecture_of, find_model, missing, not_installed
@@ -30,9 +30,9 @@ from read_env.distillation.models.weights import (
 )
 from read_env.distillation.teachers.remote import REMOTE
 from read_env.distillation.teachers.vllm import VLLM
-from read_env.distillation.text.lengths import Reader
+from read_env.distillation.text.lengths import Reader, every
 from read_env.running.check_refusals import Refusals
-from read_env.running.check_remote import Rows, check_remote
+from read_env.running.check_remote import RemoteChecked, Rows, check_remote
 from read_env.running.check_speed import Speed, measure_speed
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Side:
         model: the model on the meta device, which holds shapes only; a student without its pruned layers.
         placement: device and dtypes.
         missing: missing parts and the commands that get them; empty if nothing is missing.
+        reads: True for the name of a capability whose prompts it reads.
     """
 
     role: str
@@ -67,6 +68,7 @@ class Side:
     model: PreTrainedModel
     placement: Placement
     missing: str
+    reads: Callable[[str], bool] = every
 
     @property
     def parameters(self) -> int:
@@ -90,27 +92,21 @@ class Checked(NamedTuple):
 def check(config: Config) -> Checked:
     """Check everything that a run of a configuration needs; load and measure both models if they are on this machine."""
     refused = Refusals()
-    remote = config.models.teacher.startswith(REMOTE)
-    rows, lacking = (refused.attempt(lambda: check_remote(config)) if remote else None) or ([], [])
-    teacher = None if remote else refused.attempt(lambda: _side(config, "teacher", refused))
+    rows, lacking, at_servers, teachers, known = _check_teachers(config, refused)
     student = refused.attempt(lambda: _side(config, "student", refused))
-    sides = [side for side in (teacher, student) if side is not None]
-    for side in sides:
-        where, models = str(side.placement), config.models
-        if side is teacher and models.teacher.startswith(VLLM):
-            share, gpus = models.vllm_gpu_memory_utilization, models.vllm_tensor_parallel_size
-            where = f"in vLLM, {share:.0%} of the memory of {gpus} GPUs"
-        rows.append((side.role, f"{side.source.reference}: {side.parameters / 1e6:,.1f} M parameters; {where}"))
-        if side.missing:
-            lacking.append((side.role, side.missing))
-    found = [refused.attempt(partial(_reader, config, side)) for side in sides if not side.missing]
-    readers = [reader for reader in found if reader is not None]
+    if student is not None:
+        rows.append(_row("student", student, config.models))
+        if student.missing:
+            lacking.append(("student", student.missing))
+    sides = [side for side in (*teachers, student) if side is not None and not side.missing]
+    found = [refused.attempt(partial(_reader, config, side)) for side in sides]
+    readers = [reader for reader in (*at_servers, *found) if reader is not None]
     if student is not None:
         encoder = next((reader.encoder for reader in readers if reader.role == "student"), None)
         config = refused.attempt(partial(resolve, config, student.model, encoder)) or config
         rows += [(field, f"auto is {value}") for field, value in config.reasons.items()]
-    if config.resolved and student is not None and (remote or teacher is not None):
-        rows += _memory_rows(memory(config, teacher, student), student.placement.device)
+    if config.resolved and student is not None and known:
+        rows += _memory_rows(memory(config, teachers, student), student.placement.device)
     lengths, speed = refused.look(config, readers), None
     if lacking or refused.found:
         rows.append(
@@ -126,6 +122,40 @@ def check(config: Config) -> Checked:
     rows += [(f"missing ({whose})", what) for whose, what in lacking]
     rows += [("refused", problem) for problem in refused.found]
     return Checked(rows, not lacking and not refused.found, speed)
+
+
+def _check_teachers(config: Config, refused: Refusals) -> tuple[Rows, Rows, list[Reader], list[Side], bool]:
+    """Rows that describe the teachers, rows of missing parts, teachers behind servers that give probabilities as readers, teachers
+    of this machine, and True if all of them are known.
+    """
+    rows, lacking, readers, sides, known = Rows(), Rows(), list[Reader](), list[Side](), True
+    for reference in config.models.all_teachers:
+        one = config.model_copy(update={"models": for_teacher(config.models, reference)})
+        own = [name for name, other in config.models.teachers.items() if other == reference]
+        label = f" of {', '.join(own)}" if own and reference != config.models.teacher else ""
+        if one.models.teacher.startswith(REMOTE):
+            server = refused.attempt(partial(check_remote, one)) or RemoteChecked([], [])
+            rows += [(f"{name}{label}", text) for name, text in server.rows]
+            lacking += [(f"{name}{label}", text) for name, text in server.missing]
+            if server.reader is not None:
+                readers.append(replace(server.reader, reads=partial(is_asked, config.models, reference)))
+            continue
+        side = refused.attempt(partial(_side, one, "teacher", refused))
+        known = known and side is not None
+        if side is not None:
+            sides.append(replace(side, reads=partial(is_asked, config.models, reference)))
+            rows.append(_row(f"teacher{label}", side, one.models))
+            if side.missing:
+                lacking.append((f"teacher{label}", side.missing))
+    return rows, lacking, readers, sides, known
+
+
+def _row(name: str, side: Side, models: ModelConfig) -> tuple[str, str]:
+    where = str(side.placement)
+    if side.role == "teacher" and models.teacher.startswith(VLLM):
+        share, gpus = models.vllm_gpu_memory_utilization, models.vllm_tensor_parallel_size
+        where = f"in vLLM, {share:.0%} of the memory of {gpus} GPUs"
+    return name, f"{side.source.reference}: {side.parameters / 1e6:,.1f} M parameters; {where}"
 
 
 def _side(config: Config, role: str, refused: Refusals) -> Side:
@@ -152,7 +182,7 @@ def _side(config: Config, role: str, refused: Refusals) -> Side:
 
 def _reader(config: Config, side: Side) -> Reader:
     encoder = load_encoder(side.source, side.model.config, trust_remote_code=config.models.trust_remote_code)
-    return Reader.of(side.role, encoder, side.model)
+    return replace(Reader.of(side.role, encoder, side.model), reads=side.reads)
 
 
 def _memory_rows(parts: Sequence[Part], device: torch.device) -> Rows:
@@ -164,7 +194,7 @@ def _memory_rows(parts: Sequence[Part], device: torch.device) -> Rows:
     return rows
 
 
-def memory(config: Config, teacher: Side | None, student: Side) -> list[Part]:
+def memory(config: Config, teachers: Sequence[Side], student: Side) -> list[Part]:
     """Estimate the memory part by part.
 
     Activations take 34 times the hidden size per token and layer (Korthikanti et al., 2022, without the attention matrix,
@@ -173,7 +203,7 @@ def memory(config: Config, teacher: Side | None, student: Side) -> list[Part]:
 
     Args:
         config: the configuration.
-        teacher: None if a server has the teacher.
+        teachers: those of this machine; none if servers have all.
         student: the student.
     """
     models, distill = config.models, config.distill
@@ -183,7 +213,7 @@ def memory(config: Config, teacher: Side | None, student: Side) -> list[Part]:
     tokens = distill.micro_batch_tokens
     kept = 34 + layers if models.gradient_checkpointing else 34 * layers
     return [
-        *_teachers(config, teacher, student),
+        *(part for teacher in teachers for part in _teacher(config, teacher, student)),
         Part("student's weights", size * _width(student.placement.weights), "device"),
         Part("gradients", 4 * trained, "device"),
         Part("optimizer", 8 * trained, "device"),
@@ -193,10 +223,8 @@ def memory(config: Config, teacher: Side | None, student: Side) -> list[Part]:
     ]
 
 
-def _teachers(config: Config, teacher: Side | None, student: Side) -> list[Part]:
-    """Parts of the teacher: none on a server, and no weights if it shares the student's."""
-    if teacher is None:
-        return []
+def _teacher(config: Config, teacher: Side, student: Side) -> list[Part]:
+    """Parts of a teacher, without weights if it shares the student's."""
     shape, distill = teacher.model.config, config.distill
     shared = shares_base(config.models, teacher.source, student.source)
     heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads

@@ -53,7 +53,7 @@ class Refusals:
 
         Args:
             config: the configuration.
-            readers: the models whose tokenizers are on this machine, the teacher first.
+            readers: the models whose tokenizers are on this machine, the student last.
 
         Returns:
             Lengths of prompts and references by role.
@@ -66,9 +66,9 @@ class Refusals:
         if config.resolved:
             self.attempt(lambda: check_group_of_samples(config))
         self.attempt(lambda: evaluation_hashes(config.decontamination_files))
-        if len(readers) == 2:
-            teacher, student = (reader.encoder for reader in readers)
-            self.attempt(lambda: align(teacher, student, config.distill.loss))
+        if readers and readers[-1].role == "student":
+            for teacher in readers[:-1]:
+                self.attempt(partial(align, teacher.encoder, readers[-1].encoder, config.distill.loss))
         suite = self.attempt(lambda: get_suite(config.suite))
         if suite is None:
             return []
@@ -84,4 +84,5 @@ class Refusals:
         if fitting is None:
             return []
         config = fit_splits(config, fitting[0])
-        return [(reader.role, str(measure_lengths(fitting[0], reader, config))) for reader in readers]
+        reading = [reader for reader in readers if any(map(reader.reads, fitting[0].names))]
+        return [(reader.role, str(measure_lengths(fitting[0], reader, config))) for reader in reading]

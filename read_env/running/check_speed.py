@@ -12,11 +12,10 @@ import torch
 from read_env.capabilities import Prompt, get_suite
 from read_env.capabilities.stream import PromptStream
 from read_env.config import Config
-from read_env.distillation.loading import load_student, load_teacher
+from read_env.distillation.loading import load_student, load_teachers
 from read_env.distillation.student.student import Student
-from read_env.distillation.teachers.base import Teacher
-from read_env.distillation.teachers.remote import REMOTE
-from read_env.distillation.text.alignment import align
+from read_env.distillation.teachers.base import TeacherCache, Teachers
+from read_env.distillation.teachers.routing import align_each
 from read_env.distillation.text.completion import Example
 from read_env.losses.targets import TeacherTargets
 from read_env.tasks import load_task
@@ -79,7 +78,7 @@ def measure_speed(config: Config) -> Speed | None:
     suite = get_suite(config.suite)
     card = load_task(config.task, suite)
     requirement = card.requirement_vector(suite) if card.identified else np.full(len(suite), 1 / len(suite))
-    teacher = None if config.models.teacher.startswith(REMOTE) else load_teacher(config, student)
+    teachers = None if config.models.any_remote else load_teachers(config, student)
     tokens = 0
     tried: list[str] = []
     teacher_seconds = student_seconds = tried_weight = 0.0
@@ -90,8 +89,8 @@ def measure_speed(config: Config) -> Speed | None:
             break
         prompts = PromptStream(suite[suite.names[index]], 0).slice(_MEDIUM, 0, config.distill.teacher_batch_size)
         if not tried:
-            student.update(_examples(prompts[:1], student, teacher)[0])  # the first call is slower
-        examples, seconds = _examples(prompts, student, teacher)
+            student.update(_examples(prompts[:1], student, teachers)[0])  # the first call is slower
+        examples, seconds = _examples(prompts, student, teachers)
         size = sum(map(len, examples))
         started = time.perf_counter()
         student.update(examples)
@@ -100,15 +99,15 @@ def measure_speed(config: Config) -> Speed | None:
         tried_weight += weight
         tokens += size
         tried.append(suite.names[index])
-    of_teacher = None if teacher is None else teacher_seconds / tried_weight
+    of_teacher = None if teachers is None else teacher_seconds / tried_weight
     return Speed(of_teacher, student_seconds / tried_weight, tokens, tuple(tried))
 
 
-def _examples(prompts: Sequence[Prompt], student: Student, teacher: Teacher | None) -> tuple[list[Example], float]:
-    """Training examples from the teacher, or from the references without one, and the teacher's seconds."""
+def _examples(prompts: Sequence[Prompt], student: Student, teachers: Teachers | None) -> tuple[list[Example], float]:
+    """Training examples from the teachers, or from the references without one, and the teachers' seconds."""
     texts = [prompt.text for prompt in prompts]
     prompt_ids = student.encoder.prompts(texts)
-    if teacher is None:
+    if teachers is None:
         references = student.encoder.completions([prompt.reference for prompt in prompts], texts)
         examples = [
             Example(prompt, tuple(ids), tuple(tokens), TeacherTargets.from_tokens(torch.tensor(tokens)))
@@ -116,7 +115,7 @@ def _examples(prompts: Sequence[Prompt], student: Student, teacher: Teacher | No
         ]
         return examples, 0.0
     started = time.perf_counter()
-    answers = teacher.complete(texts)
+    answers = TeacherCache(teachers).complete(texts, [prompt.capability for prompt in prompts])
     seconds = time.perf_counter() - started
-    alignment = align(teacher.encoder, student.encoder, student.config.loss)
+    alignment = align_each(teachers, student.encoder, student.config.loss)
     return list(map(alignment, prompts, prompt_ids, answers)), seconds

@@ -118,4 +118,4 @@ def _settings(trajectory: Trajectory) -> dict[str, Any]:
     }
     if missing := [name for name, value in found.items() if value is None]:
         raise ReadEnvError(f"{run.path / 'config.json'}: {missing[0]} is missing; right would be a run of this version")
-    return found
+    return {**found, "models.teachers": run.section("models").get("teachers") or {}}

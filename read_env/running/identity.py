@@ -23,7 +23,7 @@ from read_env.errors import ReadEnvError
 from read_env.tasks.prompts import prompts_digest
 
 if TYPE_CHECKING:
-    from read_env.config import Config
+    from read_env.config import Config, ModelConfig
     from read_env.distillation.models.sources import ModelSource
 
 _RUN_FIELDS = {"agent", "agent_options", "task", "seed"}
@@ -84,8 +84,10 @@ class RunIdentity:
         contents = {name: source_digest(source) for name, source in sources.items() if is_there(source)}
         if package := task_package(config.suite):
             contents["suite tasks"] = package
-        for role in ("teacher", "student"):
-            if weights := model_content(getattr(config.models, role), config):
+        models = {"teacher": config.models.teacher, "student": config.models.student}
+        models |= {f"teachers.{name}": reference for name, reference in config.models.teachers.items()}
+        for role, reference in models.items():
+            if weights := model_content(reference, config):
                 contents[f"models.{role}"] = weights
         return cls(kind, settings, contents)
 
@@ -160,7 +162,14 @@ def settings_of(config: Config, without: Collection[str] = (), tasks: Collection
         excluded["eval"] = excluded["eval"] - {"score_teacher"}
     if "measured" not in forms:
         excluded["eval"] = excluded["eval"] | {"task_probes", "task_dev", "task_exam"}
+    excluded["models"] = excluded["models"] | _unused(config.models)
     return config.model_dump(mode="json", exclude=excluded)
+
+
+def _unused(models: ModelConfig) -> set[str]:
+    """Fields without a meaning for these models. Runs from before they existed keep their identity."""
+    found = set() if models.teachers else {"teachers"}
+    return found if models.any_remote else found | {"remote_protocol", "remote_tokenizer", "remote_logprobs_mode"}
 
 
 def model_content(reference: str, config: Config) -> str:

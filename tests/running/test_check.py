@@ -121,7 +121,7 @@ TARGETS = [{"lora_target_modules": modules} for modules in (["q_proj", "down_pro
 @pytest.mark.parametrize("changes", [{}, {"student_layers": [0, 3]}, *TARGETS])
 def test_adapters_are_counted_as_they_are_made(changes):
     config = load_preset("micro", {"models": {"lora_r": 4, **changes}})
-    parts = {part.name: part.bytes for part in memory(config, None, _side(config, "student", Refusals()))}
+    parts = {part.name: part.bytes for part in memory(config, [], _side(config, "student", Refusals()))}
     student = load_student(config)
     assert parts["gradients"] == 4 * student.trained_parameters
     weights = sum(p.numel() for name, p in student.model.named_parameters() if "lora_" not in name)
@@ -231,7 +231,7 @@ def test_a_remote_teacher_that_is_there(key):
 def test_what_a_server_says_of_itself_is_shown(key, listing, line, ready, monkeypatch):
     monkeypatch.setattr(remote_endpoint, "_CHECK_TIMEOUT", 0.2 if listing == "hang" else 5.0)
     with serving(lambda n, prompt: (200, answer("4")), listing) as server:
-        found, missing = check_remote.check_remote(load_preset("micro", {
+        found, missing, _ = check_remote.check_remote(load_preset("micro", {
             "models": {"teacher": "remote:m", "remote_base_url": server.url}, "distill": {"loss": "sft"},
         }))  # fmt: skip
     assert dict(found)["answers"].startswith(line)

@@ -43,11 +43,12 @@ def _answered(capability: FileCapability, cache: TeacherCache, config: Config) -
         ("dev", config.eval.dev),
         (config.eval.exam_split, config.eval.exam),
     )
-    size, text = config.distill.teacher_batch_size, cache.teacher.encoder.text
+    size, text = config.distill.teacher_batch_size, cache.teachers.of(capability.name).encoder.text
     # A prompt that the teacher does not answer is left out; another takes its place, if there is one.
     while asked := [p for split, count in sets for p in _held_out(capability, split, count) if not p.reference]:
         texts = list(dict.fromkeys(prompt.text for prompt in asked))
-        answers = [a for i in range(0, len(texts), size) for a in cache.complete(texts[i : i + size])]
+        blocks = [texts[i : i + size] for i in range(0, len(texts), size)]
+        answers = [a for block in blocks for a in cache.complete(block, [capability.name] * len(block))]
         # An answer may be cut inside a character.
         found = {
             prompt: text(answer.token_ids).partition("\ufffd")[0] for prompt, answer in zip(texts, answers, strict=True)

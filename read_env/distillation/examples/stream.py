@@ -156,8 +156,9 @@ class ExampleStream:
         """Examples of a block; capability, prompt and reason in place of one without an answer."""
         prompts, prompt_ids, reasons = self._prompt_block(capability, tertile, block)
         started = time.perf_counter()
-        asked = [prompt.text for prompt, reason in zip(prompts, reasons, strict=True) if not reason]
-        answers = iter(self.cache.complete(asked) if asked else ())
+        asked = [prompt for prompt, reason in zip(prompts, reasons, strict=True) if not reason]
+        texts, names = [prompt.text for prompt in asked], [prompt.capability for prompt in asked]
+        answers = iter(self.cache.complete(texts, names) if asked else ())
         self.seconds["teacher"] += time.perf_counter() - started
         examples: list[Example | dict[str, str]] = []
         for prompt, ids, reason in zip(prompts, prompt_ids, reasons, strict=True):

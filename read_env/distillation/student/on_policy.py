@@ -20,7 +20,7 @@ from read_env.distillation.examples.allocation import Quotas
 from read_env.distillation.examples.stream import ExampleStream
 from read_env.distillation.student.rollouts import sample_rollouts
 from read_env.distillation.student.student import Student, UpdateStats
-from read_env.distillation.teachers.base import ScoringTeacher
+from read_env.distillation.teachers.base import Teachers
 from read_env.distillation.text.completion import Example
 
 
@@ -35,14 +35,14 @@ class TrainedChunk:
 
 
 def train_on_policy(
-    student: Student, teacher: ScoringTeacher, suite: Suite, stream: ExampleStream, quotas: Quotas,
+    student: Student, teacher: Teachers, suite: Suite, stream: ExampleStream, quotas: Quotas,
     config: DistillConfig, *, eligible: np.ndarray, tokens_left: int, total: int, last: bool, seed: str,
 ) -> TrainedChunk:  # fmt: skip
     """Roll out and update until the quotas are met; in the last chunk until the budget is spent.
 
     Args:
         student: the student.
-        teacher: teacher that scores the samples.
+        teacher: teachers that score the samples.
         suite: capabilities whose verifiers grade the samples.
         stream: stream of prompts.
         quotas: sampled tokens that each capability is owed.

@@ -1,4 +1,4 @@
-"""Teacher protocols, and the cache that asks a teacher once per prompt, in fixed blocks.
+"""Teacher protocols, teachers by capability, and the cache that asks a teacher once per prompt, in fixed blocks.
 
 Batch shape changes the last digits of logits, so an answer must not depend on the other prompts of its batch. The
 stream is therefore cut into fixed blocks, a block is always answered as a whole, and the cache stores blocks:
@@ -11,7 +11,8 @@ import hashlib
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from read_env.distillation.teachers.cache_use import CacheUse
@@ -79,22 +80,90 @@ class ScoringTeacher(Teacher, Protocol):
         ...
 
 
+def scoring(teacher: Teacher) -> ScoringTeacher:
+    """The teacher, as one that gives probabilities of completions written by others."""
+    if not isinstance(teacher, ScoringTeacher):
+        raise AssertionError("loading refuses an objective that needs scores of a teacher that gives none")
+    return teacher
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """Teachers by capability.
+
+    Attributes:
+        default: teacher of every capability without one of its own.
+        by_capability: teachers of single capabilities; several of these may have the same one.
+    """
+
+    default: Teacher
+    by_capability: Mapping[str, Teacher] = field(default_factory=dict)
+
+    def of(self, capability: str) -> Teacher:
+        """Teacher of a capability."""
+        return self.by_capability.get(capability, self.default)
+
+    @property
+    def all(self) -> tuple[Teacher, ...]:
+        """Every teacher once, the default first."""
+        found = {id(teacher): teacher for teacher in (self.default, *self.by_capability.values())}
+        return tuple(found.values())
+
+    @property
+    def score_completions(self) -> bool:
+        """True if all of them give probabilities of completions written by others."""
+        return all(isinstance(teacher, ScoringTeacher) for teacher in self.all)
+
+    @property
+    def identity(self) -> str:
+        """Identity of all: that of the only one, or theirs by capability."""
+        if not self.by_capability:
+            return self.default.identity
+        own = {name: teacher.identity for name, teacher in sorted(self.by_capability.items())}
+        return json.dumps([self.default.identity, own])
+
+    def parts(self, capabilities: Sequence[str]) -> list[tuple[Teacher, list[int]]]:
+        """Indices of the prompts of each teacher, in order, for prompts of these capabilities."""
+        found: dict[int, tuple[Teacher, list[int]]] = {}
+        for index, capability in enumerate(capabilities):
+            teacher = self.of(capability)
+            found.setdefault(id(teacher), (teacher, []))[1].append(index)
+        return list(found.values())
+
+    def score(
+        self, texts: Sequence[str], completion_ids: Sequence[Sequence[int]], capabilities: Sequence[str]
+    ) -> list[TeacherTargets]:
+        """Targets of completions, each by the teacher of its prompt's capability and in that teacher's vocabulary.
+
+        Args:
+            texts: prompts.
+            completion_ids: token ids of one completion per prompt.
+            capabilities: capability of each prompt.
+        """
+        scored: dict[int, TeacherTargets] = {}
+        for teacher, indices in self.parts(capabilities):
+            targets = scoring(teacher).score([texts[i] for i in indices], [completion_ids[i] for i in indices])
+            scored.update(zip(indices, targets, strict=True))
+        return [scored[index] for index in range(len(texts))]
+
+
 class TeacherCache:
-    """Cache of a teacher's answers, block by block: in memory, and on disk if there is a store.
+    """Cache of the answers of one or more teachers, block by block: in memory, and on disk if there is a store.
 
     Args:
-        teacher: teacher that is asked for missing blocks.
+        teacher: teacher that is asked for missing blocks, or teachers by capability.
         max_completion_tokens: completion tokens kept in memory; the least recently used blocks are evicted.
         store: store on disk. After a failed write it is only read, with a warning.
 
     Attributes:
-        asked_tokens: completion tokens that the teacher itself generated.
+        teachers: the teachers by capability.
+        asked_tokens: completion tokens that the teachers themselves generated.
     """
 
     def __init__(
-        self, teacher: Teacher, max_completion_tokens: int = 6_000_000, store: BlockStore | None = None
+        self, teacher: Teacher | Teachers, max_completion_tokens: int = 6_000_000, store: BlockStore | None = None
     ) -> None:
-        self.teacher = teacher
+        self.teachers = teacher if isinstance(teacher, Teachers) else Teachers(teacher)
         self.max_completion_tokens = max_completion_tokens
         self.store = store
         self.asked_tokens = 0
@@ -105,9 +174,23 @@ class TeacherCache:
         self._blocks: OrderedDict[bytes, tuple[Answer, ...]] = OrderedDict()
         self._held = 0
 
-    def complete(self, texts: Sequence[str]) -> tuple[Answer, ...]:
-        """Answers to one fixed block of prompts, in order."""
-        return self._complete_block(texts) if self.teacher.batched else self._complete_each(texts)
+    @property
+    def teacher(self) -> Teacher:
+        """Teacher of every capability without one of its own."""
+        return self.teachers.default
+
+    def complete(self, texts: Sequence[str], capabilities: Sequence[str] = ()) -> tuple[Answer, ...]:
+        """Answers to one fixed block of prompts, in order; with several teachers, to one block for each of them.
+
+        Args:
+            texts: prompts.
+            capabilities: capability of each prompt. Empty: all prompts are for the default teacher.
+        """
+        answers: dict[int, Answer] = {}
+        for teacher, indices in self.teachers.parts(capabilities or [""] * len(texts)):
+            complete = self._complete_block if teacher.batched else self._complete_each
+            answers.update(zip(indices, complete(teacher, [texts[i] for i in indices]), strict=True))
+        return tuple(answers[index] for index in range(len(texts)))
 
     @property
     def use(self) -> CacheUse:
@@ -124,9 +207,9 @@ class TeacherCache:
             read_seconds=stats.read_seconds,
         )
 
-    def _complete_each(self, texts: Sequence[str]) -> tuple[Answer, ...]:
+    def _complete_each(self, teacher: Teacher, texts: Sequence[str]) -> tuple[Answer, ...]:
         """Answers prompt by prompt; those that are complete are kept when a later one fails."""
-        keys = [self._key([text]) for text in texts]
+        keys = [self._key(teacher, [text]) for text in texts]
         found = {key: self._look_up(key) for key in dict.fromkeys(keys)}
         missing = [i for i, key in enumerate(keys) if found[key] is None and keys.index(key) == i]
 
@@ -136,14 +219,14 @@ class TeacherCache:
             self._add(key, (answer,))
 
         if missing:
-            self.teacher.complete([texts[i] for i in missing], on_answer)
+            teacher.complete([texts[i] for i in missing], on_answer)
         return tuple(block[0] for key in keys if (block := found[key]) is not None)
 
-    def _complete_block(self, texts: Sequence[str]) -> tuple[Answer, ...]:
-        key = self._key(texts)
+    def _complete_block(self, teacher: Teacher, texts: Sequence[str]) -> tuple[Answer, ...]:
+        key = self._key(teacher, texts)
         block = self._look_up(key)
         if block is None:
-            block = self.teacher.complete(texts)
+            block = teacher.complete(texts)
             self._add(key, block)
         return block
 
@@ -153,11 +236,11 @@ class TeacherCache:
         self._write(key, block)
         self._hold(key, block)
 
-    def _key(self, texts: Sequence[str]) -> bytes:
-        encoder = self.teacher.encoder
+    def _key(self, teacher: Teacher, texts: Sequence[str]) -> bytes:
+        encoder = teacher.encoder
         # Token ids, since tokenizers with equal vocabularies may split a text differently; a server's are unknown.
         prompts = encoder.prompts(texts) if isinstance(encoder, Encoder) else texts
-        return hashlib.blake2b(json.dumps([self.teacher.identity, *prompts]).encode(), digest_size=16).digest()
+        return hashlib.blake2b(json.dumps([teacher.identity, *prompts]).encode(), digest_size=16).digest()
 
     def _look_up(self, key: bytes) -> tuple[Answer, ...] | None:
         """Block of that key if there is one; counts the lookup."""

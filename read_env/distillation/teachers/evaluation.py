@@ -10,7 +10,7 @@ import torch
 from read_env.capabilities.base import Split, Suite
 from read_env.capabilities.stream import held_out
 from read_env.config import EvalConfig
-from read_env.distillation.teachers.base import ScoringTeacher, TeacherCache
+from read_env.distillation.teachers.base import TeacherCache, Teachers, scoring
 from read_env.distillation.text.choices import other_tokens
 from read_env.losses.targets import TeacherTargets
 
@@ -35,20 +35,20 @@ class TeacherScores:
 
 
 def evaluate_teacher(cache: TeacherCache, suite: Suite, config: EvalConfig) -> TeacherScores | None:
-    """Scores of a cache's teacher; the cache keeps its answers, so that further runs don't ask again.
+    """Scores of a cache's teachers; the cache keeps their answers, so that further runs don't ask again.
 
-    None where capabilities have no answers to compare with, and the teacher gives no probabilities of references.
+    None where capabilities have no answers to compare with, and a teacher gives no probabilities of references.
     """
-    if not all(capability.graded for capability in suite) and not isinstance(cache.teacher, ScoringTeacher):
+    if not all(capability.graded for capability in suite) and not cache.teachers.score_completions:
         return None
     exam, tokens, answers = _exact_match(cache, suite, config.exam_split, config.exam, config.eval_batch_size)
     profile = None
     if config.score == "exact-match":
         profile, more, _ = _exact_match(cache, suite, "probes", config.probes, config.eval_batch_size)
         tokens += more
-    elif isinstance(cache.teacher, ScoringTeacher):
+    elif cache.teachers.score_completions:
         per_token = config.score == "token-likelihood"
-        profile = _likelihood(cache.teacher, suite, "probes", config.probes, per_token=per_token)
+        profile = _likelihood(cache.teachers, suite, "probes", config.probes, per_token=per_token)
     return TeacherScores(exam, profile, tokens, answers)
 
 
@@ -58,32 +58,34 @@ def _exact_match(
     """(|C|,) scores on a split, as the student's exam has them; tokens of all answers; and prompt -> answer."""
     prompts = [prompt for capability in suite for prompt in held_out(capability, split, per_capability)]
     prompts.sort(key=lambda prompt: len(prompt.text))  # less padding
-    texts = [prompt.text for prompt in prompts]
-    found = [answer for i in range(0, len(texts), block) for answer in cache.complete(texts[i : i + block])]
-    answers = [cache.teacher.encoder.text(answer.token_ids) for answer in found]
+    texts, names = [prompt.text for prompt in prompts], [prompt.capability for prompt in prompts]
+    parts = [slice(i, i + block) for i in range(0, len(texts), block)]
+    found = [answer for part in parts for answer in cache.complete(texts[part], names[part])]
+    answers = [
+        cache.teachers.of(name).encoder.text(answer.token_ids) for name, answer in zip(names, found, strict=True)
+    ]
     right = dict.fromkeys(suite.names, 0)
     for prompt, answer in zip(prompts, answers, strict=True):
         right[prompt.capability] += suite[prompt.capability].verify(prompt, answer)
     scores = np.array([right[name] / per_capability for name in suite.names])
     graded = np.array([capability.graded for capability in suite])
-    if not graded.all() and isinstance(cache.teacher, ScoringTeacher):
-        scores = np.where(graded, scores, _likelihood(cache.teacher, suite, split, per_capability, per_token=True))
+    if not graded.all() and cache.teachers.score_completions:
+        scores = np.where(graded, scores, _likelihood(cache.teachers, suite, split, per_capability, per_token=True))
     return scores, sum(map(len, found)), dict(zip(texts, answers, strict=True))
 
 
-def _likelihood(
-    teacher: ScoringTeacher, suite: Suite, split: Split, per_capability: int, *, per_token: bool
-) -> np.ndarray:
+def _likelihood(teachers: Teachers, suite: Suite, split: Split, per_capability: int, *, per_token: bool) -> np.ndarray:
     """(|C|,) mean likelihood of the references of a split."""
     prompts = [prompt for capability in suite for prompt in held_out(capability, split, per_capability)]
-    texts, references = [prompt.text for prompt in prompts], [prompt.reference for prompt in prompts]
-    ids = [ids for _, ids in teacher.encoder.pairs(texts, references)]
-    log_probs = [
-        _log_right(targets, other_tokens(teacher.encoder, prompt, list(reference)))
-        for prompt, reference, targets in zip(prompts, ids, teacher.score(texts, ids), strict=True)
-    ]
-    means = [(one.mean() if per_token else one.sum()).exp().item() for one in log_probs]
-    return np.array(means).reshape(len(suite), per_capability).mean(1)
+    means = np.empty(len(prompts))
+    for teacher, indices in teachers.parts([prompt.capability for prompt in prompts]):
+        scorer = scoring(teacher)
+        texts, references = [prompts[i].text for i in indices], [prompts[i].reference for i in indices]
+        ids = [ids for _, ids in scorer.encoder.pairs(texts, references)]
+        for index, reference, targets in zip(indices, ids, scorer.score(texts, ids), strict=True):
+            one = _log_right(targets, other_tokens(scorer.encoder, prompts[index], list(reference)))
+            means[index] = (one.mean() if per_token else one.sum()).exp().item()
+    return means.reshape(len(suite), per_capability).mean(1)
 
 
 def _log_right(targets: TeacherTargets, others: list[tuple[int, int]]) -> torch.Tensor:

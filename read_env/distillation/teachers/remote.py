@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import torch
 
@@ -92,24 +91,7 @@ class RemoteTeacher:
         Raises:
             ReadEnvError: an invalid answer, or a server that can't be reached or refuses a request.
         """
-        answers: dict[int, Answer] = {}
-        self._client.stopped.clear()
-        with ThreadPoolExecutor(min(len(texts), self._models.remote_concurrency) or 1) as pool:
-            futures = {pool.submit(self._request, text): index for index, text in enumerate(texts)}
-            try:
-                for future in as_completed(futures):
-                    answers[futures[future]] = future.result()
-                    if on_answer is not None:
-                        on_answer(futures[future], answers[futures[future]])
-            except BaseException:
-                self._client.stopped.set()
-                pool.shutdown(cancel_futures=True)
-                # Requests that were running when one failed are complete by now.
-                for future, index in futures.items():
-                    if on_answer and index not in answers and not future.cancelled() and not future.exception():
-                        on_answer(index, future.result())
-                raise
-        return tuple(answers[index] for index in range(len(texts)))
+        return tuple(self._client.all_of(self._request, texts, on_answer))
 
     def _request(self, text: str) -> Answer:
         reply = self._client.ask(text)

@@ -1,17 +1,10 @@
-"""Requests to OpenAI-compatible servers: address and key, retries, and parameters that a server refuses."""
+"""Chat requests to OpenAI-compatible servers, and parameters that a server refuses."""
 
 from __future__ import annotations
 
-import itertools
 import json
-import logging
-import math
-import random
 import re
-import threading
-import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from read_env.config import ModelConfig
@@ -23,22 +16,10 @@ from read_env.distillation.teachers.remote_answers import (
     read_reply,
     refusal,
 )
-from read_env.distillation.teachers.remote_endpoint import (
-    KEY_VARIABLES,
-    first_line,
-    key_variable,
-    look,
-    make_client,
-    redacted,
-)
+from read_env.distillation.teachers.remote_endpoint import redacted
+from read_env.distillation.teachers.remote_requests import PassingTrouble, ServerClient
 from read_env.errors import ReadEnvError
 
-_LOG = logging.getLogger(__name__)
-
-#: Longest pause before a retry without, and with a request of the server, seconds.
-_LONGEST_PAUSE, _LONGEST_RETRY_AFTER = 30.0, 600.0
-#: Apart from the generators that results depend on.
-_JITTER = random.SystemRandom()
 #: Parameters that a request does without; others are errors if the server refuses them.
 _OPTIONAL = frozenset(
     "temperature top_p top_k min_p seed stop logprobs top_logprobs frequency_penalty presence_penalty".split()
@@ -50,55 +31,28 @@ _UNSUPPORTED = re.compile(
     r"deprecated|no longer|only\b.{1,20}\b(allowed|supported|permitted)|use '?max_",
     re.IGNORECASE,
 )
-#: Lasting errors of TLS by a part of their message; others pass.
-_TLS = {
-    "WRONG_VERSION": "an address that begins with http://",
-    "record layer": "an address that begins with http://",
-    "CERTIFICATE_VERIFY": "its certificate's issuer in the file that $SSL_CERT_FILE names",
-}
-#: Messages about a model that a server doesn't have.
-_NO_MODEL = re.compile(
-    r"\bmodel\b.*\b(not (found|exist|available|a valid)|n't exist|unknown|invalid|no such)", re.IGNORECASE
-)
 
 
-class _PassingTrouble(ReadEnvError):
-    """Trouble that may pass; ``retry_after`` is the pause in seconds that the server asks for, None for none."""
-
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
-class ChatClient:
+class ChatClient(ServerClient):
     """Client that sends one prompt per request.
 
-    Time-outs, rate limits, lost connections, failures of the server (408, 409, 425, 429, 5xx) and broken replies are
-    retried. A parameter that the server refuses is renamed or left out from then on, with a warning.
+    A parameter that the server refuses is renamed or left out from then on, with a warning.
 
     Args:
         name: name of the model on the server.
         models: address, time-out, retries and parameters.
         max_tokens: tokens that the server may generate per answer.
 
-    Attributes:
-        stopped: set to end all pauses before retries.
-
     Raises:
-        ReadEnvError: no address, an API key that can't be sent, or the package ``openai`` isn't installed.
+        ReadEnvError: as for :class:`ServerClient`.
     """
 
     def __init__(self, name: str, models: ModelConfig, max_tokens: int) -> None:
-        self.name = name
-        self.stopped = threading.Event()
-        self._models = models
-        self._client = make_client(models)
+        super().__init__(name, models)
         sent = {"temperature": models.remote_temperature, "max_tokens": max_tokens}
         sent |= json.loads(models.remote_extra_body or "{}")
         self._parameters: dict[str, Any] = {key: value for key, value in sent.items() if value is not None}
-        self._lock = threading.Lock()
         self._refused: set[str] = set()
-        self._said: set[str] = set()
 
     def ask(self, text: str) -> Reply:
         """Answer to a prompt, or the reason why the server gives none to this prompt.
@@ -106,37 +60,7 @@ class ChatClient:
         Raises:
             ReadEnvError: the server can't be reached, refuses the request, or keeps sending invalid replies.
         """
-        for attempt in itertools.count():
-            try:
-                return self._ask_once(text)
-            except _PassingTrouble as trouble:
-                pause = min(0.5 * 2.0 ** min(attempt, 20), _LONGEST_PAUSE) * (1 - 0.25 * _JITTER.random())
-                pause = trouble.retry_after if trouble.retry_after is not None else pause
-                last = attempt >= self._models.remote_max_retries or pause > _LONGEST_RETRY_AFTER
-                if last or self.stopped.is_set():
-                    raise ReadEnvError(
-                        f"{trouble}; the prompt was {text[:60]!r}; answers so far are kept: run the same command again"
-                    ) from None
-                _LOG.info("%s; retry %d in %.1f s", trouble, attempt + 1, pause)
-                self.pause(pause)
-        raise AssertionError("unreachable")
-
-    def pause(self, seconds: float) -> None:
-        """Wait before a retry."""
-        self.stopped.wait(seconds)
-
-    def say_once(self, note: str) -> None:
-        """Log a warning about the server, once."""
-        with self._lock:
-            if note in self._said:
-                return
-            self._said.add(note)
-        _LOG.warning("%s: %s", self.where, note)
-
-    @property
-    def where(self) -> str:
-        """Name of the model and address of the server, for messages."""
-        return f"teacher {self.name!r} at {self._models.remote_base_url}"
+        return self.retried(lambda: self._ask_once(text), f"the prompt was {text[:60]!r}")
 
     def _ask_once(self, text: str) -> Reply:
         while True:
@@ -149,34 +73,22 @@ class ChatClient:
             if status == 200:
                 return self._read(response, body, sent)
             if not self._adapt(sent, status, body):
-                raise self._error(response, status, body, text)
+                about = f"the prompt was {text[:60]!r}, right would be another one or other parameters in models.remote_extra_body"
+                raise self.error(response, status, body, about)
 
     def _post(self, text: str, parameters: Mapping[str, Any]) -> Any:
         """HTTP response of a request, with any status."""
         import openai
 
+        message = {"role": "user", "content": text}
+        send = self._client.chat.completions.with_raw_response.create
         try:
-            message = {"role": "user", "content": text}
-            send = self._client.chat.completions.with_raw_response.create
-            return send(model=self.name, messages=[message], extra_body=dict(parameters)).http_response  # type: ignore[list-item]
+            return self.sent(
+                lambda: send(model=self.name, messages=[message], extra_body=dict(parameters)).http_response,  # type: ignore[list-item]
+                f"the prompt {text[:60]!r}",
+            )
         except openai.APIStatusError as error:
             return error.response
-        except openai.APITimeoutError:
-            raise _PassingTrouble(
-                f"{self.where} did not answer within models.remote_timeout = {self._models.remote_timeout:g}, "
-                f"{self._models.remote_max_retries + 1} times"
-            ) from None
-        except openai.APIConnectionError as error:
-            reason = first_line(error.__cause__ or error, self._models)
-            if right := next((right for part, right in _TLS.items() if part in reason), ""):
-                raise ReadEnvError(f"{self.where} can't be reached ({reason}); right would be {right}") from None
-            raise _PassingTrouble(f"{self.where} can't be reached ({reason})") from None
-        except UnicodeEncodeError:
-            raise ReadEnvError(
-                f"models.teacher: the prompt {text[:60]!r} is not valid Unicode and can't be sent"
-            ) from None
-        except (openai.OpenAIError, ValueError) as error:
-            raise ReadEnvError(f"{self.where} sent an invalid answer ({first_line(error, self._models)})") from None
 
     def _read(self, response: Any, body: Any, sent: Mapping[str, Any]) -> Reply:
         if isinstance(body, str) or (isinstance(body, Mapping) and "choices" not in body):
@@ -184,14 +96,14 @@ class ChatClient:
             trouble = f"{self.where} sent an answer that is no chat completion: {shown}"
             if shown.startswith("an HTML page"):  # the address of a web page
                 raise ReadEnvError(f"{trouble}{self._redirect(response)}{self._address()}")
-            raise _PassingTrouble(trouble)
+            raise PassingTrouble(trouble)
         allowed = next((sent[name] for name in _OTHER_NAME if isinstance(sent.get(name), int)), None)
         try:
             if not isinstance(body, Mapping):
                 raise BrokenReply(f"got {type(body).__name__}")
             reply = read_reply(body, allowed, keep_reasoning=self._models.remote_reasoning == "keep")
         except BrokenReply as error:
-            raise _PassingTrouble(
+            raise PassingTrouble(
                 f"{self.where} sent an answer without text in choices[0].message.content ({error})"
             ) from None
         if reply.note:
@@ -213,33 +125,6 @@ class ChatClient:
         done = f"{other} is sent from now on" if other else "it is left out from now on, and the server decides"
         self.say_once(f"refuses {name} ({redacted(error_message(body), self._models)[:120]}): {done}")
         return True
-
-    def _error(self, response: Any, status: int, body: Any, text: str) -> ReadEnvError:
-        """Error of a refused request, to be retried or not."""
-        message = redacted(error_message(body), self._models)[:200]
-        head = f"HTTP {status} {message}".rstrip() + self._redirect(response)
-        spent = "insufficient_quota" in json.dumps(body, default=str)
-        if (status in (408, 409, 425, 429) or (status >= 500 and status != 501)) and not spent:
-            return _PassingTrouble(f"{self.where} refused a prompt: {head}", _retry_after(response.headers))
-        if status in (401, 403):
-            held = key_variable()
-            head += f"; the key is read from {f'${held}' if held else ' or '.join(f'${one}' for one in KEY_VARIABLES)}"
-        elif status in (404, 405) or _NO_MODEL.search(message):
-            head += self._address()
-        else:
-            head += f"; the prompt was {text[:60]!r}, right would be another one or other parameters in models.remote_extra_body"
-        return ReadEnvError(f"{self.where} refused a prompt: {head}")
-
-    def _redirect(self, response: Any) -> str:
-        """Remark on a redirection, after which clients send no prompt or no key; empty without one."""
-        if not response.history:
-            return ""
-        address = str(response.url).partition("?")[0].rstrip("/").removesuffix("/chat/completions")
-        return f"; it redirects to {redacted(address, self._models)}: right would be that address in models.remote_base_url"
-
-    def _address(self) -> str:
-        """Remark on the address, or on the models that the server has."""
-        return f"; are its models there? {look(self._models).text(self.name)}"
 
 
 def _refused_parameter(sent: Mapping[str, Any], status: int, body: Any) -> tuple[str, str]:
@@ -269,19 +154,3 @@ def _status_in(status: int, body: Any) -> int:
         return 200 if 200 <= status < 300 else status
     code = str(error.get("code") or error.get("status") or "") if isinstance(error, Mapping) else ""
     return int(code) if re.fullmatch(r"[45]\d\d", code) else 502
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks to wait, given as a number or as a date; None if it doesn't."""
-    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        value = headers.get(name, "")
-        try:
-            seconds = float(value) * unit
-        except ValueError:
-            try:
-                seconds = parsedate_to_datetime(value).timestamp() - time.time()
-            except (TypeError, ValueError):
-                continue
-        if math.isfinite(seconds):
-            return max(0.0, seconds)
-    return None

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from read_env.config import ModelConfig
+from read_env.distillation.teachers.top_k import targets_of
 from read_env.distillation.text.completion import Answer
 from read_env.distillation.text.encoding import Encoder
 from read_env.errors import ReadEnvError
@@ -23,8 +24,6 @@ from read_env.losses.targets import TeacherTargets
 _LOG = logging.getLogger(__name__)
 
 VLLM = "vllm:"
-#: Smallest tail: below it, 1 minus a sum of fp32 probabilities has no correct digits.
-_TAIL = 2.0**-24
 
 
 class VllmTeacher:
@@ -131,37 +130,16 @@ class VllmTeacher:
         return Answer(tokens, self._targets(tokens, output.logprobs))
 
     def _targets(self, tokens: Sequence[int], positions: Sequence[Mapping[int, Any]]) -> TeacherTargets:
-        """Targets from one mapping per position: token id -> log-probability and rank, the given token included.
-
-        Raises:
-            ReadEnvError: fewer than K most likely tokens in the tokenizer's vocabulary.
-        """
-        top_ids, top_log_probs, log_tail = [], [], []
-        for position in positions:
-            ranked = sorted(
-                (
-                    (entry.rank, token, entry.logprob)
-                    for token, entry in position.items()
-                    if (entry.rank or math.inf) <= self.top_k
-                )
-            )
-            known = [(token, log_prob) for _, token, log_prob in ranked if token < self.encoder.vocabulary]
-            if len(known) < self.top_k:
-                raise ReadEnvError(
-                    f"models.teacher: vLLM gave {len(known)} of the {self.top_k} most likely tokens at a position; the "
-                    f"tokenizer has {self.encoder.vocabulary} tokens: right would be a smaller distill.teacher_top_k"
-                )
-            top_ids.append([token for token, _ in known])
-            top_log_probs.append([log_prob for _, log_prob in known])
-            rest = 1.0 - math.fsum(math.exp(log_prob) for _, log_prob in known)
-            log_tail.append(math.log(max(rest, _TAIL)) if self.top_k < self.encoder.vocabulary else float("-inf"))
-        shape = (len(tokens), self.top_k)
-        return TeacherTargets(
-            torch.tensor(list(tokens), dtype=torch.int64),
-            torch.tensor(top_ids, dtype=torch.int64).view(shape),
-            torch.tensor(top_log_probs, dtype=torch.float32).view(shape),
-            torch.tensor(log_tail, dtype=torch.float32),
-        )
+        """Targets from one mapping per position: token id -> log-probability and rank, the given token included."""
+        ranked = [
+            [
+                (token, entry.logprob)
+                for token, entry in sorted(position.items(), key=lambda item: item[1].rank or math.inf)
+                if (entry.rank or math.inf) <= self.top_k
+            ]
+            for position in positions
+        ]
+        return targets_of(tokens, ranked, top_k=self.top_k, vocabulary=self.encoder.vocabulary, server="vLLM")
 
 
 def _reason(error: Exception) -> str:

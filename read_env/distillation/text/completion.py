@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from read_env.capabilities.base import Prompt
 from read_env.losses.targets import TeacherTargets
@@ -44,3 +44,7 @@ class Example:
 
     def __len__(self) -> int:
         return len(self.token_ids)
+
+    def without_probabilities(self) -> Example:
+        """The example with the tokens alone, K = 0."""
+        return replace(self, targets=TeacherTargets.from_tokens(self.targets.tokens))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
+def every(capability: str) -> bool:
+    """True for every capability."""
+    return True
+
+
 @dataclass(frozen=True)
 class Reader:
     """Model as a reader of prompts.
@@ -28,6 +33,7 @@ class Reader:
         role: ``teacher`` or ``student``.
         encoder: encoder of its tokenizer.
         context: maximum length of a sequence, tokens; None if the model's configuration has none.
+        reads: True for the name of a capability whose prompts it reads.
 
     Example:
         >>> from read_env.distillation.loading import load
@@ -39,6 +45,7 @@ class Reader:
     role: str
     encoder: Encoder
     context: int | None
+    reads: Callable[[str], bool] = every
 
     @classmethod
     def of(cls, role: str, encoder: Encoder, model: PreTrainedModel) -> Reader:
@@ -80,7 +87,8 @@ class LengthLimit:
                 ids = reader.encoder.completions([prompt.reference for prompt in prompts], texts)
                 room = [max(self.max_completion_tokens, len(one)) for one in ids]
             for i, ids_of_prompt in enumerate(reader.encoder.prompts(texts)):
-                if len(ids_of_prompt) + room[i] > reader.context and not found[i]:
+                too_long = len(ids_of_prompt) + room[i] > reader.context and reader.reads(prompts[i].capability)
+                if too_long and not found[i]:
                     found[i] = (
                         f"models.{reader.role} reads at most {reader.context:,} tokens; the prompt has "
                         f"{len(ids_of_prompt):,}, and a completion up to {room[i]:,}"
@@ -178,8 +186,9 @@ class Lengths:
 
 
 def measure_lengths(suite: Suite, reader: Reader, config: Config) -> Lengths:
-    """Encode the held-out prompts of a suite and find the longest ones; warn if references exceed the maximum."""
-    prompts = [p for c in suite for split, count in held_out_sizes(config).items() for p in held_out(c, split, count)]
+    """Encode the held-out prompts of a suite that a model reads and find the longest ones; warn if references exceed the maximum."""
+    read = [c for c in suite if reader.reads(c.name)]
+    prompts = [p for c in read for split, count in held_out_sizes(config).items() for p in held_out(c, split, count)]
     pairs = reader.encoder.pairs([p.text for p in prompts], [p.reference for p in prompts])
     texts, references = [len(prompt) for prompt, _ in pairs], [len(completion) for _, completion in pairs]
     maximum = config.distill.max_completion_tokens
@@ -187,7 +196,7 @@ def measure_lengths(suite: Suite, reader: Reader, config: Config) -> Lengths:
     lengths = Lengths(
         max(texts), prompts[texts.index(max(texts))].capability,
         max(references), prompts[references.index(max(references))].capability,
-        sum(length > maximum for length in references) / len(references), tuple(name for name in suite.names if name not in fits),
+        sum(length > maximum for length in references) / len(references), tuple(c.name for c in read if c.name not in fits),
         maximum, reader.context,
     )  # fmt: skip
     if lengths.cut:  # shorter answers may be right as well

@@ -188,7 +188,7 @@ def test_the_numbers_say_what_happened(tmp_path):
 
 
 def counting_teacher():
-    complete = Mock(side_effect=lambda texts: block_of(len(texts)))
+    complete = Mock(side_effect=lambda texts: block_of(len(texts), count=len(texts)))
     return SimpleNamespace(identity="a teacher", batched=True, encoder=None, complete=complete)
 
 
@@ -202,5 +202,6 @@ def test_a_teacher_is_asked_once_for_all_processes(tmp_path):
 def test_a_store_that_cannot_be_written_costs_nothing_but_a_warning(tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
     cache = TeacherCache(counting_teacher(), store=BlockStore(tmp_path / "file", LARGE))
-    assert same(cache.complete(["a"]), block_of(1)) and same(cache.complete(["a", "b"]), block_of(2))
+    assert same(cache.complete(["a"]), block_of(1, count=1))
+    assert same(cache.complete(["a", "b"]), block_of(2, count=2))
     assert len([record for record in caplog.records if "not kept on disk" in record.message]) == 1

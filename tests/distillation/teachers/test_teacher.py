@@ -69,5 +69,5 @@ def test_what_the_teacher_reads_is_part_of_the_key(block):
     cutting.encoder = copy.copy(teacher.encoder)
     cutting.encoder.prompts = lambda texts: [ids[::-1] for ids in teacher.encoder.prompts(texts)]
     one, other = TeacherCache(teacher), TeacherCache(cutting)
-    assert teacher.identity == cutting.identity and one._key(texts) != other._key(texts)
-    assert one._key(texts) == TeacherCache(teacher)._key(texts) != one._key(texts[1:])
+    assert teacher.identity == cutting.identity and one._key(teacher, texts) != other._key(cutting, texts)
+    assert one._key(teacher, texts) == TeacherCache(teacher)._key(teacher, texts) != one._key(teacher, texts[1:])
