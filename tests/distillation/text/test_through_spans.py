@@ -15,6 +15,7 @@ from read_env.distillation.loading import load_student
 from read_env.distillation.models import head
 from read_env.distillation.process import Distillation
 from read_env.distillation.teachers.local import LocalTeacher
+from read_env.distillation.teachers.routing import align_each
 from read_env.distillation.text.alignment import align, through_spans
 from read_env.distillation.text.completion import Answer
 from read_env.distillation.text.encoding import Encoder
@@ -124,6 +125,23 @@ def test_objectives_that_compare_tokens_name_those_that_compare_spans():
         match=r"a remote teacher gives text alone\), and distill.loss 'gold' compares probabilities; .*'sft'",
     ):
         align(SimpleNamespace(stop_ids=(), text=str), here, "gold")
+
+
+def test_several_teachers_must_share_the_same_tokens_with_the_student():
+    here = Encoder(byte_level(CHATML, merges=[("a", "b")]))
+    one, same, other = (Encoder(byte_level(CHATML, merges=m)) for m in ((), (), [("a", "b"), ("c", "d")]))
+
+    def aligned(*encoders, loss="gold"):
+        teachers = [SimpleNamespace(encoder=encoder) for encoder in encoders]
+        return align_each(SimpleNamespace(all=teachers, default=teachers[0]), here, loss)
+
+    aligned(one, same)
+    for others in ((one, other), (one, here)):
+        with pytest.raises(
+            ReadEnvError, match="models.teachers: the tokenizers of the 2 teachers differ.*'gold'.*'sft'"
+        ):
+            aligned(*others)
+    aligned(one, other, loss="sft")
 
 
 # --- a pair of models -----------------------------------------------------------------------------------
