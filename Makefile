@@ -25,7 +25,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 COMMA := ,
 READY := .venv/.ready-$(subst $(COMMA),-,$(EXTRAS))
 
-.PHONY: help demo test test-cpus lint types format wheel clean clean-venv
+DOCS_READY := .venv/.ready-docs
+
+.PHONY: help demo docs test test-cpus lint types format wheel clean clean-venv
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -33,6 +35,9 @@ help: ## this list
 
 demo: $(READY) ## compare four agents on one task, from two starting students, three seeds: a few minutes
 	$(BIN)/read-env compare --preset micro-demo --agents pretrained:micro read-bandit task-static water-filling --students even shopkeeper
+
+docs: $(DOCS_READY) ## the documentation, in build/docs/index.html; a warning or a link that leads nowhere is an error
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fresh-env --fail-on-warning --keep-going -b html -d build/doctrees docs build/docs
 
 test: $(READY) ## the tests without the slow ones (aims at 6 minutes on 2 cores)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(PYTEST_ARGS)
@@ -84,4 +89,8 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) install $(PIP_ARGS) -c .venv/constraints.txt '$(TORCH)'
 	$(PIP) list --format=freeze | grep '^torch==' >> .venv/constraints.txt
 	$(PIP) install $(PIP_ARGS) -c .venv/constraints.txt --no-build-isolation --editable '.[$(EXTRAS)]'
+	touch $@
+
+$(DOCS_READY): $(READY)
+	$(PIP) install $(PIP_ARGS) -c .venv/constraints.txt --no-build-isolation --editable '.[$(EXTRAS),docs]'
 	touch $@

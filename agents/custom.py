@@ -76,7 +76,7 @@ def _arguments(
 
 
 class CustomAgent(Agent):
-    """Custom object with ``predict``, wrapped as an :class:`~read_env.agents.Agent`.
+    """Custom object with ``predict``, wrapped as an :class:`~read_env.agents.base.Agent`.
 
     Its actions are passed on unchecked; the environment raises for wrong ones. Where actions have a stop entry, weights alone
     get one of 0.

@@ -1,10 +1,15 @@
-"""The guides in docs/guides: their code and commands run as printed, and every guide is tested."""
+"""The guides in docs/guides, the notebooks and the examples of the concepts: their code and commands run as printed."""
 
 import json
+import re
 import shlex
+import shutil
 import subprocess
 import sys
+from importlib import resources
+from pathlib import Path
 
+import matplotlib
 import pandas as pd
 import pytest
 from documents import ROOT, blocks
@@ -17,6 +22,8 @@ from read_env.tasks import load_task
 YOUR_TASK, OFFLINE = "docs/guides/your_task.md", "docs/guides/offline.md"
 POLICY, AGENT = "docs/guides/train_a_policy.md", "docs/guides/bring_your_agent.md"
 SERVERS = "docs/guides/teacher_servers.md"
+REPORT, RESUMING, REAL = (f"docs/guides/{name}.md" for name in ("reading_a_report", "resuming", "real_models"))
+NOTEBOOKS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/notebooks").glob("*.md"))
 
 
 @pytest.fixture
@@ -40,13 +47,18 @@ def command(guide: str, name: str) -> list[str]:
     return arguments
 
 
+def marks(document: str) -> set[str]:
+    """Names of the blocks that are marked for a test."""
+    return set(re.findall(r"<!-- test: (.+?) -->", (ROOT / document).read_text()))
+
+
 def execute(guide: str, name: str) -> None:
     exec(compile(blocks(guide, name)[0], guide, "exec"), {})
 
 
 def test_every_guide_is_tested():
     assert {str(path.relative_to(ROOT)) for path in (ROOT / "docs/guides").glob("*.md")} == {
-        YOUR_TASK, OFFLINE, POLICY, AGENT, SERVERS,
+        YOUR_TASK, OFFLINE, POLICY, AGENT, SERVERS, REPORT, RESUMING, REAL,
     }  # fmt: skip
 
 
@@ -187,3 +199,112 @@ def test_the_guide_to_servers_has_configurations_that_check_finds_ready(place, m
         assert row in shown[0] and f"| `{row}` |" in (ROOT / SERVERS).read_text()
     assert shown[0].count("yes, from vLLM: every loss works") == 1
     assert "probabilities of math" in shown[1] and "8 of 8 granted" in shown[0]
+
+
+@pytest.mark.slow
+def test_the_guide_to_reports_goes_through_what_a_comparison_leaves(place, capsys):
+    assert marks(REPORT) == {"compare", "run report", "teacher", "allocations"}
+    small = ["--budget.total-tokens", "1200", "--budget.step-tokens", "300", "--eval.exam", "8"]
+    assert main([*command(REPORT, "compare"), *small]) == 0
+    assert (place / "runs/report/allocation_bookkeeper.png").is_file()
+    page = (place / "runs/report/report.md").read_text()
+    assert main(command(REPORT, "run report")) == 0
+    one = (place / command(REPORT, "run report")[1] / "report.md").read_text()
+    text = (ROOT / REPORT).read_text()
+    for part in re.findall(
+        r"^\| ([A-Z][\w ]+) \|", text.partition("## Of a comparison")[2].partition("\n## ")[0], re.MULTILINE
+    ):
+        assert re.search(rf"^## {part}", page, re.MULTILINE), part
+    for part in re.findall(r"^\| ([A-Z][\w ]+) \|", text.partition("## Of a comparison")[0], re.MULTILINE):
+        assert re.search(rf"^(## )?{part}", one, re.MULTILINE), part
+    capsys.readouterr()
+    execute(REPORT, "teacher")
+    assert "teacher_exam" in capsys.readouterr().out
+    execute(REPORT, "allocations")
+    shown = capsys.readouterr().out
+    assert all(agent in shown for agent in ("pretrained-micro", "task-static", "water-filling"))
+
+
+@pytest.mark.slow
+def test_the_guide_to_resuming_moves_a_run_and_refuses_another_one(place, capsys):
+    assert marks(RESUMING) == {"run", "refused", "move"}
+    assert main(command(RESUMING, "run")) == 0
+    steps = (place / "runs/here/steps.jsonl").read_text()
+    assert len(steps.splitlines()) == 3
+    capsys.readouterr()
+    assert main(command(RESUMING, "refused")) == 2
+    assert "budget.total_tokens" in capsys.readouterr().err
+    copy, again = blocks(RESUMING, "move")[0].splitlines()
+    assert copy == "cp -r runs/here runs/there"
+    shutil.copytree("runs/here", "runs/there")
+    assert main(shlex.split(again)[1:]) == 0
+    assert (place / "runs/there/steps.jsonl").read_text() == steps, "nothing is run again"
+
+
+@pytest.fixture
+def pair(place):
+    """Stand-ins for a teacher and a student of one's own: the micro models, with the context that long prompts need."""
+    for name in ("teacher", "student"):
+        shutil.copytree(str(resources.files("read_env") / "assets" / "micro" / name), name)
+        shape = Path(name, "config.json")
+        shape.write_text(json.dumps({**json.loads(shape.read_text()), "max_position_embeddings": 16_384}))
+    return place
+
+
+@pytest.mark.slow
+def test_the_guide_to_real_models_checks_runs_and_reads_an_array_of_jobs(pair, capsys):
+    assert marks(REAL) == {"check", "run", "array", "read"}
+    small = ["--budget.total-tokens", "100", "--budget.step-tokens", "100", "--distill.max-completion-tokens", "16"]
+    small += ["--eval.probes", "1", "--eval.dev", "1", "--eval.exam", "1", "--eval.score-teacher", "never"]
+    assert main([*command(REAL, "check"), *small]) == 0
+    assert "distill.learning_rate" in capsys.readouterr().out
+    assert main([*command(REAL, "run"), *small]) == 0
+    assert (pair / "runs/first/student/model.safetensors").is_file()
+
+    (pair / "own.toml").write_text(
+        'extends = "micro"\nbudget = { total_tokens = 600, step_tokens = 300 }\neval = { probes = 4, dev = 4, exam = 4 }\n'
+    )
+    for job in range(4):
+        assert main([argument.replace("$SLURM_ARRAY_TASK_ID", str(job)) for argument in command(REAL, "array")]) == 0
+    capsys.readouterr()
+    execute(REAL, "read")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("read-bandit ")
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: Path(path).stem)
+@pytest.mark.slow
+def test_notebooks_run_from_top_to_bottom(notebook, place, capsys):
+    matplotlib.use("agg")
+    cells = re.findall(
+        r"^```\{code-cell\} python\n(?:---\n.*?\n---\n)?(.*?)^```",
+        (ROOT / notebook).read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+    assert len(cells) > 3
+    namespace: dict = {}
+    for cell in cells:
+        exec(compile(cell, notebook, "exec"), namespace)
+    if "bandit" in namespace:
+        lines = capsys.readouterr().out.splitlines()
+        means = {line.split()[0]: float(line.split()[1]) for line in lines[-3:]}
+        assert means["mine"] > means["task-static"], "as the text says"
+        assert lines[0].startswith("sums "), "the favourite is a drill"
+        body = next(cell for cell in cells if cell.startswith("class "))
+        assert len([line for line in body.splitlines() if line.strip()]) <= 30
+
+
+def test_what_the_models_read_is_what_the_page_says(capsys):
+    page = "docs/concepts/prompts.md"
+    code = re.search(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)[1]
+    exec(compile(code, page, "exec"), {})
+    shown = re.search(r"<!-- output -->\n```\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)[1]
+    assert capsys.readouterr().out == shown
+
+
+@pytest.mark.slow
+def test_the_film_of_an_episode(place):
+    pytest.importorskip("moviepy")
+    page = "docs/environments/index.md"
+    code = re.search(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)[1]
+    exec(compile(code, page, "exec"), {})
+    assert [path.suffix for path in (place / "videos").iterdir()] == [".mp4"]

@@ -31,12 +31,3 @@ def test_the_stable_baselines_loop(small_budget, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "docs/agents.md", "exec"), {})
     assert list((tmp_path / "runs" / "tb").rglob("events.*"))
-
-
-@pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/*.md"))]
-)
-def test_links_to_files_lead_somewhere(page):
-    text = (ROOT / page).read_text()
-    targets = [target for target in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in target]
-    assert not [target for target in targets if not (ROOT / page).parent.joinpath(target).exists()]

@@ -61,6 +61,7 @@ def allocations_picture(comparison: Comparison, task: str) -> Figure:
     for axes, (agent, allocation) in grid:
         style.stacked_allocation(axes, *allocation)
         axes.set(title=agent)
+    grid[0][0].set(ylabel="share of tokens")
     handles = style.capability_handles(comparison.first.begun.suite)
     picture.legend(handles=handles[::-1], loc="outside right upper")
     return picture

@@ -83,7 +83,7 @@ def export(request: ExportRequest) -> Exported:
 
 
 def write_parquet(frame: pd.DataFrame, path: Path) -> None:
-    """Write the frame of :func:`read_env.load_transitions` as a Parquet file with list columns."""
+    """Write the frame of :func:`read_env.reporting.transitions.load_transitions` as a Parquet file with list columns."""
     import pyarrow as pa
     import pyarrow.parquet as parquet
 

@@ -63,7 +63,7 @@ def sentences(text: str, count: int) -> bool:
 
 
 def bullets(text: str, count: int) -> bool:
-    r"""Exactly ``count`` lines that begin with ``- `` or ``* `` and have a text.
+    r"""Exactly ``count`` lines that begin with ``-`` or ``*`` and a space, and have a text.
 
     >>> bullets("- tea\n- milk", 2)
     True
