@@ -17,7 +17,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
 from fields import block, bounds_text, cell, code, markdown, table, texts_of, type_text, value_text
-from pages import PACKAGES, ROOT, api, further_guides, measured_pages, readme_start, repository_file
+from pages import PACKAGES, ROOT, api, measured_pages, readme_start, repository_file
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -283,7 +283,6 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "record-files": record_files,
     "measured-pages": measured_pages,
     **{f"api {package}": functools.partial(api, package) for package in PACKAGES},
-    "further-guides": further_guides,
     "extras": extras,
     "readme-start": readme_start,
     "readme ## Ten lines of Python": functools.partial(repository_file, "README.md", "## Ten lines of Python"),

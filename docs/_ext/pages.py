@@ -14,11 +14,9 @@ ROOT = DOCS.parent
 
 #: Pages at the top of docs/ that are written by hand; every other page there is made by a script.
 WRITTEN = (
-    "README", "agents", "cross_tokenizer", "index", "install", "models", "records", "related", "remote", "results",
-    "troubleshooting", "your_own",
+    "README", "agents", "cluster", "index", "install", "models", "records", "related", "results", "scale", "troubleshooting",
+    "your_own",
 )  # fmt: skip
-#: Written pages that join the guides where they are there.
-FURTHER = ("remote", "cross_tokenizer")
 
 #: Packages with a page of their own in the reference of the API; their subpackages are on the same page.
 PACKAGES = (
@@ -49,12 +47,6 @@ def readme_start() -> str:
 def _caption(text: str) -> str:
     """Paragraph below the picture."""
     return "\n\n" + text[text.index("![") :].split("\n\n")[1]
-
-
-def further_guides() -> str:
-    """Table of contents of the guides that are there."""
-    entries = "\n".join(f"/{name}" for name in FURTHER if (DOCS / f"{name}.md").is_file())
-    return f"```{{toctree}}\n:hidden:\n\n{entries}\n```\n" if entries else ""
 
 
 def repository_file(name: str, section: str = "") -> str:
