@@ -9,8 +9,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from read_env.reporting import RecordError, load_run
 from read_env.reporting.runs import Run
 from read_env.running.comparison import run_many
 from read_env.running.identity import RunIdentity
+from read_env.running.pool import Ended, Report, map_jobs
 from read_env.running.requests import RunRequest
 from read_env.running.runner import make_env
 from read_env.tasks import TaskCard, load_task, task_names
@@ -72,6 +72,7 @@ def kept_results(
 
     Raises:
         SystemExit: the file's results were made with something else.
+        ReadEnvError: a job failed; the results of those before it are kept.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
@@ -82,16 +83,21 @@ def kept_results(
             f"{path} was made with other settings or models ({first['made_with']!r}, not {made_with!r}); delete it, or give another --out"
         )
     found = {line["name"]: line["result"] for line in lines}
-    missing = [name for name in jobs if name not in found]
-    begun = time.monotonic()
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(work, *jobs[name]): name for name in missing}
-        for done, future in enumerate(as_completed(waiting), 1):
-            name = waiting[future]
-            found[name] = future.result()
-            files.append_line(path, {"name": name, "result": found[name]})
-            print(f"{done} of {len(missing)} after {time.monotonic() - begun:,.0f} s: {name}", flush=True)
+    missing = {name: arguments for name, arguments in jobs.items() if name not in found}
+    begun, before = time.monotonic(), len(found)
+
+    def keep(name: str, event: Ended) -> None:
+        found[name] = event.value(name)
+        files.append_line(path, {"name": name, "result": found[name]})
+        print(f"{len(found) - before} of {len(missing)} after {time.monotonic() - begun:,.0f} s: {name}", flush=True)
+
+    map_jobs(partial(call, work), missing, keep, processes=processes)
     return {name: found[name] for name in jobs}
+
+
+def call(work: Callable[..., Any], arguments: tuple[Any, ...], report: Report) -> Any:
+    """Job of ``map_jobs`` that reports nothing: ``work`` with its arguments."""
+    return work(*arguments)
 
 
 def digest_of(config: Config) -> str:

@@ -10,12 +10,11 @@ tasks, on other seeds.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from common import parser_of, publish
+from common import call, parser_of, publish
 from fixed_allocations import SEARCH_SEEDS, SETTINGS, Search, search
 from rich.console import Console
 
@@ -29,6 +28,7 @@ from read_env.reporting.markdown import ABSENT, markdown_table, number
 from read_env.running.agents import TRAINING_RECORD, AgentSpec
 from read_env.running.batch_requests import ComparisonRequest
 from read_env.running.comparison import compare
+from read_env.running.pool import map_jobs
 from read_env.running.requests import TrainingRequest
 from read_env.running.training import train
 from read_env.tasks import load_task
@@ -54,7 +54,6 @@ PRIMARY = {"read-bandit": REFERENCES, "read-bandit-trained": REFERENCES}
 
 def train_one(name: str, directory: Path) -> None:
     """Train one agent on the training tasks, in a worker process."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     config = load_preset("micro", {**SETTINGS, "seed": TRAINING_SEED, "agent": name})
     console = Console(file=(directory.parent / f"{directory.name}.log").open("a"))
     train(TrainingRequest(config, TRAINING_TASKS, TRAINING_STEPS, directory), console)
@@ -64,8 +63,8 @@ def train_all(out: Path, processes: int) -> dict[str, Path]:
     """Agent -> directory of its training."""
     directories = {name: out / f"train-{name.replace(':', '-')}" for name in TRAINED}
     out.mkdir(parents=True, exist_ok=True)
-    with multiprocessing.get_context("spawn").Pool(min(processes, len(TRAINED))) as pool:
-        pool.starmap(train_one, directories.items(), chunksize=1)
+    trainings = {name: (name, directory) for name, directory in directories.items()}
+    map_jobs(partial(call, train_one), trainings, lambda name, event: event.value(name), processes=processes)
     return directories
 
 

@@ -16,6 +16,7 @@ from read_env.config import Config
 from read_env.errors import ReadEnvError, unknown
 from read_env.running.agents import AgentSpec
 from read_env.running.requests import (
+    Cluster,
     FlatConfig,
     RunRequest,
     at_student,
@@ -50,6 +51,7 @@ class ComparisonRequest:
     """Delete an earlier comparison in that directory first."""
     students: tuple[str, ...] = ()
     """Starting students, each with every task; as in models.start, which is used if none is given."""
+    cluster: Cluster = ""
     labels: tyro.conf.Suppress[tuple[str, ...]] = ()
     """Names of the agents in reports, in the order of ``agents``. None given: their names with their options."""
 
@@ -115,6 +117,7 @@ class TransferRequest:
     """Directory of the matrix. None: runs/transfer-PRESET."""
     overwrite: bool = False
     """Delete an earlier matrix in that directory first."""
+    cluster: Cluster = ""
 
     @property
     def directory(self) -> Path:
@@ -170,6 +173,7 @@ class IdentifyRequest:
     """Delete earlier interventions in that directory first."""
     describe: str = ""
     """Description of a task that is a file of prompts, in one or two sentences. It stands on the card."""
+    cluster: Cluster = ""
 
     @property
     def directory(self) -> Path:

@@ -28,9 +28,9 @@ from read_env.errors import ReadEnvError, unknown
 from read_env.running.agents import AgentSpec
 from read_env.running.directory import RunDirectory
 from read_env.running.identity import RunIdentity, card_fingerprint
-from read_env.running.pool import EnvFactory
 from read_env.running.requests import RunRequest, resolved
 from read_env.running.runner import make_env
+from read_env.running.worker import EnvFactory
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -177,7 +177,7 @@ def benchmark(
     try:
         if missing:
             title = f"{request.protocol}: {request.spec.label}"
-            failures = run_many(title, missing, request.processes, console, env_factory, keep)
+            failures = run_many(title, missing, request.processes, console, env_factory, keep, cluster=request.cluster)
     finally:
         folders = {name: RunDirectory(run.directory) for name, run in missing.items() if name not in failures}
         finished = {name: runs[name] for name, folder in folders.items() if folder.finished}

@@ -107,7 +107,9 @@ def train_command(request: TrainingRequest, typed: str) -> int:
 
     _check_hub(request.push_to_hub)
     agent = request.agent
-    tasks = tuple(_identified(request.config, task) for task in request.tasks or (request.config.task,))
+    tasks = tuple(
+        _identified(request.config, task, request.cluster) for task in request.tasks or (request.config.task,)
+    )
     config = agent.configure(_plain(request.config)).model_copy(update={"task": tasks[0]})
     request = _resolved(replace(request, config=config, tasks=tasks))
     _check(config, [], tasks)
@@ -134,7 +136,9 @@ def compare_command(request: ComparisonRequest, typed: str) -> int:
     from read_env.running.comparison import compare
 
     request = _resolved(replace(request, config=_plain(request.config)))
-    tasks = tuple(_identified(request.config, task) for task in request.tasks or (request.config.task,))
+    tasks = tuple(
+        _identified(request.config, task, request.cluster) for task in request.tasks or (request.config.task,)
+    )
     request = replace(request, tasks=tasks)
     directory = request.directory
     _check(request.config, request.specs, tasks)
@@ -326,11 +330,11 @@ def _check(config: Config, agents: Sequence[AgentSpec], tasks: Sequence[str]) ->
     get_objective(config.distill.loss)
 
 
-def _identified(config: Config, task: str) -> str:
+def _identified(config: Config, task: str, cluster: str = "") -> str:
     """The task, or the card that its identification ends with where its requirement is not known."""
     from read_env.running.identify import identified
 
-    found = identified(_plain(config), task)
+    found = identified(_plain(config), task, cluster=cluster)
     if found != task:
         print(f"read-env: the requirement of {task} was inferred: {found}", file=sys.stderr)
     return found

@@ -17,10 +17,11 @@ from read_env.running.callbacks import Onlookers
 from read_env.running.directory import RecordDirectory, RunDirectory
 from read_env.running.display import ManyRunsDisplay
 from read_env.running.identity import RunIdentity
-from read_env.running.pool import EnvFactory, Event, StepEvent, run_all
+from read_env.running.pool import Ended, map_jobs
 from read_env.running.requests import RunRequest, resolved
 from read_env.running.reuse import derive, shared_key
 from read_env.running.runner import make_env
+from read_env.running.worker import EnvFactory, StepEvent, Worker
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,7 +67,9 @@ def compare(
         request.config, request.overwrite, agents=agents, tasks=request.task_names, seeds=request.seeds
     )
     with directory.claim(identity, settings, overwrite=request.overwrite):
-        failures = run_many(f"comparing {len(agents)} agents", runs, request.processes, console, env_factory)
+        failures = run_many(
+            f"comparing {len(agents)} agents", runs, request.processes, console, env_factory, cluster=request.cluster
+        )
         best = _best_students(request.directory / "runs")
         if not request.keep_students:
             for run in runs.values():
@@ -77,7 +80,7 @@ def compare(
 
 def run_many(
     title: str, runs: Mapping[str, RunRequest], processes: int, console: Console | None, env_factory: EnvFactory,
-    on_finish: Callable[[str], None] = lambda name: None,
+    on_finish: Callable[[str], None] = lambda name: None, cluster: str = "",
 ) -> dict[str, str]:  # fmt: skip
     """Make the unfinished runs, one for all tasks where the agent allows it, and show the progress.
 
@@ -88,6 +91,7 @@ def run_many(
         console: console that shows the progress. None: standard error.
         env_factory: makes the environment of a configuration.
         on_finish: called with the name of every run that is made now, once its records are complete.
+        cluster: address of a Ray cluster whose nodes make the runs. Empty: worker processes of this machine.
 
     Returns:
         Run name -> error, for the runs that failed.
@@ -98,25 +102,29 @@ def run_many(
     for name in finished:
         run = sources[name]
         try:
-            with RunDirectory(run.directory).claim(run.identity, run.config.model_dump(mode="json")):
+            with RunDirectory(run.directory).claim(run.identity, run.recorded):
                 pass
         except ReadEnvError as error:
             failures[name] = str(error)
     budgets = {name: run.config.budget.total_tokens for name, run in sources.items()}
     display = Onlookers([ManyRunsDisplay(title, budgets, finished, console)])
 
-    def report(event: Event) -> None:
+    def report(name: str, event: Any) -> None:
         if isinstance(event, StepEvent):
-            display.call("update", event.name, event.spent, event.utility, event.shares)
-        elif event.result is None:
-            failures[event.name] = event.error
-            display.call("finish", event.name, f"FAILED: {event.error}")
+            display.call("update", name, event.spent, event.utility, event.shares)
+        elif not isinstance(event, Ended):
+            display.call("note", f"{name}: {event}")
+        elif event.error:
+            failures[name] = event.error
+            display.call("finish", name, f"FAILED: {event.error}")
         else:
-            display.call("finish", event.name, _in_short(event.result.summary))
-            on_finish(event.name)
+            display.call("finish", name, _in_short(event.result.summary))
+            on_finish(name)
 
     try:
-        run_all({name: run for name, run in sources.items() if name not in finished}, processes, report, env_factory)
+        missing = {name: run for name, run in sources.items() if name not in finished}
+        work = Worker(env_factory)
+        map_jobs(work, missing, report, processes=processes, cluster=cluster, group_of=lambda run: run.config.seed)
         for name, source in copies.items():
             if source in failures:
                 failures[name] = f"not derived, because {source} failed"

@@ -174,6 +174,10 @@ class ManyRunsDisplay:
         place = f"[{self._finished}/{len(self._budgets)}, {left} left]"
         self._console.print(f"{place} {name}: {note}", highlight=False, markup=False, soft_wrap=True)
 
+    def note(self, text: str) -> None:
+        """Show a line of text."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     def close(self) -> None:
         """Stop the display."""
         self._pace.progress.stop()

@@ -31,9 +31,9 @@ from read_env.running.batch_requests import IdentifyRequest
 from read_env.running.comparison import run_many
 from read_env.running.directory import RecordDirectory, RunDirectory
 from read_env.running.identity import RunIdentity, card_fingerprint
-from read_env.running.pool import EnvFactory
 from read_env.running.requests import RunRequest, resolved
 from read_env.running.runner import make_env
+from read_env.running.worker import EnvFactory
 from read_env.tasks import TaskCard, load_task
 from read_env.tasks.card import card_toml
 from read_env.tasks.identifier import Identifier
@@ -110,7 +110,8 @@ def identify(
         files.write_text(task, card_toml(card.model_copy(update={"requirement": even})))
         failures = {}
         if runs:
-            failures = run_many(f"identifying what {card.name} needs", runs, request.processes, console, env_factory)
+            title = f"identifying what {card.name} needs"
+            failures = run_many(title, runs, request.processes, console, env_factory, cluster=request.cluster)
         for run in runs.values():
             files.remove(RunDirectory(run.directory).student)
         record, requirement = _fitted(request, card, suite.names, runs, failures, prior)
@@ -138,7 +139,9 @@ def described(card: TaskCard, description: str) -> TaskCard:
     return card.model_copy(update={"description": description})
 
 
-def kept_request(config: Config, task: str, processes: int = 0, describe: str = "") -> IdentifyRequest | None:
+def kept_request(
+    config: Config, task: str, processes: int = 0, describe: str = "", cluster: str = ""
+) -> IdentifyRequest | None:
     """Identification of a task in the cache, where later runs find it; None for a task that has a requirement.
 
     Its directory is named by the digest of task, suite, models and settings.
@@ -148,12 +151,15 @@ def kept_request(config: Config, task: str, processes: int = 0, describe: str = 
         task: as in ``config.task``.
         processes: worker processes; 0: one per core.
         describe: description of a file of prompts.
+        cluster: address of a Ray cluster; empty: worker processes.
     """
     card = load_task(task, get_suite(config.suite))
     if card.identified:
         return None
     request = resolved(
-        IdentifyRequest(config.model_copy(update={"task": task}), processes=processes, describe=describe)
+        IdentifyRequest(
+            config.model_copy(update={"task": task}), processes=processes, describe=describe, cluster=cluster
+        )
     )
     identity = RunIdentity.of_many("identification", request.shared(""), **request.settings).to_json()
     parts = [identity, _contents(request), *([describe] if describe else [])]
@@ -162,7 +168,7 @@ def kept_request(config: Config, task: str, processes: int = 0, describe: str = 
     return replace(request, runs_dir=folder / "requirements" / f"{card.name}-{digest}")
 
 
-def identified(config: Config, task: str, processes: int = 0, describe: str = "") -> str:
+def identified(config: Config, task: str, processes: int = 0, describe: str = "", cluster: str = "") -> str:
     """Task with a requirement: ``task`` itself if it has one, else the card that its identification ends with.
 
     Args: see :func:`kept_request`.
@@ -170,7 +176,7 @@ def identified(config: Config, task: str, processes: int = 0, describe: str = ""
     Raises:
         ReadEnvError: see :func:`identify`.
     """
-    request = kept_request(config, task, processes, describe)
+    request = kept_request(config, task, processes, describe, cluster)
     if request is None:
         if describe:
             described(load_task(task, get_suite(config.suite)), describe)

@@ -1,7 +1,7 @@
-"""Many runs in a few worker processes.
+"""Many jobs at the same time: in this process, in a few worker processes, or as tasks of a Ray cluster.
 
-A worker loads the models once and keeps the teacher's answers for all its runs. Runs of one seed see the same prompts, so a
-worker stays with a seed as long as there are runs of it, and then takes one of the seed that has most runs left.
+A job is any value that can be pickled, and ``work`` a function of the job and of a function that reports what happens. A worker
+process keeps ``work``, and with it the models that it loaded, for all its jobs.
 """
 
 from __future__ import annotations
@@ -11,201 +11,237 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from read_env.errors import ReadEnvError, describe_os_error
-from read_env.running.callbacks import Callback
-from read_env.running.display import largest_shares
-from read_env.running.requests import RunRequest
-from read_env.running.runner import RunResult, make_env, run
-from read_env.running.tensorboard import TensorBoardCallback
 
-if TYPE_CHECKING:
-    from read_env.envs.distillation import DistillationEnv
+Report = Callable[[Any], None]
+Work = Callable[[Any, Report], Any]
 
-EnvFactory = Callable[..., "DistillationEnv"]
+#: Seconds in which a worker process whose job is no longer wanted may end by itself.
+_GRACE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class StepEvent:
-    """A run made a step: completion tokens spent so far, utility, and a text of the allocation."""
+class Ended:
+    """End of a job: its result, or an error of one line with its traceback.
 
-    name: str
-    spent: int
-    utility: float
-    shares: str = ""
+    Attributes:
+        result: what ``work`` returned.
+        error: message of what it raised; empty if it returned.
+        traceback: traceback of an error that is no ``ReadEnvError``.
+    """
 
-
-@dataclass(frozen=True)
-class EndEvent:
-    """A run ended: with a ``result``, or with an ``error`` of one line."""
-
-    name: str
-    result: RunResult | None = None
+    result: Any = None
     error: str = ""
+    traceback: str = ""
+
+    def value(self, name: str) -> Any:
+        """Result of the job of that name.
+
+        Raises:
+            ReadEnvError: the job failed. The message has its name, the error and the traceback.
+        """
+        if self.error:
+            raise ReadEnvError(f"{name}: {self.error}" + (f"\n{self.traceback}" if self.traceback else ""))
+        return self.result
 
 
-Event = StepEvent | EndEvent
+def map_jobs(
+    work: Work, jobs: Mapping[str, Any], report: Callable[[str, Any], None], *, processes: int = 0, cluster: str = "",
+    group_of: Callable[[Any], Hashable] = lambda job: None,
+) -> None:  # fmt: skip
+    """Do all jobs. One that fails doesn't stop the others; an exception in this process, such as Ctrl-C, stops all.
+
+    Args:
+        work: called with a job and a function, through which it may report progress. Its result ends the job. For worker
+            processes a function of a module, or an object that can be pickled.
+        jobs: name -> job, in the order in which they should start.
+        report: called in this process with the name of a job and each of its reports, the last of which is :class:`Ended`.
+        processes: worker processes; 0: one per core; 1: the jobs are done in this process.
+        cluster: address of a Ray cluster, whose tasks do the jobs in place of worker processes: requests with a directory, see
+            :mod:`read_env.running.cluster`. Empty: none.
+        group_of: group of a job. A worker process stays with a group as long as it has jobs.
+
+    Raises:
+        ReadEnvError: both ``processes`` and ``cluster`` are given, or the cluster can't be reached.
+    """
+    if cluster:
+        from read_env.running.cluster import map_on_cluster
+
+        if processes:
+            raise ReadEnvError(
+                f"processes: {processes} counts worker processes of this machine, and cluster names a Ray cluster, whose "
+                "resources say how many runs go on at once; right would be one of the two"
+            )
+        map_on_cluster(work, jobs, report, cluster)
+        return
+    processes = worker_count(processes, len(jobs))
+    schedule = Schedule({name: group_of(job) for name, job in jobs.items()})
+    if processes <= 1:
+        name = schedule.next(None)
+        while name is not None:
+            report(name, ended(work, jobs[name], partial(report, name)))
+            name = schedule.next(name)
+        return
+    slots: list[_Slot] = []
+    try:
+        while len(slots) < processes and (name := schedule.next(None)) is not None:
+            slots.append(_Slot(work))
+            slots[-1].start(name, jobs[name])
+        while slots:
+            for pipe in wait([slot.events for slot in slots]):
+                slot = next(one for one in slots if one.events is pipe)
+                event = slot.receive()
+                report(slot.name, event)
+                if isinstance(event, Ended):
+                    if (following := schedule.next(slot.name)) is not None:
+                        slot.start(following, jobs[following])
+                    else:
+                        slots.remove(slot)
+                        slot.stop()
+    finally:
+        for slot in slots:  # all at once, since each may take some seconds
+            slot.events.close()
+        for slot in slots:
+            slot.stop()
+
+
+def ended(work: Work, job: Any, report: Report) -> Ended:
+    """Do one job; an error becomes part of the result."""
+    try:
+        return Ended(work(job, report))
+    except Exception as error:
+        return Ended(None, in_a_line(error), "" if isinstance(error, ReadEnvError) else traceback.format_exc())
 
 
 class Schedule:
-    """Order in which workers take the runs.
+    """Order in which workers take the jobs.
 
     Args:
-        requests: name -> run, in the order in which they should start.
+        groups: name -> group, in the order in which the jobs should start.
 
     Example:
-        >>> from read_env.config import Config
-        >>> schedule = Schedule({f"run {n}": RunRequest(Config(seed=n % 2)) for n in range(3)})
-        >>> schedule.next(None), schedule.next(0), schedule.next(0)
+        >>> schedule = Schedule({f"run {n}": n % 2 for n in range(3)})
+        >>> schedule.next(None), schedule.next("run 0"), schedule.next("run 2")
         ('run 0', 'run 2', 'run 1')
     """
 
-    def __init__(self, requests: Mapping[str, RunRequest]) -> None:
-        self._waiting: dict[int, list[str]] = {}
-        for name, request in requests.items():
-            self._waiting.setdefault(request.config.seed, []).append(name)
-        self._taken: set[int] = set()
+    def __init__(self, groups: Mapping[str, Hashable]) -> None:
+        self._groups = groups
+        self._waiting: dict[Hashable, list[str]] = {}
+        for name, group in groups.items():
+            self._waiting.setdefault(group, []).append(name)
+        self._taken: set[Hashable] = set()
 
-    def next(self, seed: int | None) -> str | None:
-        """Name of the next run for a worker whose last run had ``seed``; None if all are taken."""
-        if seed is None or not self._waiting.get(seed):
-            left = {s: names for s, names in self._waiting.items() if names}
+    def next(self, last: str | None) -> str | None:
+        """Name of the next job for a worker whose last job was ``last``: of its group, else of one that nobody has begun, else
+        of the one with most jobs left; None if all are taken.
+        """
+        group = None if last is None else self._groups[last]
+        if last is None or not self._waiting.get(group):
+            left = {g: names for g, names in self._waiting.items() if names}
             if not left:
                 return None
-            fresh = [s for s in left if s not in self._taken]
-            seed = fresh[0] if fresh else max(left, key=lambda s: len(left[s]))
-        self._taken.add(seed)
-        return self._waiting[seed].pop(0)
+            fresh = [g for g in left if g not in self._taken]
+            group = fresh[0] if fresh else max(left, key=lambda g: len(left[g]))
+        self._taken.add(group)
+        return self._waiting[group].pop(0)
 
 
-class Worker:
-    """Runs requests one after another with one loaded environment.
-
-    Args:
-        env_factory: makes the environment of a configuration.
-    """
-
-    def __init__(self, env_factory: EnvFactory = make_env) -> None:
-        self._factory = env_factory
-        self._env: DistillationEnv | None = None
-        self._key: dict[str, Any] = {}
-
-    def run(self, name: str, request: RunRequest, report: Callable[[Event], None]) -> EndEvent:
-        """Run a request; an error becomes part of the result."""
-        # A reset changes task, starting student and seed; everything else needs another environment.
-        fields = dict.fromkeys(("task", "agent", "agent_options", "seed"), True)
-        key = request.config.model_dump(exclude={**fields, "models": {"start"}})
-        try:
-            if self._env is None or key != self._key:
-                self._env, self._key = self._factory(request.config), key
-            curves = TensorBoardCallback(request)
-            return EndEvent(name, run(request, env=self._env, callbacks=[_StepReporter(name, report), curves]))
-        except Exception as error:
-            # The state of a failed run must not reach the next one.
-            self._env = None
-            return EndEvent(name, error=in_a_line(error))
-
-
-def worker_count(processes: int, runs: int) -> int:
-    """Number of worker processes: at most one for each run; for 0 asked, one per core.
+def worker_count(processes: int, jobs: int) -> int:
+    """Number of worker processes: at most one for each job; for 0 asked, one per core.
 
     >>> worker_count(4, 3)
     3
     """
-    return min(processes or _cores(), runs)
+    return min(processes or _cores(), jobs)
 
 
-def run_all(
-    requests: Mapping[str, RunRequest], processes: int, report: Callable[[Event], None],
-    env_factory: EnvFactory = make_env,
-) -> None:  # fmt: skip
-    """Run all requests. A run that fails doesn't stop the others.
+class _Slot:
+    """Worker process with the pipe of its reports, seen from the parent.
+
+    Each process has an executor of its own: one that is killed breaks all futures of its executor.
 
     Args:
-        requests: name -> run.
-        processes: worker processes; 0: one per core; 1: the runs are made in this process.
-        report: called in this process with every event.
-        env_factory: makes the environment of a configuration; for worker processes a function of a module.
+        work: what the process does with each job.
     """
-    processes = worker_count(processes, len(requests))
-    schedule = Schedule(requests)
-    if processes <= 1:
-        worker, seed = Worker(env_factory), None
-        while (name := schedule.next(seed)) is not None:
-            seed = requests[name].config.seed
-            report(worker.run(name, requests[name], report))
-        return
-    workers: dict[Any, _WorkerProcess] = {}
-    try:
-        while True:
-            while len(workers) < processes and (name := schedule.next(None)) is not None:
-                new = _WorkerProcess(env_factory)
-                workers[new.pipe] = new
-                new.start(name, requests[name])
-            if not workers:
-                return
-            for pipe in wait(list(workers)):
-                process = workers[pipe]
-                event = process.receive()
-                report(event)
-                if isinstance(event, EndEvent):
-                    if process.alive and (name := schedule.next(process.seed)) is not None:
-                        process.start(name, requests[name])
-                    else:
-                        workers.pop(pipe).stop()
-    finally:
-        for process in workers.values():
-            process.stop()
 
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._open()
+        self._ended: Future[Ended] = Future()
+        self.name = ""
 
-class _WorkerProcess:
-    """Worker process, seen from the parent."""
-
-    def __init__(self, env_factory: EnvFactory) -> None:
+    def _open(self) -> None:
         # A fork after torch's threads ran can hang, and CUDA does not survive one.
         context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_worker_main, args=(theirs, env_factory), daemon=True)
+        self.events, self._theirs = context.Pipe()
+        self._executor = ProcessPoolExecutor(1, context, initializer=_prepare, initargs=(self._work, self._theirs))
+
+    def _reopen(self) -> None:
+        self.events.close()
+        self._open()
+
+    def start(self, name: str, job: Any) -> None:
+        """Send a job to the process, which starts with the first one."""
+        self.name = name
         with interrupts_held():
-            self._process.start()
-        theirs.close()
-        self._name = ""
-        self._busy = False
-        self.seed: int | None = None
-        self.alive = True
+            try:
+                self._ended = self._executor.submit(_do, job)
+            except BrokenProcessPool:  # killed between two jobs
+                self._reopen()
+                self._ended = self._executor.submit(_do, job)
+        self._theirs.close()  # the process has it now, and its death closes the pipe
 
-    def start(self, name: str, request: RunRequest) -> None:
-        """Send a run to the worker."""
-        self._name, self.seed, self._busy = name, request.config.seed, True
-        self.pipe.send((name, request))
-
-    def receive(self) -> Event:
-        """Next event of the worker; if its process is gone, the end of its run."""
-        try:
-            event: Event = self.pipe.recv()
-        except (EOFError, OSError):
-            self.alive = False
-            self._process.join(timeout=10)
-            code = self._process.exitcode
-            return EndEvent(self._name, error=f"its process ended with exit code {code}; the run can be resumed")
-        self._busy = isinstance(event, StepEvent)
-        return event
+    def receive(self) -> Any:
+        """Next report of the job; if its process is gone, the end of the job."""
+        with suppress(EOFError, OSError):
+            if (event := self.events.recv()) is not None:
+                return event
+        error = self._ended.exception()
+        if error is None:
+            return self._ended.result()
+        if isinstance(error, BrokenProcessPool):
+            self._reopen()
+            return Ended(error="its process died: it was killed, ran out of memory or crashed; the run can be resumed")
+        return Ended(error=f"{type(error).__name__}: {error}")  # SystemExit, or a result that can't be pickled
 
     def stop(self) -> None:
         """End the process; an unfinished run can be resumed from its checkpoint."""
-        self.pipe.close()
-        if not self._busy:  # it ends by itself and releases the locks of its libraries
-            self._process.join(timeout=10)
-        if self._process.is_alive():
-            self._process.terminate()
-        self._process.join(timeout=10)
+        if self._ended.done():  # it ends by itself and releases the locks of its libraries
+            self._executor.shutdown()
+        self.events.close()
+        self._executor.shutdown()
+
+
+_work: Work
+_report: Report
+
+
+def _prepare(work: Work, pipe: Connection) -> None:
+    """Initialise a worker process."""
+    global _work, _report
+    follow_parent(pipe)
+    _work, _report = work, pipe.send
+
+
+def _do(job: Any) -> Ended:
+    """Do a job in a worker process, and wake the parent at its end."""
+    try:
+        return ended(_work, job, _report)
+    finally:
+        _report(None)
 
 
 @contextmanager
@@ -227,48 +263,31 @@ def interrupts_held() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def follow_parent() -> None:
-    """Prepare a worker process: one thread, no reaction to Ctrl-C, and an end when the parent ends."""
+def follow_parent(pipe: Connection | None = None) -> None:
+    """Prepare a worker process: one thread, no reaction to Ctrl-C, and an end when the parent ends.
+
+    Args:
+        pipe: connection to the parent, on which nothing comes; the process also ends when the parent closes it.
+    """
     # Before torch is imported: the cores are shared among processes, not threads.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # A killed parent can't stop its workers, and a worker locks the directory of its run.
     parent = multiprocessing.parent_process()
     assert parent is not None
-    threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
-    # Ctrl-C reaches the whole process group; the parent handles it, and terminates its workers.
+    watched: list[Any] = [parent.sentinel, *([] if pipe is None else [pipe])]
+
+    # Ctrl-C reaches the whole process group; the parent handles it, and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # An exit of Python's own releases the locks of libraries, which would be reported as leaked.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
+    def watch() -> None:
+        if parent.sentinel not in wait(watched):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(_GRACE_SECONDS)
+        os._exit(1)
 
-def _worker_main(pipe: Connection, env_factory: EnvFactory) -> None:
-    """Main function of a worker process: run what is sent until the pipe closes."""
-    follow_parent()
-    worker = Worker(env_factory)
-    try:
-        while True:
-            name, request = pipe.recv()
-            pipe.send(worker.run(name, request, pipe.send))
-    except (EOFError, OSError):  # the parent is gone
-        pass
-
-
-class _StepReporter(Callback):
-    """Reports the steps of a run as events."""
-
-    def __init__(self, name: str, report: Callable[[Event], None]) -> None:
-        self._name, self._report = name, report
-
-    def on_run_start(self, start: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> None:
-        self._suite = start["suite"]
-        if steps:
-            self.on_step(steps[-1])
-        else:
-            self._report(StepEvent(self._name, 0, start["utility"]))
-
-    def on_step(self, record: Mapping[str, Any]) -> None:
-        shares = largest_shares(self._suite, record["allocation"])
-        self._report(StepEvent(self._name, record["budget_spent"], record["utility"], shares))
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def in_a_line(error: Exception) -> str:

@@ -29,6 +29,15 @@ _Request = TypeVar("_Request", bound="_Configured")
 #: The configuration's fields are options without a prefix: ``--task``, ``--budget.total-tokens``.
 FlatConfig = Annotated[Config, tyro.conf.arg(name="")]
 
+#: Option of the commands that make many runs or long ones.
+Cluster = Annotated[
+    str,
+    tyro.conf.arg(
+        help="Ray cluster that does the work, each run as a task of its own: auto for the one that this machine belongs to, or "
+        "the address of its head, HOST:6379. Needs the extra ``ray``. Empty: this machine."
+    ),
+]
+
 
 class _Configured(Protocol):
     """Request with a configuration."""
@@ -83,6 +92,11 @@ class RunRequest:
     def identity(self) -> RunIdentity:
         """Identity that a resumed run must have."""
         return RunIdentity.of_run(self.config, agent_path=self.agent.path, exam_at=list(self.exam_at))
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """Content of ``config.json``."""
+        return self.config.model_dump(mode="json")
 
 
 @dataclass(frozen=True)
@@ -161,6 +175,7 @@ class TrainingRequest:
     """Surrogate to train on, in place of real models: ``micro``, or a file of ``read-env surrogate fit``. Empty: real models."""
     then_steps: int = 0
     """Environment steps on real models after those on a surrogate, in one environment, recorded in OUT/real. 0: none."""
+    cluster: Cluster = ""
     push_to_hub: str = ""
     """Repository of the hub, NAME or ORGANISATION/NAME, to which the agent is uploaded with its card. Empty: none."""
 
@@ -186,6 +201,11 @@ class TrainingRequest:
         """Settings beside configuration and tasks; those that are not given are absent, as in earlier records."""
         given = {"envs": self.envs if self.envs > 1 else 0, "students": list(self.students), "on": self.on}
         return {"steps": self.steps, **{name: value for name, value in given.items() if value}}
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """Content of ``config.json``."""
+        return {**self.config.model_dump(mode="json"), "tasks": list(self.tasks), **self.settings}
 
     @property
     def drawn(self) -> dict[str, Any]:

@@ -86,13 +86,12 @@ def run(
     """
     request = resolved(request)
     directory = RunDirectory(request.directory)
-    config = request.config.model_dump(mode="json")
-    with directory.claim(request.identity, config, overwrite=request.overwrite):
+    with directory.claim(request.identity, request.recorded, overwrite=request.overwrite):
         if directory.finished:
             files.remove(directory.checkpoint.parent)  # a kill after the summary was written may have left it
             return RunResult(directory.path, files.read_json(directory.summary), already_finished=True)
         files.remove(directory.error)
-        onlookers = Onlookers([DiagnosisCallback(directory.path.name, config), *callbacks])
+        onlookers = Onlookers([DiagnosisCallback(directory.path.name, request.recorded), *callbacks])
         try:
             return _run(request, directory, env or make_env(request.config), onlookers, checkpoint_share)
         except Exception:

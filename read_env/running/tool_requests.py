@@ -14,7 +14,7 @@ from typing import Literal
 import tyro
 
 from read_env.running.agents import AgentSpec
-from read_env.running.requests import FlatConfig
+from read_env.running.requests import Cluster, FlatConfig
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,7 @@ class BenchmarkRequest:
     """JSON file of the result; the runs are kept beside it, in a folder of its name. None: runs/PROTOCOL/AGENT.json."""
     processes: int = 0
     """Worker processes, one torch thread each. 0: one per core."""
+    cluster: Cluster = ""
 
     @cached_property
     def spec(self) -> AgentSpec:

@@ -30,11 +30,11 @@ from read_env.running.curve_summaries import write_configuration, write_hparams,
 from read_env.running.curve_tags import agent_scalars, profile_scalars, reward_scalars
 from read_env.running.directory import RecordDirectory
 from read_env.running.display import Pace
-from read_env.running.pool import EnvFactory
 from read_env.running.requests import TrainingRequest, resolved
 from read_env.running.runner import CHECKPOINT_SHARE, make_env
 from read_env.running.tensorboard import Curves
 from read_env.running.tensors import from_tensors, to_tensors
+from read_env.running.worker import EnvFactory
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -102,9 +102,12 @@ def train(
             request.then_real(first.agent), console, env_factory=env_factory, checkpoint_share=checkpoint_share
         )
     request = resolved(request)
+    if request.cluster:
+        from read_env.running.cluster_training import train_on_cluster
+
+        return train_on_cluster(request, console, env_factory, checkpoint_share)
     directory = RecordDirectory(request.directory)
-    settings = {**request.config.model_dump(mode="json"), "tasks": list(request.tasks), **request.settings}
-    with directory.claim(request.identity, settings, overwrite=request.overwrite):
+    with directory.claim(request.identity, request.recorded, overwrite=request.overwrite):
         record, saved_agent = directory.path / TRAINING_RECORD, directory.path / "agent.zip"
         if not (already_finished := record.exists()):
             if request.on:

@@ -14,9 +14,9 @@ from read_env.running.batch_requests import TransferRequest
 from read_env.running.comparison import run_many
 from read_env.running.directory import RecordDirectory, RunDirectory
 from read_env.running.identity import RunIdentity
-from read_env.running.pool import EnvFactory
 from read_env.running.requests import resolved
 from read_env.running.runner import make_env
+from read_env.running.worker import EnvFactory
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,7 +46,7 @@ def transfer(
     identity = RunIdentity.of_many("transfer", first.config, budgets=budgets)
     settings = directory.merged_settings(first.config, request.overwrite, seeds=request.seeds)
     with directory.claim(identity, {**settings, "budgets": budgets}, overwrite=request.overwrite):
-        failures = run_many("transfer matrix", runs, request.processes, console, env_factory)
+        failures = run_many("transfer matrix", runs, request.processes, console, env_factory, cluster=request.cluster)
         for run in runs.values():
             files.remove(RunDirectory(run.directory).student)
     return failures

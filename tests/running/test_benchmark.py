@@ -102,9 +102,9 @@ def test_runs_of_another_agent_are_made_again(protocol: str, tmp_path: Path) -> 
 def test_the_file_holds_what_was_finished(protocol: str, monkeypatch: pytest.MonkeyPatch, interrupt: bool) -> None:
     made = comparison.run_many
 
-    def half(title: str, runs: Any, *arguments: Any) -> dict[str, str]:
+    def half(title: str, runs: Any, *arguments: Any, **options: Any) -> dict[str, str]:
         names = list(runs)
-        made(title, {name: runs[name] for name in names[:2]}, *arguments)
+        made(title, {name: runs[name] for name in names[:2]}, *arguments, **options)
         if interrupt:
             raise KeyboardInterrupt
         return dict.fromkeys(names[2:], "no such model")

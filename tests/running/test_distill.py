@@ -51,16 +51,21 @@ def test_one_command_goes_from_prompts_to_a_student_with_a_card(place, capsys, m
     assert not (place / "runs").exists() and not list(place.glob("cache/**/*.toml")), "a dry run makes nothing"
 
     # Interrupted among the interventions, then inside the run: the same command goes on.
-    real = comparison.run_all
+    real = comparison.map_jobs
 
-    def two(runs, processes, report, factory):
-        real({name: runs[name] for name in list(runs)[:2]}, processes, report, factory)
+    def two(work, runs, *rest, **options):
+        real(work, {name: runs[name] for name in list(runs)[:2]}, *rest, **options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(comparison, "run_all", two)
+    monkeypatch.setattr(comparison, "map_jobs", two)
     assert main(command()) == 130
     made = []
-    monkeypatch.setattr(comparison, "run_all", lambda runs, *rest: (made.extend(runs), real(runs, *rest)))
+
+    def recorded(work, runs, *rest, **options):
+        made.extend(runs)
+        real(work, runs, *rest, **options)
+
+    monkeypatch.setattr(comparison, "map_jobs", recorded)
     run = distill.run
 
     def killed(request, callbacks):

@@ -49,7 +49,9 @@ def test_interventions_are_made_once_and_end_in_a_card(request_for, tmp_path, mo
 
     # The same command makes nothing again; a run with the card reports what was spent before it.
     monkeypatch.setattr(
-        comparison, "run_all", lambda runs, *_: pytest.fail(f"made again: {list(runs)}") if runs else None
+        comparison,
+        "map_jobs",
+        lambda _, runs, *rest, **options: pytest.fail(f"made again: {list(runs)}") if runs else None,
     )
     again = identify(request)
     assert np.array_equal(again.requirement.mean, result.requirement.mean)
@@ -60,16 +62,20 @@ def test_interventions_are_made_once_and_end_in_a_card(request_for, tmp_path, mo
 def test_a_killed_identification_goes_on(request_for, monkeypatch):
     request, made = request_for(), []
 
-    def two(runs, processes, report, factory):
-        real({name: runs[name] for name in list(runs)[:2]}, processes, report, factory)
+    def two(work, runs, *rest, **options):
+        real(work, {name: runs[name] for name in list(runs)[:2]}, *rest, **options)
         raise KeyboardInterrupt
 
-    real = comparison.run_all
-    monkeypatch.setattr(comparison, "run_all", two)
+    def recorded(work, runs, *rest, **options):
+        made.extend(runs)
+        real(work, runs, *rest, **options)
+
+    real = comparison.map_jobs
+    monkeypatch.setattr(comparison, "map_jobs", two)
     with pytest.raises(KeyboardInterrupt):
         identify(request)
     assert not (request.directory / "requirement.json").exists()
-    monkeypatch.setattr(comparison, "run_all", lambda runs, *rest: (made.extend(runs), real(runs, *rest)))
+    monkeypatch.setattr(comparison, "map_jobs", recorded)
     assert identify(request).requirement.mean.sum() == pytest.approx(1) and len(made) == 8
 
 

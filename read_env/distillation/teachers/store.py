@@ -2,7 +2,7 @@
 
 A file begins with a digest of its key and content, and is discarded if that doesn't match. Files are written under
 a temporary name and renamed, so a killed writer leaves only a temporary file, and two writers of one block write
-the same bytes. No lock is needed, and network file systems work.
+the same bytes. No lock is needed. What that promises on a network file system, where it is not tested: docs/cluster.md.
 """
 
 from __future__ import annotations
