@@ -24,7 +24,11 @@ from read_env.reporting.statistics import holm, paired, seed_bootstrap
 from read_env.running.benchmark import IncompleteResult, Protocol, load_protocol, load_result
 
 #: Protocol -> name of the page and its title.
-PAGES = {"micro-v1": ("leaderboard", "Leaderboard"), "micro-dev": ("development", "Development pairs")}
+PAGES = {
+    "micro-v1": ("leaderboard", "Leaderboard"),
+    "micro-dev": ("development", "Development pairs"),
+    "micro-dev-tasks": ("development_tasks", "Development pairs of measured tasks"),
+}
 #: Gains relative to the reference's mean on the pair, for the performance profile.
 LEVELS = (0.5, 0.75, 1.0, 1.25, 1.5)
 
@@ -100,7 +104,7 @@ def page(protocol: Protocol, name: str, entries: list[Entry], left_out: Sequence
     waiting = f"Not all runs are there yet: {', '.join(left_out)}.\n\n" if left_out else ""
     judged = (
         "Pairs for choosing settings: no judgement."
-        if name.endswith("-dev")
+        if "-dev" in name
         else "No policy was trained on them and no setting chosen."
     )
     return (

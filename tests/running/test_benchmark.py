@@ -154,13 +154,13 @@ def test_bad_names_are_refused(protocol: str, tmp_path: Path) -> None:
 def test_the_judging_pairs_of_the_shipped_protocol_are_not_for_training() -> None:
     from read_env.distillation.starts import TRAINING_STARTS
 
-    assert benchmark_names() == ("micro-dev", "micro-v1")
+    assert benchmark_names() == ("micro-dev", "micro-dev-tasks", "micro-v1")
     shipped = load_protocol("micro-v1")
     assert len(shipped.pairs) >= 10 and len(shipped.seeds) >= 10
     assert len({pair.label for pair in shipped.pairs}) == len(shipped.pairs)
     assert not {pair.student for pair in shipped.pairs} & set(TRAINING_STARTS)
     assert {pair.preset for pair in shipped.pairs} == {"micro", "micro-tasks"}
-    development = load_protocol("micro-dev")
-    assert not {pair.student for pair in shipped.pairs} & {pair.student for pair in development.pairs}
-    assert not {pair.task for pair in shipped.pairs} & {pair.task for pair in development.pairs}
-    assert not set(shipped.seeds) & set(development.seeds)
+    for development in map(load_protocol, ("micro-dev", "micro-dev-tasks")):
+        assert not {pair.student for pair in shipped.pairs} & {pair.student for pair in development.pairs}
+        assert not {pair.task for pair in shipped.pairs} & {pair.task for pair in development.pairs}
+        assert not set(shipped.seeds) & set(development.seeds)
