@@ -94,7 +94,7 @@ def _command(name: str, request: type, configured: type[config.Config] | None) -
         if kind != "bool":
             flag += "" if one in places else f" {one.name.upper()}"
         default = "required" if one.default is MISSING else f"default `{value_text(one.default)}`"
-        described = markdown(texts_of(request)[one.name])
+        described = markdown(_shared_help(hints[one.name]) or texts_of(request)[one.name])
         parts.append(block("option", flag, f"{described}\n\n*{kind}*; {default}."))
     if configured is not None:
         left_out = [name for name, field in configured.model_fields.items() if _is(field, tyro.conf.Suppress)]
@@ -119,6 +119,11 @@ def _is(hint: Any, mark: Any) -> bool:
     """True if a type is marked by one of ``tyro.conf``'s generic aliases."""
     given = hint.metadata if isinstance(hint, FieldInfo) else getattr(hint, "__metadata__", ())
     return any(one in get_args(mark[int])[1:] for one in given)
+
+
+def _shared_help(hint: Any) -> str:
+    """Help in an annotation that several requests share; empty without one."""
+    return next((one.help for one in getattr(hint, "__metadata__", ()) if getattr(one, "help", None)), "")
 
 
 def _plain(hint: Any) -> Any:
