@@ -54,8 +54,8 @@ class SurrogateEnv(gym.Env):
 
     ## Information
 
-    The keys of `ReadEnv/Distillation-v0`: `task`, `student`, `step`, `utility`, `profile`, `budget_left` and `budget_spent`; of a
-    step also `gain`, `spillover`, `forgetting`, `cost`, `profile_gain`, `allocation`, `tokens_by_capability`, `completion_tokens`,
+    The keys of `ReadEnv/Distillation-v0`: `task`, `student`, `step`, `utility`, `utility_form`, `profile`, `budget_left` and
+    `budget_spent`; of a step also `gain`, `spillover`, `forgetting`, `cost`, `profile_gain`, `allocation`, `tokens_by_capability`, `completion_tokens`,
     `trained_tokens`, `loss`, `loss_by_capability`, `divergence_by_capability` (equal to the loss), and with `may_stop`
     `stopped`; `dev_profile` and `dev_utility` every `dev_every` steps and at the end. `prompt_tokens` and `updates` are 0.
 

@@ -19,12 +19,12 @@ from read_env.record_files import RecordError
 from read_env.reporting.runs import IDENTITY, Run, Source, Training, identity_of, load_sources, unfinished
 
 _OBSERVED = ("requirement", "profile", "budget", "last_allocation", "last_gain", "utility")
-_TEXTS = ("task", "student")
+_TEXTS = ("task", "student", "utility_form")
 _COUNTS = ("step", "budget_left", "budget_spent", "completion_tokens", "prompt_tokens", "trained_tokens", "updates")
 _NUMBERS = ("utility", "gain", "spillover", "cost", "forgetting", "loss", "dev_utility")
 _SHARES = ("profile", "profile_gain", "allocation", "loss_by_capability", "divergence_by_capability", "dev_profile")
 _INFO = (
-    "task student step utility profile budget_left budget_spent stopped gain spillover cost forgetting "
+    "task student step utility utility_form profile budget_left budget_spent stopped gain spillover cost forgetting "
     "profile_gain allocation tokens_by_capability completion_tokens prompt_tokens trained_tokens updates loss loss_by_capability "
     "divergence_by_capability dev_profile dev_utility"
 ).split()
@@ -113,6 +113,7 @@ def trajectory_of(run: Run) -> Trajectory:
         "student": np.full(count + 1, student),
         "step": states(0, [step.step for step in steps]),
         "utility": utilities,
+        "utility_form": np.full(count + 1, start.utility_form),
         "profile": profiles,
         "budget_left": end.budget - spent,
         "budget_spent": spent,

@@ -97,7 +97,7 @@ def benchmark_names() -> tuple[str, ...]:
     """Names of the protocols that ship.
 
     >>> benchmark_names()
-    ('micro-dev', 'micro-v1')
+    ('micro-dev', 'micro-dev-tasks', 'micro-v1')
     """
     return tuple(sorted(path.name.removesuffix(".toml") for path in _folder().iterdir() if path.name.endswith(".toml")))
 

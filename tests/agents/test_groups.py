@@ -1,14 +1,9 @@
-"""Groups of the built-in agents, in the registry, on the command line and in the documentation."""
+"""Groups of the built-in agents, in the registry and on the command line."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 from read_env.agents.registry import BUILT_IN, GROUPS
 from read_env.running.listing import describe
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_built_in_agent_is_in_one_group() -> None:
@@ -22,11 +17,3 @@ def test_the_list_of_agents_is_grouped() -> None:
         start = rows.index(f"{group}:") + 1
         assert rows[start : start + len(agents)] == list(agents)
     assert all(line for name, line in describe("agents", "micro") if not name.endswith(":"))
-
-
-def test_the_guide_has_the_same_groups() -> None:
-    text = (ROOT / "docs" / "agents.md").read_text(encoding="utf-8")
-    table = dict(re.findall(r"^\| ([a-z][^|`]+?) \| (`.*?) \|$", text, re.MULTILINE))
-    assert {group: re.findall(r"`([^`]+)`", cell) for group, cell in table.items() if group in GROUPS} == {
-        group: list(agents) for group, agents in GROUPS.items() if agents
-    }

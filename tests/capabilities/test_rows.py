@@ -327,8 +327,8 @@ def test_held_out_prompts_that_the_teacher_does_not_answer_give_their_place_to_o
     suite, silent = get_suite(bare), held_out(get_suite(bare)["own"], "probes", 4)[1].text
     encoder = SimpleNamespace(text=lambda ids: "" if ids == (silent,) else "said")
     answering = SimpleNamespace(
-        teacher=SimpleNamespace(encoder=encoder),
-        complete=lambda texts: [SimpleNamespace(token_ids=(text,)) for text in texts],
+        teachers=SimpleNamespace(of=lambda capability: SimpleNamespace(encoder=encoder)),
+        complete=lambda texts, capabilities: [SimpleNamespace(token_ids=(text,)) for text in texts],
     )
     probes = held_out(with_references(suite, answering, config)["own"], "probes", 4)
     assert silent not in {p.text for p in probes} and all(p.reference == "said" for p in probes)

@@ -102,9 +102,9 @@ def test_no_student_is_trained_on_the_prompts_of_its_task(drawn_from_math, tmp_p
     distillation = Distillation.load(config)
     complete = distillation.cache.complete
 
-    def answered(texts):
+    def answered(texts, *capabilities):
         seen.extend(texts)
-        return complete(texts)
+        return complete(texts, *capabilities)
 
     distillation.cache.complete = answered
     distillation.reset(0, start)
