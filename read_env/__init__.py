@@ -13,8 +13,8 @@ chunk by chunk (``read_env.envs``) and the agents (``read_env.agents``)::
 Importing it registers the environments and loads gymnasium and numpy; torch and
 transformers are loaded when something needs them.
 
-``load_runs``, ``load_steps``, ``load_scores`` and ``load_transitions`` read records into pandas DataFrames
-(columns: ``docs/records.md``); pandas is imported when one of them is used.
+``load_runs``, ``load_steps``, ``load_scores``, ``load_external`` and ``load_transitions`` read records into pandas
+DataFrames (columns: ``docs/records.md``); pandas is imported when one of them is used.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("load_runs", "load_steps", "load_scores", "load_transitions"):
+    if name in ("load_runs", "load_steps", "load_scores", "load_external", "load_transitions"):
         from read_env import reporting
 
         return getattr(reporting, name)

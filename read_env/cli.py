@@ -1,5 +1,5 @@
 """Command line: ``read-env distill``, ``run``, ``train``, ``compare``, ``transfer-matrix``, ``identify``,
-``train-identifier``, ``check``, ``check-contamination``, ``report``, ``export``, ``benchmark``, ``surrogate`` and ``list``.
+``train-identifier``, ``check``, ``check-contamination``, ``evaluate``, ``report``, ``export``, ``benchmark``, ``surrogate`` and ``list``.
 
 A preset fills the configuration, options override it::
 
@@ -36,6 +36,7 @@ from read_env.running.tool_requests import (
     BenchmarkRequest,
     CheckRequest,
     ContaminationRequest,
+    EvaluateRequest,
     ExportRequest,
     ListRequest,
     ReportRequest,
@@ -85,6 +86,7 @@ _COMMANDS: Mapping[str, tuple[Any, type[Config] | None, Any]] = {
     "train-identifier": (TrainIdentifierRequest, None, commands.train_identifier_command),
     "check": (CheckRequest, Config, commands.check_configuration_command),
     "check-contamination": (ContaminationRequest, None, commands.check_contamination_command),
+    "evaluate": (EvaluateRequest, None, commands.evaluate_command),
     "report": (ReportRequest, None, commands.report_command),
     "export": (ExportRequest, None, commands.export_command),
     "benchmark": (BenchmarkRequest, None, commands.benchmark_command),
@@ -93,7 +95,7 @@ _COMMANDS: Mapping[str, tuple[Any, type[Config] | None, Any]] = {
 }
 
 #: Commands that go on after an interruption.
-_RESUMED = ("distill", "run", "train", "compare", "transfer-matrix", "identify", "benchmark")
+_RESUMED = ("distill", "run", "train", "compare", "transfer-matrix", "identify", "benchmark", "evaluate")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

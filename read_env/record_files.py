@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from read_env.errors import ReadEnvError
-from read_env.records import Record, StepRecord
+from read_env.records import ExternalRecord, Record, StepRecord
 
 Model = TypeVar("Model", bound=Record)
 
@@ -75,6 +75,20 @@ def _parse(path: Path, lines: list[str], model: type[Model], size: int | None) -
                 f"{where}: step is {value['step']!r}, expected {number} (steps count from 1 without gaps)"
             )
         yield _validate(value, model, where, size)
+
+
+def read_external(directory: Path) -> ExternalRecord:
+    """The evaluations in a run's ``external.json``; none where there is no such file.
+
+    Raises:
+        RecordError: names the field of what is malformed.
+
+    Example:
+        >>> read_external(Path("no-such-run")).evaluations
+        ()
+    """
+    path = directory / "external.json"
+    return read_record(path, ExternalRecord) if path.exists() else ExternalRecord()
 
 
 _EXPECTED = {

@@ -9,6 +9,7 @@ file                  content                                 model
 ``episodes.jsonl``    one line per finished training episode  :class:`Episode`
 ``training.json``     the end of a finished training          :class:`TrainingSummary`
 ``requirement.json``  the end of an identification            :class:`IdentificationRecord`
+``external.json``     results on tasks of lm-eval             :class:`ExternalRecord`
 ====================  ======================================  =============================
 
 Vectors are (|C|,) in the order of the suite; scores and utilities lie in [0, 1]; token fields are
@@ -351,6 +352,56 @@ class IdentificationRecord(Record):
     requirement: Vector
     students: dict[str, StudentRequirement]
     prior: Vector | None = None
+
+
+class ExternalScore(Record):
+    """Value of a metric, with its standard error where lm-eval gives one."""
+
+    value: Number | None
+    stderr: Number | None
+
+
+class ExternalResult(Record):
+    """Result of one task, or of a group of them. ``version`` is the task's; ``num_fewshot`` counts the examples in a prompt.
+
+    ``samples`` of ``samples_in_all`` prompts were evaluated; both are null for a group. ``metrics`` holds the scores under
+    lm-eval's names, ``METRIC``, or ``METRIC,FILTER`` where a task filters answers.
+    """
+
+    version: str
+    num_fewshot: Count | None
+    samples: Count | None
+    samples_in_all: Count | None
+    metrics: dict[str, ExternalScore]
+
+
+class ExternalEvaluation(Record):
+    """Evaluation of one student by lm-eval, on what was ``asked`` for: a task, a group or a tag.
+
+    ``student`` is its folder in the run, ``step`` the steps that it had made. ``num_fewshot`` and ``limit`` are null where the
+    tasks' own settings hold; ``chat_template`` is true where prompts were rendered by the model's template. ``lm_eval`` is the
+    package's version.
+    """
+
+    student: str
+    step: Count
+    asked: str
+    num_fewshot: Count | None
+    limit: Count | None
+    chat_template: bool
+    lm_eval: str
+    results: dict[str, ExternalResult]
+
+    @property
+    def key(self) -> tuple[str, str, int | None, int | None, bool]:
+        """Student, task and settings: an evaluation replaces an earlier one with the same."""
+        return self.student, self.asked, self.num_fewshot, self.limit, self.chat_template
+
+
+class ExternalRecord(Record):
+    """Evaluations of a run's students on tasks of lm-eval, in the order in which they were made."""
+
+    evaluations: tuple[ExternalEvaluation, ...] = ()
 
 
 class _Budget(Record):

@@ -382,6 +382,14 @@ class EvalConfig(_Settings):
     score_unspent: bool = True
     """With budget.may_stop: utility that the tokens left by a run would have brought, spent by the requirement. It costs the
     time of the steps that were left out."""
+    external: tuple[str, ...] = ()
+    """Tasks of lm-eval, the LM Evaluation Harness, on which the student is evaluated at the end of a run: names of tasks, groups
+    or tags. They are outside the method, which neither sees nor is judged by them. Needs the extra ``evaluate``."""
+    external_include_path: str = ""
+    """Folder with tasks of your own for eval.external, as YAML files of lm-eval."""
+    external_chat_template: bool = False
+    """Prompts of eval.external are rendered by the student's chat template, as those that it was trained on. Off by default, as
+    in lm-eval."""
 
 
 class RewardConfig(_Settings):

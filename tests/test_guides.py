@@ -23,6 +23,7 @@ YOUR_TASK, OFFLINE = "docs/guides/your_task.md", "docs/guides/offline.md"
 POLICY, AGENT = "docs/guides/train_a_policy.md", "docs/guides/bring_your_agent.md"
 SERVERS = "docs/guides/teacher_servers.md"
 REPORT, RESUMING, REAL = (f"docs/guides/{name}.md" for name in ("reading_a_report", "resuming", "real_models"))
+EVALUATE = "docs/guides/evaluate.md"
 NOTEBOOKS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/notebooks").glob("*.md"))
 
 
@@ -58,7 +59,7 @@ def execute(guide: str, name: str) -> None:
 
 def test_every_guide_is_tested():
     assert {str(path.relative_to(ROOT)) for path in (ROOT / "docs/guides").glob("*.md")} == {
-        YOUR_TASK, OFFLINE, POLICY, AGENT, SERVERS, REPORT, RESUMING, REAL,
+        YOUR_TASK, OFFLINE, POLICY, AGENT, SERVERS, REPORT, RESUMING, REAL, EVALUATE,
     }  # fmt: skip
 
 
@@ -239,6 +240,29 @@ def test_the_guide_to_resuming_moves_a_run_and_refuses_another_one(place, capsys
     shutil.copytree("runs/here", "runs/there")
     assert main(shlex.split(again)[1:]) == 0
     assert (place / "runs/there/steps.jsonl").read_text() == steps, "nothing is run again"
+
+
+@pytest.mark.slow
+def test_the_guide_to_evaluation_goes_from_a_task_to_a_frame(place, capsys):
+    pytest.importorskip("lm_eval")
+    assert marks(EVALUATE) == {"task", "data", "run", "evaluate", "teacher", "frame"}
+    (place / "tasks").mkdir()
+    for name, file in (("task", "sums.yaml"), ("data", "sums.jsonl")):
+        (place / "tasks" / file).write_text(blocks(EVALUATE, name)[0])
+    assert main([*command(EVALUATE, "run"), "--eval.exam", "8"]) == 0
+    assert "sums exact_match" in capsys.readouterr().out
+    kept = ["students/step-000002", "student"]
+    assert sorted(path.name for path in (place / "runs/sums/students").iterdir()) == ["step-000002"]
+    assert main(command(EVALUATE, "evaluate")) == 0
+    record = json.loads((place / "runs/sums/external.json").read_text())["evaluations"]
+    assert [(one["student"], one["limit"]) for one in record] == [(name, limit) for limit in (None, 4) for name in kept]
+    assert "## External evaluation" in (place / "runs/sums/report.md").read_text()
+    assert main(command(EVALUATE, "teacher")) == 0
+    (teacher,) = json.loads((place / "teacher.json").read_text())["evaluations"]
+    assert teacher["results"]["sums"]["metrics"]["exact_match"]["value"] > 0.8
+    capsys.readouterr()
+    execute(EVALUATE, "frame")
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(record)
 
 
 @pytest.fixture

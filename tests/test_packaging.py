@@ -101,7 +101,17 @@ def test_everything_that_is_imported_is_declared() -> None:
                 elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                     imported.add(node.module.partition(".")[0])
     foreign = imported - set(sys.stdlib_module_names) - {"read_env"}
-    optional = {"datasets", "lightgbm", "minari", "openai", "pyarrow", "ray", "sentence_transformers"}
+    optional = {
+        "datasets",
+        "evaluate",
+        "lightgbm",
+        "lm_eval",
+        "minari",
+        "openai",
+        "pyarrow",
+        "ray",
+        "sentence_transformers",
+    }
     assert foreign - core <= optional | {"typing_extensions"} and core | optional <= declared | {"markdown_it"}
     assert {"torch", "transformers", "gymnasium"} <= foreign
 

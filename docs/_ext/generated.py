@@ -237,6 +237,9 @@ FILES: Mapping[str, type[records.Record]] = {
     "episodes.jsonl": records.Episode,
     "training.json": records.TrainingSummary,
     "identification.json": records.IdentificationRecord,
+    "external.json": records.ExternalRecord,
+    "external.json: evaluations": records.ExternalEvaluation,
+    "external.json: results": records.ExternalResult,
 }
 
 

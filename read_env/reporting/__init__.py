@@ -12,6 +12,7 @@ from typing import Any
 _HOME = {
     "RecordError": "read_env.record_files",
     **dict.fromkeys(["load_run", "load_training", "load_runs", "load_steps", "load_scores"], "read_env.reporting.runs"),
+    "load_external": "read_env.reporting.external",
     "load_transitions": "read_env.reporting.transitions",
     **dict.fromkeys(["load_transfer", "transfer_report"], "read_env.reporting.transfer"),
     **dict.fromkeys(["load_identification", "identification_report"], "read_env.reporting.identification"),

@@ -14,6 +14,7 @@ from read_env.diagnosis import diagnose
 from read_env.record_files import RecordError
 from read_env.records import METRICS
 from read_env.reporting import markdown, style, web_pictures
+from read_env.reporting.external import external_blocks
 from read_env.reporting.markdown import ABSENT, count, literal, markdown_table, number, p_value, plural, plus_minus
 from read_env.reporting.runs import Run, load_run, load_runs, load_scores, load_steps, load_training
 from read_env.reporting.statistics import mean_interval, spearman
@@ -77,6 +78,7 @@ def run_report(directory: str | Path) -> Path:
             _cache(steps),
             _skipped(run),
         ]
+    blocks += external_blocks(run)
     return write_report(run.path, [*blocks, *origin], _figures(run, steps, scores) if run.steps else None)
 
 

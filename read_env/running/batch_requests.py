@@ -195,6 +195,7 @@ class IdentifyRequest:
         least = {"dev": 1, "exam": 1, "task_dev": 1, "task_exam": 1, "score_teacher": "never"}
         # An average over the last updates would still be near the starting student after so few of them.
         least["ema_decay"] = 0.0
+        least["external"] = ()
         return self.config.model_copy(
             update={
                 "task": task,

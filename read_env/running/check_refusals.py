@@ -24,6 +24,8 @@ from read_env.distillation.text.lengths import (
 from read_env.errors import ReadEnvError
 from read_env.running.agents import AgentSpec
 from read_env.running.check_remote import Rows
+from read_env.running.harness import check_template
+from read_env.running.harness_tasks import HarnessTasks, load_tasks
 from read_env.running.requests import check_agents
 
 _Result = TypeVar("_Result")
@@ -66,6 +68,11 @@ class Refusals:
         if config.resolved:
             self.attempt(lambda: check_group_of_samples(config))
         self.attempt(lambda: evaluation_hashes(config.decontamination_files))
+        if config.eval.external:
+            tasks = HarnessTasks.of(config)
+            self.attempt(lambda: load_tasks(tasks))
+            if readers and readers[-1].role == "student":
+                self.attempt(lambda: check_template(tasks, readers[-1].encoder.tokenizer))
         if readers and readers[-1].role == "student":
             for teacher in readers[:-1]:
                 self.attempt(partial(align, teacher.encoder, readers[-1].encoder, config.distill.loss))

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from read_env.config import Config, load_preset, make_config
+from read_env.config import Config, ModelConfig, load_preset, make_config
 from read_env.errors import ReadEnvError
 from read_env.running.agents import TRAINING_RECORD, AgentSpec
 from read_env.running.batch_requests import ComparisonRequest, IdentifyRequest, TransferRequest
@@ -23,6 +23,7 @@ from read_env.running.tool_requests import (
     BenchmarkRequest,
     CheckRequest,
     ContaminationRequest,
+    EvaluateRequest,
     ExportRequest,
     ListRequest,
     ReportRequest,
@@ -64,6 +65,7 @@ def run_command(request: RunRequest, typed: str) -> int:
     request = _resolved(replace(request, config=agent.configure(config)))
     config, budget = request.config, request.config.budget.total_tokens
     _check(config, [agent], [config.task])
+    _check_external(config)
     title = f"{agent.label} on {request.task_name}, seed {config.seed}"
     result = run(request, callbacks=[RunDisplay(title, budget), TensorBoardCallback(request)])
 
@@ -73,7 +75,9 @@ def run_command(request: RunRequest, typed: str) -> int:
 def _finish_run(request: RunRequest, result: RunResult, typed: str) -> int:
     """Write the report and the student's card, upload the student where that is asked for, and print the result."""
     from read_env import files
+    from read_env.record_files import read_external
     from read_env.reporting import student_card
+    from read_env.running import external
     from read_env.running.display import result_rows
 
     directory, summary = request.directory, result.summary
@@ -92,6 +96,8 @@ def _finish_run(request: RunRequest, result: RunResult, typed: str) -> int:
     if (directory / "student").is_dir():  # a comparison may have deleted it
         student_card(directory)
         rows.append(("student", directory / "student"))
+    if request.config.eval.external:
+        rows += external.rows(read_external(directory).evaluations)
     rows += [*report, _curves(directory)]
     if request.push_to_hub:
         rows.append(("hub", _push(directory / "student", request.push_to_hub)))
@@ -142,6 +148,7 @@ def compare_command(request: ComparisonRequest, typed: str) -> int:
     request = replace(request, tasks=tasks)
     directory = request.directory
     _check(request.config, request.specs, tasks)
+    _check_external(request.config)
     result = compare(request)
     if len(result.failures) < result.runs:
         report = _write_report(directory, typed, request.reference)
@@ -159,6 +166,7 @@ def transfer_command(request: TransferRequest, typed: str) -> int:
     request = _resolved(replace(request, config=_plain(request.config)))
     directory = request.directory
     _check(request.config, [], [request.config.task])
+    _check_external(request.config)
     failures = transfer(request)
     if len(failures) < len(request.runs()):
         report = _write_report(directory, typed)
@@ -233,6 +241,37 @@ def check_contamination_command(request: ContaminationRequest, typed: str) -> in
     _table([(f"line {one.line}", f"{one.capability}, seed {one.seed}: {one.text[:80]!r}") for one in found])
     print(f"{len(found)} overlaps in the first {request.draws:,} draws of every stream, and all of a file")
     return 1 if found else 0
+
+
+def evaluate_command(request: EvaluateRequest, typed: str) -> int:
+    """``read-env evaluate``."""
+    from read_env import files
+    from read_env.records import ExternalRecord
+    from read_env.running import external
+    from read_env.running.harness_tasks import HarnessTasks, load_tasks
+
+    run, student = external.run_of(request.student)
+    tasks = HarnessTasks(
+        request.tasks, request.include_path, request.num_fewshot, request.limit, request.chat_template,
+        request.trust_remote_code,
+    )  # fmt: skip
+    models = ModelConfig(device=request.device, dtype=request.dtype, trust_remote_code=request.trust_remote_code)
+    loaded, report = load_tasks(tasks), Rows()
+    if run is None:
+        found = external.evaluate_model(request.student, models, tasks, loaded, request.batch_size)
+    else:
+        with run.locked():
+            found = external.evaluate_run(
+                run, models, tasks, loaded, student=student, again=request.overwrite, batch_size=request.batch_size
+            )
+        report = _write_report(run.path, typed)
+    if request.out is not None:
+        path = Path(os.path.expanduser(request.out))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(path, ExternalRecord(evaluations=tuple(found)).to_json())
+        report.append(("results", path))
+    _table([*external.rows(found), *report])
+    return 0
 
 
 def train_identifier_command(request: TrainIdentifierRequest, typed: str) -> int:
@@ -328,6 +367,14 @@ def _check(config: Config, agents: Sequence[AgentSpec], tasks: Sequence[str]) ->
         if agent.path is None and agent.name.startswith("sb3"):
             print(f"read-env: {agent.name} is untrained here; read-env train makes a trained one", file=sys.stderr)
     get_objective(config.distill.loss)
+
+
+def _check_external(config: Config) -> None:
+    """Raise for what is wrong with ``eval.external``; a training and interventions don't use it."""
+    if config.eval.external:
+        from read_env.running.harness_tasks import HarnessTasks, load_tasks
+
+        load_tasks(HarnessTasks.of(config))
 
 
 def _identified(config: Config, task: str, cluster: str = "") -> str:

@@ -8,6 +8,8 @@
 ``checkpoint/``     state to resume from: one file, replaced atomically
 ``summary.json``    result, written last
 ``student/``        distilled student, in Hugging Face form
+``students/``       students during the run, by ``--keep``: ``step-000010/`` after ten steps
+``external.json``   results on tasks of lm-eval (:mod:`read_env.running.external`)
 ``tensorboard/``    curves
 ``.lock``           held by the process that writes here; empty, and stays behind
 ==================  ======================================================================
@@ -41,7 +43,8 @@ _REPORTS = ("report.md", "report.html", "*.png", "runs.csv", "commands.txt", "*.
 #: Files of each kind of directory; ``--overwrite`` deletes these and nothing else.
 _OWN = {
     "run": (
-        "config.json", "start.json", "steps.jsonl", "summary.json", "error.txt", "checkpoint", "student", "tensorboard",
+        "config.json", "start.json", "steps.jsonl", "summary.json", "error.txt", "checkpoint", "student", "students",
+        "external.json", "tensorboard",
     ),
     "comparison": ("config.json", "runs"),
     "transfer": ("config.json", "runs", "transfer.json", "tensorboard"),
@@ -93,8 +96,7 @@ class RecordDirectory:
                 f"{shown} is not UTF-8, and tokenizers can't be saved there; choose another directory (--out)"
             ) from None
         self.path.mkdir(parents=True, exist_ok=True)
-        self._acquire()
-        try:
+        with self.locked():
             if self.identity.exists():
                 self._recognise(identity, overwrite)
             # The identity is the first file that is written here.
@@ -106,6 +108,17 @@ class RecordDirectory:
             if not self.identity.exists():
                 files.write_json(self.identity, identity.to_json())
             files.write_json(self.config, config)
+            yield
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Lock the directory during the block.
+
+        Raises:
+            ReadEnvError: another process uses it.
+        """
+        self._acquire()
+        try:
             yield
         finally:
             self._lock.release()
@@ -226,12 +239,21 @@ class RunDirectory(RecordDirectory):
         self.steps = path / "steps.jsonl"
         self.summary = path / "summary.json"
         self.student = path / "student"
+        self.external = path / "external.json"
         self.error = path / "error.txt"
 
     @property
     def finished(self) -> bool:
         """True once the summary is there, which is written last."""
         return self.summary.exists()
+
+    def kept_student(self, step: int) -> Path:
+        """Folder of the student after a step, kept by ``--keep``."""
+        return self.path / "students" / f"step-{step:06d}"
+
+    def kept_students(self) -> list[Path]:
+        """Folders of the students that ``--keep`` saved, by step."""
+        return sorted(self.path.glob("students/step-" + "[0-9]" * 6))
 
     @property
     def begun(self) -> bool:

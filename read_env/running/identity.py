@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from read_env.distillation.models.sources import ModelSource
 
 _RUN_FIELDS = {"agent", "agent_options", "task", "seed"}
-# The answer cache changes no result, nor does the evaluation of teacher and unspent tokens, nor the patience with a server:
-# more of it may be what lets a run go on.
+# The answer cache changes no result, nor does the evaluation of teacher and unspent tokens or on external tasks, nor the
+# patience with a server: more of it may be what lets a run go on.
 _EXCLUDED_FIELDS: dict[str, Any] = {
     "cache": True,
     "identify": True,  # the card that was found is compared
-    "eval": {"score_teacher", "score_unspent"},
+    "eval": {"score_teacher", "score_unspent", "external", "external_include_path", "external_chat_template"},
     "models": {"remote_timeout", "remote_max_retries", "remote_concurrency"},
 }
 

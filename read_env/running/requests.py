@@ -64,10 +64,18 @@ class RunRequest:
     """Delete an earlier run in that directory first."""
     push_to_hub: str = ""
     """Repository of the hub, NAME or ORGANISATION/NAME, to which the student is uploaded with its card. Empty: none."""
+    keep: int = 0
+    """Save the student after every KEEP steps as well, whole, in OUT/students/step-000010 and so on. 0: only at the end."""
     exam_at: tyro.conf.Suppress[tuple[int, ...]] = ()
     """Completion tokens after which the exam is held during the run, for transfer matrices."""
     label: tyro.conf.Suppress[str] = ""
     """Name of the agent in reports. Empty: the name with its options."""
+
+    def __post_init__(self) -> None:
+        if self.keep < 0:
+            raise ReadEnvError(
+                f"keep is {self.keep}; right would be a number of steps, or 0 for the last student alone"
+            )
 
     @cached_property
     def agent(self) -> AgentSpec:

@@ -17,6 +17,7 @@ from read_env import files
 from read_env.records import RunStart, RunSummary, StepRecord
 from read_env.running.callbacks import Onlookers
 from read_env.running.directory import RunDirectory
+from read_env.running.external import write_curves
 from read_env.running.records import judgement
 from read_env.running.requests import RunRequest
 from read_env.running.runner import RunResult
@@ -95,12 +96,15 @@ def derive(source: RunRequest, target: RunRequest) -> RunResult:
         if origin.student.exists():
             with files.whole_folder(directory.student) as folder:
                 shutil.copytree(origin.student, folder, dirs_exist_ok=True)
+        if origin.external.exists():
+            shutil.copy(origin.external, directory.external)
         curves = Onlookers([TensorBoardCallback(target)])
         curves.call("on_run_start", start, [])
         for record in steps:
             curves.call("on_step", record)
         curves.call("on_run_end", summary)
         curves.call("close")
+        write_curves(directory)
         files.write_json(directory.summary, summary)
     return RunResult(directory.path, summary)
 

@@ -26,6 +26,9 @@ from read_env.running.agents import AgentDriver, build_agent
 from read_env.running.callbacks import Callback, Onlookers
 from read_env.running.diagnosis import DiagnosisCallback
 from read_env.running.directory import RunDirectory
+from read_env.running.external import evaluate_configured
+from read_env.running.harness import check_template
+from read_env.running.harness_tasks import HarnessTasks, load_tasks
 from read_env.running.identity import RunIdentity
 from read_env.running.records import MeasuredTask, start_record, step_record, summary_record
 from read_env.running.requests import RunRequest, resolved
@@ -89,6 +92,8 @@ def run(
     with directory.claim(request.identity, request.recorded, overwrite=request.overwrite):
         if directory.finished:
             files.remove(directory.checkpoint.parent)  # a kill after the summary was written may have left it
+            if request.config.eval.external:  # asked for afterwards
+                evaluate_configured(directory, request.config, load_tasks(HarnessTasks.of(request.config)))
             return RunResult(directory.path, files.read_json(directory.summary), already_finished=True)
         files.remove(directory.error)
         onlookers = Onlookers([DiagnosisCallback(directory.path.name, request.recorded), *callbacks])
@@ -106,10 +111,14 @@ def _run(
     request: RunRequest, directory: RunDirectory, env: DistillationEnv, onlookers: Onlookers, share: float
 ) -> RunResult:
     config, agent = request.config, request.agent
+    tasks = HarnessTasks.of(config)
+    external = load_tasks(tasks)  # before any token is spent
     saved = directory.load_checkpoint(expected=directory.begun)
     observation, info = env.reset(seed=config.seed, options={"task": config.task, "student": config.models.start})
     driver = AgentDriver(build_agent(agent, env.suite, config.seed, env.may_stop), agent.label)
     distillation = _distillation(env)
+    if external:
+        check_template(tasks, distillation.student.encoder.tokenizer)
     steps: list[dict[str, Any]] = []
     terminated = False
     left: dict[str, Any] = {"left_tokens": 0} if env.may_stop else {}
@@ -157,6 +166,10 @@ def _run(
         record = step_record(transition.info, transition.reward, env.last_report, driver.scalars(), *exams)
         files.append_line(directory.steps, record)
         steps.append(record)
+        # Before the checkpoint, after which the step isn't made again; after the last step it is ``student``.
+        if request.keep and len(steps) % request.keep == 0 and not terminated:
+            with files.whole_folder(directory.kept_student(len(steps))) as folder:
+                distillation.save_student(folder)
         onlookers.call("on_step", record)
         if terminated or directory.checkpoint_due(share):
             directory.save_checkpoint(state)
@@ -167,6 +180,7 @@ def _run(
     task_exam = distillation.task_exam() if last is None else steps[-1].get("task_exam")
     with files.whole_folder(directory.student) as folder:
         distillation.save_student(folder)
+    evaluate_configured(directory, config, external)
     if left.get("left_tokens") and config.eval.score_unspent:
         left |= _played_on(env, start)
     before = agent.tokens_before_run + driver.agent.tokens_before_run + env.card.tokens_before_run

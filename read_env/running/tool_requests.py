@@ -13,6 +13,7 @@ from typing import Literal
 
 import tyro
 
+from read_env.errors import ReadEnvError
 from read_env.running.agents import AgentSpec
 from read_env.running.requests import Cluster, FlatConfig
 
@@ -21,7 +22,8 @@ from read_env.running.requests import Cluster, FlatConfig
 class CheckRequest:
     """Show parameters, memory by part and seconds per step of a configuration, and what is missing with the command to get it.
 
-    The exit code is 0 if nothing is missing, 1 if something is, 2 for a mistake. Needs no network.
+    The exit code is 0 if nothing is missing, 1 if something is, 2 for a mistake. Needs no network, but for data sets of
+    eval.external that are not on this machine.
     """
 
     config: FlatConfig
@@ -64,6 +66,49 @@ class ReportRequest:
     """Directory of the run, comparison, transfer matrix or training."""
     reference: str = "task-static"
     """Agent that a comparison's report compares the others with."""
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """Evaluate a student on tasks of lm-eval, the LM Evaluation Harness. Needs the extra ``evaluate``.
+
+    The results of a run's students are kept in the run's external.json, shown in its report and drawn in TensorBoard.
+    """
+
+    student: tyro.conf.Positional[str]
+    """Directory of a run, for all of its students; one of them (RUN/student, RUN/students/step-000010); or another model:
+    folder, hub id or ``embedded:NAME``."""
+    tasks: tuple[str, ...]
+    """Tasks, groups or tags of lm-eval; ``lm-eval ls tasks`` prints them."""
+    include_path: str = ""
+    """Folder with tasks of your own, as YAML files of lm-eval."""
+    num_fewshot: int | None = None
+    """Examples in the prompt. None: as each task has it."""
+    limit: int | None = None
+    """Prompts per task, the first ones, for a trial. None: all."""
+    chat_template: bool = False
+    """Render prompts by the student's chat template."""
+    batch_size: int = 8
+    """Requests per batch. On out-of-memory it is halved."""
+    device: str = "auto"
+    """Device, as in models.device."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute dtype, as in models.dtype."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model or, from the hub, with a task's metrics."""
+    overwrite: bool = False
+    """Evaluate again what a run has on record with the same settings."""
+    out: Path | None = None
+    """JSON file of the results, with the fields of external.json. None: none, but for that of a run."""
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise ReadEnvError("tasks: none is given; right would be --tasks with one or more names of tasks")
+        least = {"num_fewshot": 0, "limit": 1, "batch_size": 1}
+        for name, minimum in least.items():
+            value = getattr(self, name)
+            if value is not None and value < minimum:
+                raise ReadEnvError(f"{name} is {value}; right would be {minimum} or more")
 
 
 @dataclass(frozen=True)
