@@ -1,5 +1,5 @@
 # From a bare machine with Python >= 3.10: `make demo` or `make test`. Each sets
-# up .venv first (once; again when pyproject.toml or constraints.txt change).
+# up .venv first (once; again when pyproject.toml, constraints.txt or the version change).
 #
 #   TORCH        which build of torch to install, as pip understands it: a version,
 #                a local version such as torch==2.13.0+cpu, or a path to a wheel
@@ -82,12 +82,13 @@ clean-venv: ## .venv itself
 
 # torch comes before everything else, and is then pinned to whatever came: no
 # later requirement can exchange the chosen build for the default one.
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt read_env/__init__.py
 	$(PIP) --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	grep -v '^torch==' constraints.txt > .venv/constraints.txt
 	$(PIP) install $(PIP_ARGS) -c .venv/constraints.txt 'pip>=23.1' setuptools
 	$(PIP) install $(PIP_ARGS) -c .venv/constraints.txt '$(TORCH)'
 	$(PIP) list --format=freeze | grep '^torch==' >> .venv/constraints.txt
+	rm -rf read_env.egg-info  # of an earlier version, it would be found before the installed metadata
 	$(PIP) install $(PIP_ARGS) -c .venv/constraints.txt --no-build-isolation --editable '.[$(EXTRAS)]'
 	touch $@
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import gymnasium as gym
@@ -225,3 +226,60 @@ class Agent:
         made_from = {"agent": self.name, "capabilities": list(self.capabilities), "options": self.options}
         stop = {"may_stop": True} if self.may_stop else {}
         storage.write(path, {**made_from, "seed": self.seed, **stop, "state": self.state_dict()})
+
+    def push_to_hub(self, repo_id: str, *, private: bool = True) -> str:
+        """Upload the agent with a card to the Hugging Face hub, as one commit, and return the address.
+
+        ``from_pretrained`` loads it again. ``read-env train --push-to-hub`` also uploads the record of the training.
+
+        Args:
+            repo_id: ``NAME`` or ``ORGANISATION/NAME``; made if it is not there.
+            private: a repository that is made is private.
+
+        Raises:
+            ReadEnvError: something that it learned would be lost, or the hub refuses it or can't be reached.
+        """
+        from read_env.reporting.cards import policy_card
+        from read_env.running.hub import AGENT_FILE, check_hub, push
+
+        check_hub(repo_id)
+        with TemporaryDirectory() as folder:
+            self.save(Path(folder) / AGENT_FILE)
+            policy_card(self, folder)
+            return push(Path(folder), repo_id, private=private)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Load an agent from the hub, from the directory of a training or from a file.
+
+        Called on a subclass, it loads agents of that class alone.
+
+        Args:
+            name_or_path: repository ``NAME`` or ``ORGANISATION/NAME``, or a path.
+            revision: branch, tag or commit of the repository. None: its main branch.
+            options: as in :func:`~read_env.agents.registry.load_agent`.
+
+        Raises:
+            ReadEnvError: no such repository or agent, a damaged file, an agent of another class, or an untrusted
+                ``module:Class``.
+        """
+        from read_env.agents.registry import load_agent
+        from read_env.running.hub import AGENT_FILE, pull_agent
+
+        path = Path(name_or_path)
+        if path.is_dir():
+            path = path / AGENT_FILE
+        elif not path.is_file():
+            path = pull_agent(os.fspath(name_or_path), revision)
+        agent = load_agent(path, options)
+        if not isinstance(agent, cls):
+            raise ReadEnvError(
+                f"{name_or_path} holds the agent {agent.name!r}, a {type(agent).__name__}, not a {cls.__name__}"
+            )
+        return agent

@@ -22,6 +22,10 @@ from read_env.errors import ReadEnvError, unknown
 
 #: Entry-point group in which installed packages announce agents: ``my-agent = "my_package.my_module:MyAgent"``.
 GROUP = "read_env.agents"
+#: Option of a saved agent that allows code which its file names.
+TRUST = "trust_remote_code"
+#: Prefixes of algorithms of Stable-Baselines3 and sb3-contrib.
+SB3_PREFIXES = ("sb3:", "sb3-contrib:")
 
 #: Group -> name -> class, and the options that differ from the defaults of that class.
 GROUPS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
@@ -93,6 +97,15 @@ def agent_names() -> tuple[str, ...]:
     return (*BUILT_IN, *(point.name for point in _plug_ins() if point.name not in BUILT_IN))
 
 
+def is_announced(name: str) -> bool:
+    """True for an agent of this package, of Stable-Baselines3 or of an installed package that announces it.
+
+    >>> is_announced("sb3:PPO"), is_announced("my_agent:Momentum")
+    (True, False)
+    """
+    return name in agent_names() or name.startswith(SB3_PREFIXES)
+
+
 def make_agent(
     name: str | os.PathLike[str],
     *,
@@ -107,7 +120,7 @@ def make_agent(
     Args:
         name: one of ``agent_names()``, ``module:Class``, or the path of a saved agent or of a zip of SB3.
         capabilities: names of the suite, in order. Not needed if ``env`` is given.
-        options: options of the agent; for a saved agent, options to change.
+        options: options of the agent; for a saved agent, options to change and ``trust_remote_code``, as in ``load_agent``.
         seed: seed of the agent's generator; a saved agent keeps its own.
         env: environment of this package with the capabilities.
         may_stop: actions have a stop entry. None: those of ``env``, False without it.
@@ -151,12 +164,16 @@ def load_agent(path: str | os.PathLike[str], options: Mapping[str, Any] | None =
 
     Args:
         path: the file.
-        options: options to change, such as ``{"update": False}`` to stop a trained bandit from learning.
+        options: options to change, such as ``{"update": False}`` to stop a trained bandit from learning. With
+            ``trust_remote_code``, True, a file that names a class ``module:Class`` is loaded: the module is imported, and
+            the class called with the options of the file. False by default, since a file of others may name any class.
 
     Raises:
-        ReadEnvError: a missing or damaged file, or one with the state of another agent.
+        ReadEnvError: a missing or damaged file, one with the state of another agent, or an untrusted ``module:Class``.
     """
     document = storage.read(path)
+    options = dict(options or {})
+    trusted = options.pop(TRUST, False) is True
     try:
         kept: dict[str, Any] = document["options"]
         name, capabilities, seed, state = (document[key] for key in ("agent", "capabilities", "seed", "state"))
@@ -166,7 +183,12 @@ def load_agent(path: str | os.PathLike[str], options: Mapping[str, Any] | None =
     for key, kind in kinds.items():
         if not isinstance(document[key], kind):
             raise ReadEnvError(f"{path} is damaged: its {key} is {document[key]!r:.80}, not a {kind.__name__}")
-    agent = _construct(name, capabilities, {**kept, **(options or {})}, seed, document.get("may_stop") is True)
+    if not trusted and not is_announced(name):
+        raise ReadEnvError(
+            f"{path} names the agent {name!r}, which is no agent of read-env or of an installed package that announces it; "
+            f"loading it imports a module and calls a class of the file's choice. If you trust it, add the option {TRUST} = true"
+        )
+    agent = _construct(name, capabilities, {**kept, **options}, seed, document.get("may_stop") is True)
     try:
         agent.load_state_dict(state)
     except ReadEnvError as error:
@@ -190,7 +212,7 @@ def _construct(name: str, capabilities: Sequence[str], options: Mapping[str, Any
         except (ImportError, AttributeError) as error:
             raise ReadEnvError(f"agent {name!r} is announced as {plug_in.value!r}, which fails: {error}") from error
     elif ":" in name:
-        if name.startswith(("sb3:", "sb3-contrib:")):
+        if name.startswith(SB3_PREFIXES):
             from read_env.agents.sb3_algorithms import OtherAlgorithm
 
             return OtherAlgorithm(capabilities, seed=seed, options=options, name=name, **stop)

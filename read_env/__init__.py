@@ -22,7 +22,7 @@ from typing import Any
 from read_env import envs
 
 __all__ = ["envs"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:

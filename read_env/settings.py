@@ -447,7 +447,7 @@ class Config(_Settings):
     task: str = "bookkeeper"
     """Downstream task: name of a task card, path of a .toml card, or name of a capability."""
     agent: str = "read-bandit"
-    """Allocation agent: a name, ``module:Class`` or the path of a saved agent."""
+    """Allocation agent: a name, ``module:Class``, the path of a saved agent, or ``hf:`` and its repository on the hub."""
     agent_options: dict[str, str | int | float | bool] = {}
     """Options of the agent."""
     seed: int = Field(0, ge=0, lt=2**63)

@@ -71,7 +71,7 @@ def test_every_measured_page_names_its_command(pages):
         assert script and (ROOT / script[1]).is_file(), (page, command)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *PAGES])
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", *PAGES])
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
         path, _, heading = target.partition("#")

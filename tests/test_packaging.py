@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -21,7 +22,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # Folder here -> folder in the wheel; the counterpart of pyproject's package-dir.
 MAPPING = {"read_env": "read_env", "agents": "read_env/agents", "envs": "read_env/envs"}
-METADATA = ["pyproject.toml", "README.md", "LICENSE"]
+METADATA = ["pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"]
+#: Files at the top of the source archive beside METADATA.
+INCLUDED = ["CHANGELOG.md", "CITATION.cff", "SECURITY.md", "constraints.txt"]
 
 pytestmark = pytest.mark.slow
 
@@ -35,14 +38,35 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built without network from a copy: an old ``build/lib`` would leak into it."""
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what is built: an old ``build/lib`` of the checkout would leak into the wheel."""
     source = tmp_path_factory.mktemp("source")
     for folder in MAPPING:
         shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in METADATA:
+    (source / "tests").mkdir()
+    (source / "tests" / "test_something.py").touch()
+    for name in METADATA + INCLUDED:
         shutil.copy(ROOT / name, source)
-    dist = tmp_path_factory.mktemp("dist")
+    return source
+
+
+@pytest.fixture(scope="module")
+def source_archive(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source archive, built without network."""
+    dist = tmp_path_factory.mktemp("archive")
+    code = f"from setuptools import build_meta; build_meta.build_sdist({str(dist)!r})"
+    run(sys.executable, "-c", code, cwd=source)
+    (built,) = dist.glob("read_env-*.tar.gz")
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(source_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built without network from the source archive alone."""
+    unpacked, dist = tmp_path_factory.mktemp("unpacked"), tmp_path_factory.mktemp("dist")
+    with tarfile.open(source_archive) as archive:
+        archive.extractall(unpacked)
+    (source,) = unpacked.iterdir()
     options = ["--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", dist]
     run(sys.executable, "-m", "pip", "wheel", *options, source, cwd=dist)
     (built,) = dist.glob("read_env-*.whl")
@@ -82,6 +106,19 @@ def test_wheel_and_tree_hold_the_same_files(wheel: Path) -> None:
     assert sorted(packed - expected) == [], "in the wheel, but not in the tree"
     assert "read_env/py.typed" in packed
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def test_the_source_archive_holds_what_is_built_and_no_part_of_the_tests(source_archive: Path) -> None:
+    with tarfile.open(source_archive) as archive:
+        names = {member.name.partition("/")[2] for member in archive if member.isfile()}
+    packed = {name for name in names if not name.startswith("read_env.egg-info/")}
+    expected = {
+        path.relative_to(ROOT).as_posix()
+        for folder in MAPPING
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert packed == expected | {*METADATA, *INCLUDED, "PKG-INFO", "setup.cfg"}
 
 
 def test_everything_that_is_imported_is_declared() -> None:

@@ -295,6 +295,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "readme-start": readme_start,
     "readme ## Ten lines of Python": functools.partial(repository_file, "README.md", "## Ten lines of Python"),
     "changelog": functools.partial(repository_file, "CHANGELOG.md"),
+    "security": functools.partial(repository_file, "SECURITY.md"),
     "contributing": functools.partial(repository_file, "CONTRIBUTING.md"),
     "path-of-a-token": functools.partial(repository_file, "CONTRIBUTING.md", "## The path of a token"),
 }

@@ -15,6 +15,8 @@ from huggingface_hub import ModelCardData, metadata_load, try_to_load_from_cache
 
 import read_env
 from read_env import files
+from read_env.agents.base import Agent
+from read_env.agents.registry import TRUST, is_announced
 from read_env.diagnosis import diagnose
 from read_env.distillation.models.sources import PACKAGE, ModelSource, find_model
 from read_env.errors import ReadEnvError
@@ -111,7 +113,7 @@ def agent_card(directory: str | Path) -> Path:
     models = config.get("models", {})
     facts = {
         "agent": f"`{done.agent}`",
-        "options": ", ".join(f"{name} = {value}" for name, value in done.options.items()) or "none",
+        "options": _options(done.options),
         "suite": f"`{config.get('suite', '')}`",
         "tasks": ", ".join(done.tasks),
         "starting students": ", ".join(config.get("students") or [models.get("start", "even")]),
@@ -121,18 +123,47 @@ def agent_card(directory: str | Path) -> Path:
         "finished episodes": count(done.episodes),
         "completion tokens": count(done.tokens_before_run),
     }
+    return _policy_page(path / CARD, done.agent, done.label, "Training", facts)
+
+
+def policy_card(agent: Agent, directory: str | Path) -> Path:
+    """Write the card of an agent alone, without the record of a training, into a directory, and return its path.
+
+    Args:
+        agent: the agent.
+        directory: directory of the card.
+    """
+    facts = {
+        "agent": f"`{agent.name}`",
+        "options": _options(agent.options),
+        "capabilities": ", ".join(agent.capabilities),
+        "completion tokens spent for it": count(agent.tokens_before_run),
+    }
+    return _policy_page(Path(directory) / CARD, agent.name, agent.name, "Agent", facts)
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in options.items()) or "none"
+
+
+def _policy_page(path: Path, agent: str, title: str, heading: str, facts: Mapping[str, str]) -> Path:
+    """Write the card of an agent: what it is, how it is loaded, and a table of facts."""
+    option, argument = ("", "") if is_announced(agent) else (f",{TRUST}=true", f', options={{"{TRUST}": True}}')
     blocks = [
         _front_matter("", "", ("reinforcement-learning", "distillation", "read-env"), library="read-env"),
-        f"# Allocation policy {done.label}",
-        f"Agent `{done.agent}` for `ReadEnv/Distillation-v0`: it allocates the token budget of a distillation over the "
+        f"# Allocation policy {title}",
+        f"Agent `{agent}` for `ReadEnv/Distillation-v0`: it allocates the token budget of a distillation over the "
         "capabilities of a suite.",
         "## Use",
-        "```\nread-env run --agent agent.zip --task TASK\n```",
-        "## Training",
-        markdown_table(["", ""], [[name, value] for name, value in facts.items()], text_columns=2),
+        "With this folder, or `hf:` and its name on the hub:",
+        f"```\nread-env run --agent .{option} --task TASK\n```",
+        "```python\nfrom read_env.agents import Agent\n\n"
+        f'agent = Agent.from_pretrained("."{argument})  # this folder, or its name on the hub\n```',
+        f"## {heading}",
+        markdown_table(["", ""], [list(row) for row in facts.items()], text_columns=2),
         f"Made with read-env {read_env.__version__}.",
     ]
-    return write_page(path / CARD, blocks)
+    return write_page(path, blocks)
 
 
 def licence_of(reference: str) -> str:

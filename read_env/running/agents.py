@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from read_env import files
+from read_env.config import HUB
 from read_env.envs.spaces import parse_action
 from read_env.errors import ReadEnvError
 from read_env.running.tensors import from_tensors, to_tensors
@@ -31,7 +32,7 @@ TRAINING_RECORD = "training.json"
 
 @dataclass(frozen=True)
 class AgentSpec:
-    """Agent as given on the command line: ``NAME``, ``NAME,option=value,…`` or the path of a saved agent.
+    """Agent as given on the command line: ``NAME``, ``NAME,option=value,…``, the path of a saved agent, or ``hf:`` and its repository.
 
     Attributes:
         name: a known agent, ``module:Class``, or the path as it was given.
@@ -52,7 +53,7 @@ class AgentSpec:
         """Parse the text of a command line.
 
         Args:
-            text: ``NAME``, ``NAME,option=value,…`` or a path.
+            text: ``NAME``, ``NAME,option=value,…``, a path, or ``hf:ORGANISATION/NAME`` on the hub.
             options: further options.
             label: name in reports. Empty: the name with its options.
 
@@ -73,10 +74,15 @@ class AgentSpec:
                 raise ReadEnvError(f"agent {text!r}: {pair!r} should read option=value")
             given[key.strip().replace("-", "_")] = scalar(value)
         given |= {key.replace("-", "_"): scalar(value) for key, value in (options or {}).items()}
-        suffix = "".join(f",{key}={value}" for key, value in given.items())
-        if name in agent_names() or ":" in name:
+        suffix = "".join(f",{key}={value}" for key, value in given.items() if key != "trust_remote_code")
+        if name in agent_names() or (":" in name and not name.startswith(HUB)):
             return cls(name, given, label=label or _slug(name + suffix))
-        path = _saved_agent(Path(os.path.expanduser(name)))
+        if name.startswith(HUB):
+            from read_env.running.hub import pull_agent
+
+            path: Path | None = pull_agent(name.removeprefix(HUB))
+        else:
+            path = _saved_agent(Path(os.path.expanduser(name)))
         if path is None:
             known = unknown("agent", name, agent_names())
             raise ReadEnvError(f"{known}; or module:Class, or the path of a saved agent")

@@ -34,7 +34,7 @@ class ComparisonRequest:
 
     config: FlatConfig
     agents: tuple[str, ...] = ("read-bandit", "task-static", "water-filling", "uniform")
-    """Agents: NAME, NAME,option=value,... or the path of a saved agent."""
+    """Agents: NAME, NAME,option=value,..., the path of a saved agent, or ``hf:`` and its repository on the hub."""
     tasks: tuple[str, ...] = ()
     """Tasks: names or .toml files of task cards. None given: the preset's task."""
     seeds: tuple[int, ...] = (0, 1, 2)

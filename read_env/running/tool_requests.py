@@ -151,7 +151,7 @@ class BenchmarkRequest:
     """
 
     agent: str = "read-bandit"
-    """Agent: NAME, NAME,option=value,... or the path of a saved agent."""
+    """Agent: NAME, NAME,option=value,..., the path of a saved agent, or ``hf:`` and its repository on the hub."""
     protocol: str = "micro-v1"
     """Protocol that ships, or a .toml file."""
     out: Path | None = None

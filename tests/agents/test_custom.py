@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from read_env.agents import agent_names, load_agent, make_agent
+from read_env.agents import agent_names, load_agent, make_agent, storage
 from read_env.agents.custom import CustomAgent
 from read_env.errors import ReadEnvError
 
@@ -74,9 +74,21 @@ def test_an_agent_by_import_path_runs_learns_and_is_saved(here: Path, toy: Any, 
     action, _ = agent.predict(observation)
     assert action.dtype == np.float32 and action.sum() == pytest.approx(1)
     agent.save(here / "saved")
-    loaded = load_agent(here / "saved")
+    loaded = load_agent(here / "saved", {"trust_remote_code": True})
     assert loaded.inner.seen == 7 and loaded.options == {"temperature": 0.5}  # type: ignore[attr-defined]
     assert (loaded.predict(observation)[0] == action).all()
+
+
+@pytest.mark.parametrize("name", ["subprocess:Popen", "module_of_the_file:Agent"])
+def test_a_saved_agent_of_others_calls_nothing_that_it_names(here: Path, names: tuple[str, ...], name: str) -> None:
+    (here / "module_of_the_file.py").write_text("open('imported', 'w').close()")
+    options = {"args": ["touch", "called"], "env": None}
+    document = {"agent": name, "capabilities": list(names), "options": options, "seed": 0, "state": {}}
+    storage.write(here / "saved", document)
+    for load in (load_agent, lambda path: make_agent(path, capabilities=names)):
+        with pytest.raises(ReadEnvError, match=rf"names the agent '{name}'.*trust_remote_code = true"):
+            load(here / "saved")
+    assert {path.name for path in here.iterdir()} == {"momentum_agent.py", "module_of_the_file.py", "saved"}
 
 
 def test_predict_is_all_that_is_needed(here: Path, toy: Any, names: tuple[str, ...]) -> None:

@@ -1,15 +1,24 @@
 """Uploads, against a stand-in of the hub's API on this machine."""
 
 import base64
+import hashlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import ModelCard, constants
 
+from read_env.agents import Agent, make_agent
+from read_env.agents.custom import adapt
+from read_env.agents.static import Uniform
 from read_env.errors import ReadEnvError
-from read_env.running.hub import check_hub, push
+from read_env.reporting.cards import policy_card
+from read_env.running.agents import TRAINING_RECORD, AgentSpec
+from read_env.running.hub import check_hub, pull_agent, push
+
+SHA = "0" * 40
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -32,13 +41,37 @@ class Hub(BaseHTTPRequestHandler):
         self._answer({"error": "Invalid token"}, 401)
         return False
 
+    def do_HEAD(self):
+        self.do_GET()
+
+    def _send_file(self, name):
+        """A file with the headers by which huggingface_hub caches it."""
+        content = self.server.files[name]
+        self.send_response(200)
+        self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", SHA)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
     def do_GET(self):
         if not self._allowed():
             return
-        if self.path.startswith("/api/whoami"):
+        if not self.path.startswith(("/api/whoami", "/api/models/me/small", "/me/small/resolve/")):
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif "/resolve/" in self.path:
+            self._send_file(self.path.rpartition("/")[2])
+        elif "/tree/" in self.path:
+            entries = self.server.files.items()
+            self._answer([{"type": "file", "path": n, "size": len(c), "oid": "1" * 40} for n, c in entries])
+        elif self.path.startswith("/api/whoami"):
             self._answer({"type": "user", "name": "me", "auth": {"accessToken": {"role": "write"}}})
         else:
-            self._answer({"id": "me/small", "sha": "0" * 40, "siblings": []})
+            self._answer({"id": "me/small", "sha": SHA, "siblings": [{"rfilename": n} for n in self.server.files]})
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -75,6 +108,7 @@ def hub(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("HF_TOKEN", "good")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     yield server
     server.shutdown()
     server.server_close()
@@ -114,3 +148,59 @@ def test_a_hub_that_is_not_there(tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
         with pytest.raises(ReadEnvError, match="push_to_hub 'small'"):
             check_hub("small")
+
+
+def trained():
+    """Bandit that has drawn from its generator, so that its state differs from that of a new one."""
+    agent = make_agent("read-bandit-published", capabilities=("a", "b", "c"), options={"warmup": 2}, seed=4)
+    agent.rng.random(5)
+    return agent
+
+
+def test_an_agent_is_pushed_with_a_card_and_loaded_again(hub, tmp_path):
+    agent = trained()
+    assert "me/small" in agent.push_to_hub("me/small", private=False)
+    private = hub.created.get("private", hub.created.get("visibility") == "private")
+    assert set(hub.files) == {"agent.zip", "README.md"} and not private
+    card = ModelCard(hub.files["README.md"].decode())
+    assert card.data.library_name == "read-env" and "warmup = 2" in card.content and "a, b, c" in card.content
+    back = Agent.from_pretrained("me/small", options={"kappa": 0.5})
+    assert back.rng.random() == agent.rng.random()
+    assert (back.name, back.options["warmup"], back.options["kappa"]) == ("read-bandit-published", 2, 0.5)
+    with pytest.raises(ReadEnvError, match="holds the agent 'read-bandit-published'.* not a Uniform"):
+        Uniform.from_pretrained("me/small")
+
+
+def test_paths_need_no_hub(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    trained().save(tmp_path / "agent.zip")
+    for path in (tmp_path, tmp_path / "agent.zip", str(tmp_path)):
+        assert Agent.from_pretrained(path).name == "read-bandit-published"
+
+
+def test_an_agent_of_the_hub_on_the_command_line_has_the_tokens_of_its_training(hub, tmp_path):
+    trained().save(tmp_path / "agent.zip")
+    hub.files = {
+        "agent.zip": (tmp_path / "agent.zip").read_bytes(),
+        TRAINING_RECORD: b'{"label": "bandit-trained", "tokens_before_run": 2000}',
+        "large.bin": b"not downloaded",
+    }
+    spec = AgentSpec.parse("hf:me/small,kappa=0.5")
+    assert (spec.label, spec.tokens_before_run, spec.options) == ("bandit-trained,kappa=0.5", 2000, {"kappa": 0.5})
+    assert {path.name for path in spec.path.parent.iterdir()} == {"agent.zip", TRAINING_RECORD}
+
+
+def test_what_the_hub_does_not_have_is_said(hub):
+    with pytest.raises(ReadEnvError, match="agent 'me/gone': there is no such file and no such repository"):
+        Agent.from_pretrained("me/gone")
+    hub.files = {"model.safetensors": b""}
+    with pytest.raises(ReadEnvError, match=r"the repository has no agent\.zip"):
+        pull_agent("me/small")
+    with pytest.raises(ReadEnvError, match="agent 'no such/name' of the hub"):
+        pull_agent("no such/name")
+
+
+def test_the_card_of_a_class_of_ones_own_says_that_it_must_be_trusted(tmp_path):
+    mine = adapt(lambda: SimpleNamespace(predict=lambda observation, **_: None), "mine:Agent", ("a", "b"), {}, seed=0)
+    assert "--agent .,trust_remote_code=true" in policy_card(mine, tmp_path).read_text()
+    assert "trust" not in policy_card(trained(), tmp_path).read_text()
