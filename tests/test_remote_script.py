@@ -21,7 +21,8 @@ def test_the_comparison_finds_what_is_equal_and_what_differs(script, monkeypatch
     assert equal[0][0] == "greedy answers equal to the last token: 10 of 10"
     for (label, mean, largest), (_, _, other) in zip(equal[1:5], noisy[1:5], strict=True):
         assert label.endswith("apart") and float(mean) <= float(largest) < 5e-5
-        assert "nats" not in label or 1e-4 < float(other) < 1
+        # The teacher is nearly certain of its own tokens, so that the noise shows in the less likely ones.
+        assert "top" not in label or 1e-4 < float(other) < 1
 
 
 def test_a_server_that_does_not_start_is_named_with_its_log(script, tmp_path):
