@@ -165,7 +165,7 @@ def table(found: Mapping[tuple[str, int], Mapping[str, Any]], objectives: Sequen
 
 
 def seen(found: Mapping[tuple[str, int], Mapping[str, Any]], objectives: Sequence[str], seeds: Sequence[int]) -> str:
-    """What the objectives saw while training, and their time."""
+    """Table of the metrics of the objectives while training, and of their time."""
     names = ("aligned", "merged", "matched_loss", "unmatched_loss")
     rows = []
     for objective in objectives:

@@ -183,6 +183,20 @@ def by_probability(entries: Iterable[tuple[Any, Any]]) -> Position:
     return [(token, -negative) for negative, token in ranked]
 
 
+def ended_by(reason: Any) -> bool:
+    """True if a token ended the answer, by its reason for finishing; False if it was cut.
+
+    Raises:
+        BrokenReply: any other reason.
+
+    >>> ended_by("stop"), ended_by("length")
+    (True, False)
+    """
+    if reason not in ("stop", "length"):
+        raise BrokenReply(f"finish_reason {str(reason)[:40]!r}")
+    return bool(reason == "stop")
+
+
 def optional_text(value: Any) -> str | None:
     """Text of a reply; None for anything else."""
     return value if isinstance(value, str) else None

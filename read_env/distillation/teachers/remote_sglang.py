@@ -18,6 +18,7 @@ from read_env.distillation.teachers.remote_scores import (
     Generated,
     Scores,
     by_probability,
+    ended_by,
     listed,
     log_probability,
     optional_text,
@@ -74,13 +75,11 @@ class SglangProtocol:
         info = part(body, "meta_info")
         given = listed(info, "output_token_logprobs")
         top = listed(info, "output_top_logprobs", length=len(given))
-        reason = part(info, "finish_reason", "type")
-        if reason not in ("stop", "length"):
-            raise BrokenReply(f"finish_reason {str(reason)[:40]!r}")
+        ended = ended_by(part(info, "finish_reason", "type"))
         made = tuple(whole_number(token) for _, token, _ in map(_entry, given))
         if not made:
             raise BrokenReply("an answer without tokens")
-        return Generated(None, made, tuple(map(_position, top)), reason == "stop")
+        return Generated(None, made, tuple(map(_position, top)), ended)
 
 
 def _entry(value: Any) -> tuple[Any, Any, Any]:

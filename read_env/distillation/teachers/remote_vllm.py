@@ -18,6 +18,7 @@ from read_env.distillation.teachers.remote_scores import (
     Generated,
     Scores,
     by_probability,
+    ended_by,
     listed,
     log_probability,
     optional_text,
@@ -77,12 +78,10 @@ class VllmProtocol:
         choice = part(body, "choices", 0)
         made = token_ids(part(choice, "token_ids"))
         given = listed(choice, "logprobs", "top_logprobs", length=len(made))
-        reason = choice.get("finish_reason")
-        if reason not in ("stop", "length"):
-            raise BrokenReply(f"finish_reason {str(reason)[:40]!r}")
+        ended = ended_by(choice.get("finish_reason"))
         if not made:
             raise BrokenReply("an answer without tokens")
-        return Generated(_echoed(choice), made, tuple(map(_named, given)), reason == "stop")
+        return Generated(_echoed(choice), made, tuple(map(_named, given)), ended)
 
 
 def _echoed(choice: Mapping[str, Any]) -> tuple[int, ...] | None:
