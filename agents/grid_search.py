@@ -7,7 +7,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
 from read_env.agents.base import Agent, AgentSettings
 from read_env.agents.candidates import candidates
@@ -17,8 +16,6 @@ from read_env.errors import ReadEnvError
 
 # L1 distance below which two requirements are the same task: observations are float32.
 _SAME_TASK = 1e-3
-# Number of the round for results that ``learn`` did not measure.
-_RECORDED = -1
 
 
 class GridSearchedSettings(AgentSettings):
@@ -86,23 +83,6 @@ class GridSearched(Agent):
         means = np.bincount(which, rows[:, -1]) / np.bincount(which)
         winner = int(np.argmax(means))
         return to_simplex(tried[winner]), float(means[winner])
-
-    def record(self, requirement: npt.ArrayLike, allocation: npt.ArrayLike, reward: float) -> None:
-        """Add a result found elsewhere: a task's requirement and an allocation, both (|C|,), and its total reward.
-
-        Raises:
-            ReadEnvError: weights of another length, or that can't be normalised.
-        """
-        rows = []
-        for field, given in (("requirement", requirement), ("allocation", allocation)):
-            weights = to_simplex(given)
-            if len(weights) != self.size:
-                raise ReadEnvError(
-                    f"agent {self.name!r}, {field} has {len(weights)} weights; right would be {self.size}"
-                )
-            rows.append(weights)
-        # Before round 0, so that these results count as a whole round of their own.
-        self._results = np.vstack([self._results, np.concatenate([*rows, [_RECORDED, reward]])])
 
     def _learn(self, env: gym.Env[Any, Any], total_steps: int, callback: StepCallback, seed: int | None) -> None:
         # Round n runs its episodes under ``seed`` + n, the agent's own seed without one. A second call continues under the

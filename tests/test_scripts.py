@@ -1,4 +1,4 @@
-"""Computations of the scripts: the search behind docs/comparison.md, the projected step, the page of throughputs."""
+"""Computations of the scripts: the projected step, the page of throughputs, pages of records."""
 
 import json
 import subprocess
@@ -17,74 +17,10 @@ from hypothesis import strategies as st
 from synthetic_records import write_run
 
 from read_env import files
-from read_env.capabilities import get_suite
 from read_env.errors import ReadEnvError
 from read_env.reporting import load_run
-from read_env.tasks import load_task, task_names
 
 Script = Callable[[str], ModuleType]
-
-
-@pytest.fixture
-def fixed_allocations(script: Script) -> ModuleType:
-    return script("fixed_allocations")
-
-
-def known_scores(allocations: np.ndarray) -> np.ndarray:
-    """Scores rise with the share's root, and the first suffers from the second."""
-    return 0.2 + 0.5 * np.sqrt(allocations) - 0.2 * np.outer(allocations[:, 1], [1, 0, 0])
-
-
-def runs_of_a_known_world(rng: np.random.Generator, noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """90 allocations over three capabilities, their scores, and the seeds, which shift these."""
-    allocations = rng.dirichlet(np.ones(3), size=90)
-    seeds = rng.integers(3, size=90)
-    shifts = np.array([-0.02, 0.0, 0.02])[seeds][:, None] + rng.normal(0, noise, allocations.shape)
-    return allocations, known_scores(allocations) + shifts, seeds
-
-
-def test_surface_finds_what_the_scores_follow(fixed_allocations: ModuleType) -> None:
-    rng = np.random.default_rng(1)
-    surface = fixed_allocations.Surface.fit(*runs_of_a_known_world(rng, noise=0.03))
-    asked = rng.dirichlet(np.ones(3), size=50)
-    truth = known_scores(asked)
-    assert np.abs(surface(asked) - truth).mean() < 0.015  # half the noise of one run
-    assert 0.025 < surface.error < 0.04
-
-
-def test_surface_prefers_a_larger_penalty_where_there_is_only_noise(fixed_allocations: ModuleType) -> None:
-    rng = np.random.default_rng(2)
-    allocations, scores, seeds = runs_of_a_known_world(rng, noise=0.0)
-    exact = fixed_allocations.Surface.fit(allocations, scores, seeds)
-    noise = fixed_allocations.Surface.fit(allocations, 0.5 + rng.normal(0, 0.1, scores.shape), seeds)
-    assert exact.penalty == min(fixed_allocations.PENALTIES)
-    assert noise.penalty == max(fixed_allocations.PENALTIES)
-
-
-def test_surface_stays_among_scores(fixed_allocations: ModuleType) -> None:
-    allocations = 0.2 + 0.4 * np.random.default_rng(3).dirichlet(np.ones(3), size=60)  # far from the corners
-    surface = fixed_allocations.Surface.fit(allocations, (allocations - 0.2) / 0.4, np.zeros(60, int))
-    found = surface(np.eye(3))
-    assert found.min() == 0 and found.max() == 1  # a line through these points leaves [0, 1] on both sides
-
-
-SUITE = get_suite("micro")
-TASKS = [card for name in task_names() if not (card := load_task(name, SUITE)).measured]
-
-
-def test_search_space_holds_every_task_and_no_allocation_twice(fixed_allocations: ModuleType) -> None:
-    space = fixed_allocations.search_space(TASKS, SUITE)
-    rows = np.array(list(space.values()))
-    assert {f"task-{task.name}" for task in TASKS} <= set(space)
-    assert (rows >= 0).all() and np.allclose(rows.sum(axis=1), 1)
-    assert len(np.unique(rows.round(6), axis=0)) == len(rows)
-
-
-def test_a_new_card_changes_no_other_cards_draws(fixed_allocations: ModuleType) -> None:
-    whole, part = (fixed_allocations.search_space(some, SUITE) for some in (TASKS, TASKS[1:]))
-    common = whole.keys() & part.keys()
-    assert sum(name.startswith("mix") for name in common) > 20
-    assert all(np.array_equal(whole[name], part[name]) for name in common)
 
 
 def test_projection_finds_the_fixed_and_the_growing_part(script: Script) -> None:

@@ -123,23 +123,3 @@ def test_grid_searched_compares_whole_rounds_once_there_is_one(toy: Any, names: 
     state["results"][-1, -1] = 99.0
     agent.load_state_dict(state)
     assert (agent.predict(env.reset()[0])[0] == before).all()
-
-
-def test_grid_searched_takes_results_from_elsewhere() -> None:
-    agent = make_agent("grid-searched", capabilities=NAMES)
-    agent.record([1, 1, 0], [1, 0, 0], 0.2)
-    agent.record([1, 1, 0], [1, 3, 0], 0.3)
-    agent.record([0, 0, 1], [0, 1, 1], 0.9)
-    best, reward = agent.best(np.array([0.5, 0.5, 0.0]))
-    assert best.tolist() == [0.25, 0.75, 0.0]
-    assert reward == 0.3
-    assert agent.best(np.array([0.0, 0.0, 1.0]))[0].tolist() == [0.0, 0.5, 0.5]
-
-
-@pytest.mark.parametrize(
-    ("bad", "words"), [([1, 1], "right would be 3"), ([1, -1, 1], "not negative"), ([float("nan"), 1, 1], "finite")]
-)
-def test_grid_searched_refuses_what_is_no_allocation(bad: list[float], words: str) -> None:
-    agent = make_agent("grid-searched", capabilities=NAMES)
-    with pytest.raises(ReadEnvError, match=words):
-        agent.record([1, 1, 0], bad, 0.2)
