@@ -5,7 +5,7 @@ A preset fills the configuration, options override it::
 
     read-env run --preset micro --task bookkeeper --agent read-bandit --budget.total-tokens 80000
 
-The commands are in :mod:`read_env.running.commands`.
+The commands are in :mod:`read_env.running.commands` and :mod:`read_env.running.tool_commands`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from read_env.config import Config, describe, load_preset
 from read_env.deprecated import rename_arguments
 from read_env.errors import ReadEnvError, describe_os_error
 from read_env.output import forgiving_output
-from read_env.running import commands
+from read_env.running import commands, tool_commands
 from read_env.running.batch_requests import ComparisonRequest, IdentifyRequest, TransferRequest
 from read_env.running.requests import DistillRequest, RunRequest, TrainingRequest
 from read_env.running.tool_requests import (
@@ -83,15 +83,15 @@ _COMMANDS: Mapping[str, tuple[Any, type[Config] | None, Any]] = {
     "compare": (ComparisonRequest, SharedConfig, commands.compare_command),
     "transfer-matrix": (TransferRequest, SharedConfig, commands.transfer_command),
     "identify": (IdentifyRequest, InterventionConfig, commands.identify_command),
-    "train-identifier": (TrainIdentifierRequest, None, commands.train_identifier_command),
-    "check": (CheckRequest, Config, commands.check_configuration_command),
-    "check-contamination": (ContaminationRequest, None, commands.check_contamination_command),
-    "evaluate": (EvaluateRequest, None, commands.evaluate_command),
-    "report": (ReportRequest, None, commands.report_command),
-    "export": (ExportRequest, None, commands.export_command),
+    "train-identifier": (TrainIdentifierRequest, None, tool_commands.train_identifier_command),
+    "check": (CheckRequest, Config, tool_commands.check_configuration_command),
+    "check-contamination": (ContaminationRequest, None, tool_commands.check_contamination_command),
+    "evaluate": (EvaluateRequest, None, tool_commands.evaluate_command),
+    "report": (ReportRequest, None, tool_commands.report_command),
+    "export": (ExportRequest, None, tool_commands.export_command),
     "benchmark": (BenchmarkRequest, None, commands.benchmark_command),
-    "surrogate": (SurrogateRequest, None, commands.surrogate_command),
-    "list": (ListRequest, None, commands.list_command),
+    "surrogate": (SurrogateRequest, None, tool_commands.surrogate_command),
+    "list": (ListRequest, None, tool_commands.list_command),
 }
 
 #: Commands that go on after an interruption.

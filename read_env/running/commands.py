@@ -1,40 +1,25 @@
-"""Commands of the command line: each takes a parsed request and the command as typed, prints a table, and returns the exit code.
+"""Commands that make runs: each takes a parsed request and the command as typed, prints a table, and returns the exit code.
 
 torch is imported by the commands themselves, so that help and errors come at once.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from read_env.config import Config, ModelConfig, load_preset, make_config
-from read_env.errors import ReadEnvError
+from read_env.config import Config, load_preset
 from read_env.running.agents import TRAINING_RECORD, AgentSpec
 from read_env.running.batch_requests import ComparisonRequest, IdentifyRequest, TransferRequest
-from read_env.running.requests import DistillRequest, RunRequest, TrainingRequest, check_agents, resolved  # fmt: skip
-from read_env.running.tool_requests import (
-    BenchmarkRequest,
-    CheckRequest,
-    ContaminationRequest,
-    EvaluateRequest,
-    ExportRequest,
-    ListRequest,
-    ReportRequest,
-    SurrogateRequest,
-    TrainIdentifierRequest,
-)
+from read_env.running.command_parts import Rows, curves, failed, pictures_of, plain, refused, table, write_report
+from read_env.running.requests import DistillRequest, RunRequest, TrainingRequest, check_agents, resolved
+from read_env.running.tool_requests import BenchmarkRequest
 
 if TYPE_CHECKING:
     from read_env.running.runner import RunResult
-
-Rows = list[tuple[str, Any]]
 
 
 def distill_command(request: DistillRequest, typed: str) -> int:
@@ -43,13 +28,13 @@ def distill_command(request: DistillRequest, typed: str) -> int:
     from read_env.running.distill import distill
 
     _check_hub(request.push_to_hub)
-    request = replace(request, config=_plain(request.config))
+    request = replace(request, config=plain(request.config))
     done = distill(request, StderrConsole())
     rows = done.checked.rows if done.checked else []
     if done.result is None:
-        _table([row for row in rows if row[0] != "refused"])
-        _table([(stage.name, stage.cost) for stage in done.stages])
-        return _refused(rows, done.checked is not None and done.checked.ready)
+        table([row for row in rows if row[0] != "refused"])
+        table([(stage.name, stage.cost) for stage in done.stages])
+        return refused(rows, done.checked is not None and done.checked.ready)
     return _finish_run(done.request, done.result, typed)
 
 
@@ -81,7 +66,7 @@ def _finish_run(request: RunRequest, result: RunResult, typed: str) -> int:
     from read_env.running.display import result_rows
 
     directory, summary = request.directory, result.summary
-    report = _write_report(directory, typed)
+    report = write_report(directory, typed)
     if result.already_finished:
         print(f"{directory} was finished already; --overwrite runs it again")
     spent = f"{summary['spent']:,} of {summary['budget']:,} completion tokens in {summary['steps']} steps"
@@ -98,10 +83,10 @@ def _finish_run(request: RunRequest, result: RunResult, typed: str) -> int:
         rows.append(("student", directory / "student"))
     if request.config.eval.external:
         rows += external.rows(read_external(directory).evaluations)
-    rows += [*report, _curves(directory)]
+    rows += [*report, curves(directory)]
     if request.push_to_hub:
         rows.append(("hub", _push(directory / "student", request.push_to_hub)))
-    _table(rows)
+    table(rows)
     return 0
 
 
@@ -116,7 +101,7 @@ def train_command(request: TrainingRequest, typed: str) -> int:
     tasks = tuple(
         _identified(request.config, task, request.cluster) for task in request.tasks or (request.config.task,)
     )
-    config = agent.configure(_plain(request.config)).model_copy(update={"task": tasks[0]})
+    config = agent.configure(plain(request.config)).model_copy(update={"task": tasks[0]})
     request = _resolved(replace(request, config=config, tasks=tasks))
     _check(config, [], tasks)
     result = train(request, StderrConsole())
@@ -128,11 +113,11 @@ def train_command(request: TrainingRequest, typed: str) -> int:
         ("spent", f"{result.tokens_before_run:,} completion tokens in {result.episodes} finished episodes"),
     ]
     if (directory / "episodes.jsonl").stat().st_size:  # a training through the worlds of a surrogate records none
-        rows += _write_report(directory, typed)
+        rows += write_report(directory, typed)
     card = agent_card(directory)
     if request.push_to_hub:
         rows.append(("hub", _push(directory, request.push_to_hub, [result.agent.name, TRAINING_RECORD, card.name])))
-    _table([*rows, _curves(directory)])
+    table([*rows, curves(directory)])
     return 0
 
 
@@ -141,7 +126,7 @@ def compare_command(request: ComparisonRequest, typed: str) -> int:
     from read_env.reporting import student_card
     from read_env.running.comparison import compare
 
-    request = _resolved(replace(request, config=_plain(request.config)))
+    request = _resolved(replace(request, config=plain(request.config)))
     tasks = tuple(
         _identified(request.config, task, request.cluster) for task in request.tasks or (request.config.task,)
     )
@@ -151,28 +136,28 @@ def compare_command(request: ComparisonRequest, typed: str) -> int:
     _check_external(request.config)
     result = compare(request)
     if len(result.failures) < result.runs:
-        report = _write_report(directory, typed, request.reference)
+        report = write_report(directory, typed, request.reference)
         for student in result.best_students.values():
             student_card(student.parent)
         students = [(f"best student for {task}", path) for task, path in result.best_students.items()]
-        _table([*report, *_pictures(directory), *students, _curves(directory)])
-    return _failed(result.failures)
+        table([*report, *pictures_of(directory), *students, curves(directory)])
+    return failed(result.failures)
 
 
 def transfer_command(request: TransferRequest, typed: str) -> int:
     """``read-env transfer-matrix``."""
     from read_env.running.transfer import transfer
 
-    request = _resolved(replace(request, config=_plain(request.config)))
+    request = _resolved(replace(request, config=plain(request.config)))
     directory = request.directory
     _check(request.config, [], [request.config.task])
     _check_external(request.config)
     failures = transfer(request)
     if len(failures) < len(request.runs()):
-        report = _write_report(directory, typed)
-        pictures = _pictures(directory)
-        _table([*report, *pictures, _curves(directory)])
-    return _failed(failures)
+        report = write_report(directory, typed)
+        pictures = pictures_of(directory)
+        table([*report, *pictures, curves(directory)])
+    return failed(failures)
 
 
 def identify_command(request: IdentifyRequest, typed: str) -> int:
@@ -180,9 +165,9 @@ def identify_command(request: IdentifyRequest, typed: str) -> int:
     from read_env import files
     from read_env.running.identify import identify
 
-    request = _resolved(replace(request, config=_plain(request.config)))
+    request = _resolved(replace(request, config=plain(request.config)))
     found = identify(request)
-    report = _write_report(found.directory, typed)
+    report = write_report(found.directory, typed)
     names = files.read_json(found.directory / "requirement.json")["suite"]
     r = found.requirement
     rows: Rows = [
@@ -192,120 +177,8 @@ def identify_command(request: IdentifyRequest, typed: str) -> int:
     ]
     rows.append(("explained", f"{r.explained:.2f} of the variance of held-out interventions"))
     rows.append(("before", f"{found.tokens:,} completion tokens spent on interventions"))
-    _table([*rows, ("card", f"{found.card}   (read-env run --task {found.card})"), *report])
-    return _failed(found.failures)
-
-
-def check_configuration_command(request: CheckRequest, typed: str) -> int:
-    """``read-env check``."""
-    from read_env.running.check import check
-
-    config, note = _with_fitting_task(_plain(request.config))
-    checked = check(config)
-    _table([row for row in [*note, *checked.rows] if row[0] != "refused"])
-    return _refused(checked.rows, checked.ready)
-
-
-def _refused(rows: Sequence[tuple[str, Any]], ready: bool) -> int:
-    """Print what a run would refuse, and return the exit code of a check."""
-    refused = [text for name, text in rows if name == "refused"]
-    for problem in refused:
-        print(f"read-env: {problem}", file=sys.stderr)
-    return 2 if refused else 0 if ready else 1
-
-
-def _with_fitting_task(config: Config) -> tuple[Config, Rows]:
-    """Configuration whose task fits the suite, and a row about a preset's task that doesn't."""
-    from read_env.capabilities import get_suite
-    from read_env.tasks import load_task
-
-    if config.task != load_preset(config.preset).task:
-        return config, []
-    with contextlib.suppress(ReadEnvError):  # a suite that can't be read is reported by the check
-        suite = get_suite(config.suite)
-        try:
-            load_task(config.task, suite)
-        except ReadEnvError:
-            first = suite.names[0]
-            note = f"{first}; the suite lacks capabilities of {config.task!r}, so a run needs --task {first} or another"
-            return config.model_copy(update={"task": first}), [("task", note)]
-    return config, []
-
-
-def check_contamination_command(request: ContaminationRequest, typed: str) -> int:
-    """``read-env check-contamination``."""
-    from read_env.capabilities import get_suite
-    from read_env.capabilities.contamination import overlaps
-
-    found = overlaps(get_suite(request.suite), request.file, request.draws, request.seeds)
-    _table([(f"line {one.line}", f"{one.capability}, seed {one.seed}: {one.text[:80]!r}") for one in found])
-    print(f"{len(found)} overlaps in the first {request.draws:,} draws of every stream, and all of a file")
-    return 1 if found else 0
-
-
-def evaluate_command(request: EvaluateRequest, typed: str) -> int:
-    """``read-env evaluate``."""
-    from read_env import files
-    from read_env.records import ExternalRecord
-    from read_env.running import external
-    from read_env.running.harness_tasks import HarnessTasks, load_tasks
-
-    run, student = external.run_of(request.student)
-    tasks = HarnessTasks(
-        request.tasks, request.include_path, request.num_fewshot, request.limit, request.chat_template,
-        request.trust_remote_code,
-    )  # fmt: skip
-    models = ModelConfig(device=request.device, dtype=request.dtype, trust_remote_code=request.trust_remote_code)
-    loaded, report = load_tasks(tasks), Rows()
-    if run is None:
-        found = external.evaluate_model(request.student, models, tasks, loaded, request.batch_size)
-    else:
-        with run.locked():
-            found = external.evaluate_run(
-                run, models, tasks, loaded, student=student, again=request.overwrite, batch_size=request.batch_size
-            )
-        report = _write_report(run.path, typed)
-    if request.out is not None:
-        path = Path(os.path.expanduser(request.out))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(path, ExternalRecord(evaluations=tuple(found)).to_json())
-        report.append(("results", path))
-    _table([*external.rows(found), *report])
-    return 0
-
-
-def train_identifier_command(request: TrainIdentifierRequest, typed: str) -> int:
-    """``read-env train-identifier``."""
-    from read_env.running.train_identifier import train_identifier
-    from read_env.tasks.identifier import ENCODER
-
-    _, tasks = train_identifier(request.directories, request.suite, request.out, request.encoder or ENCODER)
-    _table([("tasks", ", ".join(tasks)), ("identifier", f"{request.out}   (--identify.identifier {request.out})")])
-    return 0
-
-
-def report_command(request: ReportRequest, typed: str) -> int:
-    """``read-env report``."""
-    for _, path in _write_report(Path(os.path.expanduser(request.directory)), "", request.reference):
-        print(path)
-    return 0
-
-
-def export_command(request: ExportRequest, typed: str) -> int:
-    """``read-env export``."""
-    from read_env.running.export import export
-
-    done = export(request)
-    for line in done.skipped:
-        print(f"read-env: left out: {line}", file=sys.stderr)
-    rows: Rows = [
-        ("episodes", f"{done.episodes}, with {done.transitions:,} transitions"),
-        ("data set", f"{done.path}   ({done.load})"),
-    ]
-    if request.format == "minari":
-        rows.append(("environment", done.environment or "recover_environment() of the data set makes it"))
-    _table(rows)
-    return 0
+    table([*rows, ("card", f"{found.card}   (read-env run --task {found.card})"), *report])
+    return failed(found.failures)
 
 
 def benchmark_command(request: BenchmarkRequest, typed: str) -> int:
@@ -317,37 +190,8 @@ def benchmark_command(request: BenchmarkRequest, typed: str) -> int:
         _check(load_preset(preset), [request.spec], [pair.task for pair in protocol.pairs if pair.preset == preset])
     done = benchmark(request)
     if done.path is not None:
-        _table([*((pair, f"{gain:+.4f}") for pair, gain in done.gains.items()), ("result", str(done.path))])
-    return _failed(done.failures)
-
-
-def surrogate_command(request: SurrogateRequest, typed: str) -> int:
-    """``read-env surrogate fit``."""
-    from read_env.running.fit_surrogate import fit_surrogate
-
-    done = fit_surrogate(request)
-    for line in done.skipped:
-        print(f"read-env: left out: {line}", file=sys.stderr)
-    facts = done.surrogate.made_from
-    _table([
-        ("surrogate", f"{done.path}, {done.surrogate.count} worlds of {done.surrogate.size} capabilities"),
-        ("record", f"{facts['episodes']} runs, {facts['steps']:,} steps, {facts['tokens']:,} completion tokens"),
-        ("students", ", ".join(done.surrogate.starts)),
-    ])  # fmt: skip
-    return 0
-
-
-def list_command(request: ListRequest, typed: str) -> int:
-    """``read-env list``."""
-    from read_env.running.listing import describe
-
-    _table(describe(request.kind, request.suite))
-    return 0
-
-
-def _plain(config: Config) -> Config:
-    """Configuration without the classes of the command line."""
-    return make_config(config.model_dump(), "configuration")
+        table([*((pair, f"{gain:+.4f}") for pair, gain in done.gains.items()), ("result", str(done.path))])
+    return failed(done.failures)
 
 
 def _resolved(request: Any) -> Any:
@@ -381,7 +225,7 @@ def _identified(config: Config, task: str, cluster: str = "") -> str:
     """The task, or the card that its identification ends with where its requirement is not known."""
     from read_env.running.identify import identified
 
-    found = identified(_plain(config), task, cluster=cluster)
+    found = identified(plain(config), task, cluster=cluster)
     if found != task:
         print(f"read-env: the requirement of {task} was inferred: {found}", file=sys.stderr)
     return found
@@ -398,55 +242,3 @@ def _push(folder: Path, name: str, patterns: Sequence[str] | None = None) -> str
     from read_env.running.hub import push
 
     return push(folder, name, patterns)
-
-
-def _write_report(directory: Path, typed: str, reference: str = "task-static") -> Rows:
-    """Write the report of a directory, and its pictures for TensorBoard; returns the paths of its two pages.
-
-    A ``typed`` command is first added to ``commands.txt``, which the report shows.
-    """
-    from read_env import files, reporting
-    from read_env.running.directory import RecordDirectory
-    from read_env.running.tensorboard import write_pictures
-
-    identity = RecordDirectory(directory).identity
-    if not identity.exists():
-        raise ReadEnvError(f"{directory} holds no run, comparison, transfer matrix or training")
-    if typed:
-        path = directory / "commands.txt"
-        known = files.read_text(path).splitlines() if path.exists() else []
-        files.write_text(path, "".join(f"{line}\n" for line in dict.fromkeys([*known, typed])))
-    kind = str(files.read_json(identity).get("kind", ""))
-    reports: dict[str, Callable[[Path], Path]] = {
-        "comparison": partial(reporting.comparison_report, reference=reference),
-        "training": reporting.training_report, "transfer": reporting.transfer_report,
-        "identification": reporting.identification_report,
-    }  # fmt: skip
-    report = reports.get(kind, reporting.run_report)(directory)
-    if pictures := {f"report/{path.stem}": path for _, path in _pictures(directory)}:
-        write_pictures(directory / "tensorboard" / "pictures", pictures)
-    return [("report", report), ("web page", report.with_suffix(".html"))]
-
-
-def _pictures(directory: Path) -> Rows:
-    return [("picture", picture) for picture in sorted(directory.glob("*.png"))]
-
-
-def _curves(directory: Path) -> tuple[str, str]:
-    # From there, the name of a run begins with its agent, task and seed.
-    runs = directory / "runs"
-    return "curves", f"tensorboard --logdir {runs if runs.is_dir() else directory}"
-
-
-def _failed(failures: Mapping[str, str]) -> int:
-    for name, error in failures.items():
-        print(f"read-env: {name} failed: {error}", file=sys.stderr)
-    if failures:
-        print("read-env: the same command makes the missing runs", file=sys.stderr)
-    return 1 if failures else 0
-
-
-def _table(rows: Sequence[tuple[str, Any]]) -> None:
-    width = max((len(name) for name, _ in rows), default=0)
-    for name, value in rows:
-        print(f"{name:<{width}}  {value}".rstrip())
