@@ -305,6 +305,8 @@ class DistillationEnv(gym.Env):
 
     def close(self) -> None:
         """Release the models; a later reset loads them again."""
+        if self.distillation is not None:
+            self.distillation.close()
         self.distillation = None
         self._begin(self.cards[0])
 

@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import functools
 import io
+import os
 import shlex
 import sys
 import warnings
@@ -108,6 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0; 1 if some of many runs failed, ``check`` found something missing or ``check-contamination`` found an
         overlap; 2 for a mistake; 130 after Ctrl-C.
     """
+    if os.environ.get("TORCHELASTIC_RUN_ID") and os.environ.get("RANK", "0") != "0":  # one of the ranks of torchrun
+        from read_env.distillation.distributed.follower import follow_under_torchrun
+
+        follow_under_torchrun()
+        return 0
     with forgiving_output():
         return _main(arguments)
 

@@ -80,6 +80,15 @@ class ModelConfig(_Settings):
     attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     """Attention implementation of transformers. ``auto``: by device and dtype; eager for bfloat16 on a CPU, where sdpa is
     slow."""
+    gpus: int = Field(1, ge=1)
+    """Number of GPUs that share the student: PyTorch's fully_shard divides weights, gradients and optimizer state between as many
+    processes, which the run starts, or torchrun. Without a GPU they are on the CPU. The teacher is in the run's own process."""
+    offload_optimizer: bool = False
+    """With ``gpus`` above 1: shards, gradients and optimizer state stay in the memory of the host, and a layer's weights are on the
+    GPU while they are used. Less GPU memory, more time."""
+    teacher_device_map: Literal["", "auto", "balanced", "sequential"] = ""
+    """Distribution of a teacher in this process over several GPUs, layer by layer, as ``device_map`` of transformers. Empty: it is
+    on one device."""
     gradient_checkpointing: bool = False
     """Recompute the student's activations in the backward pass: less memory, about a third more time per update."""
     start: str = "even"
@@ -179,6 +188,16 @@ class ModelConfig(_Settings):
         """
         usual = {"remote_temperature": 0.0, "remote_reasoning": "drop", "remote_max_tokens": 0}
         return tuple(name for name, value in usual.items() if getattr(self, name) != value)
+
+    @model_validator(mode="after")
+    def _fits_the_ranks(self) -> ModelConfig:
+        if self.gpus > 1 and self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"gpus is {self.gpus} and device {self.device!r}; right would be device auto, cuda or cpu")
+        if self.offload_optimizer and self.gpus == 1:
+            raise ValueError(
+                "offload_optimizer is set and gpus is 1; right would be gpus of at least 2, or no offload_optimizer"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fits_the_protocol(self) -> ModelConfig:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
+import torch
+
 from read_env.capabilities import get_suite
 from read_env.config import CacheConfig, Config, ModelConfig
 from read_env.distillation.defaults import resolve
@@ -61,13 +63,18 @@ class Loaded:
     placement: Placement
 
 
-def load(reference: str, models: ModelConfig | None = None, *, trained: bool = False) -> Loaded:
+def load(
+    reference: str, models: ModelConfig | None = None, *, trained: bool = False, dtype: torch.dtype | None = None,
+    device_map: str = "",
+) -> Loaded:  # fmt: skip
     """Load a model by reference.
 
     Args:
         reference: model reference, see ``find_model``.
         models: device, dtype and attention; by default chosen by device and size.
         trained: True if its weights will be updated.
+        dtype: dtype of the weights; None: that of the placement.
+        device_map: distribution over several GPUs, see ``models.teacher_device_map``.
 
     Raises:
         ReadEnvError: the model doesn't exist, or its files can't be read.
@@ -81,11 +88,18 @@ def load(reference: str, models: ModelConfig | None = None, *, trained: bool = F
     shape = empty_model(source, trust_remote_code=trust)
     encoder = load_encoder(source, shape.config, trust_remote_code=trust)
     placement = place(models, count_parameters(shape), trained=trained, fused=has_fused_attention(shape))
-    return Loaded(source, load_model(source, placement, trust_remote_code=trust), encoder, placement)
+    if dtype is not None:
+        placement = replace(placement, weights=dtype)
+    model = load_model(source, placement, trust_remote_code=trust, device_map=device_map)
+    return Loaded(source, model, encoder, placement)
 
 
-def load_student(config: Config) -> Student:
-    """Load the student at S_0, with fewer layers or with adapters where configured.
+def load_student(config: Config, *, dtype: torch.dtype | None = None) -> Student:
+    """Load the student at S_0, with fewer layers or with adapters where configured, on one device or on several.
+
+    Args:
+        config: the configuration.
+        dtype: dtype of the weights; None: that of the placement.
 
     Raises:
         ReadEnvError: the model can't be loaded, or its architecture can't be trained here.
@@ -97,14 +111,30 @@ def load_student(config: Config) -> Student:
     """
     config = resolve(config)
     models = config.models
+    if models.gpus > 1:
+        return _divided(config)
     # With adapters the model's own weights are frozen.
-    loaded = load(models.student, models, trained=not models.lora_r)
+    loaded = load(models.student, models, trained=not models.lora_r, dtype=dtype)
     if models.student_layers:
         prune_layers(loaded.model, models.student_layers)
     student = Student(
         loaded.model, loaded.encoder, config.distill, loaded.placement, models, config.eval.ema_decay
     )  # fmt: skip
     _LOG.info("student %s: %s", models.student, student)
+    return student
+
+
+def _divided(config: Config) -> Student:
+    """The student of several ranks. Another rank than 0 that ``torchrun`` started is one of them, and ends with the run."""
+    from read_env.distillation.distributed.follower import follow_under_torchrun
+    from read_env.distillation.distributed.leader import LeadingStudent
+    from read_env.distillation.distributed.ranks import is_follower
+
+    if is_follower():
+        follow_under_torchrun()
+        raise SystemExit(0)
+    student = LeadingStudent(config)
+    _LOG.info("student %s: %s", config.models.student, student)
     return student
 
 
@@ -154,7 +184,7 @@ def load_teacher(config: Config, student: Student, reference: str = "") -> OneTe
             student.model, student.encoder, weights_identity(source, student.model, student.placement, memory, code=models.trust_remote_code),
             max_completion_tokens=cut, top_k=top_k, context=student.adapted.disable_adapter,
         )  # fmt: skip
-    loaded = load(models.teacher, models)
+    loaded = load(models.teacher, models, device_map=models.teacher_device_map)
     size = count_parameters(loaded.model) / 1e6
     _LOG.info("teacher %s: %.1f M parameters; %s", models.teacher, size, loaded.placement)
     weights = weights_identity(loaded.source, loaded.model, loaded.placement, memory, code=models.trust_remote_code)
@@ -188,6 +218,7 @@ def shares_base(models: ModelConfig, teacher: ModelSource, student: ModelSource)
     """
     return (
         models.lora_r > 0
+        and models.gpus == 1
         and not models.student_layers
         and not models.teacher.startswith((VLLM, REMOTE))
         and teacher == student

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from read_env.capabilities.base import Capability, Prompt, Split, Suite
 from read_env.capabilities.stream import held_out
 from read_env.config import Config
-from read_env.distillation.student.evaluation import ProbeSet, answer, exam, probe_profile
+from read_env.distillation.student.evaluation import ProbeSet, examine
 from read_env.distillation.student.student import Student
 from read_env.distillation.teachers.base import TeacherCache
 from read_env.distillation.teachers.evaluation import TeacherScores, evaluate_teacher
@@ -118,31 +118,28 @@ class Measurement:
         if self.task is not None:
             prompts += held_out(self.task, split, self._task_sizes[split])[:_SAMPLES]
         encoder, texts = self._student.encoder, [prompt.text for prompt in prompts]
-        with self._student.placement.autocast():
-            ids = answer(self._student.model, encoder, texts, self._config.distill.max_completion_tokens)
+        ids = self._student.answer(texts, self._config.distill.max_completion_tokens)
         return list(zip(prompts, map(encoder.text, ids), strict=True))
 
     def _score(self, suite: Suite, split: Split, size: int, score: str) -> tuple[np.ndarray, int]:
         """Probe scores of a suite on a split, one per capability."""
         student = self._student
         if score == "exact-match":
-            with student.average.in_place():
-                return self._exact_match(suite, split, size)
+            return self._exact_match(suite, split, size, averaged=True)
         key = (suite.name, split)
         if key not in self._probe_sets:
             self._probe_sets[key] = ProbeSet.build(suite, student.encoder, split, size)
         probes = self._probe_sets[key]
-        with student.placement.autocast(), student.average.in_place():
-            return probe_profile(student.model, probes, per_token=score == "token-likelihood"), probes.scored_tokens
+        return student.profile(probes, per_token=score == "token-likelihood", averaged=True), probes.scored_tokens
 
-    def _exact_match(self, suite: Suite, split: Split, size: int) -> tuple[np.ndarray, int]:
-        """Scores of :func:`exam` of a suite on a split, one per capability."""
-        with self._student.placement.autocast():
-            scores, generated = exam(
-                self._student.model, self._student.encoder, suite, split=split, per_capability=size,
-                max_new_tokens=self._config.distill.max_completion_tokens,
-                batch_size=self._config.eval.eval_batch_size,
-            )  # fmt: skip
+    def _exact_match(self, suite: Suite, split: Split, size: int, *, averaged: bool = False) -> tuple[np.ndarray, int]:
+        """Exact match of a suite on a split, one score per capability; of the average if ``averaged``."""
+        student = self._student
+        scores, generated = examine(
+            partial(student.answer, averaged=averaged), partial(student.profile, averaged=averaged), student.encoder,
+            suite, split=split, per_capability=size, max_new_tokens=self._config.distill.max_completion_tokens,
+            batch_size=self._config.eval.eval_batch_size,
+        )  # fmt: skip
         return np.array([scores[name] for name in suite.names]), generated
 
 

@@ -142,7 +142,8 @@ class Distillation:
         self._rng = random.Random(f"batches/{seed}")
         self.student.reset(seed, weights)
         if self.student.validates:
-            self.student.validation = self.student.validation or self._validation()
+            if not self.student.validation:
+                self.student.take_validation(self._validation())
             self.budget = self.budget.count(dev_tokens=sum(map(len, self.student.validation)))
         self._check_affordable()
         self.profile = self._measure()
@@ -281,6 +282,10 @@ class Distillation:
     def save_student(self, path: Path | str) -> None:
         """Save the student in Hugging Face form, tokenizer included."""
         self.student.save(path)
+
+    def close(self) -> None:
+        """End the other processes of a student on several devices."""
+        self.student.close()
 
     # --- the stages of a step, in order -------------------------------------------------------
 

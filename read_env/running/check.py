@@ -6,19 +6,15 @@ A remote teacher's server is only asked for its list of models, and by a handsha
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-
 from read_env.config import Config, ModelConfig
 from read_env.distillation.defaults import resolve
-from read_env.distillation.loading import for_teacher, is_asked, shares_base
-from read_env.distillation.models.head import positions_at_once
+from read_env.distillation.loading import for_teacher, is_asked
 from read_env.distillation.models.placement import Placement, place
 from read_env.distillation.models.sources import ModelSource, architecture_of, find_model, missing, not_installed
 from read_env.distillation.models.weights import (
@@ -31,6 +27,7 @@ from read_env.distillation.models.weights import (
 from read_env.distillation.teachers.remote import REMOTE
 from read_env.distillation.teachers.vllm import VLLM
 from read_env.distillation.text.lengths import Reader, every
+from read_env.running.check_memory import memory_rows
 from read_env.running.check_refusals import Refusals
 from read_env.running.check_remote import RemoteChecked, Rows, check_remote
 from read_env.running.check_speed import Speed, measure_speed
@@ -38,16 +35,7 @@ from read_env.running.check_speed import Speed, measure_speed
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_GIB = 2**30
 _ON_POLICY = "not measured: with an objective on the student's own samples it depends on what the student says"
-
-
-class Part(NamedTuple):
-    """Memory of one part, in bytes, on the ``device`` or the ``host``."""
-
-    name: str
-    bytes: float
-    where: str
 
 
 @dataclass(frozen=True)
@@ -106,7 +94,7 @@ def check(config: Config) -> Checked:
         config = refused.attempt(partial(resolve, config, student.model, encoder)) or config
         rows += [(field, f"auto is {value}") for field, value in config.reasons.items()]
     if config.resolved and student is not None and known:
-        rows += _memory_rows(memory(config, teachers, student), student.placement.device)
+        rows += memory_rows(config, teachers, student)
     lengths, speed = refused.look(config, readers), None
     if lacking or refused.found:
         rows.append(
@@ -183,80 +171,3 @@ def _side(config: Config, role: str, refused: Refusals) -> Side:
 def _reader(config: Config, side: Side) -> Reader:
     encoder = load_encoder(side.source, side.model.config, trust_remote_code=config.models.trust_remote_code)
     return replace(Reader.of(side.role, encoder, side.model), reads=side.reads)
-
-
-def _memory_rows(parts: Sequence[Part], device: torch.device) -> Rows:
-    rows = [(part.name, f"{part.bytes / _GIB:10.3f} GiB on the {part.where}") for part in parts]
-    for where, room in _room(device).items():
-        needed = sum(part.bytes for part in parts if part.where == where or device.type == "cpu")
-        verdict = "" if needed <= room else ": TOO MUCH"
-        rows.append((f"{where} in all", f"{needed / _GIB:10.3f} GiB of {room / _GIB:,.1f}{verdict}"))
-    return rows
-
-
-def memory(config: Config, teachers: Sequence[Side], student: Side) -> list[Part]:
-    """Estimate the memory part by part.
-
-    Activations take 34 times the hidden size per token and layer (Korthikanti et al., 2022, without the attention matrix,
-    which fused attention doesn't keep). With gradient checkpointing, one layer takes that and each other layer takes the
-    hidden size once.
-
-    Args:
-        config: the configuration.
-        teachers: those of this machine; none if servers have all.
-        student: the student.
-    """
-    models, distill = config.models, config.distill
-    shape, size = student.model.config, student.parameters
-    hidden, layers, width = shape.hidden_size, shape.num_hidden_layers, _width(student.placement.compute)
-    trained = _adapters(student.model, models) if models.lora_r else size
-    tokens = distill.micro_batch_tokens
-    kept = 34 + layers if models.gradient_checkpointing else 34 * layers
-    return [
-        *(part for teacher in teachers for part in _teacher(config, teacher, student)),
-        Part("student's weights", size * _width(student.placement.weights), "device"),
-        Part("gradients", 4 * trained, "device"),
-        Part("optimizer", 8 * trained, "device"),
-        Part("activations", tokens * hidden * width * kept, "device"),
-        Part("logits", 3 * 4 * positions_at_once(tokens, shape.vocab_size) * shape.vocab_size, "device"),
-        Part("S_0 and a step's snapshot", 16 * trained, "host"),
-    ]
-
-
-def _teacher(config: Config, teacher: Side, student: Side) -> list[Part]:
-    """Parts of a teacher, without weights if it shares the student's."""
-    shape, distill = teacher.model.config, config.distill
-    shared = shares_base(config.models, teacher.source, student.source)
-    heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
-    head = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
-    # Prompts are assumed to be as long as completions; their length is not known yet.
-    cached = distill.teacher_batch_size * 2 * distill.max_completion_tokens * shape.num_hidden_layers * 2 * heads * head
-    weights = teacher.parameters * _width(teacher.placement.weights)
-    return [
-        *([] if shared else [Part("teacher's weights", weights, "device")]),
-        Part("teacher's keys and values", cached * _width(teacher.placement.compute), "device"),
-    ]
-
-
-def _width(dtype: torch.dtype) -> int:
-    return torch.finfo(dtype).bits // 8
-
-
-def _adapters(model: PreTrainedModel, models: ModelConfig) -> int:
-    """Parameters of the LoRA adapters: per adapted matrix, the rank times the sum of its two sizes."""
-    head, targets = model.get_output_embeddings(), models.lora_target_modules
-    endings = tuple(f".{target}" for target in targets)
-    adapted = [
-        module for name, module in model.named_modules()
-        if f".{name}".endswith(endings)
-        or (targets == ("all-linear",) and isinstance(module, torch.nn.Linear) and module is not head)
-    ]  # fmt: skip
-    return sum(models.lora_r * sum(module.weight.shape) for module in adapted)
-
-
-def _room(device: torch.device) -> dict[str, float]:
-    """Memory of this machine in bytes: of the device, and of the host if that is separate."""
-    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("inf")
-    if device.type == "cuda":
-        return {"device": torch.cuda.get_device_properties(device).total_memory, "host": host}
-    return {"device": host}

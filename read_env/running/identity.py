@@ -166,9 +166,14 @@ def settings_of(config: Config, without: Collection[str] = (), tasks: Collection
     return config.model_dump(mode="json", exclude=excluded)
 
 
+#: Where everything is on one device.
+_USUAL = {"gpus": 1, "offload_optimizer": False, "teacher_device_map": ""}
+
+
 def _unused(models: ModelConfig) -> set[str]:
     """Fields without a meaning for these models. Runs from before they existed keep their identity."""
     found = set() if models.teachers else {"teachers"}
+    found |= {name for name, usual in _USUAL.items() if getattr(models, name) == usual}
     return found if models.any_remote else found | {"remote_protocol", "remote_tokenizer", "remote_logprobs_mode"}
 
 

@@ -131,6 +131,9 @@ class FakeDistillation:
         self.budget = TokenBudget(**state["budget"])
         self.profile = np.array(state["profile"])
 
+    def close(self) -> None:
+        """Nothing is outside this process."""
+
     def save_student(self, path: Path | str) -> None:
         Path(path).mkdir(parents=True, exist_ok=True)
         (Path(path) / "config.json").write_text(json.dumps({"profile": self.profile.tolist()}))

@@ -15,7 +15,8 @@ from read_env.distillation.models import sources
 from read_env.distillation.teachers import remote_endpoint
 from read_env.errors import ReadEnvError
 from read_env.running import check_remote
-from read_env.running.check import _side, check, memory
+from read_env.running.check import _side, check
+from read_env.running.check_memory import memory
 from read_env.running.check_refusals import Refusals
 
 LARGE = {"models": {"teacher": "Qwen/Qwen2.5-72B-Instruct", "student": "Qwen/Qwen2.5-14B-Instruct"}}
@@ -92,7 +93,7 @@ def test_models_that_are_elsewhere_are_sized_from_their_shapes():
 
 @pytest.mark.parametrize(("there", "enough"), [(1, False), (10_000, True)])
 def test_models_that_do_not_fit_are_too_much(there, enough, monkeypatch):
-    monkeypatch.setattr("read_env.running.check._room", lambda device: {"device": there * 2**30})
+    monkeypatch.setattr("read_env.running.check_memory._room", lambda device: {"device": there * 2**30})
     shown, _ = rows(**LARGE)
     assert shown["device in all"].endswith(f" GiB of {there:,}.0" + ("" if enough else ": TOO MUCH"))
 
@@ -126,6 +127,25 @@ def test_adapters_are_counted_as_they_are_made(changes):
     assert parts["gradients"] == 4 * student.trained_parameters
     weights = sum(p.numel() for name, p in student.model.named_parameters() if "lora_" not in name)
     assert parts["student's weights"] == 4 * weights
+
+
+def test_the_memory_of_several_ranks_is_that_of_their_shards():
+    config = load_preset("micro")
+    whole = {part.name: part for part in memory(config, [], _side(config, "student", Refusals()))}
+    config = load_preset("micro", {"models": {"gpus": 2, "device": "cpu"}})
+    parts = {part.name: part for part in memory(config, [], _side(config, "student", Refusals()))}
+    for name in ("student's weights", "gradients", "optimizer"):
+        assert parts[name].everywhere and parts[name].bytes == whole[name].bytes / 2
+    student = load_student(config)
+    try:
+        shards = [p.to_local() for p in student._trained.values()]
+        measured = sum(shard.numel() * shard.element_size() for shard in shards)
+    finally:
+        student.close()
+    assert measured == pytest.approx(parts["student's weights"].bytes, rel=0.01)
+    shown, _ = rows(models={"gpus": 2, "device": "cpu"})
+    assert "of each of 2 ranks" in shown["optimizer"] and "of rank 0" in shown["teacher's weights"]
+    assert {"rank 0 in all", "each other rank in all", "host in all"} <= shown.keys()
 
 
 # --- presets on a bare machine -----------------------------------------------------------------------------

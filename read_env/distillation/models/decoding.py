@@ -77,8 +77,9 @@ def _generate(
     model.generation_config = plain
     try:
         out = model.generate(  # type: ignore[operator]  # from a mixin of generating models
-            input_ids=ids, attention_mask=mask, generation_config=plain, logits_processor=processors
-        )
+            input_ids=ids, attention_mask=mask, generation_config=plain, logits_processor=processors,
+            synced_gpus=False,  # a student of several ranks has all its weights on each while it decodes
+        )  # fmt: skip
     finally:
         model.generation_config = own
         model.train(was_training)

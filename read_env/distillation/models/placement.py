@@ -28,6 +28,7 @@ class Placement:
         compute: dtype of matrix products; autocast is used if it differs from ``weights``.
         attention: ``attn_implementation`` of transformers.
         reason: explanation of the choice, for the log.
+        ranks: number of processes that the model is divided between.
 
     Example:
         >>> print(Placement(torch.device("cpu"), torch.float32, torch.bfloat16, "sdpa", reason="large model"))
@@ -39,6 +40,7 @@ class Placement:
     compute: torch.dtype
     attention: str
     reason: str
+    ranks: int = 1
 
     def autocast(self) -> AbstractContextManager[object]:
         """Context for forward passes: autocast if ``compute`` differs from ``weights``."""
@@ -50,11 +52,13 @@ class Placement:
     def identity(self) -> str:
         """The settings that change the last digits of a result; ``reason`` and the GPU's index don't."""
         where = f"cpu, {torch.get_num_threads()} threads" if self.device.type == "cpu" else self.device.type
-        return f"{where}, {_name(self.weights)}, {_name(self.compute)}, {self.attention}"
+        divided = f", {self.ranks} ranks" if self.ranks > 1 else ""
+        return f"{where}, {_name(self.weights)}, {_name(self.compute)}, {self.attention}{divided}"
 
     def __str__(self) -> str:
         numbers = _name(self.compute) if self.compute == self.weights else f"{_name(self.compute)} on fp32 weights"
-        return f"{self.device}, {numbers}, {self.attention} attention ({self.reason})"
+        device = f"{self.ranks} ranks, each on {self.device.type}" if self.ranks > 1 else str(self.device)
+        return f"{device}, {numbers}, {self.attention} attention ({self.reason})"
 
 
 def place(config: ModelConfig, parameters: int, *, trained: bool, fused: bool = True) -> Placement:

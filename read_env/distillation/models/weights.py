@@ -79,6 +79,28 @@ def empty_model(source: ModelSource, *, trust_remote_code: bool = False) -> PreT
     return model
 
 
+def model_of_shape(source: ModelSource, placement: Placement, *, trust_remote_code: bool = False) -> PreTrainedModel:
+    """Model whose weights are on the meta device, and whose buffers, which its configuration determines, are on the CPU.
+
+    Raises:
+        ReadEnvError: no configuration, or an unknown architecture.
+    """
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM
+
+    config = load_config(source, trust_remote_code=trust_remote_code)
+    with _explained(source), init_empty_weights(include_buffers=False):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config,
+            dtype=placement.weights,
+            attn_implementation=placement.attention,
+            trust_remote_code=trust_remote_code,
+        )
+    model.tie_weights()  # each empty parameter is one of its own
+    model.eval()
+    return model
+
+
 def load_config(source: ModelSource, *, trust_remote_code: bool = False) -> PretrainedConfig:
     """Load the configuration of a model.
 
@@ -150,8 +172,16 @@ def has_fused_attention(model: PreTrainedModel) -> bool:
     return bool(getattr(model, "_supports_sdpa", True))
 
 
-def load_model(source: ModelSource, placement: Placement, *, trust_remote_code: bool = False) -> PreTrainedModel:
+def load_model(
+    source: ModelSource, placement: Placement, *, trust_remote_code: bool = False, device_map: str = ""
+) -> PreTrainedModel:
     """Load a causal language model in evaluation mode, from safetensors or GGUF only.
+
+    Args:
+        source: location of the files.
+        placement: device and dtypes.
+        trust_remote_code: run Python code that comes with the model.
+        device_map: ``device_map`` of transformers, which distributes the layers over the GPUs; empty: the placement's device.
 
     Raises:
         ReadEnvError: it doesn't exist, or its files can't be read.
@@ -159,12 +189,15 @@ def load_model(source: ModelSource, placement: Placement, *, trust_remote_code: 
     from transformers import AutoModelForCausalLM
 
     kind: dict[str, Any] = {**source.arguments, **_dequantized()} if source.gguf else {"use_safetensors": True}
+    if device_map:
+        kind["device_map"] = device_map
     with _explained(source):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             source.location, dtype=placement.weights, attn_implementation=placement.attention,
             trust_remote_code=trust_remote_code, **kind,
         )  # fmt: skip
-        model.to(placement.device)  # type: ignore[arg-type]  # its decorator hides the signature
+        if not device_map:
+            model.to(placement.device)  # type: ignore[arg-type]  # its decorator hides the signature
     if source.gguf and (quantizer := getattr(model, "hf_quantizer", None)) is not None:
         quantizer.remove_quantization_config(model)  # the weights are dequantized: they can be trained and saved
     model.eval()

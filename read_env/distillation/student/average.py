@@ -71,7 +71,10 @@ class WeightAverage:
             if name in self._average:
                 self._average[name].copy_(value)
 
+    @torch.no_grad()
     def _swap(self) -> None:
-        for name, value in self._average.items():
+        for name, value in self._average.items():  # by value: other tensors may be views of a shard's storage
             parameter = self._parameters[name]
-            self._average[name], parameter.data = parameter.data, value
+            trained = parameter.detach().clone()
+            parameter.copy_(value)
+            value.copy_(trained)

@@ -8,8 +8,8 @@ capability's verifier checks the final answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -77,6 +77,12 @@ class ProbeSet:
         tokens = sum(len(c) for c in completion_ids)
         return cls(tuple(batches), tuple(capability_ids), tuple(others), sizes, tokens, encoder.vocabulary)
 
+    def part(self, chosen: slice) -> ProbeSet:
+        """Some of the batches. The profiles of parts that have all batches between them sum to that of the whole."""
+        return replace(
+            self, batches=self.batches[chosen], capability_ids=self.capability_ids[chosen], others=self.others[chosen]
+        )
+
 
 @torch.inference_mode()
 def probe_profile(model: PreTrainedModel, probes: ProbeSet, *, per_token: bool = False) -> np.ndarray:
@@ -109,7 +115,7 @@ def exam(
     model: PreTrainedModel, encoder: Encoder, suite: Suite, *, split: Split = "exam", per_capability: int = 128,
     seed: int = 0, max_new_tokens: int = 48, batch_size: int = 256,
 ) -> tuple[dict[str, float], int]:  # fmt: skip
-    """Exact match of every capability on a held-out split.
+    """Exact match of every capability on a held-out split; see :func:`examine`.
 
     Args:
         model: the student.
@@ -125,13 +131,36 @@ def exam(
         By capability, the share in [0, 1] of prompts whose greedily decoded final answer the verifier accepts, or the
         likelihood of the references per token where there are no answers to compare with; and the number of tokens generated.
     """
+    return examine(
+        partial(answer, model, encoder), partial(probe_profile, model), encoder, suite, split=split,
+        per_capability=per_capability, seed=seed, max_new_tokens=max_new_tokens, batch_size=batch_size,
+    )  # fmt: skip
+
+
+def examine(
+    answers: Callable[[Sequence[str], int], list[list[int]]], profile: Callable[..., np.ndarray], encoder: Encoder,
+    suite: Suite, *, split: Split, per_capability: int, seed: int = 0, max_new_tokens: int, batch_size: int,
+) -> tuple[dict[str, float], int]:  # fmt: skip
+    """Result of :func:`exam` for a student that answers by a function.
+
+    Args:
+        answers: token ids of the answers to prompts, of at most that many tokens.
+        profile: :func:`probe_profile` of the student.
+        encoder: encoder of its tokenizer.
+        suite: capabilities with their verifiers.
+        split: held-out split.
+        per_capability: prompts per capability.
+        seed: seed of the held-out prompts.
+        max_new_tokens: maximum length of a completion, tokens.
+        batch_size: prompts decoded together.
+    """
     prompts = [p for c in suite if c.graded for p in held_out(c, split, per_capability, seed)]
     prompts.sort(key=lambda p: len(p.text))
     correct = dict.fromkeys(suite.names, 0)
     generated = 0
     for start in range(0, len(prompts), batch_size):
         group = prompts[start : start + batch_size]
-        completions = answer(model, encoder, [p.text for p in group], max_new_tokens)
+        completions = answers([p.text for p in group], max_new_tokens)
         for prompt, ids in zip(group, completions, strict=True):
             correct[prompt.capability] += suite[prompt.capability].verify(prompt, encoder.text(ids))
             generated += len(ids)
@@ -139,7 +168,7 @@ def exam(
     others = Suite(suite.name, tuple(c for c in suite if not c.graded))
     if len(others):
         probes = ProbeSet.build(others, encoder, split, per_capability, seed=seed)
-        scores |= dict(zip(others.names, probe_profile(model, probes, per_token=True), strict=True))
+        scores |= dict(zip(others.names, profile(probes, per_token=True), strict=True))
     return scores, generated
 
 

@@ -8,8 +8,6 @@ from dataclasses import replace
 import torch
 
 from read_env.capabilities.base import Prompt, Suite
-from read_env.distillation.models.decoding import sample
-from read_env.distillation.models.memory import run_with_halving
 from read_env.distillation.student.student import Student
 from read_env.distillation.teachers.base import ScoringTeacher, Teachers, scoring
 from read_env.distillation.text.completion import Example
@@ -36,16 +34,7 @@ def sample_rollouts(
     encoder = student.encoder
     prompt_ids = encoder.prompts(texts)
 
-    def draw(rows: Sequence[int]) -> list[list[int]]:
-        return sample(
-            student.model, [prompt_ids[row] for row in rows], max_new_tokens=max_new_tokens, stop_ids=encoder.stop_ids,
-            pad_id=encoder.pad_id, vocabulary=encoder.vocabulary, seed=seed + rows[0],
-        )  # fmt: skip
-
-    with student.placement.autocast():
-        completion_ids = run_with_halving(
-            draw, range(len(texts)), "sampling completions of the student", "a smaller distill.max_completion_tokens"
-        )
+    completion_ids = student.sample(prompt_ids, max_new_tokens, seed)
     rewards = torch.tensor([
         float(suite[prompt.capability].verify(prompt, encoder.text(ids)))
         for prompt, ids in zip(repeated, completion_ids, strict=True)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import torch
 
 from read_env.config import DistillConfig, ModelConfig
 from read_env.distillation.examples.batching import forward_passes
+from read_env.distillation.models.decoding import sample
 from read_env.distillation.models.head import logit_chunks
-from read_env.distillation.models.memory import release_memory
+from read_env.distillation.models.memory import release_memory, run_with_halving
 from read_env.distillation.models.placement import Placement
 from read_env.distillation.models.weights import add_adapters, count_parameters, save_student
 from read_env.distillation.student.average import WeightAverage
+from read_env.distillation.student.evaluation import ProbeSet, answer, probe_profile
 from read_env.distillation.student.schedule import learning_rate_factor
 from read_env.distillation.text.completion import Example
 from read_env.distillation.text.encoding import Encoder, collate
@@ -101,29 +104,49 @@ class Student:
         self.adapted = add_adapters(model, models) if models.lora_r else None
         if models.gradient_checkpointing:
             checkpoint_gradients(model)
+        self._distribute()
         self.validation: Sequence[Example] = ()
         self.validated_tokens = 0
         self.objective = get_objective(config.loss)
         self._loss = self.objective.bind(config)
         self._controller = self._new_controller(seed=0)
         self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self._initial = _copied(self._trained)
+        self._initial = self._initial_weights()
         self.average = WeightAverage(self._trained, ema_decay)
         self.optimizer = self._new_optimizer()
+
+    #: True if the logits of a forward pass are one chunk.
+    _in_one_chunk = False
+
+    def _distribute(self) -> None:
+        """Divide the model, with its adapters, between processes; the student of one process stays as it is."""
+
+    def _initial_weights(self) -> Mapping[str, torch.Tensor]:
+        """Copy of the weights of S_0."""
+        copied: dict[str, torch.Tensor] = _copied(self._trained)
+        return copied
 
     @contextmanager
     def configured(self, config: DistillConfig) -> Iterator[None]:
         """Other settings during the block. The optimizer is new in it and after it, and the weights stay as trained."""
-        before = self.config, self.objective, self._loss
+        before = self.config
+        self.configure(config)
         try:
-            self.config, self.objective = config, get_objective(config.loss)
-            self._loss = self.objective.bind(config)
             yield
         finally:
-            self.config, self.objective, self._loss = before
-            self._controller = self._new_controller(seed=0)
-            self.micro_batch_tokens = self.config.micro_batch_tokens
-            self.optimizer = self._new_optimizer()
+            self.configure(before)
+
+    def configure(self, config: DistillConfig) -> None:
+        """Take other settings, with a new optimizer; the weights stay as trained."""
+        self.config, self.objective = config, get_objective(config.loss)
+        self._loss = self.objective.bind(config)
+        self._controller = self._new_controller(seed=0)
+        self.micro_batch_tokens = config.micro_batch_tokens
+        self.optimizer = self._new_optimizer()
+
+    def take_validation(self, examples: Sequence[Example]) -> None:
+        """Take the held-out examples of an objective that validates."""
+        self.validation = examples
 
     @property
     def trained_parameters(self) -> int:
@@ -164,7 +187,7 @@ class Student:
         loss = self._loss_of_step(examples, progress)
         by_capability = self._retry_with_less_memory(examples, partial(self._accumulate, examples, loss, observe))
         sums = {name: sum(of[name] for of in by_capability.values()) for name in next(iter(by_capability.values()))}
-        norm = torch.nn.utils.clip_grad_norm_(self._trained.values(), self.config.max_grad_norm).item()
+        norm = self._clip_gradient()
         tokens = int(sums.pop("tokens"))
         means = {name: value / tokens for name, value in sums.items()}
         mean_loss, state = means.pop("loss"), [means.pop(name) for name in _STATE if name in means]
@@ -190,6 +213,58 @@ class Student:
         kept = {name: {key: of[key] for key in shown if key in of} for name, of in by_capability.items()}
         return UpdateStats(mean_loss, tokens, {"grad_norm": norm, "learning_rate": rate, **means}, kept)
 
+    def _clip_gradient(self) -> float:
+        """Clip the gradient; its norm before."""
+        return torch.nn.utils.clip_grad_norm_(self._trained.values(), self.config.max_grad_norm).item()
+
+    def profile(self, probes: ProbeSet, *, per_token: bool = False, averaged: bool = False) -> np.ndarray:
+        """(|C|,) capability profile, see :func:`probe_profile`.
+
+        Args:
+            probes: held-out set to score.
+            per_token: geometric mean over a reference's tokens in place of their product.
+            averaged: score the average of the weights.
+        """
+        with self.placement.autocast(), self._measured(averaged):
+            return probe_profile(self.model, probes, per_token=per_token)
+
+    def answer(self, texts: Sequence[str], max_new_tokens: int, *, averaged: bool = False) -> list[list[int]]:
+        """Token ids of the greedily decoded answers to a batch of prompts, which is halved on out-of-memory.
+
+        Args:
+            texts: prompts.
+            max_new_tokens: maximum length of an answer, tokens.
+            averaged: decode with the average of the weights.
+        """
+        with self.placement.autocast(), self._measured(averaged):
+            return answer(self.model, self.encoder, texts, max_new_tokens)
+
+    def sample(self, prompt_ids: Sequence[Sequence[int]], max_new_tokens: int, seed: int) -> list[list[int]]:
+        """Token ids of one completion per prompt, drawn at temperature 1; the batch is halved on out-of-memory.
+
+        Args:
+            prompt_ids: token ids of the prompts.
+            max_new_tokens: maximum length of a completion, tokens.
+            seed: seed of the draws.
+        """
+        encoder = self.encoder
+
+        def draw(rows: Sequence[int]) -> list[list[int]]:
+            return sample(
+                self.model, [prompt_ids[row] for row in rows], max_new_tokens=max_new_tokens,
+                stop_ids=encoder.stop_ids, pad_id=encoder.pad_id, vocabulary=encoder.vocabulary, seed=seed + rows[0],
+            )  # fmt: skip
+
+        with self.placement.autocast():
+            return run_with_halving(
+                draw, range(len(prompt_ids)), "sampling completions of the student",
+                "a smaller distill.max_completion_tokens",
+            )  # fmt: skip
+
+    def _measured(self, averaged: bool) -> AbstractContextManager[None]:
+        """Context in which the model has the weights to be measured."""
+        return self.average.in_place() if averaged else nullcontext()
+
     def _loss_of_step(self, examples: Sequence[Example], progress: float) -> Loss:
         """Loss with the arguments that are the same for all micro-batches of the step."""
         arguments = {
@@ -204,9 +279,14 @@ class Student:
         """Accumulate the gradient of the mean loss; by capability, the sums of tokens, loss and metrics."""
         self.optimizer.zero_grad(set_to_none=True)
         tokens = sum(len(example) for example in examples)
+        return self._backward(forward_passes(examples, self.micro_batch_tokens), tokens, loss, observe, examples)
+
+    def _backward(
+        self, passes: Sequence[Sequence[Example]], tokens: float, loss: Loss, observe: bool, examples: Sequence[Example]
+    ) -> dict[str, dict[str, float]]:
+        """Add the gradient of some forward passes over ``examples``, whose loss is divided by ``tokens``; the sums by capability."""
         capabilities = list(dict.fromkeys(example.prompt.capability for example in examples))
         sums: dict[str, dict[str, float]] = {name: {} for name in capabilities}
-        passes = forward_passes(examples, self.micro_batch_tokens)
         tables = []
         for part in passes:
             found = []
@@ -232,8 +312,9 @@ class Student:
         joined, targets = targets.joined, targets.to(device)
         # Dropout stays off: it would draw from a generator that no snapshot contains.
         chunks = logit_chunks(
-            self.model, inputs, self.encoder.vocabulary, joined=joined, context=self.placement.autocast
-        )
+            self.model, inputs, self.encoder.vocabulary, joined=joined, context=self.placement.autocast,
+            positions=len(inputs.rows) if self._in_one_chunk else None,
+        )  # fmt: skip
         for positions, logits in chunks:
             yield logits, targets[positions]
 
@@ -317,9 +398,20 @@ class Student:
             self._controller.load_state_dict(state["controller"])
         self.micro_batch_tokens = max(1, int(state["micro_batch_tokens"]))
 
+    def weights(self) -> Mapping[str, torch.Tensor]:
+        """Trained weights by name, copied to the CPU."""
+        return self._initial_weights()
+
+    def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Set the trained weights."""
+        self._load(weights)
+
     def save(self, path: Path | str) -> None:
         """Save model and tokenizer in Hugging Face form, adapters merged into the weights."""
         save_student(self.model, self.encoder.tokenizer, path)
+
+    def close(self) -> None:
+        """Release what is outside this process: nothing, for a student of one."""
 
     def __str__(self) -> str:
         of = f"{count_parameters(self.model) / 1e6:,.1f} M parameters"

@@ -4,11 +4,13 @@ import copy
 
 import pytest
 import torch
+from micro import micro_config as config
+from micro import same_answers
 from transformers import GenerationConfig
 
 from read_env.capabilities import get_suite
 from read_env.capabilities.stream import PromptStream
-from read_env.distillation.loading import load
+from read_env.distillation.loading import load, load_student, load_teacher
 from read_env.distillation.models.head import completion_logits
 from read_env.distillation.teachers.base import TeacherCache
 from read_env.distillation.teachers.local import LocalTeacher
@@ -71,3 +73,11 @@ def test_what_the_teacher_reads_is_part_of_the_key(block):
     one, other = TeacherCache(teacher), TeacherCache(cutting)
     assert teacher.identity == cutting.identity and one._key(teacher, texts) != other._key(cutting, texts)
     assert one._key(teacher, texts) == TeacherCache(teacher)._key(teacher, texts) != one._key(teacher, texts[1:])
+
+
+def test_a_teacher_distributed_by_device_map_gives_the_same_answers():
+    texts = ["2+3", "7+5"]
+    plain = config(models={"device": "cpu"})
+    spread = config(models={"device": "cpu", "teacher_device_map": "auto"})
+    answers = [load_teacher(one, load_student(plain)).complete(texts) for one in (plain, spread)]
+    assert same_answers(*answers)

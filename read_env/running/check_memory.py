@@ -1,0 +1,168 @@
+"""Memory of a configuration, part by part, and for a student on several devices by rank."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from read_env.config import Config, ModelConfig
+from read_env.distillation.loading import shares_base
+from read_env.distillation.models.head import decoder_of, positions_at_once
+from read_env.distillation.models.weights import count_parameters
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from read_env.running.check import Side
+    from read_env.running.check_remote import Rows
+
+_GIB = 2**30
+
+
+class Part(NamedTuple):
+    """Memory of one part, in bytes.
+
+    Attributes:
+        name: name of the part.
+        bytes: bytes on one rank.
+        where: the ``device`` or the ``host``.
+        everywhere: True if every rank has as much, False if rank 0 alone has it.
+        measuring: True for what is there while the student is measured, in place of what is there while it is trained.
+        training: True for what is there while the student is trained alone.
+    """
+
+    name: str
+    bytes: float
+    where: str
+    everywhere: bool = False
+    measuring: bool = False
+    training: bool = False
+
+
+def memory_rows(config: Config, teachers: Sequence[Side], student: Side) -> Rows:
+    """Rows with the memory of every part, and with its sums beside what this machine has."""
+    ranks, device = config.models.gpus, student.placement.device
+    parts = memory(config, teachers, student)
+    on_each = f" of each of {ranks} ranks"
+    of = {part: (on_each if part.everywhere else " of rank 0") if ranks > 1 else "" for part in parts}
+    rows = [(part.name, f"{part.bytes / _GIB:10.3f} GiB on the {part.where}{of[part]}") for part in parts]
+    room = _room(device)
+    if ranks == 1:
+        needed = {where: sum(p.bytes for p in parts if p.where == where or device.type == "cpu") for where in room}
+        return [*rows, *((f"{where} in all", _verdict(needed[where], room[where])) for where in room)]
+    of_first, of_other = _peak(parts, "device", first=True), _peak(parts, "device", first=False)
+    hosts = _peak(parts, "host", first=True) + (ranks - 1) * _peak(parts, "host", first=False)
+    if device.type == "cpu":
+        rows += [("rank 0 in all", _amount(of_first + _peak(parts, "host", first=True)))]
+        rows += [("each other rank in all", _amount(of_other + _peak(parts, "host", first=False)))]
+        return [*rows, ("host in all", _verdict(of_first + (ranks - 1) * of_other + hosts, room["device"]))]
+    rows += [("device of rank 0 in all", _verdict(of_first, room["device"]))]
+    rows += [("device of each other rank in all", _verdict(of_other, room["device"]))]
+    return [*rows, ("host in all", _verdict(hosts, room["host"]))]
+
+
+def _peak(parts: Sequence[Part], where: str, *, first: bool) -> float:
+    """Bytes of a rank at their peak: while the student is trained, or while it is measured."""
+    own = [part for part in parts if part.where == where and (first or part.everywhere)]
+    always = sum(p.bytes for p in own if not p.measuring and not p.training)
+    return always + max(sum(p.bytes for p in own if p.measuring), sum(p.bytes for p in own if p.training))
+
+
+def _amount(needed: float) -> str:
+    return f"{needed / _GIB:10.3f} GiB"
+
+
+def _verdict(needed: float, room: float) -> str:
+    return f"{_amount(needed)} of {room / _GIB:,.1f}{'' if needed <= room else ': TOO MUCH'}"
+
+
+def memory(config: Config, teachers: Sequence[Side], student: Side) -> list[Part]:
+    """Estimate the memory part by part.
+
+    Activations take 34 times the hidden size per token and layer (Korthikanti et al., 2022, without the attention matrix,
+    which fused attention doesn't keep). With gradient checkpointing, one layer takes that and each other layer takes the
+    hidden size once.
+
+    Args:
+        config: the configuration.
+        teachers: those of this machine; none if servers have all.
+        student: the student.
+    """
+    models, distill, ranks = config.models, config.distill, config.models.gpus
+    shape, size = student.model.config, student.parameters
+    hidden, layers, width = shape.hidden_size, shape.num_hidden_layers, _width(student.placement.compute)
+    trained = _adapters(student.model, models) if models.lora_r else size
+    tokens, all_ranks = distill.micro_batch_tokens, ranks > 1
+    kept = 34 + layers if models.gradient_checkpointing else 34 * layers
+    positions = tokens if all_ranks else positions_at_once(tokens, shape.vocab_size)
+    shards = "host" if models.offload_optimizer else "device"
+    weights = size * _width(student.placement.weights)
+    parts = [
+        *(part for teacher in teachers for part in _teacher(config, teacher, student)),
+        Part("student's weights", weights / ranks, shards, all_ranks),
+        Part("gradients", 4 * trained / ranks, shards, all_ranks),
+        Part("optimizer", 8 * trained / ranks, shards, all_ranks),
+    ]
+    if all_ranks:
+        layer = max((count_parameters(one) for one in decoder_of(student.model).layers), default=0)
+        outside = size - sum(count_parameters(one) for one in decoder_of(student.model).layers)
+        # The next layer is gathered while one is in use, and what is outside the layers stays until the backward pass ends.
+        gathered = width * (2 * layer + outside) + (4 * max(layer, outside) if not models.lora_r else 0)
+        parts.append(Part("gathered layers and their gradient", gathered, "device", True, training=True))
+        parts.append(
+            Part("all weights, gathered for probes and decoding", width * size, "device", True, measuring=True)
+        )
+    parts += [
+        Part("activations", tokens * hidden * width * kept, "device", all_ranks, training=all_ranks),
+        Part("logits", 3 * 4 * positions * shape.vocab_size, "device", all_ranks, training=all_ranks),
+    ]
+    if all_ranks:
+        average = 4 * trained if config.eval.ema_decay else 0
+        return [
+            *parts,
+            Part("S_0", 4 * trained / ranks, "host", True),
+            Part("a step's snapshot", 12 * trained + average, "host"),
+        ]
+    return [*parts, Part("S_0 and a step's snapshot", 16 * trained, "host")]
+
+
+def _teacher(config: Config, teacher: Side, student: Side) -> list[Part]:
+    """Parts of a teacher, without weights if it shares the student's."""
+    shape, distill = teacher.model.config, config.distill
+    shared = shares_base(config.models, teacher.source, student.source)
+    heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
+    head = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
+    # Prompts are assumed to be as long as completions; their length is not known yet.
+    cached = distill.teacher_batch_size * 2 * distill.max_completion_tokens * shape.num_hidden_layers * 2 * heads * head
+    weights = teacher.parameters * _width(teacher.placement.weights)
+    return [
+        *([] if shared else [Part("teacher's weights", weights, "device")]),
+        Part("teacher's keys and values", cached * _width(teacher.placement.compute), "device"),
+    ]
+
+
+def _width(dtype: torch.dtype) -> int:
+    return torch.finfo(dtype).bits // 8
+
+
+def _adapters(model: PreTrainedModel, models: ModelConfig) -> int:
+    """Parameters of the LoRA adapters: per adapted matrix, the rank times the sum of its two sizes."""
+    head, targets = model.get_output_embeddings(), models.lora_target_modules
+    endings = tuple(f".{target}" for target in targets)
+    adapted = [
+        module for name, module in model.named_modules()
+        if f".{name}".endswith(endings)
+        or (targets == ("all-linear",) and isinstance(module, torch.nn.Linear) and module is not head)
+    ]  # fmt: skip
+    return sum(models.lora_r * sum(module.weight.shape) for module in adapted)
+
+
+def _room(device: torch.device) -> dict[str, float]:
+    """Memory of this machine in bytes: of the device, and of the host if that is separate."""
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("inf")
+    if device.type == "cuda":
+        return {"device": torch.cuda.get_device_properties(device).total_memory, "host": host}
+    return {"device": host}
