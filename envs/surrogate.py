@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -11,9 +11,9 @@ from gymnasium.error import ResetNeeded
 
 from read_env.envs.episode import Point, stop_info
 from read_env.envs.spaces import parse_action, spaces_of
+from read_env.envs.surrogate_dynamics import ONE, ZERO, Dynamics, within
 from read_env.envs.surrogate_setting import Goal, Setting
 from read_env.errors import ReadEnvError, unknown
-from read_env.surrogate.world import World
 from read_env.tasks import TaskCard, load_task
 
 Observation = dict[str, np.ndarray]
@@ -27,6 +27,9 @@ class SurrogateEnv(gym.Env):
     A stand-in for `ReadEnv/Distillation-v0` that loads no models: the change of the profile in a step comes from equations
     (`read_env.surrogate.world`) whose parameters were fitted to recorded runs. A step takes microseconds, so a policy can be trained
     for millions of them, and then be judged in the real environment.
+
+    Random changes of the student are correlated over the steps of an episode and over the capabilities, so that whole episodes differ
+    as much as real ones do.
 
     ## Action Space
 
@@ -109,17 +112,19 @@ class SurrogateEnv(gym.Env):
         self.action_space, self.observation_space = spaces_of(size, self.may_stop, self.config.eval.observe_utility)
         self._zeros, self._zeros32 = np.zeros(size), np.zeros(size, np.float32)
         self._dynamics = [
-            _Dynamics(self.surrogate.worlds[index], self.surrogate.rates) for index in range(self.surrogate.count)
+            Dynamics(self.surrogate.worlds[index], self.surrogate.rates) for index in range(self.surrogate.count)
         ]
-        self._tokens = self.surrogate.tokens.tolist()
-        self._ends = np.cumsum(self.surrogate.tokens).tolist()
-        self._low, self._high = self.surrogate.seen
+        self._steps, self._total = _Step.of(self.surrogate.tokens), int(self.surrogate.tokens.sum())
+        spent = np.cumsum([0, *self.surrogate.tokens])
+        self._left = list((1 - spent / self._total).astype(np.float32)[:, None])  # budget by step
+        self._starts = {name: np.array(start, np.float64) for name, start in self.surrogate.starts.items()}
+        self._low, self._high = (np.full(size, limit) for limit in self.surrogate.seen)
         self._ended = False
         self._goal = self.setting.goal(self.card)
         self._goals: dict[str, tuple[TaskCard, Goal]] = {}
-        self._noise = np.zeros((len(self._tokens), 3, size))  # of the episode: for drift, probes and dev split
+        self._noise = np.zeros((len(self._steps), 3, size))  # of the episode: for drift, probes and dev split
         self._trace: list[tuple[int, np.ndarray, np.ndarray, float]] = []
-        self._begin(self.card, 0)
+        self._begin(self.card, 0, self._noise)
 
     # -- state that wrappers and agents read -----------------------------------------------------
 
@@ -160,13 +165,13 @@ class SurrogateEnv(gym.Env):
             raise ReadEnvError(f"reset option world must be 0 to {self.surrogate.count - 1}, got {world!r}")
         super().reset(seed=seed)
         # Always the same draws in this order, used or not: options and steps don't change later episodes.
-        self._noise = self.np_random.standard_normal(self._noise.shape)
+        noise = self.np_random.standard_normal(self._noise.shape)
         drawn = self.np_random.random(3)
         card = card or self.cards[int(drawn[0] * len(self.cards))]
         self.student = student or self.students[int(drawn[1] * len(self.students))]
-        self._begin(card, int(world) if "world" in options else int(drawn[2] * self.surrogate.count))
-        self._latent = np.array(self.surrogate.starts[self.student], dtype=np.float64)
-        self._append(0, self._zeros, self._latent.copy())
+        self._begin(card, int(world) if "world" in options else int(drawn[2] * self.surrogate.count), noise)
+        self._latent = self._starts[self.student]
+        self._append(0, self._zeros, self._latent)
         return self._observation(self._zeros32.copy()), self._info()
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -177,38 +182,37 @@ class SurrogateEnv(gym.Env):
         shares, stop = parse_action(action, len(self._zeros), self.may_stop)
         if stop:
             return self._stop()
-        index, goal, dynamics = self._step, self._goal, self._dynamics[self.world]
-        tokens = self._tokens[index]
-        latent = dynamics.expected(self._latent, shares * (tokens / 1000), index)
-        self._latent = latent = within(latent + dynamics.drift[index] * self._noise[index, 0])
-        profile = within(latent + dynamics.noise * self._noise[index, 1])
-        self._append(self._ends[index], shares, profile)
+        number, goal, dynamics = self._step, self._goal, self._dynamics[self.world]
+        step = self._steps[number]
+        self._latent = within(dynamics.expected(self._latent, shares * step.thousands, number) + self._changes[number])
+        profile = within(self._latent + self._errors[number, 0])
+        self._append(step.end, shares, profile)
         gain = profile - before
-        spillover, forgetting = np.fmax(-gain, 0.0) @ goal.losses
+        spillover, forgetting = np.fmax(-gain, ZERO).dot(goal.losses).tolist()
         reward = self.config.reward
-        useful = float(goal.requirement @ gain) if reward.form == "linear" else self._now[3] - utility_before
-        cost = tokens / self._ends[-1]
+        useful = float(goal.requirement.dot(gain)) if reward.form == "linear" else self._now[3] - utility_before
         value = (
-            useful - reward.spillover_beta * spillover - reward.forgetting_beta * forgetting - reward.cost_lambda * cost
+            useful
+            - reward.spillover_beta * spillover
+            - reward.forgetting_beta * forgetting
+            - reward.cost_lambda * step.cost
         )
-        self._ended = index + 1 == len(self._tokens)
-        # In whole tokens. Lists: for a few numbers, they are faster than arrays.
-        counts = [int(part) for part in (shares * tokens).tolist()]
-        counts[shares.argmax()] += tokens - sum(counts)
-        given = np.array(counts)
-        losses = (dynamics.most_loss - dynamics.loss_slope * before) * (given > 0)
+        self._ended = number + 1 == len(self._steps)
+        given = np.floor(shares * step.tokens)
+        given[shares.argmax()] += step.whole - sum(given.tolist())
+        losses = (dynamics.most_loss - dynamics.loss_slope * before) * np.fmin(given, ONE)
         info = self._info()
         info.update(
-            gain=useful, spillover=float(spillover), forgetting=float(forgetting), cost=cost, profile_gain=gain,
-            allocation=shares, tokens_by_capability=given, completion_tokens=tokens, prompt_tokens=0,
-            trained_tokens=tokens * self.config.distill.epochs,
-            updates=0, loss=float(losses @ shares), loss_by_capability=losses, divergence_by_capability=losses.copy(),
+            gain=useful, spillover=spillover, forgetting=forgetting, cost=step.cost, profile_gain=gain,
+            allocation=shares.copy(), tokens_by_capability=given.astype(np.int64), completion_tokens=step.whole, prompt_tokens=0,
+            trained_tokens=step.whole * self.config.distill.epochs, updates=0, loss=float(losses.dot(shares)),
+            loss_by_capability=losses, divergence_by_capability=losses.copy(),
         )  # fmt: skip
         if self.may_stop:
             info["stopped"] = False
         if self._ended or self._step % self.config.eval.dev_every == 0:
             info.update(self._dev_info())
-        return self._observation(gain.astype(np.float32)), float(value), self._ended, False, info
+        return self._observation(gain.astype(np.float32)), value, self._ended, False, info
 
     def render(self) -> np.ndarray | None:
         """Picture of the episode so far, (H, W, 3) uint8; None without ``render_mode``."""
@@ -221,7 +225,7 @@ class SurrogateEnv(gym.Env):
 
         self._now  # noqa: B018  (an error before the first reset)
         points = [Point(spent, tuple(w.tolist()), tuple(s.tolist()), u) for spent, w, s, u in self._trace]
-        return render_episode(self.suite.names, self.card, self.requirement, points, self._ends[-1])
+        return render_episode(self.suite.names, self.card, self.requirement, points, self._total)
 
     # -- the whole state -------------------------------------------------------------------------
 
@@ -262,12 +266,12 @@ class SurrogateEnv(gym.Env):
         if suite != list(self.suite.names):
             raise ReadEnvError(f"the snapshot's capabilities are {suite}, the environment's {list(self.suite.names)}")
         fits = all(len(vector) == len(suite) for _, w, s, _ in trace for vector in (w, s)) and len(latent) == len(suite)
-        fits = fits and noise.shape == self._noise.shape and len(trace) <= len(self._tokens) + 1
+        fits = fits and noise.shape == self._noise.shape and len(trace) <= len(self._steps) + 1
         if not (trace and fits and 0 <= world < self.surrogate.count):
             raise ReadEnvError("the snapshot's arrays or world don't fit this environment's surrogate")
-        self._begin(card, world)
+        self._begin(card, world, noise)
         self._trace, self._latent, self._ended, self.student = trace, latent, ended, student
-        self._np_random, self._np_random_seed, self._noise = generator, seed, noise
+        self._np_random, self._np_random_seed = generator, seed
         return self._observation(self.last_gain.astype(np.float32)), self._info()
 
     # -- inside ------------------------------------------------------------------------------------
@@ -282,8 +286,12 @@ class SurrogateEnv(gym.Env):
     def _step(self) -> int:
         return len(self._trace) - 1
 
-    def _begin(self, card: TaskCard, world: int) -> None:
+    def _begin(self, card: TaskCard, world: int, noise: np.ndarray) -> None:
         self.card, self.world, self._ended = card, world, False
+        dynamics, (over_steps, over_capabilities) = self._dynamics[world], self.surrogate.factors
+        self._noise = noise
+        self._changes = over_steps.dot(noise[:, 0]).dot(over_capabilities) * dynamics.drift
+        self._errors = noise[:, 1:] * dynamics.noise
         self._trace = []
         self._latent = self._zeros
         if card.name not in self._goals or self._goals[card.name][0] is not card:
@@ -300,16 +308,15 @@ class SurrogateEnv(gym.Env):
         return self._observation(self.last_gain.astype(np.float32)), 0.0, True, False, info
 
     def _dev_info(self) -> dict[str, Any]:
-        noise = self._noise[min(self._step, len(self._noise) - 1), 2]
-        profile = within(self._latent + self._dynamics[self.world].noise * noise)
+        profile = within(self._latent + self._errors[min(self._step, len(self._steps) - 1), 1])
         return {"dev_profile": profile, "dev_utility": self._goal.utility(profile)}
 
     def _observation(self, gain: np.ndarray) -> Observation:
-        spent, shares, profile, utility = self._trace[-1]
+        _, shares, profile, utility = self._trace[-1]
         found = {
             "requirement": self._requirement32.copy(),
             "profile": profile.astype(np.float32),
-            "budget": np.array([1 - spent / self._ends[-1]], np.float32),
+            "budget": self._left[self._step].copy(),
             "last_allocation": shares.astype(np.float32),
             "last_gain": gain,
         }
@@ -319,51 +326,36 @@ class SurrogateEnv(gym.Env):
 
     def _info(self) -> dict[str, Any]:
         spent, _, profile, utility = self._trace[-1]
-        inside = np.count_nonzero((profile >= self._low) & (profile <= self._high))
+        outside = sum(((profile < self._low) | (profile > self._high)).tolist())
         return {
             "task": self.card.name, "student": self.student, "step": len(self._trace) - 1, "utility": utility,
-            "utility_form": self.card.utility_form, "profile": profile.copy(), "budget_left": self._ends[-1] - spent, "budget_spent": spent,
-            "confidence": inside / len(profile),
+            "utility_form": self.card.utility_form, "profile": profile.copy(), "budget_left": self._total - spent, "budget_spent": spent,
+            "confidence": (len(profile) - outside) / len(profile),
         }  # fmt: skip
 
 
-class _Dynamics:
-    """Dynamics of one world for single vectors: :func:`read_env.surrogate.world.expected` with fewer operations.
+class _Step(NamedTuple):
+    """Tokens of one step, as numbers and as 0-d arrays.
 
-    Args:
-        world: the world.
-        rates: (steps,) learning-rate factors.
+    Attributes:
+        whole: tokens, a whole number.
+        end: tokens of this step and those before it.
+        cost: share of the budget.
+        tokens: ``whole`` as a float.
+        thousands: the same in thousands.
     """
 
-    def __init__(self, world: World, rates: np.ndarray) -> None:
-        values = {name: np.asarray(value, np.float64) for name, value in world.to_dict().items()}
-        self._matrices = np.hstack([values["transfer"], values["interference"]])
-        self._helpers = values["speed"][:, None] * (values["helpers"] * values["dependence"]).T
-        self._slow = values["speed"] * (1 - values["dependence"])
-        self._per_half, self._decay = 1 / values["half"], -1 / values["rehearsal"]
-        # Rows: what is learnt, what is lost.
-        self._bounds = np.stack([values["ceiling"], -values["bottom"]])
-        rates = rates[:, None]
-        self._rates = -np.stack([rates ** values["learning"], rates ** values["wearing"]], axis=1)
-        self.drift = rates * values["drift"]  # by step
-        self.noise, self.loss_slope = values["noise"], values["loss_slope"]
-        self.most_loss = values["loss"] + values["loss_slope"]  # of a score of 0
+    whole: int
+    end: int
+    cost: float
+    tokens: np.ndarray
+    thousands: np.ndarray
 
-    def expected(self, profile: np.ndarray, tokens: np.ndarray, step: int) -> np.ndarray:
-        """Profile after a step of this number, (|C|,)."""
-        forces = (tokens @ self._matrices).reshape(2, -1)
-        forces[0] += (self._slow + self._helpers @ profile) * tokens / (1 + tokens * self._per_half)
-        forces[1] *= np.exp(tokens * self._decay)
-        rooms = np.fmax(self._bounds + _SIGNS * profile, 0.0)
-        gain, lost = rooms * np.expm1(self._rates[step] * forces)  # both negative
-        return profile - gain + lost
-
-
-#: Signs of a score in the room above and below it.
-_SIGNS = np.array([[-1.0], [1.0]])
-
-
-def within(scores: np.ndarray) -> np.ndarray:
-    """Scores cut to [0, 1], in place."""
-    np.fmax(scores, 0.0, scores)
-    return np.fmin(scores, 1.0, scores)
+    @classmethod
+    def of(cls, tokens: np.ndarray) -> list[_Step]:
+        """Steps of their tokens, (steps,)."""
+        ends = np.cumsum(tokens).tolist()
+        return [
+            cls(count, end, count / ends[-1], np.array(float(count)), np.array(count / 1000))
+            for count, end in zip(tokens.tolist(), ends, strict=True)
+        ]

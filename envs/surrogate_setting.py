@@ -18,6 +18,7 @@ from read_env.tasks import TaskCard, essential, load_task
 from read_env.tasks.card import CEILING_FLOOR, SCORE_FLOOR
 
 MEAN, GEOMETRIC, PRODUCT = 0, 1, 2
+_FLOOR = np.array(SCORE_FLOOR)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +51,10 @@ class Goal:
     def utility(self, profile: np.ndarray) -> float:
         """U_τ of a profile, (|C|,)."""
         if self.form == MEAN:
-            return float(self.requirement @ profile)
+            return float(self.requirement.dot(profile))
         if self.form == PRODUCT:
             return min(1.0, float(profile[self.requirement > 0].prod()) / self.ceiling)
-        return float(np.exp(self.requirement @ np.log(np.maximum(profile, SCORE_FLOOR))))
+        return float(np.exp(self.requirement.dot(np.log(np.fmax(profile, _FLOOR)))))
 
 
 def utilities(goals: Goals, profiles: np.ndarray) -> np.ndarray:

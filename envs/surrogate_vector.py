@@ -87,6 +87,7 @@ class SurrogateVectorEnv(gym.vector.VectorEnv):
         rates = self.surrogate.rates.astype(np.float32)[:, None]
         self._learning, self._wearing = rates ** worlds.learning[:, None], rates ** worlds.wearing[:, None]
         self._drift = rates * worlds.drift[:, None]
+        self._correlate, self._persistence = self.surrogate.factors[1].astype(np.float32), self.surrogate.persistence
         self._sums = np.concatenate([worlds.transfer, worlds.interference], axis=2)
         self._helpers = worlds.helpers * worlds.dependence[:, None, :]
         self._slow = 1 - worlds.dependence
@@ -112,7 +113,7 @@ class SurrogateVectorEnv(gym.vector.VectorEnv):
         self._step = np.zeros(count, np.int64)
         self._task, self._student, self._world = (np.zeros(count, np.int64) for _ in range(3))
         self._profile, self._last, self._gain = (np.zeros((count, size), np.float32) for _ in range(3))
-        self._latent = self._profile
+        self._latent, self._change = self._profile, np.zeros((count, size), np.float32)
         self._utility, self._return = np.zeros(count, np.float32), np.zeros(count)
         self._done = np.zeros(count, bool)
         self._goal = self._goals[np.zeros(count, np.int64)]
@@ -230,6 +231,8 @@ class SurrogateVectorEnv(gym.vector.VectorEnv):
         if self._latent is self._profile:
             self._latent = self._profile.copy()
         self._latent[rows] = self._profile[rows] = self._starts[students]
+        # Of a step before the first one: so the first change has the variance of the others.
+        self._change[rows] = self._changes(count)
         self._last[rows], self._gain[rows], self._step[rows], self._return[rows] = 0.0, 0.0, 0, 0.0
         self._utility[rows] = utilities(self._goal, self._profile)[rows]
 
@@ -238,12 +241,14 @@ class SurrogateVectorEnv(gym.vector.VectorEnv):
         index = np.minimum(self._step, len(self._tokens) - 1)
         tokens = shares * self._tokens[index][:, None]
         latent = self._expected(tokens, index)
-        noise = self.np_random.standard_normal((2, *latent.shape), dtype=np.float32)
-        latent += self._drift[self._world, index] * noise[0]
+        self._change *= self._persistence
+        self._change += (1 - self._persistence**2) ** 0.5 * self._changes(self.num_envs)
+        latent += self._drift[self._world, index] * self._change
         np.clip(latent, 0.0, 1.0, out=latent)
-        noise[1] *= self._row["noise"]
-        noise[1] += latent
-        profile = np.clip(noise[1], 0.0, 1.0, out=noise[1])
+        profile = self.np_random.standard_normal(latent.shape, dtype=np.float32)
+        profile *= self._row["noise"]
+        profile += latent
+        np.clip(profile, 0.0, 1.0, out=profile)
         if not moved.all():
             still = ~moved
             latent[still], profile[still] = self._latent[still], self._profile[still]
@@ -281,6 +286,10 @@ class SurrogateVectorEnv(gym.vector.VectorEnv):
         self._utility = utility
         self._step += moved
         return values.astype(np.float64), infos
+
+    def _changes(self, count: int) -> np.ndarray:
+        """Random changes of one step, (count, |C|), of variance 1 and with the surrogate's correlations."""
+        return self.np_random.standard_normal((count, self.surrogate.size), dtype=np.float32) @ self._correlate
 
     def _expected(self, tokens: np.ndarray, step: np.ndarray) -> np.ndarray:
         """:func:`read_env.surrogate.world.expected` for every row, with one matrix product for each world."""

@@ -26,6 +26,7 @@ from read_env import files
 from read_env.capabilities import get_suite
 from read_env.config import load_preset
 from read_env.reporting.markdown import markdown_table, number
+from read_env.surrogate.chance import simulated
 from read_env.surrogate.fit import as_tensors, fit, predictions, tensors
 from read_env.surrogate.model import Surrogate
 from read_env.surrogate.record import Episodes, Record
@@ -48,13 +49,18 @@ class LeftOut:
 
     Attributes:
         record: the episodes.
-        final: (draws, E, |C|) simulated profiles at their end.
+        played: (draws, E, T, |C|) simulated profiles after each step.
         steps: (E, T, |C|) expected profile after each step, from the one before it.
     """
 
     record: Record
-    final: np.ndarray
+    played: np.ndarray
     steps: np.ndarray
+
+    @property
+    def final(self) -> np.ndarray:
+        """(draws, E, |C|) simulated profiles at the end."""
+        return self.played[:, np.arange(len(self.record.episodes)), self.record.episodes.played.sum(1) - 1]
 
 
 def recorded_episodes(path: Path) -> Record:
@@ -77,15 +83,15 @@ def label(episode: Mapping[str, Any]) -> str:
 
 def left_out(record: Record, out: np.ndarray) -> LeftOut:
     """Fit to the other episodes, and predictions of those at which ``out`` is true."""
-    worlds = fit(record[~out], WORLDS // 2, iterations=ITERATIONS, seed=SEED).worlds
+    surrogate = fit(record[~out], WORLDS // 2, iterations=ITERATIONS, seed=SEED)
     kept = record[out]
-    data, generator = tensors(kept), torch.Generator().manual_seed(SEED)
-    with torch.no_grad():
-        single, _ = predictions(as_tensors(worlds), data)
-        final = [predictions(as_tensors(worlds), data, generator)[1] for _ in range(DRAWS)]
-    last = kept.episodes.played.sum(1) - 1
-    ends = torch.cat(final).numpy()[:, np.arange(len(last)), last]
-    return LeftOut(kept, ends.clip(0, 1), single.mean(0).numpy())
+    data, worlds = tensors(kept), as_tensors(surrogate.worlds)
+    expected, _ = predictions(worlds, data)
+    generator, shape = torch.Generator().manual_seed(SEED), (2, surrogate.count, *data["tokens"].shape)
+    played = torch.cat(
+        [simulated(worlds, data, torch.randn(shape, generator=generator), surrogate.factors) for _ in range(DRAWS)]
+    ).numpy()
+    return LeftOut(kept, played, expected.mean(0).numpy())
 
 
 def utilities(profiles: np.ndarray) -> np.ndarray:
@@ -105,7 +111,8 @@ def row(kind: str, parts: Sequence[LeftOut]) -> list[str]:
     drawn = [utilities(part.final) - utilities(part.record.episodes.start) for part in parts]
     expected = np.concatenate([one.mean(0) for one in drawn])
     tails = (1 - COVERAGE) / 2, (1 + COVERAGE) / 2
-    low, high = (np.concatenate([np.quantile(one, tail, axis=0) for one in drawn]) for tail in tails)
+    # Weibull: a new draw falls below the quantile with just this probability, however few draws there are.
+    low, high = (np.concatenate([np.quantile(one, tail, axis=0, method="weibull") for one in drawn]) for tail in tails)
     error, constant = (float(np.sqrt(np.mean((gains - value) ** 2))) for value in (expected, gains.mean(0)))
     inside = float(((gains >= low) & (gains <= high)).mean())
     cells = [
@@ -134,7 +141,25 @@ def scores_table(parts: Sequence[LeftOut]) -> str:
     return markdown_table(header, rows)
 
 
-def page(record: Record, seconds: float) -> str:
+def spread_table(parts: Sequence[LeftOut]) -> str:
+    """Distances from the expected profile by step, recorded and simulated, over the students that were left out."""
+    recorded = np.concatenate([one.record.episodes.profiles - one.played.mean(0) for one in parts])
+    simulated_ = np.concatenate([(one.played - one.played.mean(0)).reshape(-1, *recorded.shape[1:]) for one in parts])
+    rows = []
+    for step in range(recorded.shape[1]):
+        spreads = [np.sqrt((off[:, step] ** 2).mean(0)) for off in (recorded, simulated_)]
+        with_end = [
+            np.mean([np.corrcoef(off[:, step, c], off[:, -1, c])[0, 1] for c in range(off.shape[2])])
+            for off in (recorded, simulated_)
+        ]
+        values = (*(spread.mean() for spread in spreads), (spreads[1] / spreads[0]).mean(), *with_end)
+        cells = [number(float(value), digits) for value, digits in zip(values, (3, 3, 2, 2, 2), strict=True)]
+        rows.append([str(step + 1), *cells])
+    header = ["after step", "recorded", "simulated", "ratio", "correlation with the end, recorded", "simulated"]
+    return markdown_table(header, rows)
+
+
+def page(record: Record, surrogate: Surrogate) -> str:
     """Text of docs/surrogate.md."""
     episodes = record.episodes
     kinds, students = np.array([name.partition(" ")[0] for name in episodes.policies]), np.unique(episodes.students)
@@ -148,7 +173,7 @@ def page(record: Record, seconds: float) -> str:
     return (
         "# Surrogate of the micro world\n\nMade by `python scripts/fit_surrogate.py` from the episodes of "
         f"`scripts/record_transitions.py`: {len(episodes)} real episodes of {record.total_tokens:,} tokens from {len(students)} "
-        f"starting students, {int(episodes.played.sum()):,} steps. The fit of the {WORLDS} worlds that ship took {seconds:.0f} s on "
+        f"starting students, {int(episodes.played.sum()):,} steps. The fit of the {WORLDS} worlds that ship took {surrogate.made_from['seconds']} s on "
         "one core. The equations are in `read_env.surrogate.world`.\n\n"
         "## Episodes that the fit did not see\n\n"
         "Gain of utility after a whole episode, predicted from the profile at its start and its allocations, for each of the tasks "
@@ -156,7 +181,11 @@ def page(record: Record, seconds: float) -> str:
         f"task, the mean gain of the same episodes; another constant, such as the mean gain of w = r, is worse. *inside*: share of the gains within the {COVERAGE:.0%} interval of {WORLDS // 2 * DRAWS} simulated "
         f"episodes.\n\n{markdown_table(header, rows)}\n\n"
         "## By capability\n\nStudents that the fit did not see; changes of the probe scores. The error of a step includes the noise "
-        f"of the probes.\n\n{scores_table(by_student)}\n"
+        f"of the probes.\n\n{scores_table(by_student)}\n\n"
+        "## Random changes\n\nRoot of the mean square of the distance between a profile and the expected one, mean over the "
+        "capabilities, for recorded and for simulated episodes of students that the fit did not see. The random changes of two successive "
+        f"steps have a correlation of {surrogate.persistence:.2f} in the surrogate that ships; with independent ones, the simulated "
+        f"episodes end too near to the expected profile.\n\n{spread_table(by_student)}\n"
     )
 
 
@@ -172,8 +201,8 @@ def main() -> None:
         surrogate = fit(Record.load(ASSETS / "transitions.npz"), WORLDS, iterations=ITERATIONS, seed=SEED)
         surrogate.made_from["seconds"] = round(time.monotonic() - begun)
         surrogate.save(ASSETS / "surrogate.json")
-    seconds = Surrogate.load(str(ASSETS / "surrogate.json")).made_from["seconds"]
-    write_page("surrogate", page(Record.load(ASSETS / "transitions.npz"), seconds) + "\n" + ranks.section())
+    surrogate = Surrogate.load(str(ASSETS / "surrogate.json"))
+    write_page("surrogate", page(Record.load(ASSETS / "transitions.npz"), surrogate) + "\n" + ranks.section())
 
 
 if __name__ == "__main__":

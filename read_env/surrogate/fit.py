@@ -11,12 +11,15 @@ import numpy as np
 import torch
 
 from read_env.errors import ReadEnvError
+from read_env.surrogate.chance import fit_correlations
 from read_env.surrogate.model import Surrogate
 from read_env.surrogate.record import Record
 from read_env.surrogate.world import World, expected
 
 #: Least number of episodes that a fit takes.
 LEAST = 20
+#: Parts of the students that are left out in turn, for the random changes.
+_FOLDS = 4
 
 
 def fit(record: Record, count: int = 8, *, iterations: int = 600, seed: int = 0) -> Surrogate:
@@ -32,14 +35,19 @@ def fit(record: Record, count: int = 8, *, iterations: int = 600, seed: int = 0)
         ReadEnvError: fewer than :data:`LEAST` episodes.
     """
     episodes = record.episodes
-    worlds = fit_worlds(record, count, iterations=iterations, seed=seed)
+    if len(episodes) < LEAST:
+        raise ReadEnvError(f"a surrogate needs at least {LEAST} recorded episodes, got {len(episodes)}")
+    data = tensors(record)
+    worlds = fit_worlds(data, _weights(episodes.students, count, np.random.default_rng(seed)), iterations)
+    unseen = unseen_profiles(data, episodes.students, iterations)
+    persistence, correlation = fit_correlations(as_tensors(worlds), data, unseen, seed)
     names = np.unique(episodes.students)
     starts = {str(name): episodes.start[episodes.students == name].mean(0) for name in names}
     scores = np.concatenate([episodes.start, episodes.profiles[episodes.played]])
     return Surrogate(
         capabilities=record.capabilities, total_tokens=record.total_tokens, step_tokens=record.step_tokens, worlds=worlds,
         starts=starts, teacher=record.teacher, lr_scheduler_type=record.lr_scheduler_type, warmup_ratio=record.warmup_ratio,
-        seen=np.array([scores.min(0), scores.max(0)]),
+        seen=np.array([scores.min(0), scores.max(0)]), persistence=persistence, correlation=correlation,
         made_from={
             "episodes": len(episodes), "steps": int(episodes.played.sum()), "tokens": int(episodes.tokens.sum()),
             "students": len(names), "policies": np.unique(episodes.policies).tolist(), "iterations": iterations, "seed": seed,
@@ -47,31 +55,22 @@ def fit(record: Record, count: int = 8, *, iterations: int = 600, seed: int = 0)
     )  # fmt: skip
 
 
-def fit_worlds(record: Record, count: int = 8, *, iterations: int = 600, seed: int = 0) -> World:
+def fit_worlds(data: dict[str, torch.Tensor], weights: torch.Tensor, iterations: int) -> World:
     """Worlds fitted to recorded episodes.
 
     Args:
-        record: the episodes.
-        count: M, number of worlds.
+        data: of :func:`tensors`.
+        weights: (M, E) weights of the episodes, with a mean of 1 in each of M worlds.
         iterations: steps of the optimizer.
-        seed: seed of the weights.
 
     Returns:
         Parameters with a first axis of M, float32 arrays.
-
-    Raises:
-        ReadEnvError: fewer than :data:`LEAST` episodes.
     """
-    episodes = record.episodes
-    if len(episodes) < LEAST:
-        raise ReadEnvError(f"a surrogate needs at least {LEAST} recorded episodes, got {len(episodes)}")
-    weights = _weights(episodes.students, count, np.random.default_rng(seed))
-    data = tensors(record)
     changes = data["profiles"] - data["before"]
     played = data["played"]
     # One s.d. of a step's change, and twice that after an episode, count alike.
     scale = (changes * played[..., None]).flatten(0, 1).std(0).clamp_min(1e-3)
-    parameters = _initial(count, data)
+    parameters = _initial(len(weights), data)
     optimizer = torch.optim.Adam(parameters.values(), lr=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=iterations)
     for _ in range(iterations):
@@ -86,6 +85,21 @@ def fit_worlds(record: Record, count: int = 8, *, iterations: int = 600, seed: i
         schedule.step()
     with torch.no_grad():
         return _with_noise(_world(parameters), data, weights)
+
+
+def unseen_profiles(data: dict[str, torch.Tensor], students: np.ndarray, iterations: int) -> np.ndarray:
+    """Expected profiles at the end of every episode, (E, |C|), by worlds that were fitted without its student.
+
+    With fewer students than folds, they are fitted without the episode.
+    """
+    _, unit = np.unique(students, return_inverse=True)
+    if unit.max() + 1 < _FOLDS:
+        unit = np.arange(len(unit))
+    fold = unit % _FOLDS
+    kept = np.arange(_FOLDS)[:, None] != fold
+    worlds = fit_worlds(data, torch.tensor(kept / kept.mean(1, keepdims=True), dtype=torch.float32), iterations)
+    _, whole = predictions(as_tensors(worlds), data)
+    return whole.numpy()[fold, np.arange(len(fold)), data["played"].sum(1).long().numpy() - 1]
 
 
 def tensors(record: Record) -> dict[str, torch.Tensor]:
@@ -103,15 +117,12 @@ def as_tensors(worlds: World) -> World:
     return World(**{n: torch.tensor(value if value.ndim == 3 else value[:, None]) for n, value in arrays.items()})
 
 
-def predictions(
-    world: World, data: dict[str, torch.Tensor], noise: torch.Generator | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Profiles after every step, (M, E, T, |C|): from the one measured before it, and from that at the episode's start.
+def predictions(world: World, data: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Expected profiles after every step, (M, E, T, |C|): from the one measured before it, and from that at the episode's start.
 
     Args:
         world: of :func:`as_tensors`.
         data: of :func:`tensors`.
-        noise: generator of drift and noise, which the second ones then have. None: expected profiles.
     """
     tokens, rates, before = data["tokens"], data["rates"], data["before"]
     count, size = len(world.speed), tokens.shape[-1]
@@ -125,10 +136,6 @@ def predictions(
     played = []
     for step in range(tokens.shape[1]):
         now = expected(world, now, tokens[:, step].expand(count, -1, -1), rates[:, step, None])
-        if noise is not None:
-            now = (now + rates[:, step, None] * world.drift * torch.randn(now.shape, generator=noise)).clamp(0, 1)
-            played.append(now + world.noise * torch.randn(now.shape, generator=noise))
-            continue
         played.append(now)
     return flat.reshape(count, *tokens.shape), torch.stack(played, dim=2)
 

@@ -17,7 +17,9 @@ from read_env.distillation.student.schedule import learning_rate_factor
 from read_env.errors import ReadEnvError, unknown
 from read_env.surrogate.world import World
 
-FORMAT = 2
+FORMAT = 3
+#: The format before the correlations of the random changes, which are 0 in its files.
+_UNCORRELATED = 2
 #: Parameters that differ between the worlds of a fit and those of :meth:`Surrogate.draw_worlds`, and by how much.
 _PERTURBED = ("speed", "transfer", "interference")
 SPREAD = 0.3
@@ -39,6 +41,8 @@ class Surrogate:
         teacher: (|C|,) scores of the teacher on the probes, by which a ``product`` is divided.
         lr_scheduler_type, warmup_ratio: schedule of the learning rate, as in section ``distill``.
         seen: (2, |C|) lowest and highest score of the record, by capability.
+        persistence: correlation of the random changes of two successive steps, in [0, 1).
+        correlation: (|C|, |C|) correlation of the random changes of different capabilities in a step. None: they are independent.
         made_from: facts about the record and the fit, JSON values.
     """
 
@@ -51,6 +55,8 @@ class Surrogate:
     lr_scheduler_type: str = "linear"
     warmup_ratio: float = 0.02
     seen: np.ndarray = field(default_factory=lambda: np.array([0.0, 1.0]))
+    persistence: float = 0.0
+    correlation: np.ndarray | None = None
     made_from: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -81,6 +87,13 @@ class Surrogate:
         ends = np.cumsum(self.tokens) / self.total_tokens
         return rates_of(self.lr_scheduler_type, self.warmup_ratio, ends)
 
+    @cached_property
+    def factors(self) -> tuple[np.ndarray, np.ndarray]:
+        """Factors of an episode's random changes, see :func:`factors_of`."""
+        return factors_of(
+            self.persistence, np.eye(self.size) if self.correlation is None else self.correlation, self.steps
+        )
+
     def draw_worlds(self, rng: np.random.Generator, count: int, spread: float = SPREAD) -> World:
         """Worlds beyond the fits: drawn from them, with speeds, transfer and interference perturbed.
 
@@ -110,6 +123,8 @@ class Surrogate:
             "step_tokens": self.step_tokens, "lr_scheduler_type": self.lr_scheduler_type, "warmup_ratio": self.warmup_ratio,
             "teacher": np.round(self.teacher, 4).tolist(), "seen": np.round(self.seen, 4).tolist(),
             "starts": {name: np.round(start, 4).tolist() for name, start in self.starts.items()},
+            "persistence": round(self.persistence, 4),
+            "correlation": None if self.correlation is None else np.round(self.correlation, 4).tolist(),
             "made_from": dict(self.made_from), "worlds": worlds,
         }  # fmt: skip
         files.write_json(Path(path), values)
@@ -142,6 +157,23 @@ def rates_of(schedule: str, warmup_ratio: float, ends: np.ndarray) -> np.ndarray
     return np.array([[learning_rate_factor(schedule, float(x), warmup_ratio) for x in row] for row in points]).mean(1)
 
 
+def factors_of(persistence: float, correlation: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices L, (steps, steps), and K, (|C|, |C|), that make independent numbers z, (steps, |C|), correlated ones L @ z @ K.
+
+    Args:
+        persistence: correlation of two successive steps, in [0, 1); that of steps k apart is its k-th power.
+        correlation: (|C|, |C|) correlation of the capabilities.
+        steps: number of steps.
+
+    Example:
+        >>> over_steps, over_capabilities = factors_of(0.6, np.eye(2), 3)
+        >>> over_steps.round(2).tolist()
+        [[1.0, 0.0, 0.0], [0.6, 0.8, 0.0], [0.36, 0.48, 0.8]]
+    """
+    number = np.arange(steps)
+    return np.linalg.cholesky(persistence ** np.abs(number[:, None] - number)), np.linalg.cholesky(correlation).T
+
+
 def surrogate_digest(name_or_path: str) -> str:
     """Digest of the content of a surrogate."""
     return content_digest(surrogate_path(name_or_path))
@@ -169,8 +201,10 @@ def _read(path: Path) -> Surrogate:
 
 
 def _parse(values: Mapping[str, Any], path: Path) -> Surrogate:
-    if values.get("format") != FORMAT:
-        raise ReadEnvError(f"{path} has surrogate format {values.get('format')!r}; this version reads format {FORMAT}")
+    if values.get("format") not in (_UNCORRELATED, FORMAT):
+        raise ReadEnvError(
+            f"{path} has surrogate format {values.get('format')!r}; this version reads formats {_UNCORRELATED} and {FORMAT}"
+        )
     try:
         made = Surrogate(
             capabilities=tuple(map(str, values["capabilities"])), total_tokens=int(values["total_tokens"]),
@@ -178,10 +212,12 @@ def _parse(values: Mapping[str, Any], path: Path) -> Surrogate:
             starts={name: np.array(start, np.float64) for name, start in values["starts"].items()},
             teacher=np.array(values["teacher"], np.float64), lr_scheduler_type=str(values["lr_scheduler_type"]),
             warmup_ratio=float(values["warmup_ratio"]), seen=np.array(values["seen"], np.float64),
+            persistence=float(values.get("persistence", 0.0)),
+            correlation=None if values.get("correlation") is None else np.array(values["correlation"], np.float64),
             made_from=dict(values["made_from"]),
         )  # fmt: skip
-        made.rates  # noqa: B018  (an error in the schedule)
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        made.rates, made.factors  # noqa: B018  (an error in the schedule or the correlations)
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError, np.linalg.LinAlgError) as error:
         raise ReadEnvError(f"{path} is no surrogate: {type(error).__name__} {error}") from None
     size = made.size
     shapes = {
@@ -189,6 +225,7 @@ def _parse(values: Mapping[str, Any], path: Path) -> Surrogate:
         made.worlds.transfer.shape[-1],
         len(made.teacher),
         *map(len, made.starts.values()),
+        *made.factors[1].shape,
     }
     if shapes != {size} or not made.starts or made.worlds.speed.ndim != 2:
         raise ReadEnvError(f"{path} is no surrogate: its arrays don't fit its {size} capabilities")

@@ -10,7 +10,8 @@ what its own tokens and those of others teach, up to its ceiling, and loses what
     loss_c  = max(s_c − bottom_c, 0)·(1 − exp(−wear_c))
 
 An optimizer such as Adam learns nearly as much at a low rate as at a high one, and forgets less, so the exponents are below 1.
-At random, s changes with the s.d. η·drift_c. What is measured is s plus the noise of the probes. All functions take numpy arrays
+At random, s changes with the s.d. η·drift_c; :class:`read_env.surrogate.model.Surrogate` tells how these changes are correlated over
+steps and capabilities. What is measured is s plus the noise of the probes. All functions take numpy arrays
 or torch tensors, of one world and student or of many of them along a first axis.
 """
 

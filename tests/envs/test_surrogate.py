@@ -17,7 +17,7 @@ from read_env.envs.surrogate import SurrogateEnv
 from read_env.envs.surrogate_vector import SurrogateVectorEnv
 from read_env.errors import ReadEnvError
 from read_env.surrogate.model import Surrogate
-from read_env.surrogate.world import expected
+from read_env.surrogate.world import World, expected, plain
 
 NAMES = get_suite("micro").names
 SIZE = len(NAMES)
@@ -128,8 +128,34 @@ def test_noise_is_that_of_the_world_and_differs_by_environment() -> None:
     envs = SurrogateVectorEnv(2000, "micro", task="math")
     envs.reset(seed=0, options={"world": 0, "student": "even"})
     profiles = envs.step(np.ones((2000, SIZE)))[0]["profile"]
-    wanted = np.hypot(surrogate.worlds.noise[0], surrogate.worlds.drift[0])
-    np.testing.assert_allclose(profiles.std(0), wanted, rtol=0.15)
+    wanted = np.hypot(surrogate.worlds.noise[0], surrogate.rates[0] * surrogate.worlds.drift[0])
+    np.testing.assert_allclose(profiles.std(0), wanted, rtol=0.1)
+
+
+def test_random_changes_are_correlated_over_steps_and_capabilities(tmp_path: Path) -> None:
+    still = plain(SIZE, speed=0.0, drift=0.02)
+    correlation = np.eye(SIZE)
+    correlation[0, 1] = correlation[1, 0] = 0.7
+    known = micro_surrogate()
+    Surrogate(
+        NAMES, 10_000, 2_500, World(**{name: value[None] for name, value in still.to_dict().items()}),
+        {"even": np.full(SIZE, 0.5)}, known.teacher, persistence=0.6, correlation=correlation,
+    ).save(tmp_path / "still.json")  # fmt: skip
+    many = SurrogateVectorEnv(2000, str(tmp_path / "still.json"), task="math")
+    many.reset(seed=0)
+    of_many = np.array([many.step(np.ones((2000, SIZE)))[0]["last_gain"] for _ in range(4)])
+    one = SurrogateEnv(str(tmp_path / "still.json"), task="math")
+    of_one = np.zeros((4, 500, SIZE))
+    for episode in range(500):
+        one.reset(seed=0 if episode == 0 else None)
+        of_one[:, episode] = [one.step(np.ones(SIZE))[0]["last_gain"] for _ in range(4)]
+    rates = one.surrogate.rates[:, None, None]
+    for changes in (of_many / rates, of_one / rates):
+        assert changes.std() == pytest.approx(0.02, rel=0.05)
+        over_steps = np.mean([np.corrcoef(changes[:, :, c])[[0, 1, 0], [1, 2, 2]] for c in range(SIZE)], axis=0)
+        np.testing.assert_allclose(over_steps, [0.6, 0.6, 0.36], atol=0.06)
+        between = np.corrcoef(changes[1].T)
+        assert between[0, 1] == pytest.approx(0.7, abs=0.1) and abs(between[2, 3]) < 0.2
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,21 @@ def test_a_saved_surrogate_is_loaded_as_it_was(known: World, tmp_path) -> None: 
     np.testing.assert_array_equal(loaded.starts["even"], made.starts["even"])
 
 
+def test_random_changes_of_a_file_of_format_2_are_independent(known: World, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    import json
+
+    surrogate(known).save(tmp_path / "s.json")
+    values = json.loads((tmp_path / "s.json").read_text())
+    (tmp_path / "s.json").write_text(json.dumps({k: v for k, v in values.items() if k not in _NEW} | {"format": 2}))
+    over_steps, over_capabilities = Surrogate.load(tmp_path / "s.json").factors
+    np.testing.assert_array_equal(over_steps, np.eye(3))
+    np.testing.assert_array_equal(over_capabilities, np.eye(4))
+
+
+#: Keys that files of format 2 lack.
+_NEW = ("persistence", "correlation")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -100,6 +115,8 @@ def test_a_saved_surrogate_is_loaded_as_it_was(known: World, tmp_path) -> None: 
         (lambda v: v.update(capabilities=["a"]), "don't fit its 1 capabilities"),
         (lambda v: v.update(starts={}), "don't fit"),
         (lambda v: v.update(step_tokens=0), "is no surrogate: ZeroDivisionError"),
+        (lambda v: v.update(correlation=np.full((4, 4), -1.0).tolist()), "is no surrogate: LinAlgError"),
+        (lambda v: v.update(correlation=[[1.0]]), "don't fit its 4 capabilities"),
     ],
 )
 def test_a_file_that_is_no_surrogate_is_refused(known: World, tmp_path, change, message: str) -> None:  # type: ignore[no-untyped-def]
