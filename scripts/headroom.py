@@ -365,7 +365,6 @@ def page(pairs: Sequence[Pair], suite: Suite, facts: str) -> str:
         for policy, name in pair.chosen.items():
             shares = ", then ".join(f"until {until:.0%} {_shares(pool[at], suite)}" for at, until in parts(name))
             listing.append(f"- {pair.task}, {pair.student}, {policy}: {shares}")
-    gained = {policy: float(np.mean([pair.gain(policy) for pair in pairs])) for policy in (POLICY, LOOKAHEAD, "w = r")}
     counts = [sum(row[column] == "yes" for row in advantages) for column in (5, 8)]
     header = ["task", "student", "for", "start", *policies]
     columns = [
@@ -389,10 +388,24 @@ def page(pairs: Sequence[Pair], suite: Suite, facts: str) -> str:
         "pairs. *watching*: the best of the policies that look at the student while it learns; ahead of the best fixed "
         f"allocation with an interval above zero on **{counts[1]} of {len(pairs)}**. Intervals: 95 %, paired t over seeds; "
         "the best of several is chosen on the seeds that it is measured on.\n\n"
-        f"Mean over the pairs: {POLICY} gains {number(gained[POLICY], signed=True)}, {gained[POLICY] / gained[LOOKAHEAD]:.2f} "
-        f"times what the lookahead gains and {gained[POLICY] / gained['w = r']:.2f} times what w = r gains.\n\n"
+        f"{_means(pairs)}\n\n"
         f"{markdown_table(columns, advantages, text_columns=3)}\n\nSchedules that were chosen on the profiling seeds:\n\n{listed}\n"
     )
+
+
+def _means(pairs: Sequence[Pair]) -> str:
+    """Mean gain of the trained policy over all pairs and over those for judging, beside lookahead and w = r."""
+    lines = []
+    judging = [pair for pair in pairs if (pair.task, pair.student) in JUDGING_PAIRS]
+    for kind, of in (("all ", pairs), ("the judging ", judging)):
+        if not of:
+            continue
+        own, ahead, static = (np.mean([pair.gain(policy) for pair in of]) for policy in (POLICY, LOOKAHEAD, "w = r"))
+        lines.append(
+            f"Mean over {kind}pairs ({len(of)}): {POLICY} gains {number(float(own), signed=True)}, {own / ahead:.2f} times what "
+            f"the lookahead gains and {own / static:.2f} times what w = r gains."
+        )
+    return "\n".join(lines)
 
 
 def _shares(allocation: np.ndarray, suite: Suite) -> str:
