@@ -156,6 +156,9 @@ def known_runs(world: ModuleType) -> dict[str, Any]:
                     gain[[index("sums"), index("math")]] += (0.4, 0.2)
                 end = start + gain
                 found[f"{student}__{source}__{seed}"] = {"exam": end.tolist(), "probe": (end / 2).tolist()}
+        for source in world.SPARSE:
+            end = start + 0.5 * world.sparse(SIZE, rng)
+            found[f"{student}__{source}__{world.SEEDS[0]}"] = {"exam": end.tolist(), "probe": (end / 2).tolist()}
         found[f"{student}__start"]["probe"] = (start / 2).tolist()
     for loss, level in (("sft", 0.5), ("fkl", 0.6)):
         for seed in world.LOSS_SEEDS:
@@ -175,6 +178,12 @@ def test_helpers_speeds_and_needs_that_do_not_move_are_named(script: Script) -> 
     moves = text.partition("## Needs that do not move yet")[2].partition("## The teacher")[0]
     assert all(f"math ({student})" in moves for student in world.STUDENTS) and "code (" not in moves
     assert "+0.100 ±" in text or "+0.099 ±" in text or "+0.101 ±" in text, "fkl − sft"
+
+
+def test_sparse_runs_spend_all_tokens_on_one_to_three_capabilities(script: Script) -> None:
+    drawn = [script("world").sparse(SIZE, np.random.default_rng(seed)) for seed in range(50)]
+    np.testing.assert_allclose([shares.sum() for shares in drawn], 1)
+    assert {int((shares > 0).sum()) for shares in drawn} == {1, 2, 3} and np.min(drawn) >= 0
 
 
 def test_probes_that_rank_as_the_exam_does_have_a_correlation_of_one(script: Script) -> None:
