@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,7 @@ def test_a_surrogate_predicts_episodes_that_it_did_not_see_and_the_page_says_how
     for name, value in {"WORLDS": 2, "ITERATIONS": 300, "DRAWS": 8, "FOLDS": 2}.items():
         monkeypatch.setattr(module, name, value)
     record = known_record(module.TASKS)
-    text = module.page(record, 1.0)
+    text = module.page(record, SimpleNamespace(made_from={"seconds": 1}, persistence=0.5))
     for label in ("policy sparse", "policy task-static", "a quarter of the students, 2 times"):
         _, count, error, constant, ratio, inside = cells(text, label)
         assert float(ratio) == pytest.approx(float(error) / float(constant), abs=0.15)
