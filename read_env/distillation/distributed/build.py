@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from read_env.config import Config
+from read_env.config import Config, ModelConfig
 from read_env.distillation.models.placement import Placement, place
 from read_env.distillation.models.sources import find_model
 from read_env.distillation.models.weights import (
@@ -31,9 +31,11 @@ def build(config: Config, mesh: DeviceMesh) -> tuple[PreTrainedModel, Encoder, P
     """Model on the CPU, its encoder, and the device and dtypes that it is for."""
     torch.set_num_threads(config.models.threads)
     models, source = config.models, find_model(config.models.student)
-    trust, placement = models.trust_remote_code, _placement(config, mesh)
+    trust = models.trust_remote_code
+    shape = empty_model(source, trust_remote_code=trust)
+    placement = _placement(models, shape, mesh)
     on_cpu = replace(placement, device=torch.device("cpu"))
-    encoder = load_encoder(source, empty_model(source, trust_remote_code=trust).config, trust_remote_code=trust)
+    encoder = load_encoder(source, shape.config, trust_remote_code=trust)
     make = load_model if mesh.get_local_rank() == 0 else model_of_shape
     model = make(source, on_cpu, trust_remote_code=trust)
     if models.student_layers:
@@ -41,17 +43,13 @@ def build(config: Config, mesh: DeviceMesh) -> tuple[PreTrainedModel, Encoder, P
     return model, encoder, placement
 
 
-def _placement(config: Config, mesh: DeviceMesh) -> Placement:
+def _placement(models: ModelConfig, shape: PreTrainedModel, mesh: DeviceMesh) -> Placement:
     """Placement of the student on this rank."""
-    models = config.models
-    source = find_model(models.student)
-    shape = empty_model(source, trust_remote_code=models.trust_remote_code)
     device = "cpu"
     if mesh.device_type == "cuda":
         local = int(os.environ.get("LOCAL_RANK", "0"))
         torch.cuda.set_device(local)
         device = f"cuda:{local}"
     models = models.model_copy(update={"device": device})
-    fused = has_fused_attention(shape)
-    found = place(models, count_parameters(shape), trained=not models.lora_r, fused=fused)
+    found = place(models, count_parameters(shape), trained=not models.lora_r, fused=has_fused_attention(shape))
     return replace(found, ranks=mesh.size())

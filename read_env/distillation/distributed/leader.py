@@ -138,13 +138,20 @@ class LeadingStudent(ShardedStudent):
         if self._link is not None and not self._link.closed:  # else at the next call
             self._give(state)
 
+    def weights(self) -> Mapping[str, torch.Tensor]:
+        found: Mapping[str, torch.Tensor] = self._together("weights")
+        return found
+
+    def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        self.load_state_dict({**self.state_dict(), "model": weights, "average": {}})
+
     def save(self, path: Path | str) -> None:
         """Save the whole student as one folder in Hugging Face form, adapters merged into the weights."""
         from read_env.distillation.loading import load_student
 
         one = self._all.models.model_copy(update={"gpus": 1, "device": "cpu", "offload_optimizer": False})
         student = load_student(self._all.model_copy(update={"models": one}), dtype=self.placement.weights)
-        student.load_weights(self._together("weights"))
+        student.load_weights(self.weights())
         student.save(path)
 
     def close(self) -> None:

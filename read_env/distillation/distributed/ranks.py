@@ -157,8 +157,7 @@ class Ranks:
 
     def close(self) -> None:
         """End the other ranks."""
-        if not self.closed:
-            self._leave()
+        self._finalizer()
 
     def dead(self) -> str:
         """Description of a rank that has ended; empty if all are there."""
@@ -173,7 +172,7 @@ class Ranks:
         self._healthy[0] = False
         own = isinstance(error, torch.OutOfMemoryError) or not isinstance(error, RuntimeError)
         reason = ("", "", "") if own else self._reason()
-        self._leave()
+        self._finalizer()
         rank, kind, text = reason
         if isinstance(error, torch.OutOfMemoryError):
             rank, kind, text = f"rank 0 of {self.ranks}", _OUT_OF_MEMORY, str(error)
@@ -201,11 +200,6 @@ class Ranks:
                 return "", "", ""
             time.sleep(0.05)
 
-    def _leave(self) -> None:
-        self._finalizer()
-        if dist.is_initialized():
-            dist.destroy_process_group()
-
     def abort(self) -> None:
         """Abort what is going on between GPUs. Unlike gloo, NCCL doesn't always notice that a rank has died."""
         if self._device == "cuda":
@@ -226,7 +220,7 @@ def _start(rank: int, ranks: int, port: int, device: str) -> subprocess.Popen[by
 
 
 def _end(processes: list[subprocess.Popen[bytes]], healthy: list[bool]) -> None:
-    """End the other ranks: by a last call, and those that don't follow it by a signal."""
+    """End the other ranks, by a last call, and those that don't follow it by a signal; then leave the groups."""
     if healthy[0]:
         with suppress(RuntimeError, ValueError):
             dist.broadcast_object_list([(END, (), {})], src=0)
@@ -237,6 +231,8 @@ def _end(processes: list[subprocess.Popen[bytes]], healthy: list[bool]) -> None:
         if process.poll() is None:
             process.kill()
             process.wait()
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _watch(ranks: weakref.ReferenceType[Ranks]) -> None:

@@ -122,9 +122,8 @@ class Student:
         """Divide the model, with its adapters, between processes; the student of one process stays as it is."""
 
     def _initial_weights(self) -> Mapping[str, torch.Tensor]:
-        """Copy of the weights of S_0."""
-        copied: dict[str, torch.Tensor] = _copied(self._trained)
-        return copied
+        """Copy of the weights of S_0, which a reset restores."""
+        return self.weights()
 
     @contextmanager
     def configured(self, config: DistillConfig) -> Iterator[None]:
@@ -400,7 +399,8 @@ class Student:
 
     def weights(self) -> Mapping[str, torch.Tensor]:
         """Trained weights by name, copied to the CPU."""
-        return self._initial_weights()
+        copied: dict[str, torch.Tensor] = _copied(self._trained)
+        return copied
 
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Set the trained weights."""

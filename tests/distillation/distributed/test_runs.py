@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -74,17 +75,10 @@ def test_a_run_goes_on_with_the_same_records_after_a_kill_of_either_rank(tmp_pat
 def test_torchrun_starts_the_same_run(tmp_path):
     own = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
     environment = {**own, "GLOO_SOCKET_IFNAME": "lo"} if sys.platform.startswith("linux") else own
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-addr",
-        "127.0.0.1",
-        "--master-port",
-        "29677",
-    ]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    torchrun += ["--master-addr", "127.0.0.1", "--master-port", port]
     subprocess.run(
         [*torchrun, "-m", "read_env.cli", *_RUN, "--out", str(tmp_path / "run")],
         check=True,

@@ -1,5 +1,6 @@
 """A student of two ranks, which are two processes on the CPU, against the student of one process."""
 
+import gc
 import os
 import signal
 import time
@@ -7,8 +8,9 @@ import time
 import numpy as np
 import pytest
 import torch
-from micro import SUITE, same_state
+from micro import SUITE, same_state, saved
 from micro import micro_config as config
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from read_env.capabilities.stream import PromptStream
 from read_env.distillation.distributed import student as student_module
@@ -26,19 +28,29 @@ def settings(gpus, models=None, **distill):
     return config(models=models, distill={"micro_batch_tokens": 300, **distill}, eval={"ema_decay": 0.9})
 
 
-def pair(models=None):
+def pair(models=None, **distill):
     """Students of one process and of two, and groups of examples."""
-    one = load_student(settings(1, models))
+    one = load_student(settings(1, models, **distill))
     prompts = [p for name in ("math", "code", "reasoning") for p in PromptStream(SUITE[name], 1).slice(1, 0, 9)]
     texts = [p.text for p in prompts]
     answers = load_teacher(settings(1), one).complete(texts)
     examples = list(map(same_vocabulary, prompts, one.encoder.prompts(texts), answers))
     # Five of mixed lengths for each step: the ranks have different numbers of passes.
-    return one, load_student(settings(2, models)), [examples[start::5] for start in range(5)]
+    return one, load_student(settings(2, models, **distill)), [examples[start::5] for start in range(5)]
 
 
 def train(student, groups, steps):
     return [student.update(groups[step % len(groups)], step / 20) for step in range(steps)]
+
+
+def llama(folder):
+    """Model reference of a small Llama with random weights, and the tokenizer of the micro models."""
+    shape = load("embedded:micro/student").model.config
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=shape.vocab_size, num_key_value_heads=2, **sizes))
+    saved(folder, model)
+    return str(folder)
 
 
 @pytest.fixture(scope="module", params=[None, LORA], ids=["all weights", "LoRA"])
@@ -71,6 +83,43 @@ def test_twenty_updates_have_the_losses_of_one_process(students):
         assert second.by_capability.keys() == first.by_capability.keys()
     assert of_one[-1].loss < of_one[0].loss
     close(one.state_dict(), two.state_dict())
+
+
+@pytest.mark.parametrize("adapters", [{}, LORA], ids=["all weights", "LoRA"])
+def test_a_llama_has_the_losses_of_one_process(tmp_path, adapters):
+    one, two, groups = pair({"student": llama(tmp_path / "llama"), **adapters})
+    of_one, of_two = train(one, groups, 20), train(two, groups, 20)
+    assert [step.loss for step in of_two] == pytest.approx([step.loss for step in of_one], abs=1e-5)
+    assert of_one[-1].loss < of_one[0].loss
+    close(one.state_dict(), two.state_dict())
+
+
+def test_ranks_of_a_student_that_was_never_closed_end_with_it():
+    student = load_student(settings(2))
+    student.profile(ProbeSet.build(SUITE, student.encoder, "probes", 1))
+    processes = student._link._processes
+    del student
+    gc.collect()
+    assert processes[0].wait(timeout=10) == 0
+    another, alone = load_student(settings(2)), load_student(settings(1))
+    changed = {name: value + 0.5 for name, value in alone.weights().items()}
+    another.load_weights(changed)
+    assert same_state(dict(another.weights()), changed)
+    another.close()
+
+
+def test_an_objective_that_validates_takes_the_course_of_one_process():
+    one, two, groups = pair(loss="arkd")
+    try:
+        for student in (one, two):
+            student.take_validation(tuple(groups[0]))
+        of_one, of_two = train(one, groups[1:], 8), train(two, groups[1:], 8)
+    finally:
+        two.close()
+    assert one.validates and one.validated_tokens == two.validated_tokens > 0
+    assert [step.loss for step in of_two] == pytest.approx([step.loss for step in of_one], abs=1e-5)
+    for first, second in zip(of_one, of_two, strict=True):
+        assert second.metrics == pytest.approx(first.metrics, abs=1e-4)
 
 
 def test_a_snapshot_is_exact_and_fits_another_number_of_ranks(students):
