@@ -109,7 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0; 1 if some of many runs failed, ``check`` found something missing or ``check-contamination`` found an
         overlap; 2 for a mistake; 130 after Ctrl-C.
     """
-    if os.environ.get("TORCHELASTIC_RUN_ID") and os.environ.get("RANK", "0") != "0":  # one of the ranks of torchrun
+    if (
+        os.environ.get("TORCHELASTIC_RUN_ID") and os.environ.get("RANK", "0") != "0"
+    ):  # a rank of torchrun; asked without torch
         from read_env.distillation.distributed.follower import follow_under_torchrun
 
         follow_under_torchrun()

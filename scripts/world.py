@@ -40,7 +40,7 @@ LOSS_SEEDS = (7211, 7212, 7213, 7214, 7215)
 #: Runs of each starting student on one to three capabilities, drawn at random.
 SPARSE = tuple(f"sparse {i}" for i in range(10))
 #: Half of the noise of a step that the world had with one update rate, one pass and fewer probes.
-LEAST_NOISE = 0.0043
+MOST_NOISE = 0.0043
 DRILLS = ("sums", "prices")
 #: A drill is counted as a helper if its extra tokens bring at least this many times what own tokens bring ...
 FACTOR = 2.0
@@ -206,7 +206,7 @@ def validity(found: Mapping[str, Any], suite: Suite) -> str:
         ])  # fmt: skip
         good += rho >= 0.9
         noise = float(np.sqrt(steps.var(axis=0, ddof=1).mean()))
-        quiet += noise <= LEAST_NOISE
+        quiet += noise <= MOST_NOISE
         rows.append(
             [
                 card.name,
@@ -222,7 +222,7 @@ def validity(found: Mapping[str, Any], suite: Suite) -> str:
         "## What the probes say about the exam\n\nFinal gain of utility on the probes and on the exam, Spearman's ρ over "
         f"{runs} runs, {len(SPARSE)} of each starting student, on one to three capabilities drawn at random: at least .9 for "
         f"{good} of {len(rows)} tasks. *Noise of a step*: s.d. over seeds of the probe utility that a step of the runs of the "
-        f"section above with fkl gains, at the same step: at most {LEAST_NOISE} for {quiet} of {len(rows)} tasks. *Gain of a "
+        f"section above with fkl gains, at the same step: at most {MOST_NOISE} for {quiet} of {len(rows)} tasks. *Gain of a "
         f"step*: its mean.\n\n"
         f"{markdown_table(header, rows)}\n"
     )

@@ -30,16 +30,14 @@ class Part(NamedTuple):
         bytes: bytes on one rank.
         where: the ``device`` or the ``host``.
         everywhere: True if every rank has as much, False if rank 0 alone has it.
-        measuring: True for what is there while the student is measured, in place of what is there while it is trained.
-        training: True for what is there while the student is trained alone.
+        during: ``training`` or ``measuring`` the student, which take turns; empty for what is always there.
     """
 
     name: str
     bytes: float
     where: str
     everywhere: bool = False
-    measuring: bool = False
-    training: bool = False
+    during: str = ""
 
 
 def memory_rows(config: Config, teachers: Sequence[Side], student: Side) -> Rows:
@@ -67,8 +65,10 @@ def memory_rows(config: Config, teachers: Sequence[Side], student: Side) -> Rows
 def _peak(parts: Sequence[Part], where: str, *, first: bool) -> float:
     """Bytes of a rank at their peak: while the student is trained, or while it is measured."""
     own = [part for part in parts if part.where == where and (first or part.everywhere)]
-    always = sum(p.bytes for p in own if not p.measuring and not p.training)
-    return always + max(sum(p.bytes for p in own if p.measuring), sum(p.bytes for p in own if p.training))
+    always, training, measuring = (
+        sum(p.bytes for p in own if p.during == when) for when in ("", "training", "measuring")
+    )
+    return always + max(training, measuring)
 
 
 def _amount(needed: float) -> str:
@@ -111,13 +111,11 @@ def memory(config: Config, teachers: Sequence[Side], student: Side) -> list[Part
         outside = size - sum(count_parameters(one) for one in decoder_of(student.model).layers)
         # The next layer is gathered while one is in use, and what is outside the layers stays until the backward pass ends.
         gathered = width * (2 * layer + outside) + (4 * max(layer, outside) if not models.lora_r else 0)
-        parts.append(Part("gathered layers and their gradient", gathered, "device", True, training=True))
-        parts.append(
-            Part("all weights, gathered for probes and decoding", width * size, "device", True, measuring=True)
-        )
+        parts.append(Part("gathered layers and their gradient", gathered, "device", True, "training"))
+        parts.append(Part("all weights, gathered for probes and decoding", width * size, "device", True, "measuring"))
     parts += [
-        Part("activations", tokens * hidden * width * kept, "device", all_ranks, training=all_ranks),
-        Part("logits", 3 * 4 * positions * shape.vocab_size, "device", all_ranks, training=all_ranks),
+        Part("activations", tokens * hidden * width * kept, "device", all_ranks, "training"),
+        Part("logits", 3 * 4 * positions * shape.vocab_size, "device", all_ranks, "training"),
     ]
     if all_ranks:
         average = 4 * trained if config.eval.ema_decay else 0
@@ -138,9 +136,13 @@ def _teacher(config: Config, teacher: Side, student: Side) -> list[Part]:
     # Prompts are assumed to be as long as completions; their length is not known yet.
     cached = distill.teacher_batch_size * 2 * distill.max_completion_tokens * shape.num_hidden_layers * 2 * heads * head
     weights = teacher.parameters * _width(teacher.placement.weights)
+    # Spread by a device map: over the GPUs of this machine, or as many as the student has where it is estimated elsewhere.
+    models = config.models
+    devices = max(1, torch.cuda.device_count() or models.gpus) if models.teacher_device_map else 1
+    everywhere = devices > 1 and models.gpus > 1
     return [
-        *([] if shared else [Part("teacher's weights", weights, "device")]),
-        Part("teacher's keys and values", cached * _width(teacher.placement.compute), "device"),
+        *([] if shared else [Part("teacher's weights", weights / devices, "device", everywhere)]),
+        Part("teacher's keys and values", cached * _width(teacher.placement.compute) / devices, "device", everywhere),
     ]
 
 

@@ -129,6 +129,16 @@ def test_adapters_are_counted_as_they_are_made(changes):
     assert parts["student's weights"] == 4 * weights
 
 
+def test_a_teacher_with_a_device_map_is_divided_between_the_devices():
+    def of_teacher(**models):
+        config = load_preset("micro", {"models": {"gpus": 2, "device": "cpu", **models}})
+        teacher, student = (_side(config, name, Refusals()) for name in ("teacher", "student"))
+        return {part.name: part for part in memory(config, [teacher], student)}["teacher's weights"]
+
+    alone, spread = of_teacher(), of_teacher(teacher_device_map="auto")
+    assert not alone.everywhere and spread.everywhere and spread.bytes == alone.bytes / 2
+
+
 def test_the_memory_of_several_ranks_is_that_of_their_shards():
     config = load_preset("micro")
     whole = {part.name: part for part in memory(config, [], _side(config, "student", Refusals()))}
