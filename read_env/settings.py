@@ -93,7 +93,7 @@ class ModelConfig(_Settings):
     """Recompute the student's activations in the backward pass: less memory, about a third more time per update."""
     start: str = "even"
     """Starting student. ``even``: the student as it is loaded. A recipe (``read-env list students``), ``random:K`` or shares
-    such as ``math=2 code=1@30000``: distilled on these shares before the run, for 40,000 completion tokens unless @TOKENS
+    such as ``math=2 code=1@30000``: distilled on these shares before the run, for 24,000 completion tokens unless @TOKENS
     says otherwise; they don't count against B."""
     student_layers: tuple[int, ...] = ()
     """Layers of the student that are kept, by index from 0 (depth pruning). Empty: all layers."""
@@ -439,7 +439,7 @@ class IdentifyConfig(_Settings):
     section: ClassVar[str] = "identify"
 
     interventions: int = Field(40, ge=0)
-    """Short runs, for each starting student, at least 6. 0: the text of the card alone, with an identifier."""
+    """Short runs, for each starting student, at least 6, and with ``axial`` at least one for each capability. 0: the text of the card alone, with an identifier."""
     tokens: int = Field(0, ge=0)
     """Completion tokens of all of them together, for each starting student. 0: two steps of the budget for each."""
     design: Literal["axial", "balanced", "random"] = "axial"
@@ -464,7 +464,7 @@ class Config(_Settings):
     decontamination_files: tuple[str, ...] = ()
     """Files of evaluation prompts (JSON lines or text). Prompts that occur in them are never trained on."""
     task: str = "bookkeeper"
-    """Downstream task: name of a task card, path of a .toml card, or name of a capability."""
+    """Downstream task: name of a task card, path of a .toml card, name of a capability, or file of prompts with answers."""
     agent: str = "read-bandit"
     """Allocation agent: a name, ``module:Class``, the path of a saved agent, or ``hf:`` and its repository on the hub."""
     agent_options: dict[str, str | int | float | bool] = {}

@@ -48,6 +48,15 @@ def test_the_references_are_generated_from_the_package(extension):
     assert all(f"## `read-env {name}`" in made["commands"] for name in ("run", "compare", "distill", "surrogate"))
 
 
+def test_every_extra_has_a_row(extension):
+    project = (
+        (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]\n")[2].partition("\n[")[0]
+    )
+    named = re.findall(r"^([\w-]+) = \[(?!\]$)", project, re.MULTILINE)
+    rows = extension("generated").extras().splitlines()[2:]
+    assert [re.match(r"\| `([\w-]+)`", row)[1] for row in rows if row.strip()] == named
+
+
 @pytest.mark.parametrize("module", ["fields", "generated"])
 def test_examples_of_the_extension(extension, module):
     result = doctest.testmod(extension(module))

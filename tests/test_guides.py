@@ -315,6 +315,13 @@ def test_notebooks_run_from_top_to_bottom(notebook, place, capsys):
         assert lines[0].startswith("sums "), "the favourite is a drill"
         body = next(cell for cell in cells if cell.startswith("class "))
         assert len([line for line in body.splitlines() if line.strip()]) <= 30
+        (place / "plan_bandit.py").write_text(f"import numpy as np\n\n\n{body}")
+        train, judge = (shlex.split(line)[1:] for line in blocks(notebook, "commands")[0].splitlines())
+        train[train.index("300")] = "4"
+        small = ["--budget.total-tokens", "600", "--budget.step-tokens", "300", "--eval.probes", "4", "--eval.dev", "4"]
+        assert main([*train, *small]) == 0
+        assert main([*judge[: judge.index("1")], *judge[judge.index("--out") :], *small, "--eval.exam", "4"]) == 0
+        assert len(list(place.glob("runs/judged/runs/*/summary.json"))) == 2
 
 
 def test_what_the_models_read_is_what_the_page_says(capsys):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -23,6 +24,9 @@ from pydantic.fields import FieldInfo
 
 from read_env import cli, config, envs, records
 from read_env.agents.registry import GROUPS, import_name
+from read_env.capabilities import get_suite
+from read_env.capabilities.stream import held_out
+from read_env.config import DistillConfig
 from read_env.losses import OBJECTIVES
 from read_env.running.listing import describe
 from read_env.tasks import TaskCard
@@ -174,10 +178,14 @@ def objectives() -> str:
         document = inspect.cleandoc(one.function.__doc__ or "")
         link = f"[`{name}`](#{one.function.__module__}.{one.function.__qualname__})"
         reference = re.search(r"^References?: (.*?)(?=\n\n|\Z)", document, re.MULTILINE | re.DOTALL)
-        given = [f"{{confval}}`distill.{field}`" for field in one.parameters.values()]
-        needs = (
-            "a teacher in this process" if one.on_policy else "one vocabulary" if one.needs_probabilities else "text"
-        )
+        own = [field for field in DistillConfig.model_fields if field.startswith(name.replace("-", "_") + "_")]
+        given = [f"{{confval}}`distill.{field}`" for field in dict.fromkeys([*one.parameters.values(), *own])]
+        if one.on_policy:
+            needs = "log-probabilities of the student's samples: a teacher in this process, in vLLM, or on a vLLM or SGLang server"
+        elif one.needs_probabilities:
+            needs = "log-probabilities; " + ("one or two vocabularies" if one.aligns_spans else "one vocabulary")
+        else:
+            needs = "text"
         rows.append([
             link, cell(f"{one.summary} {document.partition(chr(10) * 2)[0]}"), cell(reference[1] if reference else ""),
             "the student's own samples" if one.on_policy else "the teacher's answers", needs, ", ".join(given),
@@ -206,6 +214,24 @@ def names(kind: str) -> str:
     """Names of a kind that ``read-env list`` prints."""
     rows = [[code(name), cell(line)] for name, line in describe(kind, "micro")]
     return table([kind.rstrip("s") if kind != "capabilities" else "capability", ""], rows)
+
+
+def capabilities(suite: str) -> str:
+    """Capabilities of a suite: the first line of the module, and the shortest of some exam prompts with its reference."""
+    rows = []
+    for one in get_suite(suite):
+        module = importlib.import_module(f"read_env.capabilities.{suite}.{one.name}")
+        line = (module.__doc__ or "").partition("\n")[0].removesuffix(".").partition(": ")[2]
+        shown = min(held_out(one, "exam", 40), key=lambda prompt: len(prompt.text))
+        rows.append([code(one.name), cell(line), *(cell(_shortened(text)) for text in (shown.text, shown.reference))])
+    return table(["capability", "prompts", "short example", "reference"], rows)
+
+
+def _shortened(text: str) -> str:
+    """Text on one line, at most 200 characters of it."""
+    line = " ".join(text.split())
+    shown = line if len(line) <= 200 else f"{line[:200]}…"
+    return f"```` {shown} ````" if "`" in shown else code(shown)
 
 
 # -- task cards and records ----------------------------------------------------------------------
@@ -266,7 +292,9 @@ def _record_type(field: FieldInfo) -> str:
 def extras() -> str:
     """The extras of the package, with the comments of pyproject.toml."""
     section = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("[project.optional-dependencies]\n")[2]
-    found = re.findall(r"^([\w-]+) = \[(.*?)\](?:  # (.*))?$", section.partition("\n[")[0], re.MULTILINE | re.DOTALL)
+    found = re.findall(
+        r"^([\w-]+) = \[(.*?)\](?:  # ([^\n]*))?$", section.partition("\n[")[0], re.MULTILINE | re.DOTALL
+    )
     return table(
         ["extra", "packages", "for"],
         [
@@ -288,6 +316,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     **{f"environment {name}": functools.partial(environment, name) for name in envs.ENVIRONMENTS},
     **{f"names {kind}": functools.partial(names, kind) for kind in ("tasks", "students", "capabilities", "presets")},
     "task-card": task_card,
+    **{f"capabilities {suite}": functools.partial(capabilities, suite) for suite in ("micro", "instruct")},
     "record-files": record_files,
     "measured-pages": measured_pages,
     **{f"api {package}": functools.partial(api, package) for package in PACKAGES},

@@ -170,8 +170,12 @@ def _resources(request: Request, gpus: bool) -> dict[str, float]:
         )
     used = models.device == "cuda" or (models.device == "auto" and gpus)
     sharded = models.vllm_tensor_parallel_size if models.teacher.startswith("vllm:") else 1
+    ranks = models.gpus
     on_surrogate = isinstance(request, TrainingRequest) and bool(request.on)
-    return {"num_cpus": models.threads * envs, "num_gpus": 0 if on_surrogate or not used else sharded}
+    return {
+        "num_cpus": models.threads * envs * ranks,
+        "num_gpus": 0 if on_surrogate or not used else max(sharded, ranks),
+    }
 
 
 def _on_its_own(request: Request) -> Request:

@@ -49,8 +49,8 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, small: 
 
 
 def test_resources_follow_from_the_configuration(request_for: Make, small: Config, tmp_path: Path) -> None:
-    def resources(gpus: bool, **models: Any) -> dict[str, float]:
-        return _resources(request_for("uniform", models=small.models.model_copy(update=models)), gpus)
+    def resources(visible: bool, **models: Any) -> dict[str, float]:
+        return _resources(request_for("uniform", models=small.models.model_copy(update=models)), visible)
 
     assert resources(False) == {"num_cpus": 1, "num_gpus": 0}
     assert resources(True) == {"num_cpus": 1, "num_gpus": 1}, "auto is the GPU if there is one"
@@ -58,6 +58,8 @@ def test_resources_follow_from_the_configuration(request_for: Make, small: Confi
     assert resources(False, device="cuda") == {"num_cpus": 1, "num_gpus": 1}
     sharded = {"teacher": "vllm:some/model", "vllm_tensor_parallel_size": 4}
     assert resources(True, **sharded) == {"num_cpus": 1, "num_gpus": 4}
+    assert resources(True, gpus=2) == {"num_cpus": 2, "num_gpus": 2}
+    assert resources(False, gpus=2) == {"num_cpus": 2, "num_gpus": 0}, "ranks are processes on the CPU"
     with pytest.raises(ReadEnvError, match=r"models\.device: 'cuda:1'"):
         resources(True, device="cuda:1")
     training = training_request(small, "sb3:PPO", tmp_path, envs=2)
