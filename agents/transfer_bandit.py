@@ -31,8 +31,8 @@ _HORIZON = 40
 class ReadBanditSettings(BanditSettings):
     """Options; the candidates are those of the published bandit, the prior is in changes of score per ``chunk_tokens``.
 
-    The prior comes from runs of fixed allocations on the micro world under one profiling seed, rounded
-    (``scripts/fit_prior.py``). A wider ``prior_transfer_sd`` and a larger κ explore more, for suites with strong transfer.
+    The prior is narrower than the coefficients of the micro world, with which the bandit gains less on the surrogate
+    (``scripts/fit_prior.py`` prints both). A wider ``prior_transfer_sd`` and a larger κ explore more, for suites with strong transfer.
     """
 
     kappa: float = Field(default=0.5, ge=0, description="weight of the s.d. of the planned return")

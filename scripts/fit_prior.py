@@ -1,82 +1,111 @@
-"""Prior of read-bandit's transfer model, fitted to the schedules of headroom.py on the training students.
+"""Prior of read-bandit's transfer model, fitted to the recorded episodes that ship with the surrogate.
 
-python scripts/fit_prior.py     # after headroom.py; reads the schedules of its first profiling seed
+python scripts/fit_prior.py     # coefficients beside the defaults of read-bandit, error of whole episodes, gains with either prior
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from headroom import PROFILING_SEEDS, TRAINING_PAIRS, allocations, parts
 
-from read_env import files
+from read_env.agents import make_agent
+from read_env.agents.base import Agent
 from read_env.agents.transfer_model import TransferModel, TransferPrior, rates
-from read_env.capabilities import Suite, get_suite
-from read_env.config import load_preset
-from read_env.reporting.markdown import markdown_table, number
+from read_env.envs.surrogate import SurrogateEnv
+from read_env.reporting.markdown import markdown_table, number, plus_minus
+from read_env.reporting.statistics import paired
+from read_env.surrogate.record import Record
 
+#: Tasks of the training pairs, and seeds of the episodes on the surrogate.
+TASKS = ("bookkeeper", "auditor", "dispatcher", "order-desk", "tutor", "code-reviewer")
+SEEDS = range(120)
+TABLE = Path(str(resources.files("read_env"))) / "assets/micro/transitions.npz"
 CHUNK_TOKENS = 6_000
 #: Transfer and interference of one source are told apart by differing scores only: a wider prior would let them grow
 #: with opposite signs.
 WIDE = TransferPrior(0.05, 0.2, 0.05, 0.0, 0.2, 0.05, 0.02)
 
 
-def episodes(directory: Path, suite: Suite) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(steps, |C|) allocations and (steps + 1, |C|) profiles of every schedule of the trees."""
-    for student in dict.fromkeys(student for _, student in TRAINING_PAIRS):
-        pool = allocations(student, suite)
-        for path in sorted(directory.glob(f"branch__{student}__*__{PROFILING_SEEDS[0]}__dev.json")):
-            for name, result in files.read_json(path).items():
-                profiles = np.array(result["profiles"])
-                ends = [round(until * (len(profiles) - 1)) for _, until in parts(name)]
-                yield np.repeat(pool[[at for at, _ in parts(name)]], np.diff([0, *ends]), axis=0), profiles
+def gain_of(env: SurrogateEnv, agent: Agent, seed: int) -> float:
+    """Gain of utility of one episode on the surrogate."""
+    observation, info = env.reset(seed=seed)
+    start, ended = info["utility"], False
+    while not ended:
+        action, _ = agent.predict(observation, deterministic=True)
+        before = observation
+        observation, reward, ended, truncated, info = env.step(action)
+        agent.observe(before, action, float(reward), observation, ended, truncated, info)
+    return float(info["utility"] - start)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs/headroom"))
-    args = parser.parse_args()
+    parser.add_argument("--table", type=Path, default=TABLE, help="episodes, as read-env surrogate fit keeps them")
+    record = Record.load(parser.parse_args().table)
 
-    config = load_preset("micro")
-    suite, chunks = get_suite(config.suite), config.budget.step_tokens / CHUNK_TOKENS
-    found = list(episodes(args.runs, suite))
-    if not found:
-        raise SystemExit(f"{args.runs} holds no schedules of {config.preset}: run headroom.py first")
-    model, seen = TransferModel(len(suite), WIDE), set()
-    for weights, profiles in found:
-        for weight, before, after in zip(weights, profiles[:-1], profiles[1:], strict=True):
-            if (key := (before.tobytes(), after.tobytes())) not in seen:  # schedules share their first part
-                seen.add(key)
-                model.update(weight, before, after - before, chunks)
+    episodes, names = record.episodes, record.capabilities
+    shares = episodes.tokens / np.maximum(episodes.tokens.sum(-1, keepdims=True), 1)
+    chunks = episodes.tokens.sum(-1) / CHUNK_TOKENS
+    before, changes = episodes.before, episodes.profiles - episodes.before
+    model = TransferModel(len(names), WIDE)
+    for at in np.argwhere(episodes.played):
+        e, t = at
+        model.update(shares[e, t], before[e, t], changes[e, t], float(chunks[e, t]))
     posterior = model.posterior()
 
-    size = len(suite)
+    size, prior = len(names), TransferPrior()
     gain, loss = posterior.mean[:, :size], posterior.mean[:, size:]
     own = np.eye(size, dtype=bool)
-    parts = {"learning": gain[own], "transfer": gain[~own], "neglect": loss[own], "interference": loss[~own]}
-    rows = [[name, number(float(part.mean()), 3, True), number(float(part.std()), 3)] for name, part in parts.items()]
-    rows.append(["noise of a step", number(float(posterior.noise.mean()), 3), number(float(posterior.noise.std()), 3)])
-    print(f"{len(found)} schedules, {len(seen)} steps; changes of probe score per {CHUNK_TOKENS:,} completion tokens\n")
-    print(markdown_table(["coefficient", "mean", "s.d. over capabilities"], rows))
+    parts = {
+        "learning": (gain[own], prior.learning, prior.learning_sd),
+        "transfer": (gain[~own], 0.0, prior.transfer_sd),
+        "neglect": (loss[own], prior.neglect, prior.neglect_sd),
+        "interference": (loss[~own], 0.0, prior.interference_sd),
+        "noise of a step": (posterior.noise, prior.noise, None),
+    }
+    rows = [
+        [name, number(float(part.mean()), 3, True), number(float(part.std()), 3), number(mean, 3, True), number(sd, 3)]
+        for name, (part, mean, sd) in parts.items()
+    ]
+    print(f"{len(episodes)} episodes; changes of the probe score per {CHUNK_TOKENS:,} completion tokens\n")
+    print(markdown_table(["coefficient", "mean", "s.d. over capabilities", "prior's mean", "prior's s.d."], rows))
 
-    predicted = []
-    for weights, profiles in found:
-        profile = profiles[0].copy()
-        for weight in weights:
-            up, down = rates(weight[None], posterior.mean)
-            profile = np.clip(profile + chunks * ((1 - profile) * up[0] + profile * down[0]), 0, 1)
-        predicted.append(profile)
-    ends, starts = (np.array([profiles[at] for _, profiles in found]) for at in (-1, 0))
+    profile = episodes.start.copy()
+    for t in range(shares.shape[1]):
+        up, down = rates(shares[:, t], posterior.mean)
+        moved = profile + chunks[:, t, None] * ((1 - profile) * up + profile * down)
+        profile = np.where(episodes.played[:, t, None], moved.clip(0, 1), profile)
+    error = np.sqrt(np.mean((profile - episodes.final) ** 2, axis=0))
+    spread = np.std(episodes.final - episodes.start, axis=0)
+    rows = [[n, number(float(e)), number(float(s))] for n, e, s in zip(names, error, spread, strict=True)]
     print(
-        "\nWhole schedules, rolled out with the fitted model: root mean square error of the final score, and the s.d. of"
+        "\nWhole episodes, rolled out with the fitted model: root mean square error of the final score, and the s.d. of"
     )
     print("the change that it predicts\n")
-    rmse, spread = np.sqrt(np.mean((predicted - ends) ** 2, axis=0)), np.std(ends - starts, axis=0)
-    rows = [[n, number(float(e)), number(float(s))] for n, e, s in zip(suite.names, rmse, spread, strict=True)]
     print(markdown_table(["capability", "error", "s.d."], rows))
+
+    env, fitted = SurrogateEnv(tasks=list(TASKS)), {"prior_noise": float(posterior.noise.mean())}
+    for name, (part, mean, _) in parts.items():
+        if name != "noise of a step":
+            fitted |= {f"prior_{name}_sd": float(part.std())} | ({f"prior_{name}": float(part.mean())} if mean else {})
+    agents = {
+        "task-static": ("task-static", {}),
+        "read-bandit": ("read-bandit", {}),
+        "read-bandit, fitted prior": ("read-bandit", fitted),
+    }
+    gains = {
+        label: np.array([gain_of(env, make_agent(name, env=env, seed=seed, options=options), seed) for seed in SEEDS])
+        for label, (name, options) in agents.items()
+    }
+    rows = [
+        [label, number(float(found.mean()), 4), plus_minus(paired(found, gains["task-static"]).difference, 4, True)]
+        for label, found in gains.items()
+    ]
+    print(f"\n{len(SEEDS)} episodes on the surrogate: gain of utility, and its difference to w = r, 95 %\n")
+    print(markdown_table(["agent", "gain", "ahead of w = r"], rows))
 
 
 if __name__ == "__main__":
