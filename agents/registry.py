@@ -6,9 +6,7 @@ Stable-Baselines3.
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -19,6 +17,7 @@ import gymnasium as gym
 from read_env.agents import storage
 from read_env.agents.base import Agent
 from read_env.errors import ReadEnvError, unknown
+from read_env.imports import import_attribute
 
 #: Entry-point group in which installed packages announce agents: ``my-agent = "my_package.my_module:MyAgent"``.
 GROUP = "read_env.agents"
@@ -139,7 +138,7 @@ def make_agent(
         capabilities = env.unwrapped.suite.names  # type: ignore[attr-defined]
     if may_stop is None:
         may_stop = env is not None and env.unwrapped.action_space.shape[0] > len(capabilities)  # type: ignore[index]
-    if name not in BUILT_IN and Path(name).is_file():
+    if name not in BUILT_IN and os.path.isfile(name):
         from read_env.agents.sb3_zip import Sb3Zip, is_sb3_zip
 
         if is_sb3_zip(Path(name)):
@@ -204,7 +203,7 @@ def _construct(name: str, capabilities: Sequence[str], options: Mapping[str, Any
     stop: dict[str, Any] = {"may_stop": True} if may_stop else {}  # subclasses of users need not know it
     if name in BUILT_IN:
         where, preset = BUILT_IN[name]
-        return import_name(where)(capabilities, seed=seed, options={**preset, **options}, name=name, **stop)
+        return import_attribute(where)(capabilities, seed=seed, options={**preset, **options}, name=name, **stop)
     plug_in = next((point for point in _plug_ins() if point.name == name), None)
     if plug_in is not None:
         try:
@@ -216,7 +215,7 @@ def _construct(name: str, capabilities: Sequence[str], options: Mapping[str, Any
             from read_env.agents.sb3_algorithms import OtherAlgorithm
 
             return OtherAlgorithm(capabilities, seed=seed, options=options, name=name, **stop)
-        found = import_name(name)
+        found = import_attribute(name)
     else:
         raise unknown("agent", name, agent_names())
     from read_env.agents.custom import adapt
@@ -226,28 +225,3 @@ def _construct(name: str, capabilities: Sequence[str], options: Mapping[str, Any
 
 def _plug_ins() -> list[EntryPoint]:
     return sorted(entry_points(group=GROUP), key=lambda point: point.name)
-
-
-def import_name(name: str) -> Any:
-    """Import ``module:attribute``, also from the working directory.
-
-    The directory is appended to ``sys.path``, where console scripts don't have it; at the end it hides no other module.
-
-    >>> import_name("collections:OrderedDict").__name__
-    'OrderedDict'
-    """
-    module_name, _, attribute = name.partition(":")
-    here = os.getcwd()
-    if here not in sys.path and "" not in sys.path:
-        sys.path.append(here)
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ReadEnvError(f"agent {name!r}: can't import module {module_name!r}: {error}") from error
-    except (TypeError, ValueError) as error:  # "", ".relative"
-        raise ReadEnvError(f"agent {name!r}: {module_name!r} is no module name; right would be module:Class") from error
-    try:
-        return getattr(module, attribute)
-    except AttributeError as error:
-        public = [key for key in vars(module) if not key.startswith("_")]
-        raise unknown(f"class in module {module_name}", attribute, public) from error

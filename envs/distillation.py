@@ -363,6 +363,7 @@ class DistillationEnv(gym.Env):
         process = self.distillation or self.load_distillation()
         before = process.snapshot()
         try:
+            card = self._moved(card)
             process.take_task(card)
             process.restore(distillation)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RuntimeError) as error:
@@ -387,6 +388,11 @@ class DistillationEnv(gym.Env):
         distillation = Distillation.load(self.config)
         self.config = distillation.config  # without ``auto``
         return distillation
+
+    def _moved(self, card: TaskCard) -> TaskCard:
+        """Card of a snapshot, or the environment's own if it is the same but for the place of the prompts."""
+        content = card.model_dump(exclude={"prompts"})
+        return next((own for own in self.cards if own.model_dump(exclude={"prompts"}) == content), card)
 
     def _process(self) -> Distillation:
         if self.distillation is None:

@@ -75,13 +75,36 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Config
     return make_config({**merged, "preset": name}, f"preset {name!r}")
 
 
+def extended_preset(name: str) -> str:
+    """Shipped preset that a ``.toml`` file extends, through others of the user's own; empty if it extends none.
+
+    >>> extended_preset("no-such-file.toml")
+    ''
+    """
+    seen: list[str] = []
+    while name.endswith(".toml") and name not in seen:
+        seen.append(name)
+        path = Path(os.path.expanduser(name))
+        try:
+            base = tomllib.loads(path.read_text(encoding="utf-8")).get("extends", "")
+        except (OSError, ValueError):
+            return ""
+        name = _beside(path, base) if isinstance(base, str) else ""
+    return name if name in preset_names() else ""
+
+
+def _beside(path: Path, base: str) -> str:
+    """Preset that the file ``path`` extends, a ``.toml`` relative to its folder."""
+    return os.path.normpath(path.parent / Path(os.path.expanduser(base))) if base.endswith(".toml") else base
+
+
 def _preset_values(name: str, changes: Mapping[str, Any], extended_by: tuple[str, ...] = ()) -> dict[str, Any]:
     """Values of a preset, over those of the preset that it extends; paths in ``changes`` are left alone."""
     if name in extended_by:
         raise ReadEnvError(f"presets extend each other: {' -> '.join([*extended_by, name])}")
     if name.endswith(".toml"):
         path = Path(os.path.expanduser(name))
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise ReadEnvError(f"preset {name!r}: no such file")
         try:
             text = path.read_text(encoding="utf-8")
@@ -103,8 +126,7 @@ def _preset_values(name: str, changes: Mapping[str, Any], extended_by: tuple[str
         return values
     if not isinstance(base, str):
         raise ReadEnvError(f"preset {name!r}: extends is {base!r}; right would be the name of a preset or a .toml file")
-    if base.endswith(".toml"):
-        base = os.path.normpath(Path(os.path.expanduser(name)).parent / Path(os.path.expanduser(base)))
+    base = _beside(Path(os.path.expanduser(name)), base)
     return _merge(_preset_values(base, _merge(values, changes), (*extended_by, name)), values)
 
 
@@ -121,7 +143,7 @@ def _relative_to(folder: Path, values: Mapping[str, Any], changes: Mapping[str, 
         inside = Path(os.path.expanduser(path))
         if inside.is_absolute() or folder == Path():
             return path
-        if inside.exists() and not (folder / inside).exists():
+        if os.path.exists(inside) and not os.path.exists(folder / inside):
             warnings.warn(
                 f"{path} is relative to {folder}, the folder of the file that names it, and is not there; the one in the "
                 f"working directory is used, which will be an error in the next release",
@@ -136,7 +158,7 @@ def _relative_to(folder: Path, values: Mapping[str, Any], changes: Mapping[str, 
         return f"{name}={moved_source(path.strip(), joined)}" if equals else part
 
     def is_model(name: str) -> bool:  # a name of the hub looks like a path
-        return name.startswith(("./", "../", "~")) or (folder / name).is_dir()
+        return name.startswith(("./", "../", "~")) or os.path.isdir(folder / name)
 
     def model(reference: Any) -> Any:
         if not isinstance(reference, str) or not is_model(reference.removeprefix("vllm:")):

@@ -23,10 +23,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from read_env import cli, config, envs, records
-from read_env.agents.registry import GROUPS, import_name
+from read_env.agents.registry import GROUPS
 from read_env.capabilities import get_suite
 from read_env.capabilities.stream import held_out
 from read_env.config import DistillConfig
+from read_env.imports import import_attribute
 from read_env.losses import OBJECTIVES
 from read_env.running.listing import describe
 from read_env.tasks import TaskCard
@@ -149,7 +150,7 @@ def agents() -> str:
     for group, entries in GROUPS.items():
         rows = []
         for name, (where, _) in entries.items():
-            kind = import_name(where)
+            kind = import_attribute(where)
             link = f"[`{name}`](#{kind.__module__}.{kind.__qualname__})"
             options = ", ".join(code(one) for one in getattr(kind, "settings_type", BaseModel).model_fields)
             rows.append([link, cell(lines[name]), options])
@@ -162,7 +163,7 @@ def agent_options() -> str:
     rows = []
     for entries in GROUPS.values():
         for name, (where, preset) in entries.items():
-            for field, info in getattr(import_name(where), "settings_type", BaseModel).model_fields.items():
+            for field, info in getattr(import_attribute(where), "settings_type", BaseModel).model_fields.items():
                 default = preset.get(field, info.get_default(call_default_factory=True))
                 bounds = bounds_text(info)
                 kind = type_text(info.annotation) + (f", {bounds}" if bounds else "")
@@ -196,7 +197,7 @@ def objectives() -> str:
 def environment(name: str) -> str:
     """Specification of an environment: the docstring of its class, which is in Markdown."""
     where = {**envs.ENVIRONMENTS, **{f"{key}/vector": value for key, value in envs.VECTOR_ENVIRONMENTS.items()}}[name]
-    return inspect.cleandoc(import_name(where).__doc__ or "")
+    return inspect.cleandoc(import_attribute(where).__doc__ or "")
 
 
 def environments() -> str:
@@ -204,7 +205,7 @@ def environments() -> str:
     pages = {"ReadEnv/Distillation-v0": "distillation.md", "ReadEnv/Surrogate-v0": "surrogate.md"}
     rows = []
     for name, where in envs.ENVIRONMENTS.items():
-        kind = import_name(where)
+        kind = import_attribute(where)
         first = cell(inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0])
         rows.append([f"[`{name}`]({pages[name]})", first, code(kind.__name__)])
     return table(["id", "environment", "class"], rows)

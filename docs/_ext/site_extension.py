@@ -14,8 +14,8 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from read_env.agents.registry import import_name
 from read_env.envs import ENVIRONMENTS
+from read_env.imports import import_attribute
 
 _LOG = logging.getLogger(__name__)
 #: Made before autodoc runs, which changes the annotations of classes.
@@ -50,7 +50,9 @@ def refer_to_the_page(app: Sphinx, what: str, name: str, object_: Any, options: 
     """Replace the docstring of an environment, which is in Markdown and a page of its own, by its first sentence."""
     if name in _MARKDOWN:
         page = "distillation" if "Distillation" in _MARKDOWN[name] else "surrogate"
-        first = " ".join((import_name(name[::-1].replace(".", ":", 1)[::-1]).__doc__ or "").split("\n\n")[0].split())
+        first = " ".join(
+            (import_attribute(name[::-1].replace(".", ":", 1)[::-1]).__doc__ or "").split("\n\n")[0].split()
+        )
         lines[:] = [f"{first} Specification: :doc:`/environments/{page}`.", ""]
 
 

@@ -74,6 +74,8 @@ class FileCapability(Capability):
 
     def tertile(self, difficulty: float) -> int:
         """0 (easy), 1 (medium) or 2 (hard), by the tertiles of the stream prompts."""
+        if not self._stream:
+            return 0
         below = bisect_right(self._stream, difficulty) - 1
         return min(max(3 * below // len(self._stream), 0), 2)
 

@@ -64,7 +64,7 @@ class Source:
     @property
     def local(self) -> bool:
         """True for a file, or a folder that is there."""
-        return not self.hub or Path(self.path).is_dir()
+        return not self.hub or os.path.isdir(self.path)
 
     def __str__(self) -> str:
         return f"{HUB if self.hub else ''}{self.path}"
@@ -81,7 +81,7 @@ def parse_source(text: str | Path) -> Source:
     """
     text = os.fspath(text)
     # A file may have a question mark in its name.
-    path, _, query = (text, "", "") if Path(os.path.expanduser(text)).exists() else text.partition("?")
+    path, _, query = (text, "", "") if os.path.exists(os.path.expanduser(text)) else text.partition("?")
     columns: dict[str, str] = {}
     options: dict[str, str] = {}
     for part in filter(None, query.split("&")):
@@ -135,7 +135,7 @@ def source_digest(text: str | Path) -> str:
 def is_there(text: str | Path) -> bool:
     """False for a file or folder that does not exist; True for a data set of the hub, which may be loaded."""
     source = parse_source(text)
-    return Path(source.path).exists() or (source.hub and source.path[0] not in "~./")
+    return os.path.exists(source.path) or (source.hub and source.path[0] not in "~./")
 
 
 def source_version(text: str | Path) -> tuple[tuple[str, int, int], ...]:

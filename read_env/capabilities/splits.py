@@ -9,7 +9,7 @@ from functools import lru_cache
 from read_env.capabilities import get_suite, own_files
 from read_env.capabilities.base import Split, Suite
 from read_env.capabilities.from_file import FileCapability
-from read_env.config import Config, EvalConfig, load_preset, preset_names
+from read_env.config import Config, EvalConfig, extended_preset, load_preset, preset_names
 
 _LOG = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ _LOG = logging.getLogger(__name__)
 def fit_splits(config: Config, suite: Suite | None = None) -> Config:
     """Configuration whose ``eval.probes``, ``eval.dev`` and ``eval.exam`` fit the user's files, unless they were set.
 
-    A size that differs from the preset's own is the user's and is kept: :func:`read_env.capabilities.stream.held_out` refuses
+    A size that differs from those of the shipped preset, or of the one that the user's preset extends, is the user's and is kept: :func:`read_env.capabilities.stream.held_out` refuses
     it if the file is too small. A line of the log names the sizes that were lowered.
 
     Args:
@@ -29,7 +29,7 @@ def fit_splits(config: Config, suite: Suite | None = None) -> Config:
     """
     if not own_files(config.suite):
         return config
-    usual = load_preset(config.preset).eval if config.preset in preset_names() else EvalConfig()
+    usual = _usual_sizes(config.preset)
     every = get_suite(config.suite)
     given, sizes = _split_sizes(every), _split_sizes(suite or every)
     lowered = {}
@@ -48,6 +48,12 @@ def fit_splits(config: Config, suite: Suite | None = None) -> Config:
     have = ", ".join(f"{counts.total()} of {name}" for name, counts in sizes.items())
     _say(f"{sizes_now}: as many as the prompts of your files give ({have})")
     return config.model_copy(update={"eval": config.eval.model_copy(update=lowered)})
+
+
+def _usual_sizes(preset: str) -> EvalConfig:
+    """Sizes that a user did not set: those of the shipped preset, or of the one that the user's own extends."""
+    shipped = preset if preset in preset_names() else extended_preset(preset)
+    return load_preset(shipped).eval if shipped else EvalConfig()
 
 
 def _split_sizes(suite: Suite) -> dict[str, Counter[Split]]:

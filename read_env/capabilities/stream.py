@@ -95,7 +95,8 @@ class PromptStream:
             if in_vain > _DRAWS_IN_VAIN:
                 raise ReadEnvError(
                     f"{self.capability.name} has no {('easy', 'medium', 'hard')[tertile]} training prompts beside those of "
-                    "the held-out splits and of the files in `decontamination_files`; add prompts, or take some out of these files"
+                    "the held-out splits, of the task itself and of the files in `decontamination_files`; add prompts, or take some out "
+                    "of these. A file can't be both a capability and a task"
                 )
         return tuple(prompts[start:stop])
 

@@ -16,7 +16,7 @@ from read_env.distillation.teachers.base import TeacherCache
 from read_env.distillation.teachers.evaluation import TeacherScores, evaluate_teacher
 from read_env.distillation.text.lengths import LengthLimit, fitting_suite
 from read_env.tasks.card import TaskCard
-from read_env.tasks.prompts import hashes_of, sizes_of
+from read_env.tasks.prompts import check_fitting, hashes_of, sizes_of
 
 #: Exam prompts per capability whose answers are recorded.
 _SAMPLES = 2
@@ -51,7 +51,7 @@ class Measurement:
         """Measure this task from now on.
 
         Raises:
-            ReadEnvError: its prompts can't be read, or all of them are too long.
+            ReadEnvError: its prompts can't be read, or too many of them are too long.
         """
         given = card.task_prompts() if card else None
         self.task_hashes = frozenset[int]()
@@ -60,6 +60,7 @@ class Measurement:
             return
         if given not in self._fitting_tasks:
             suite, _ = fitting_suite(Suite(given.name, (given,)), self._limit, self._config)
+            check_fitting(suite.capabilities[0], given)
             self._fitting_tasks[given] = suite.capabilities[0]
         if self.task is not self._fitting_tasks[given]:
             self.task = self._fitting_tasks[given]

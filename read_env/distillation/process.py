@@ -359,7 +359,7 @@ class Distillation:
 
     def _validation(self) -> list[Example]:
         """Dev prompts with the teacher's answers, for objectives that learn from held-out examples."""
-        prompts = [p for c in self.suite for p in held_out(c, "dev", _VALIDATION_PROMPTS)]
+        prompts = [p for c in self.suite for p in held_out(c, "dev", min(_VALIDATION_PROMPTS, self.config.eval.dev))]
         prompt_ids = self.student.encoder.prompts([p.text for p in prompts])
         answers = self.cache.complete([p.text for p in prompts], [p.capability for p in prompts])
         return [

@@ -11,7 +11,6 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from read_env.capabilities.sources import is_there, source_digest
 from read_env.deprecated import rename_fields
 from read_env.digests import content_digest
 from read_env.errors import ReadEnvError
+from read_env.imports import code_file, import_attribute
 from read_env.tasks.prompts import prompts_digest
 
 if TYPE_CHECKING:
@@ -212,17 +212,17 @@ def agent_content(name: str, options: Mapping[str, Any]) -> dict[str, str]:
     >>> agent_content("uniform", {}), list(agent_content("pretrained:any", {})), list(agent_content("collections:OrderedDict", {}))
     ({}, ['agent_options.weights'], ['agent code'])
     """
-    from read_env.agents.registry import BUILT_IN, import_name
+    from read_env.agents.registry import BUILT_IN
 
     if name in BUILT_IN:
         where, preset = BUILT_IN[name]
-        paths = import_name(where).files({**preset, **options})
+        paths = import_attribute(where).files({**preset, **options})
         # One that is missing is reported when it is read.
         return {file: content_digest(path) for file, path in paths.items() if path.is_file()}
     if ":" not in name:
         return {}
-    spec = find_spec(name.partition(":")[0])
-    return {"agent code": content_digest(Path(spec.origin))} if spec is not None and spec.origin else {}
+    code = code_file(name)
+    return {} if code is None else {"agent code": content_digest(code)}
 
 
 def card_fingerprint(task: str, suite: str) -> str:
@@ -243,5 +243,5 @@ def card_fingerprint(task: str, suite: str) -> str:
 
 def grader_code(name: str) -> str:
     """Digest of the file that defines a grader ``module:function``; empty for built-in graders."""
-    spec = find_spec(name.partition(":")[0]) if ":" in name else None
-    return content_digest(Path(spec.origin)) if spec is not None and spec.origin else ""
+    code = code_file(name) if ":" in name else None
+    return "" if code is None else content_digest(code)

@@ -24,14 +24,15 @@ def describe(kind: str, suite: str) -> list[tuple[str, str]]:
 
 
 def _agents(_: str) -> list[tuple[str, str]]:
-    from read_env.agents.registry import BUILT_IN, GROUPS, agent_names, import_name
+    from read_env.agents.registry import BUILT_IN, GROUPS, agent_names
+    from read_env.imports import import_attribute
 
     rows = []
     for group, agents in GROUPS.items():
         rows.append((f"{group}:", ""))
         for name, (where, options) in agents.items():
             given = "".join(f" ({option} = {value})" for option, value in options.items())
-            rows.append((name, (import_name(where).__doc__ or "").partition("\n")[0].removesuffix(".") + given))
+            rows.append((name, (import_attribute(where).__doc__ or "").partition("\n")[0].removesuffix(".") + given))
     others = [(name, "agent of another package") for name in agent_names() if name not in BUILT_IN]
     return [
         *rows,

@@ -29,6 +29,7 @@ from read_env.capabilities.base import Capability, Suite, split_of
 from read_env.capabilities.sources import is_there, parse_source
 from read_env.config import HUB, moved_source
 from read_env.errors import ReadEnvError, unknown
+from read_env.imports import search
 from read_env.tasks.prompts import EMBEDDED, exemplars_of, prompts_of
 
 if sys.version_info >= (3, 11):
@@ -319,6 +320,8 @@ def load_task(name_or_path: str | os.PathLike[str], suite: Suite) -> TaskCard:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         if isinstance(source := data.get("prompts"), str) and source:
             data["prompts"] = _beside(path, source)
+        if ":" in str(data.get("grader", "")):
+            search(path.parent)
         card = TaskCard.model_validate(data)
         if card.identified:
             card.requirement_vector(suite)
@@ -426,7 +429,7 @@ def _beside(card: Path, source: str) -> str:
 
 def _name_of(text: str) -> str:
     """Name of a task that a text may have."""
-    return re.sub(r"[^A-Za-z0-9._-]+|(?<=[_-])[_-]+", "-", text).strip("-_") or "own"
+    return re.sub(r"[^A-Za-z0-9.]+", lambda found: found[0] if found[0] in "-_" else "-", text).strip("-_") or "own"
 
 
 def _locate(name_or_path: str | os.PathLike[str], suite: Suite) -> Path:

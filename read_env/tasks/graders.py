@@ -12,15 +12,18 @@ name          a completion is right if
 ============  =================================================================================================
 
 Or ``module:function`` with the arguments ``prompt``, ``completion`` and ``answers`` (texts, and a list of texts), which returns
-True or False.
+True or False. The module may be in the working directory, or beside the card. One that raises on a row's reference is refused
+before a run; a completion on which it raises counts as wrong, with a warning, so that a strange completion ends no run.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Any
+
+import numpy as np
 
 from read_env.capabilities.base import Prompt, Verifier
 from read_env.capabilities.from_file import is_right
@@ -29,6 +32,9 @@ from read_env.capabilities.instruct.code import passes
 from read_env.capabilities.instruct.numbers import as_number
 from read_env.capabilities.normal_form import normal_form
 from read_env.errors import ReadEnvError, unknown
+from read_env.imports import import_attribute
+
+_LOG = logging.getLogger(__name__)
 
 #: Field of a row with the cases of ``code``.
 CASES = "cases"
@@ -52,7 +58,7 @@ def get_grader(name: str) -> Verifier:
         ReadEnvError: an unknown name, or a ``module:function`` that can't be imported or called.
     """
     if ":" in name:
-        return _own(name)
+        return _forgiving(name)
     if name not in _GRADERS:
         raise unknown("grader", name, [*_GRADERS, "module:function"])
     return _GRADERS[name]
@@ -65,7 +71,7 @@ def check_grader(name: str, prompt: Prompt) -> None:
         name: as in :func:`get_grader`.
         prompt: with its reference.
     """
-    answers, grade = prompt.check.get("answers", ()), get_grader(name)
+    answers, grade = prompt.check.get("answers", ()), _own(name) if ":" in name else get_grader(name)
     shown = f"prompt {prompt.text[:60]!r}, answer {str(answers[0] if answers else prompt.reference)[:60]!r}"
     if name == "number" and (strange := [answer for answer in answers if as_number(answer) is None]):
         raise ReadEnvError(
@@ -120,13 +126,8 @@ _GRADERS: Mapping[str, Verifier] = {
 
 
 def _own(name: str) -> Verifier:
-    module, _, function = name.partition(":")
-    try:
-        grade: Callable[..., Any] = getattr(import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ReadEnvError(
-            f"grader {name!r}: {error}; right would be the function FUNCTION of a module as MODULE:FUNCTION"
-        ) from None
+    """Grader ``module:function``, whose errors are raised."""
+    grade: Callable[..., Any] = import_attribute(name, "grader", "module:function")
 
     def verify(prompt: Prompt, completion: str) -> bool:
         try:
@@ -136,10 +137,27 @@ def _own(name: str) -> Verifier:
                 f"grader {name!r} raised {type(error).__name__}: {error}; prompt {prompt.text[:60]!r}, completion "
                 f"{completion[:60]!r}"
             ) from error
-        if not isinstance(verdict, bool) and type(verdict).__name__ != "bool_":  # numpy's
+        if not isinstance(verdict, (bool, np.bool_)):
             raise ReadEnvError(
                 f"grader {name!r} returned {verdict!r:.60} for prompt {prompt.text[:60]!r}; right would be True or False"
             )
         return bool(verdict)
+
+    return verify
+
+
+def _forgiving(name: str) -> Verifier:
+    """Grader ``module:function``; a completion that it can't grade is wrong, and the first is in the log."""
+    strict, warned = _own(name), False
+
+    def verify(prompt: Prompt, completion: str) -> bool:
+        nonlocal warned
+        try:
+            return strict(prompt, completion)
+        except ReadEnvError as error:
+            if not warned:
+                _LOG.warning("%s. Such completions count as wrong", error)
+            warned = True
+            return False
 
     return verify

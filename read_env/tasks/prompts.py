@@ -68,6 +68,24 @@ def prompts_digest(source: str) -> str:
     return "" if source.startswith(EMBEDDED) else source_digest(source)
 
 
+def check_fitting(prompts: Capability, given: Capability) -> None:
+    """Raise if too few prompts of a task are short enough for the models.
+
+    Args:
+        prompts: those that are.
+        given: all of them.
+    """
+    if not isinstance(prompts, TaskPrompts) or not isinstance(given, TaskPrompts) or prompts is given:
+        return
+    counts = Counter(prompts.split_of(prompt.text) for prompt in prompts.prompts)
+    if (least := min(counts[split] for split in SPLITS if split != "stream")) < FEWEST:
+        raise ReadEnvError(
+            f"task {given.name!r}: of its {len(given.prompts)} prompts, {len(prompts.prompts)} are short enough for teacher and student, "
+            f"which leaves a split with {least}; probes, dev and exam need at least {FEWEST} each. Right would be shorter prompts, or "
+            "models that read longer ones"
+        )
+
+
 def sizes_of(prompts: Capability, wanted: dict[Split, int]) -> dict[Split, int]:
     """Sizes of a task's held-out sets: those wanted, or as many as there are."""
     if not isinstance(prompts, TaskPrompts):

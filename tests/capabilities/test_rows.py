@@ -272,6 +272,15 @@ def test_sizes_that_were_set_are_kept_or_refused_with_the_number_of_lines(three_
         held_out(get_suite(config.suite)["own"], "dev", 100)
 
 
+def test_sizes_of_an_extended_preset_were_not_set(three_hundred, tmp_path):
+    for name, text in (("base", 'extends = "micro"'), ("own", 'extends = "base.toml"\n[eval]\ndev = 7')):
+        (tmp_path / f"{name}.toml").write_text(text + "\n")
+    config = fit_splits(load_preset(str(tmp_path / "own.toml"), {"suite": f"own={three_hundred}"}))
+    usual = load_preset("micro").eval
+    assert config.eval.probes < usual.probes and config.eval.exam < usual.exam
+    assert config.eval.dev == 7, "the user's own"
+
+
 def test_suites_without_files_keep_their_sizes():
     config = load_preset("micro")
     assert fit_splits(config) is config

@@ -1,5 +1,6 @@
 """One chunk on the real micro models: exact, repeatable, independent of the cache."""
 
+import json
 import shutil
 
 import numpy as np
@@ -294,3 +295,14 @@ def test_a_run_from_a_store_that_others_filled_is_the_cold_run(tmp_path):
     warm = loaded(cache=kept)
     assert _same(_play(warm, allocations), cold)
     assert warm.cache.asked_tokens == 0
+
+
+def test_an_objective_that_validates_takes_the_dev_prompts_that_a_small_file_has(tmp_path):
+    path = tmp_path / "small.jsonl"
+    path.write_text(
+        "".join(json.dumps({"prompt": f"{a}+{b}=", "answer": a + b}) + "\n" for a in range(6) for b in range(8))
+    )
+    sizes = {"probes": 1, "dev": 1, "exam": 1}
+    distillation = loaded(400, 200, ARKD, suite=f"small={path}", task="small", eval=sizes)
+    distillation.reset(0)
+    assert len(distillation.student.validation) == 1 and distillation.step([1.0]).completion_tokens > 0

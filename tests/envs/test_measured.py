@@ -1,6 +1,7 @@
 """Tasks with prompts of their own, in real episodes and runs: measured, recorded, and never trained on."""
 
 import json
+import shutil
 
 import gymnasium as gym
 import numpy as np
@@ -132,6 +133,24 @@ def test_a_restored_episode_draws_none_of_its_tasks_prompts(drawn_from_math):
     env.unwrapped.restore(state)
     again = env.step(np.eye(10, dtype=np.float32)[3])
     assert np.array_equal(again[4]["profile"], expected[4]["profile"])
+
+
+def test_a_snapshot_is_restored_after_the_prompts_of_its_task_were_moved(drawn_from_math, tmp_path):
+    def env_in(folder):
+        return gym.make(ENV, task=str(folder / drawn_from_math.with_suffix(".toml").name), overrides=SMALL)
+
+    first = tmp_path / "first"
+    shutil.copytree(drawn_from_math.parent, first, ignore=shutil.ignore_patterns("cache", "first"))
+    env = env_in(first)
+    env.reset(seed=0)
+    env.step(WEIGHTS)
+    state, expected = env.unwrapped.snapshot(), env.step(WEIGHTS)
+    first.rename(tmp_path / "second")
+    moved = env_in(tmp_path / "second")
+    moved.reset(seed=1)
+    moved.unwrapped.restore(state)
+    again = moved.step(WEIGHTS)
+    assert again[4]["utility"] == expected[4]["utility"]
 
 
 def test_a_run_records_the_exam_of_its_task(tmp_path):

@@ -1,11 +1,15 @@
 """Graders of a task's own prompts."""
 
+import json
 import sys
 
 import pytest
 
+from read_env.capabilities import get_suite
 from read_env.capabilities.base import Prompt
 from read_env.errors import ReadEnvError
+from read_env.running.identity import grader_code
+from read_env.tasks import load_task
 from read_env.tasks.graders import check_grader, get_grader, grader_names
 
 
@@ -56,12 +60,43 @@ def test_a_function_of_the_users_grades(tmp_path, monkeypatch):
     sys.modules.pop("my_graders", None)
 
 
+def test_a_completion_that_a_grader_cannot_read_is_wrong(tmp_path, monkeypatch, caplog):
+    (tmp_path / "close_graders.py").write_text(
+        "import numpy as np\n"
+        "def close(prompt, completion, answers): return np.isclose(float(completion.split()[-1]), float(answers[0]))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    check_grader("close_graders:close", prompt("5"))
+    grade = get_grader("close_graders:close")
+    assert [grade(prompt("5"), text) for text in ("5", "about five", "", "it is 5.0")] == [True, False, False, True]
+    (line,) = caplog.messages
+    assert "raised ValueError" in line and "'about five'" in line and "count as wrong" in line
+    sys.modules.pop("close_graders", None)
+
+
+def test_a_grader_beside_its_card_or_in_the_working_directory_is_found(tmp_path, monkeypatch):
+    rows = [json.dumps({"prompt": f"{a}+{b}?", "answer": str(a + b)}) for a in range(13) for b in range(7)]
+    text = 'name = "sums-of-mine"\ndescription = "Add."\nprompts = "rows.jsonl"\ngrader = "MODULE:grade"\n'
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cards").mkdir()
+    for folder, module in (("cards", "beside_card"), (".", "in_directory")):
+        (tmp_path / folder / f"{module}.py").write_text(
+            "def grade(prompt, completion, answers): return answers[0] in completion"
+        )
+        (tmp_path / "cards/rows.jsonl").write_text("\n".join(rows))
+        (tmp_path / "cards" / f"{module}.toml").write_text(text.replace("MODULE", module))
+        card = load_task(tmp_path / "cards" / f"{module}.toml", get_suite("micro"))
+        assert card.grader == f"{module}:grade" and grader_code(card.grader)
+        sys.modules.pop(module, None)
+
+
 @pytest.mark.parametrize(
     ("grader", "given", "message"),
     [
         ("exakt", prompt("5"), "did you mean 'exact'"),
         ("none_here:f", prompt("5"), "No module named 'none_here'"),
-        ("json:nothing", prompt("5"), "has no attribute 'nothing'"),
+        ("json:nothing", prompt("5"), "unknown function in module json 'nothing'"),
         ("number", prompt("five"), "'five' is no number"),
         ("choice", prompt("the Nile"), "'the Nile' is no option; right would be a capital letter"),
         ("code", prompt("5"), "field 'cases' is missing"),

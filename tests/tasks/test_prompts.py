@@ -2,6 +2,8 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,7 @@ from read_env.capabilities.base import SPLITS
 from read_env.capabilities.stream import held_out
 from read_env.errors import ReadEnvError
 from read_env.tasks import load_task
-from read_env.tasks.prompts import hashes_of, prompts_of, sizes_of
+from read_env.tasks.prompts import check_fitting, hashes_of, prompts_of, sizes_of
 
 SUITE = get_suite("micro")
 ROWS = [{"prompt": f"twice {a} and {b}", "answer": str(2 * a + b)} for a in range(12) for b in range(10)]
@@ -124,3 +126,27 @@ def test_what_ships_is_drawn_by_no_capability():
     assert len(own) > 1000
     for capability in SUITE:
         assert not own & {normalised_hash(p.text) for p in islice(training_draws(capability, 0), 3000)}
+
+
+@pytest.mark.parametrize("name", ["my_(final)", "my__data", "a--b", ".-hidden-.", "naïve résumé", "x"])
+def test_every_file_name_gives_a_name_of_a_task(write, tmp_path, name):
+    written = write(ROWS)
+    path = tmp_path / f"{name}.jsonl"
+    path.write_text(Path(written).read_text())
+    card = load_task(path, SUITE)
+    assert card.measured and card.name.isascii()
+
+
+def test_a_description_in_place_of_a_file_is_refused_as_one(tmp_path):
+    long = "Solve word problems. " * 20
+    with pytest.raises(ReadEnvError, match="unknown task|no such file"):
+        load_task(long, get_suite("micro"))
+
+
+def test_prompts_of_which_too_few_fit_the_models_are_refused(write):
+    given = load_task(write(ROWS), get_suite("micro")).task_prompts()
+    few = replace(given, prompts=given.prompts[:12])
+    check_fitting(given, given)
+    with pytest.raises(ReadEnvError, match=r"of its \d+ prompts, 12 are short enough.*at least 8 each"):
+        check_fitting(few, given)
+    assert replace(given, prompts=()).tertile(0.5) == 0

@@ -29,6 +29,7 @@ _LOG = logging.getLogger(__name__)
 _MAX_SKIPPED_IN_A_ROW = 32
 
 _NO_TOKENS = "cut before any text that the student's tokenizer knows (distill.max_completion_tokens)"
+_EMPTY = "an empty answer"
 
 
 class ExampleStream:
@@ -165,6 +166,9 @@ class ExampleStream:
             answer = None if reason else next(answers)
             reason = reason if answer is None else answer.skipped
             example = None if answer is None or reason else self.alignment(prompt, ids, answer)
+            # An end of turn alone teaches nothing.
+            if example and len(example) <= 2 and not self.encoder.text(example.token_ids).strip():
+                example, reason = None, _EMPTY
             # An example without tokens costs nothing: the budget would never be spent on such ones.
             examples.append(example or _skipped(prompt, reason or _NO_TOKENS))
         return tuple(examples)

@@ -73,10 +73,10 @@ def find_model(reference: str) -> ModelSource:
         return ModelSource(reference, str(path.parent), path.name)
     path = Path(os.path.expanduser(reference))
     if path.suffix == _GGUF:
-        if not path.is_file() and len(path.parts) != 3:
+        if not os.path.isfile(path) and len(path.parts) != 3:
             raise ReadEnvError(f"model {reference!r}: no such file; right would be a GGUF file or HUB/ID/FILE.gguf")
         return ModelSource(reference, str(path.parent), path.name)
-    if path.is_dir():
+    if os.path.isdir(path):  # False, and no error, for a name that is too long
         return ModelSource(reference, str(path))
     if not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", reference):
         raise ReadEnvError(

@@ -86,6 +86,14 @@ def test_a_teacher_that_answers_nothing_is_an_error(sums):
             distillation.step([1.0])
 
 
+def test_a_teacher_of_empty_answers_spends_nothing(sums):
+    with serving(lambda n, prompt: (200, answer("", "stop"))) as server:
+        distillation = distillation_at(server, sums)
+        with pytest.raises(ReadEnvError, match="32 prompts of sums in a row had to be skipped; .*: an empty answer"):
+            distillation.step([1.0])
+    assert distillation.budget.spent == 0
+
+
 def test_reasoning_counts_against_the_budget_only_where_it_is_learned(sums):
     text = "<think>\n40+2\n</think>\n\nso 42"
     tokens = {}
