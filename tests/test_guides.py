@@ -189,8 +189,11 @@ def test_the_guide_to_servers_has_configurations_that_check_finds_ready(place, m
         shown = []
         for name in ("one", "several"):
             text = blocks(SERVERS, name)[0]
-            for model in ("teacher", "mathematician", "coder"):
+            for model in ("org/teacher", "mathematician", "coder"):
                 text = text.replace(f"remote:{model}", "remote:m")
+            text = text.replace('extends = "instruct"', 'extends = "micro"')
+            for role in ("teacher", "student"):
+                text = text.replace(f'"./{role}"', f'"embedded:micro/{role}"')
             for port in (8000, 8001):
                 text = text.replace(f"http://localhost:{port}/v1", servers["vllm"].url)
             (place / "own.toml").write_text(text)
