@@ -6,17 +6,21 @@ import socket
 from importlib import metadata
 
 import pytest
+import torch
 from chat_server import answer, serving
+from transformers import AutoModelForCausalLM, Gemma3Config, GPT2Config, LlamaConfig, Mamba2Config, MambaConfig
 
 from read_env.cli import main
-from read_env.config import load_preset, preset_names
+from read_env.config import ModelConfig, load_preset, preset_names
 from read_env.distillation.loading import load, load_student
 from read_env.distillation.models import sources
+from read_env.distillation.models.placement import place
+from read_env.distillation.models.sources import find_model
 from read_env.distillation.teachers import remote_endpoint
 from read_env.errors import ReadEnvError
 from read_env.running import check_remote
-from read_env.running.check import _side, check
-from read_env.running.check_memory import memory
+from read_env.running.check import Side, _side, check
+from read_env.running.check_memory import memory, memory_rows
 from read_env.running.check_refusals import Refusals
 
 LARGE = {"models": {"teacher": "Qwen/Qwen2.5-72B-Instruct", "student": "Qwen/Qwen2.5-14B-Instruct"}}
@@ -156,6 +160,64 @@ def test_the_memory_of_several_ranks_is_that_of_their_shards():
     shown, _ = rows(models={"gpus": 2, "device": "cpu"})
     assert "of each of 2 ranks" in shown["optimizer"] and "of rank 0" in shown["teacher's weights"]
     assert {"rank 0 in all", "each other rank in all", "host in all"} <= shown.keys()
+
+
+def _of_kind(role, config):
+    """Teacher or student of a configuration, without weights."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    return Side(role, find_model("embedded:micro/student"), model, place(ModelConfig(), 10, trained=False), "")
+
+
+def _rows_of_kind(teacher, student, **models):
+    config = load_preset("micro", {"models": models, "distill": {"micro_batch_tokens": 1000, "teacher_top_k": 8}})
+    return dict(memory_rows(config, [_of_kind("teacher", teacher)], _of_kind("student", student)))
+
+
+LLAMA = LlamaConfig(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, vocab_size=91)
+
+
+def test_a_multimodal_model_is_estimated_as_its_text_part_is():
+    sizes = LLAMA.to_dict()
+    text = {name: sizes[name] for name in ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")}
+    vision = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    both = Gemma3Config(text_config={**text, "num_attention_heads": 4, "head_dim": 16}, vision_config=vision)
+    shown = _rows_of_kind(both, both)
+    alone = _rows_of_kind(both.text_config, both.text_config)
+    for name in ("activations", "logits", "teacher's keys and values"):
+        assert shown[name] == alone[name] and gib(shown[name]) > 0
+
+
+@pytest.mark.parametrize("make", [MambaConfig, Mamba2Config])
+def test_a_model_without_attention_has_no_keys_and_values(make):
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 91, "num_heads": 2, "head_dim": 64}
+    shown = _rows_of_kind(make(**sizes), make(**sizes))
+    assert "teacher's keys and values" not in shown
+    assert gib(shown["activations"]) == gib(_rows_of_kind(LLAMA, LLAMA)["activations"])
+
+
+def test_a_part_that_cannot_be_estimated_is_said(monkeypatch):
+    teacher, student = _of_kind("teacher", LLAMA), _of_kind("student", LLAMA)
+
+    class Other:
+        vocab_size, num_attention_heads = 91, 4
+
+        def get_text_config(self):
+            return self
+
+    teacher.model.config = student.model.config = Other()
+    config = load_preset("micro", {"distill": {"micro_batch_tokens": 1000}})
+    shown = dict(memory_rows(config, [teacher], student))
+    assert shown["activations"] == "not estimated: Other has no hidden_size and no num_hidden_layers"
+    assert shown["teacher's keys and values"].startswith("not estimated: Other has no num_hidden_layers")
+    assert gib(shown["optimizer"]) > 0
+    assert shown["device in all"].endswith(", without teacher's keys and values and activations")
+
+
+def test_ranks_without_a_list_of_layers_gather_all_weights():
+    shape = GPT2Config(n_embd=64, n_layer=2, n_head=4, vocab_size=91, n_positions=160)
+    shown = _rows_of_kind(LLAMA, shape, gpus=2, device="cpu")
+    assert gib(shown["gathered layers and their gradient"]) >= 2 * gib(shown["student's weights"])
 
 
 # --- presets on a bare machine -----------------------------------------------------------------------------
