@@ -3,11 +3,13 @@
 import json
 import re
 import socket
+import weakref
 from importlib import metadata
 
 import pytest
 import torch
 from chat_server import answer, serving
+from micro import saved
 from transformers import AutoModelForCausalLM, Gemma3Config, GPT2Config, LlamaConfig, Mamba2Config, MambaConfig
 
 from read_env.cli import main
@@ -17,11 +19,14 @@ from read_env.distillation.models import sources
 from read_env.distillation.models.placement import place
 from read_env.distillation.models.sources import find_model
 from read_env.distillation.teachers import remote_endpoint
+from read_env.distillation.teachers.base import TeacherCache
+from read_env.distillation.text.lengths import LengthLimit
 from read_env.errors import ReadEnvError
 from read_env.running import check_remote
 from read_env.running.check import Side, _side, check
 from read_env.running.check_memory import memory, memory_rows
 from read_env.running.check_refusals import Refusals
+from read_env.running.check_speed import measure_speed
 
 LARGE = {"models": {"teacher": "Qwen/Qwen2.5-72B-Instruct", "student": "Qwen/Qwen2.5-14B-Instruct"}}
 
@@ -84,6 +89,56 @@ def test_a_chunk_is_measured_on_what_the_task_needs(monkeypatch):
     assert needed == "reasoning, tool_use", "by weight"
     monkeypatch.setattr("read_env.running.check_speed._LIMIT_SECONDS", 0.0)
     assert rows(task="dispatcher")[0]["time per step"].endswith(" tokens of reasoning"), "one at least"
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_chunk_is_measured_on_prompts_that_a_run_reads(tmp_path, remote):
+    """A model without positions beyond its context can't read the others: GPT-2."""
+    shape = GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=91, n_positions=96)
+    saved(tmp_path / "gpt2", AutoModelForCausalLM.from_config(shape))
+    own = tmp_path / "own.jsonl"
+    long = [{"prompt": f"{n}+{n}? {'a' * 90}", "answer": str(2 * n)} for n in range(240)]
+    fitting = [{"prompt": f"{n}+1?", "answer": "9" * 60 if remote and n % 2 else str(n + 1)} for n in range(160)]
+    own.write_text("".join(json.dumps(row) + "\n" for row in long + fitting))
+    config = load_preset("micro", {
+        "suite": f"own={own}", "task": "own", "eval": {"probes": 2, "dev": 2, "exam": 2},
+        "models": {"student": str(tmp_path / "gpt2"), "teacher": "remote:m" if remote else "embedded:micro/teacher"},
+        "distill": {"overlong_prompts": "skip", "max_completion_tokens": 24, "loss": "sft", "teacher_batch_size": 8},
+    })  # fmt: skip
+    speed = measure_speed(config)
+    assert speed.capabilities == ("own",) and 0 < speed.tokens <= 8 * 24
+
+
+def test_generated_prompts_that_are_too_long_are_not_measured(monkeypatch):
+    class Short(LengthLimit):
+        def excess(self, prompts, references=False):
+            return ["too long" if len(prompt.text) > self.longest else "" for prompt in prompts]
+
+    monkeypatch.setattr("read_env.running.check_speed.LengthLimit", Short)
+    monkeypatch.setattr("read_env.running.check_speed.fitting_suite", lambda suite, limit, config: (suite, {}))
+    config, read = load_preset("micro", {"task": "tool_use"}), []
+    monkeypatch.setattr(TeacherCache, "complete", lambda self, texts, names, ask=TeacherCache.complete: (
+        read.extend(texts) or ask(self, texts, names)
+    ))  # fmt: skip
+    Short.longest = 40
+    assert measure_speed(config).tokens > 0 and read and max(map(len, read)) <= 40
+    Short.longest = 0
+    with pytest.raises(ReadEnvError, match="prompts of tool_use are too long; the first: too long"):
+        measure_speed(config)
+
+
+def test_the_models_of_a_measurement_are_gone_when_the_memory_is_released(monkeypatch):
+    made, left = [], []
+
+    def load(config):
+        student = load_student(config)
+        made.append(weakref.ref(student.model))
+        return student
+
+    monkeypatch.setattr("read_env.running.check_speed.load_student", load)
+    monkeypatch.setattr("read_env.running.check.release_memory", lambda: left.append([model() for model in made]))
+    rows()
+    assert left == [[None]]
 
 
 def test_models_that_are_elsewhere_are_sized_from_their_shapes():
