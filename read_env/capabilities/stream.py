@@ -40,6 +40,9 @@ def training_draws(capability: Capability, seed: int) -> Iterator[Prompt]:
         yield from capability.draws(rng)
 
 
+#: Prompts of a tertile that are kept behind the last ones read: a step that is undone reads them again.
+_KEPT = 2_048
+
 #: One in this many prompts of the stream belongs to the pasts of starting students.
 _PASTS = 4
 
@@ -57,7 +60,8 @@ class PromptStream:
     """Training prompts of one capability under one seed: one sequence per tertile.
 
     Templates alternate; prompts of a held-out split are skipped. One seeded sequence of draws is divided among the
-    tertiles, so reading one tertile never changes another.
+    tertiles, so reading one tertile never changes another. Prompts far behind the last ones read are dropped, and drawn
+    again from the beginning when they are needed.
 
     Args:
         capability: source of the prompts.
@@ -79,15 +83,30 @@ class PromptStream:
         self.capability = capability
         self.seed = seed
         self.refused = refused
-        self._draws = training_draws(capability, seed)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._draws = training_draws(self.capability, self.seed)
         self._tertiles: tuple[list[Prompt], ...] = ([], [], [])
+        self._dropped = [0, 0, 0]
         self._used: tuple[Counter[str], ...] = (Counter(), Counter(), Counter())
 
     def slice(self, tertile: int, start: int, stop: int) -> tuple[Prompt, ...]:
         """Prompts ``start`` to ``stop - 1`` of a tertile (0 easy, 1 medium, 2 hard)."""
-        prompts = self._tertiles[tertile]
-        in_vain = 0
-        while len(prompts) < stop:
+        if start < self._dropped[tertile]:
+            self._begin()
+        self._draw(tertile, stop)
+        prompts, dropped = self._tertiles[tertile], self._dropped[tertile]
+        found = tuple(prompts[start - dropped : stop - dropped])
+        if (surplus := start - dropped - _KEPT) >= _KEPT:
+            del prompts[:surplus]
+            self._dropped[tertile] += surplus
+        return found
+
+    def _draw(self, tertile: int, count: int) -> None:
+        """Draw until a tertile has had that many prompts."""
+        prompts, in_vain = self._tertiles[tertile], 0
+        while self._dropped[tertile] + len(prompts) < count:
             before, prompt = len(prompts), next(self._draws)
             if self.capability.split_of(prompt.text) == "stream" and not self._is_refused(prompt):
                 self._admit(prompt)
@@ -98,7 +117,6 @@ class PromptStream:
                     "the held-out splits, of the task itself and of the files in `decontamination_files`; add prompts, or take some out "
                     "of these. A file can't be both a capability and a task"
                 )
-        return tuple(prompts[start:stop])
 
     def _is_refused(self, prompt: Prompt) -> bool:
         if self.past is not None and in_past(prompt.text) != self.past:

@@ -122,9 +122,11 @@ def _values(
     found["learning_rate"] = float(f"{rate:.1g}"), kind
 
     # As for ``read-env check``: 34 times the hidden size a layer (Korthikanti et al., 2022), and three copies of the logits.
-    rows = shape.vocab_size
+    sizes, rows = [2**power for power in range(9, 15)], shape.vocab_size
+    if not (hasattr(shape, "hidden_size") and hasattr(shape, "num_hidden_layers")):
+        reason = f"the smallest: {type(shape).__name__} has no hidden_size or no num_hidden_layers"
+        return found | {"micro_batch_tokens": (sizes[0], reason)}
     kept = 34 + shape.num_hidden_layers if models["gradient_checkpointing"] else 34 * shape.num_hidden_layers
-    sizes = [2**power for power in range(9, 15)]
     # The student of several ranks computes the logits of all positions at once.
     at_once = [n if models["gpus"] > 1 else positions_at_once(n, rows) for n in sizes]
     needed = [4 * (n * shape.hidden_size * kept + 3 * at * rows) for n, at in zip(sizes, at_once, strict=True)]

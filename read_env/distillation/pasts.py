@@ -37,29 +37,56 @@ def weights_of(
 ) -> Mapping[str, torch.Tensor]:
     """Trained weights of the student after a past, read from disk or made; the state of ``distillation`` is undefined then.
 
+    A folder that can't be read or written costs a warning: each process then makes the weights.
+
     Args:
         past: the recipe.
         distillation: owner of student and teacher, before a reset.
         refused: normalised hashes of prompts of a user's task, which the past does not train on either.
     """
-    from safetensors.torch import load_file, save
-
     config = _config_of(past, distillation.config)
     folder, identity = distillation.config.cache.folder, _identity(config, distillation)
     identity += [sorted(refused)] if refused else []
     path = folder / "students" / f"{past.digest(identity)}.safetensors" if folder else None
     if path is None:
         return _made(past, config, distillation, refused)
-    if path.exists():
-        return load_file(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if (kept := _read(path)) is not None:
+        return kept
     with _alone(path):
-        if path.exists():  # made by the process that this one waited for
-            return load_file(path)
-        weights = _made(past, config, distillation, refused)
+        kept = _read(path)  # made by the process that this one waited for
+        if kept is None:
+            kept = _made(past, config, distillation, refused)
+            _keep(path, kept)
+    return kept
+
+
+def _read(path: Path) -> Mapping[str, torch.Tensor] | None:
+    """Weights on disk; None if there are none that can be read. A damaged file is deleted."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights: Mapping[str, torch.Tensor] | None = load_file(path) if path.exists() else None
+        return weights
+    except SafetensorError as error:
+        _LOG.warning("the starting student in %s is damaged and is made again: %s", path, error)
+        with contextlib.suppress(OSError):
+            path.unlink()
+    except OSError as error:
+        _LOG.warning("the starting student in %s can't be read and is made again: %s", path, error)
+    return None
+
+
+def _keep(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Write weights; a failure is a warning, since they took minutes to make."""
+    from safetensors.torch import save
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path, shared=True) as file:
             file.write(save(dict(weights)))
-    return weights
+    except OSError as error:
+        _LOG.warning("a starting student is not kept on disk (%s): %s", path.parent, error)
 
 
 def _made(
@@ -82,10 +109,11 @@ def _made(
 def _alone(path: Path) -> Iterator[None]:
     """Make one file in one process at a time: the others wait, and find it there.
 
-    Without locks on the file system, each process makes the file.
+    Without locks on the file system, or without the folder, each process makes the file.
     """
     lock = filelock.FileLock(path.with_suffix(".lock"), fallback_to_soft=False)
     with contextlib.suppress(OSError, NotImplementedError):
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     try:
         yield

@@ -108,6 +108,11 @@ class TeacherTargets:
         return self.top_log_probs.exp().sum(-1)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the values per token."""
+        return sum(values.nbytes for values in self._per_token() if values is not None)
+
+    @property
     def known(self) -> torch.Tensor:
         """(m,) True where the teacher's distribution is known; False at other tokens of a pair with two vocabularies."""
         return self.top_log_probs[:, 0] > float("-inf")

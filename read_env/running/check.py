@@ -6,6 +6,7 @@ A remote teacher's server is only asked for its list of models, and by a handsha
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from read_env.config import Config, ModelConfig
 from read_env.distillation.defaults import resolve
 from read_env.distillation.loading import for_teacher, is_asked
+from read_env.distillation.models.memory import release_memory
 from read_env.distillation.models.placement import Placement, place
 from read_env.distillation.models.sources import ModelSource, architecture_of, find_model, missing, not_installed
 from read_env.distillation.models.weights import (
@@ -103,6 +105,8 @@ def check(config: Config) -> Checked:
     else:
         rows += [(f"lengths ({role})", text) for role, text in lengths]
         speed = refused.attempt(lambda: measure_speed(config))
+        gc.collect()  # models have reference cycles
+        release_memory()  # for the runs that follow, in other processes
         text = (
             speed.of_step(config.budget.step_tokens) if speed else _ON_POLICY if not refused.found else "not measured"
         )

@@ -10,7 +10,7 @@ import torch
 
 from read_env.config import Config, ModelConfig
 from read_env.distillation.loading import shares_base
-from read_env.distillation.models.head import decoder_of, positions_at_once
+from read_env.distillation.models.head import layers_of, positions_at_once
 from read_env.distillation.models.weights import count_parameters
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Part(NamedTuple):
         where: the ``device`` or the ``host``.
         everywhere: True if every rank has as much, False if rank 0 alone has it.
         during: ``training`` or ``measuring`` the student, which take turns; empty for what is always there.
+        unknown: reason why it can't be estimated, with 0 bytes; empty otherwise.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Part(NamedTuple):
     where: str
     everywhere: bool = False
     during: str = ""
+    unknown: str = ""
 
 
 def memory_rows(config: Config, teachers: Sequence[Side], student: Side) -> Rows:
@@ -46,20 +48,31 @@ def memory_rows(config: Config, teachers: Sequence[Side], student: Side) -> Rows
     parts = memory(config, teachers, student)
     on_each = f" of each of {ranks} ranks"
     of = {part: (on_each if part.everywhere else " of rank 0") if ranks > 1 else "" for part in parts}
-    rows = [(part.name, f"{part.bytes / _GIB:10.3f} GiB on the {part.where}{of[part]}") for part in parts]
+    rows = [(part.name, part.unknown or f"{_amount(part.bytes)} on the {part.where}{of[part]}") for part in parts]
+    absent = [part.name for part in parts if part.unknown]
+    beside = f", without {' and '.join(absent)}" if absent else ""
+    return [*rows, *((name, f"{text}{beside}") for name, text in _sums(parts, ranks, device))]
+
+
+def _sums(parts: Sequence[Part], ranks: int, device: torch.device) -> Rows:
+    """Rows with the sums of all parts."""
     room = _room(device)
     if ranks == 1:
         needed = {where: sum(p.bytes for p in parts if p.where == where or device.type == "cpu") for where in room}
-        return [*rows, *((f"{where} in all", _verdict(needed[where], room[where])) for where in room)]
+        return [(f"{where} in all", _verdict(needed[where], room[where])) for where in room]
     of_first, of_other = _peak(parts, "device", first=True), _peak(parts, "device", first=False)
     hosts = _peak(parts, "host", first=True) + (ranks - 1) * _peak(parts, "host", first=False)
     if device.type == "cpu":
-        rows += [("rank 0 in all", _amount(of_first + _peak(parts, "host", first=True)))]
-        rows += [("each other rank in all", _amount(of_other + _peak(parts, "host", first=False)))]
-        return [*rows, ("host in all", _verdict(of_first + (ranks - 1) * of_other + hosts, room["device"]))]
-    rows += [("device of rank 0 in all", _verdict(of_first, room["device"]))]
-    rows += [("device of each other rank in all", _verdict(of_other, room["device"]))]
-    return [*rows, ("host in all", _verdict(hosts, room["host"]))]
+        return [
+            ("rank 0 in all", _amount(of_first + _peak(parts, "host", first=True))),
+            ("each other rank in all", _amount(of_other + _peak(parts, "host", first=False))),
+            ("host in all", _verdict(of_first + (ranks - 1) * of_other + hosts, room["device"])),
+        ]
+    return [
+        ("device of rank 0 in all", _verdict(of_first, room["device"])),
+        ("device of each other rank in all", _verdict(of_other, room["device"])),
+        ("host in all", _verdict(hosts, room["host"])),
+    ]
 
 
 def _peak(parts: Sequence[Part], where: str, *, first: bool) -> float:
@@ -92,11 +105,9 @@ def memory(config: Config, teachers: Sequence[Side], student: Side) -> list[Part
         student: the student.
     """
     models, distill, ranks = config.models, config.distill, config.models.gpus
-    shape, size = student.model.config, student.parameters
-    hidden, layers, width = shape.hidden_size, shape.num_hidden_layers, _width(student.placement.compute)
+    shape, size, width = student.model.config.get_text_config(), student.parameters, _width(student.placement.compute)
     trained = _adapters(student.model, models) if models.lora_r else size
     tokens, all_ranks = distill.micro_batch_tokens, ranks > 1
-    kept = 34 + layers if models.gradient_checkpointing else 34 * layers
     positions = tokens if all_ranks else positions_at_once(tokens, shape.vocab_size)
     shards = "host" if models.offload_optimizer else "device"
     weights = size * _width(student.placement.weights)
@@ -107,14 +118,15 @@ def memory(config: Config, teachers: Sequence[Side], student: Side) -> list[Part
         Part("optimizer", 8 * trained / ranks, shards, all_ranks),
     ]
     if all_ranks:
-        layer = max((count_parameters(one) for one in decoder_of(student.model).layers), default=0)
-        outside = size - sum(count_parameters(one) for one in decoder_of(student.model).layers)
+        sizes = [count_parameters(layer) for layer in layers_of(student.model)]
+        layer, outside = max(sizes, default=0), size - sum(sizes)
         # The next layer is gathered while one is in use, and what is outside the layers stays until the backward pass ends.
         gathered = width * (2 * layer + outside) + (4 * max(layer, outside) if not models.lora_r else 0)
         parts.append(Part("gathered layers and their gradient", gathered, "device", True, "training"))
         parts.append(Part("all weights, gathered for probes and decoding", width * size, "device", True, "measuring"))
+    kept, unknown = _kept_activations(student.model, models)
     parts += [
-        Part("activations", tokens * hidden * width * kept, "device", all_ranks, "training"),
+        Part("activations", tokens * width * kept, "device", all_ranks, "training", unknown),
         Part("logits", 3 * 4 * positions * shape.vocab_size, "device", all_ranks, "training"),
     ]
     if all_ranks:
@@ -127,23 +139,53 @@ def memory(config: Config, teachers: Sequence[Side], student: Side) -> list[Part
     return [*parts, Part("S_0 and a step's snapshot", 16 * trained, "host")]
 
 
+def _lacking(model: PreTrainedModel, *names: str) -> str:
+    """Reason why a size can't be estimated: names that the model's configuration doesn't have; empty if it has all."""
+    shape = model.config.get_text_config()
+    absent = [name for name in names if not isinstance(getattr(shape, name, None), int)]
+    return f"not estimated: {type(shape).__name__} has no {' and no '.join(absent)}" if absent else ""
+
+
+def _kept_activations(model: PreTrainedModel, models: ModelConfig) -> tuple[int, str]:
+    """Numbers per token that are kept for the backward pass; 0 and the reason if that is unknown."""
+    if unknown := _lacking(model, "hidden_size", "num_hidden_layers"):
+        return 0, unknown
+    shape = model.config.get_text_config()
+    layers = shape.num_hidden_layers
+    return shape.hidden_size * (34 + layers if models.gradient_checkpointing else 34 * layers), ""
+
+
+def _keys_and_values(model: PreTrainedModel) -> tuple[int, str]:
+    """Numbers per token in a cache of keys and values, 0 without attention; 0 and the reason if that is unknown."""
+    shape = model.config.get_text_config()
+    queries = getattr(shape, "num_attention_heads", None)
+    heads, head = getattr(shape, "num_key_value_heads", None) or queries, getattr(shape, "head_dim", None)
+    if heads is None:
+        return 0, ""
+    needed = ("num_hidden_layers",) if head else ("num_hidden_layers", "num_attention_heads", "hidden_size")
+    if unknown := _lacking(model, *needed):
+        return 0, unknown
+    every = sum(heads) if isinstance(heads, (list, tuple)) else heads * shape.num_hidden_layers
+    return 2 * every * (head or shape.hidden_size // queries), ""
+
+
 def _teacher(config: Config, teacher: Side, student: Side) -> list[Part]:
     """Parts of a teacher, without weights if it shares the student's."""
-    shape, distill = teacher.model.config, config.distill
+    distill = config.distill
     shared = shares_base(config.models, teacher.source, student.source)
-    heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
-    head = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
     # Prompts are assumed to be as long as completions; their length is not known yet.
-    cached = distill.teacher_batch_size * 2 * distill.max_completion_tokens * shape.num_hidden_layers * 2 * heads * head
+    tokens = distill.teacher_batch_size * 2 * distill.max_completion_tokens
     weights = teacher.parameters * _width(teacher.placement.weights)
     # Spread by a device map: over the GPUs of this machine, or as many as the student has where it is estimated elsewhere.
     models = config.models
     devices = max(1, torch.cuda.device_count() or models.gpus) if models.teacher_device_map else 1
     everywhere = devices > 1 and models.gpus > 1
-    return [
-        *([] if shared else [Part("teacher's weights", weights / devices, "device", everywhere)]),
-        Part("teacher's keys and values", cached * _width(teacher.placement.compute) / devices, "device", everywhere),
-    ]
+    parts = [] if shared else [Part("teacher's weights", weights / devices, "device", everywhere)]
+    cached, unknown = _keys_and_values(teacher.model)
+    if cached or unknown:
+        kept = tokens * cached * _width(teacher.placement.compute)
+        parts.append(Part("teacher's keys and values", kept / devices, "device", everywhere, unknown=unknown))
+    return parts
 
 
 def _width(dtype: torch.dtype) -> int:

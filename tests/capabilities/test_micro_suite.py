@@ -1,5 +1,7 @@
 """The micro suite: verifiable, not trivial, split cleanly, graded in difficulty."""
 
+import gc
+import weakref
 from collections import Counter, defaultdict
 from math import log
 from random import Random
@@ -20,6 +22,22 @@ capability = pytest.mark.parametrize("capability", SUITE.capabilities, ids=SUITE
 
 def _training_prompts(capability, seeds=range(100, 104), per_tertile=150):
     return [p for s in seeds for t in range(3) for p in PromptStream(capability, s).slice(t, 0, per_tertile)]
+
+
+@pytest.mark.parametrize("reads", [[0, 8, 16, 40, 8, 48, 0], [0, 40, 0], [24, 0, 48]])
+def test_a_stream_drops_prompts_far_behind_and_draws_them_again(reads, monkeypatch):
+    whole = [PromptStream(SUITE["math"], 7).slice(tertile, 0, 56) for tertile in range(3)]
+    monkeypatch.setattr("read_env.capabilities.stream._KEPT", 8)
+    stream = PromptStream(SUITE["math"], 7)
+    for start in reads:
+        for tertile in (1, 0, 2):
+            assert stream.slice(tertile, start, start + 8) == whole[tertile][start : start + 8]
+    stream.slice(1, 48, 56)
+    forgotten = weakref.ref(stream.slice(1, 0, 1)[0])
+    for start in range(0, 56, 8):
+        stream.slice(1, start, start + 8)
+    gc.collect()
+    assert forgotten() is None
 
 
 def test_the_suite_has_the_papers_capabilities_in_order_and_two_drills():

@@ -56,6 +56,21 @@ def test_completions_have_room_for_the_references_and_within_the_context(hidden,
     assert resolve(config, model, encoder).distill.max_completion_tokens == pytest.approx(cut, abs=8)
 
 
+def test_a_configuration_without_sizes_gets_the_smallest_micro_batch():
+    model = llama(64, 2)
+
+    class Other:
+        vocab_size = 91
+
+        def get_text_config(self):
+            return self
+
+    model.config = Other()
+    config = resolve(micro_config(distill=ALL), model)
+    assert config.distill.micro_batch_tokens == 512
+    assert "Other has no hidden_size" in config.reasons["distill.micro_batch_tokens"]
+
+
 def test_micro_batches_shrink_with_the_model_and_updates_stay_below_a_step():
     shapes = (64, 2, 500), (4096, 32)
     small, large = (resolve(micro_config(distill=ALL), llama(*shape)).distill for shape in shapes)

@@ -9,6 +9,7 @@ import torch
 from micro import micro_config, same_state, saved
 from safetensors.torch import load_file
 
+from read_env.capabilities.base import Prompt
 from read_env.capabilities.stream import held_out
 from read_env.distillation.loading import load
 from read_env.distillation.process import Distillation
@@ -89,7 +90,7 @@ def test_the_cache_never_changes_a_result(distillation, monkeypatch):
     assert _same(results[0], results[1]) and _same(results[0], results[2])
 
 
-@pytest.mark.parametrize(("settings", "asked_again"), [({}, False), ({"max_completion_tokens": 500}, True)])
+@pytest.mark.parametrize(("settings", "asked_again"), [({}, False), ({"max_bytes": 80_000}, True)])
 def test_the_teacher_is_asked_once_per_prompt_unless_a_cache_forgot(distillation, monkeypatch, settings, asked_again):
     cache = TeacherCache(distillation.cache.teacher, **settings)
     monkeypatch.setattr(distillation, "cache", cache)
@@ -97,6 +98,22 @@ def test_the_teacher_is_asked_once_per_prompt_unless_a_cache_forgot(distillation
     asked = cache.asked_tokens
     assert _same(first, _play(distillation, [UNIFORM] * 4))
     assert (cache.asked_tokens > asked) == asked_again and asked > 0
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_stream_keeps_the_prompts_of_the_blocks_in_use_alone(distillation, answered):
+    """Host memory must not grow with the length of a run; going back reads the same prompts again."""
+    distillation.reset(0)
+    stream = distillation._new_stream()
+    start, take = stream.state_dict(), stream.take if answered else stream.take_prompt
+    seen = [take(3) for _ in range(60)]
+    kept = [len(prompts) for _, (prompts, _, _) in stream._prompts.values()]
+    assert len(kept) <= 3 and set(kept) == {8}, "of 8 blocks read, one for each tertile"
+    stream.load_state_dict(start)
+    again = [take(3) for _ in range(60)]
+    assert [one if isinstance(one, Prompt) else (one.prompt, one.prompt_ids, one.token_ids) for one in again] == [
+        one if isinstance(one, Prompt) else (one.prompt, one.prompt_ids, one.token_ids) for one in seen
+    ]
 
 
 def test_snapshot_and_restore_are_exact_also_through_a_file_and_in_another_process(distillation, tmp_path):

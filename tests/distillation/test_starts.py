@@ -1,5 +1,7 @@
 """Starting students: recipes, prompts of their own, weights on disk, and the episodes that begin with them."""
 
+import errno
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -114,6 +116,52 @@ def test_a_student_that_another_process_makes_is_waited_for(tmp_path, monkeypatc
     assert made == [1] and all(torch.equal(one["w"], torch.ones(2)) for one in found)
     with mock.patch("filelock.FileLock.acquire", side_effect=NotImplementedError):
         assert pasts.weights_of(parse_past("editor", NAMES), run)["w"].sum() == 2
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Weights of a past without training, from a configuration with that cache folder."""
+    made = []
+    monkeypatch.setattr(pasts, "_made", lambda *_: made.append(1) or {"w": torch.ones(2)})
+    monkeypatch.setattr(pasts, "_identity", lambda *_: [])
+
+    def weights(folder):
+        run = SimpleNamespace(config=load_preset("micro", {"cache": {"directory": str(folder)}}), student=None)
+        return pasts.weights_of(parse_past("clerk", NAMES), run)
+
+    return weights, made
+
+
+@pytest.mark.parametrize("fault", ["a file in the way", "a full disk", "no space for a lock"])
+def test_a_folder_that_cannot_be_written_costs_a_warning_and_not_the_student(
+    fault, quick, tmp_path, monkeypatch, caplog
+):
+    weights, made = quick
+    folder = tmp_path
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if fault == "a file in the way":
+        folder = tmp_path / "file"
+        folder.write_text("")
+    elif fault == "a full disk":
+        monkeypatch.setattr(pasts, "whole_file", mock.Mock(side_effect=full))
+    else:
+        monkeypatch.setattr("filelock.FileLock.acquire", mock.Mock(side_effect=full))
+    assert weights(folder)["w"].sum() == 2 and made == [1]
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == (fault != "no space for a lock")
+    assert all("a starting student is not kept on disk" in text for text in warned)
+
+
+def test_a_damaged_file_of_a_starting_student_is_made_again(quick, tmp_path, caplog):
+    weights, made = quick
+    weights(tmp_path)
+    (file,) = (tmp_path / "students").glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:20])
+    assert weights(tmp_path)["w"].sum() == 2 and made == [1, 1]
+    assert [record.getMessage().partition(str(tmp_path))[0] for record in caplog.records] == [
+        "the starting student in "
+    ]
+    assert weights(tmp_path)["w"].sum() == 2 and made == [1, 1]
 
 
 def test_a_past_does_not_depend_on_the_objective_of_the_run(tmp_path):

@@ -3,21 +3,30 @@
 import json
 import re
 import socket
+import weakref
 from importlib import metadata
 
 import pytest
+import torch
 from chat_server import answer, serving
+from micro import saved
+from transformers import AutoModelForCausalLM, Gemma3Config, GPT2Config, LlamaConfig, Mamba2Config, MambaConfig
 
 from read_env.cli import main
-from read_env.config import load_preset, preset_names
+from read_env.config import ModelConfig, load_preset, preset_names
 from read_env.distillation.loading import load, load_student
 from read_env.distillation.models import sources
+from read_env.distillation.models.placement import place
+from read_env.distillation.models.sources import find_model
 from read_env.distillation.teachers import remote_endpoint
+from read_env.distillation.teachers.base import TeacherCache
+from read_env.distillation.text.lengths import LengthLimit
 from read_env.errors import ReadEnvError
 from read_env.running import check_remote
-from read_env.running.check import _side, check
-from read_env.running.check_memory import memory
+from read_env.running.check import Side, _side, check
+from read_env.running.check_memory import memory, memory_rows
 from read_env.running.check_refusals import Refusals
+from read_env.running.check_speed import measure_speed
 
 LARGE = {"models": {"teacher": "Qwen/Qwen2.5-72B-Instruct", "student": "Qwen/Qwen2.5-14B-Instruct"}}
 
@@ -80,6 +89,56 @@ def test_a_chunk_is_measured_on_what_the_task_needs(monkeypatch):
     assert needed == "reasoning, tool_use", "by weight"
     monkeypatch.setattr("read_env.running.check_speed._LIMIT_SECONDS", 0.0)
     assert rows(task="dispatcher")[0]["time per step"].endswith(" tokens of reasoning"), "one at least"
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_chunk_is_measured_on_prompts_that_a_run_reads(tmp_path, remote):
+    """A model without positions beyond its context can't read the others: GPT-2."""
+    shape = GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=91, n_positions=96)
+    saved(tmp_path / "gpt2", AutoModelForCausalLM.from_config(shape))
+    own = tmp_path / "own.jsonl"
+    long = [{"prompt": f"{n}+{n}? {'a' * 90}", "answer": str(2 * n)} for n in range(240)]
+    fitting = [{"prompt": f"{n}+1?", "answer": "9" * 60 if remote and n % 2 else str(n + 1)} for n in range(160)]
+    own.write_text("".join(json.dumps(row) + "\n" for row in long + fitting))
+    config = load_preset("micro", {
+        "suite": f"own={own}", "task": "own", "eval": {"probes": 2, "dev": 2, "exam": 2},
+        "models": {"student": str(tmp_path / "gpt2"), "teacher": "remote:m" if remote else "embedded:micro/teacher"},
+        "distill": {"overlong_prompts": "skip", "max_completion_tokens": 24, "loss": "sft", "teacher_batch_size": 8},
+    })  # fmt: skip
+    speed = measure_speed(config)
+    assert speed.capabilities == ("own",) and 0 < speed.tokens <= 8 * 24
+
+
+def test_generated_prompts_that_are_too_long_are_not_measured(monkeypatch):
+    class Short(LengthLimit):
+        def excess(self, prompts, references=False):
+            return ["too long" if len(prompt.text) > self.longest else "" for prompt in prompts]
+
+    monkeypatch.setattr("read_env.running.check_speed.LengthLimit", Short)
+    monkeypatch.setattr("read_env.running.check_speed.fitting_suite", lambda suite, limit, config: (suite, {}))
+    config, read = load_preset("micro", {"task": "tool_use"}), []
+    monkeypatch.setattr(TeacherCache, "complete", lambda self, texts, names, ask=TeacherCache.complete: (
+        read.extend(texts) or ask(self, texts, names)
+    ))  # fmt: skip
+    Short.longest = 40
+    assert measure_speed(config).tokens > 0 and read and max(map(len, read)) <= 40
+    Short.longest = 0
+    with pytest.raises(ReadEnvError, match="prompts of tool_use are too long; the first: too long"):
+        measure_speed(config)
+
+
+def test_the_models_of_a_measurement_are_gone_when_the_memory_is_released(monkeypatch):
+    made, left = [], []
+
+    def load(config):
+        student = load_student(config)
+        made.append(weakref.ref(student.model))
+        return student
+
+    monkeypatch.setattr("read_env.running.check_speed.load_student", load)
+    monkeypatch.setattr("read_env.running.check.release_memory", lambda: left.append([model() for model in made]))
+    rows()
+    assert left == [[None]]
 
 
 def test_models_that_are_elsewhere_are_sized_from_their_shapes():
@@ -156,6 +215,64 @@ def test_the_memory_of_several_ranks_is_that_of_their_shards():
     shown, _ = rows(models={"gpus": 2, "device": "cpu"})
     assert "of each of 2 ranks" in shown["optimizer"] and "of rank 0" in shown["teacher's weights"]
     assert {"rank 0 in all", "each other rank in all", "host in all"} <= shown.keys()
+
+
+def _of_kind(role, config):
+    """Teacher or student of a configuration, without weights."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    return Side(role, find_model("embedded:micro/student"), model, place(ModelConfig(), 10, trained=False), "")
+
+
+def _rows_of_kind(teacher, student, **models):
+    config = load_preset("micro", {"models": models, "distill": {"micro_batch_tokens": 1000, "teacher_top_k": 8}})
+    return dict(memory_rows(config, [_of_kind("teacher", teacher)], _of_kind("student", student)))
+
+
+LLAMA = LlamaConfig(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, vocab_size=91)
+
+
+def test_a_multimodal_model_is_estimated_as_its_text_part_is():
+    sizes = LLAMA.to_dict()
+    text = {name: sizes[name] for name in ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")}
+    vision = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    both = Gemma3Config(text_config={**text, "num_attention_heads": 4, "head_dim": 16}, vision_config=vision)
+    shown = _rows_of_kind(both, both)
+    alone = _rows_of_kind(both.text_config, both.text_config)
+    for name in ("activations", "logits", "teacher's keys and values"):
+        assert shown[name] == alone[name] and gib(shown[name]) > 0
+
+
+@pytest.mark.parametrize("make", [MambaConfig, Mamba2Config])
+def test_a_model_without_attention_has_no_keys_and_values(make):
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 91, "num_heads": 2, "head_dim": 64}
+    shown = _rows_of_kind(make(**sizes), make(**sizes))
+    assert "teacher's keys and values" not in shown
+    assert gib(shown["activations"]) == gib(_rows_of_kind(LLAMA, LLAMA)["activations"])
+
+
+def test_a_part_that_cannot_be_estimated_is_said(monkeypatch):
+    teacher, student = _of_kind("teacher", LLAMA), _of_kind("student", LLAMA)
+
+    class Other:
+        vocab_size, num_attention_heads = 91, 4
+
+        def get_text_config(self):
+            return self
+
+    teacher.model.config = student.model.config = Other()
+    config = load_preset("micro", {"distill": {"micro_batch_tokens": 1000}})
+    shown = dict(memory_rows(config, [teacher], student))
+    assert shown["activations"] == "not estimated: Other has no hidden_size and no num_hidden_layers"
+    assert shown["teacher's keys and values"].startswith("not estimated: Other has no num_hidden_layers")
+    assert gib(shown["optimizer"]) > 0
+    assert shown["device in all"].endswith(", without teacher's keys and values and activations")
+
+
+def test_ranks_without_a_list_of_layers_gather_all_weights():
+    shape = GPT2Config(n_embd=64, n_layer=2, n_head=4, vocab_size=91, n_positions=160)
+    shown = _rows_of_kind(LLAMA, shape, gpus=2, device="cpu")
+    assert gib(shown["gathered layers and their gradient"]) >= 2 * gib(shown["student's weights"])
 
 
 # --- presets on a bare machine -----------------------------------------------------------------------------

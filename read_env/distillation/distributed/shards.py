@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from read_env.distillation.models.head import decoder_of
+from read_env.distillation.models.head import layers_of
 from read_env.distillation.models.placement import Placement
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh, placement: Placement, *, off
         "mp_policy": MixedPrecisionPolicy(placement.compute, torch.float32) if mixed else MixedPrecisionPolicy(),
         "offload_policy": CPUOffloadPolicy() if offload and mesh.device_type != "cpu" else OffloadPolicy(),
     }
-    for layer in decoder_of(model).layers:
+    for layer in layers_of(model):
         fully_shard(layer, **settings)
     fully_shard(model, **settings)
     first = mesh.get_local_rank() == 0

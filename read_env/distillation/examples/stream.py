@@ -67,7 +67,8 @@ class ExampleStream:
         self._streams = [PromptStream(capability, seed, excluded_hashes, past) for capability in suite]
         self._taken = [0] * len(suite)
         self._cursors = [[0, 0, 0] for _ in suite]
-        self._prompts: dict[tuple[int, int, int], tuple[tuple[Prompt, ...], list[list[int]], list[str]]] = {}
+        # Of each capability and tertile, the block in use alone: a long run reads many.
+        self._prompts: dict[tuple[int, int], tuple[int, tuple[tuple[Prompt, ...], list[list[int]], list[str]]]] = {}
         self._blocks: dict[tuple[int, int], tuple[int, tuple[Example | dict[str, str], ...]]] = {}
 
     def peek(self, capability: int) -> Example:
@@ -177,15 +178,16 @@ class ExampleStream:
         self, capability: int, tertile: int, block: int
     ) -> tuple[tuple[Prompt, ...], list[list[int]], list[str]]:
         """Prompts of a block, their token ids, and per prompt what is too long, or an empty text."""
-        key = (capability, tertile, block)
-        if key not in self._prompts:
+        held = self._prompts.get((capability, tertile))
+        if held is None or held[0] != block:
             started = time.perf_counter()
             first = block * self.block_size
             prompts = self._streams[capability].slice(tertile, first, first + self.block_size)
             reasons = self._limit.excess(prompts) if self._limit else [""] * len(prompts)
-            self._prompts[key] = prompts, self.encoder.prompts([p.text for p in prompts]), reasons
+            held = block, (prompts, self.encoder.prompts([p.text for p in prompts]), reasons)
+            self._prompts[capability, tertile] = held
             self.seconds["prompts"] += time.perf_counter() - started
-        return self._prompts[key]
+        return held[1]
 
 
 def _skipped(prompt: Prompt, reason: str) -> dict[str, str]:

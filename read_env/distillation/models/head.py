@@ -6,7 +6,7 @@ a prompt. Changes of the logits after the head, such as scaling or soft-capping,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,12 @@ def chunks_of(count: int, most: int, joined: torch.Tensor | None = None) -> list
 def decoder_of(model: PreTrainedModel) -> Any:
     """Model without its head; ``base_model`` of some architectures in transformers 4 is the whole model."""
     return getattr(model, "model", model) if model.base_model is model else model.base_model
+
+
+def layers_of(model: PreTrainedModel) -> Sequence[torch.nn.Module]:
+    """Layers of a model; none for an architecture without ``base_model.layers``, such as GPT-2."""
+    layers: Sequence[torch.nn.Module] = getattr(decoder_of(model), "layers", ())
+    return layers
 
 
 def completion_logits(model: PreTrainedModel, batch: Batch, vocabulary: int | None = None) -> torch.Tensor:

@@ -11,6 +11,7 @@ import torch
 
 from read_env.config import ModelConfig
 from read_env.digests import content_digest
+from read_env.distillation.models.generation import valid_generation
 from read_env.distillation.models.head import decoder_of
 from read_env.distillation.models.placement import Placement
 from read_env.distillation.models.sources import ModelSource
@@ -130,7 +131,8 @@ def load_encoder(source: ModelSource, config: PretrainedConfig, *, trust_remote_
         trust_remote_code: run Python code that comes with the model.
 
     Raises:
-        ReadEnvError: no tokenizer, one without an end, or one with more tokens than the model has embeddings.
+        ReadEnvError: no tokenizer, one without an end, or one with more tokens than the model has embeddings; a generation
+            configuration that transformers refuses.
 
     Example:
         >>> from read_env.distillation.models.sources import find_model
@@ -142,11 +144,11 @@ def load_encoder(source: ModelSource, config: PretrainedConfig, *, trust_remote_
 
     tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code)
     text = config.get_text_config()
-    try:
-        with suppress_progress_bars():
+    with _explained(source):
+        try:
             generation: Any = GenerationConfig.from_pretrained(source.location)
-    except OSError:  # no such file: as in ``generate``, the model's configuration says where an answer ends
-        generation = text
+        except OSError:  # no such file: as in ``generate``, the model's configuration says where an answer ends
+            generation = text
     ends = generation.eos_token_id
     return Encoder(tokenizer, [ends] if isinstance(ends, int) else ends or (), text.vocab_size)
 
@@ -333,7 +335,8 @@ def save_student(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pat
     """Save a student in Hugging Face form, self-contained.
 
     Adapters are merged into the weights, in the dtype of the weights: saved alone they would need the base model,
-    which may be a GGUF file, be pruned, or be missing on another machine.
+    which may be a GGUF file, be pruned, or be missing on another machine. ``generation_config.json`` is that of the model
+    without settings that contradict each other, such as a temperature without ``do_sample``.
 
     Args:
         model: the model, with its adapters inside; it is not changed.
@@ -341,8 +344,10 @@ def save_student(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pat
         path: folder to write.
     """
     weights, config = _merged_weights(model), model.config.get_text_config()
-    tied = config.tie_word_embeddings
+    tied, generation = config.tie_word_embeddings, getattr(model, "generation_config", None)
     try:
+        if generation is not None:
+            model.generation_config = valid_generation(generation)
         if weights is not None and tied:  # an adapter on one of the two parts them
             config.tie_word_embeddings = not _embeddings_adapted(model)
         with suppress_progress_bars():
@@ -353,6 +358,8 @@ def save_student(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pat
                 file.chmod((Path(path) / "config.json").stat().st_mode & 0o777)
     finally:
         config.tie_word_embeddings = tied
+        if generation is not None:
+            model.generation_config = generation
 
 
 def _embeddings_adapted(model: PreTrainedModel) -> bool:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from read_env.capabilities.base import Prompt
 from read_env.losses.targets import TeacherTargets
 
+#: Bytes of a token id in a tuple.
+_BYTES_OF_ID = 36
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -24,6 +27,11 @@ class Answer:
 
     def __len__(self) -> int:
         return len(self.token_ids)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory, about: those of the targets, and a reference and an integer object per token id."""
+        return self.targets.nbytes + _BYTES_OF_ID * len(self.token_ids)
 
 
 @dataclass(frozen=True)

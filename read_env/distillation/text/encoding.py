@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,14 +36,15 @@ class Encoder:
         rows: number of token embeddings of the model; without it every token of the tokenizer counts as known.
 
     Attributes:
-        vocabulary: V; token ids are below it, and a model's rows of logits beyond it are padding.
+        vocabulary: V; token ids are below it, and a model's rows of logits beyond it are padding. Special tokens beyond
+            the model's embeddings, such as the image token of a Gemma 3 that reads text alone, are not in it.
         eos_id: id of the token with which the chat template ends a turn; without one the tokenizer's eos_token.
         stop_ids: all ids that end a completion, sorted; ``eos_id`` is one of them.
         pad_id: id of the padding token, else of the eos_token.
 
     Raises:
-        ReadEnvError: no token ends a completion, the chat template can't be used, or the tokenizer has tokens that the
-            model doesn't know.
+        ReadEnvError: no token ends a completion, the chat template can't be used, or the model has no embedding for an
+            ordinary token of the tokenizer, the eos_token or a token of the chat template.
 
     Example:
         >>> from read_env.distillation.loading import load
@@ -57,10 +58,11 @@ class Encoder:
     ) -> None:
         self.tokenizer = tokenizer
         self._template = ChatTemplate(tokenizer)
-        self.vocabulary = _known_tokens(tokenizer, rows)
+        tail = self._ids([self._template.tail])[0] if self._template.tail else []
+        around = [i for ids in self._ids(self._template.around) for i in ids]
+        self.vocabulary = _known_tokens(tokenizer, rows, {tokenizer.eos_token_id, *around, *tail})
         own, named = tokenizer.eos_token_id, [i for i in stop_ids if i < self.vocabulary]
         added = {i: str(token) for i, token in tokenizer.added_tokens_decoder.items()}
-        tail = self._ids([self._template.tail])[0] if self._template.tail else []
         ends = [i for i in tail if i in named or i == own or added.get(i, "").strip()]
         if not ends and own is None and not named:
             raise ReadEnvError(
@@ -73,8 +75,8 @@ class Encoder:
         pad = tokenizer.pad_token_id
         self.pad_id = int(self.eos_id if pad is None or pad >= self.vocabulary else pad)
         special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        around = {i for ids in self._ids(self._template.around) for i in ids if added.get(i, "").strip()}
-        self._control = special | around | {*self.stop_ids, *tokenizer.all_special_ids} - {None}
+        framing = {i for i in around if added.get(i, "").strip()}
+        self._control = special | framing | {*self.stop_ids, *tokenizer.all_special_ids} - {None}
         spelled = {str(token) for token in tokenizer.convert_ids_to_tokens(sorted(self._control))}
         longest = sorted((re.escape(token) for token in spelled if len(token) > 1), key=len, reverse=True)
         self._spelled = re.compile("|".join(longest) or "(?!)")
@@ -169,11 +171,13 @@ class Encoder:
         return kept
 
 
-def _known_tokens(tokenizer: PreTrainedTokenizerBase, rows: int | None) -> int:
-    """V: number of token ids. A padding token alone may lie beyond the model's rows; it is then not used."""
+def _known_tokens(tokenizer: PreTrainedTokenizerBase, rows: int | None, needed: Set[int | None]) -> int:
+    """V: number of token ids. Special tokens alone may lie beyond the model's rows, where no id in ``needed`` is theirs."""
     vocabulary = tokenizer.get_vocab()
-    beyond = {} if rows is None else {token: i for token, i in vocabulary.items() if i >= rows}
-    beyond.pop(tokenizer.pad_token or "", None)
+    # No text has the id of a special token: one that is spelled is broken up.
+    spare = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special} | {tokenizer.pad_token_id}
+    spare -= needed
+    beyond = {} if rows is None else {token: i for token, i in vocabulary.items() if i >= rows and i not in spare}
     if beyond:
         token = min(beyond, key=lambda token: beyond[token])
         raise ReadEnvError(

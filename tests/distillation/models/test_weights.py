@@ -1,10 +1,12 @@
 """Models as they are loaded, and as they are saved again: what comes back must be what was there."""
 
+import json
 import os
 
 import pytest
 import torch
 import transformers
+from micro import saved
 from tiny_gguf import write_gguf
 
 from read_env.config import ModelConfig, load_preset
@@ -61,6 +63,39 @@ def test_a_student_without_adapters_is_saved_to_the_bit(tmp_path):
     save_student(student.model, student.encoder.tokenizer, tmp_path)
     assert len({file.stat().st_mode for file in tmp_path.iterdir()}) == 1, "the umask's mode"
     assert torch.equal(logits(load(str(tmp_path)).model), logits(student.model))
+
+
+@pytest.mark.parametrize(
+    ("published", "kept"),
+    [
+        ({"temperature": 0.6, "top_p": 0.9}, {}),
+        ({"do_sample": False, "temperature": 0.6, "top_k": 20, "min_p": 0.1}, {"do_sample": False}),
+        ({"do_sample": True, "temperature": 0.6}, {"do_sample": True, "temperature": 0.6}),
+        ({"num_beams": 1, "early_stopping": True, "length_penalty": 2.0, "output_scores": True}, {"num_beams": 1}),
+        ({"num_beams": 4, "early_stopping": True}, {"num_beams": 4, "early_stopping": True}),
+    ],
+)
+def test_a_saved_generation_configuration_is_one_that_every_version_of_transformers_saves(published, kept, tmp_path):
+    # In transformers 4.56 to 5.10, save_pretrained refuses what validate(strict=True) refuses.
+    saved(tmp_path / "base")
+    file = tmp_path / "base" / "generation_config.json"
+    file.write_text(json.dumps({**published, "eos_token_id": [2, 3]}))
+    loaded = load(str(tmp_path / "base"))
+    own = loaded.model.generation_config
+    save_student(loaded.model, loaded.encoder.tokenizer, tmp_path / "student")
+    assert loaded.model.generation_config is own
+    found = transformers.GenerationConfig.from_pretrained(tmp_path / "student")
+    found.validate(strict=True)
+    expected = transformers.GenerationConfig(**kept, eos_token_id=[2, 3])
+    assert [getattr(found, name) for name in published] == [getattr(expected, name) for name in published]
+    assert found.eos_token_id == [2, 3]
+
+
+def test_a_generation_configuration_that_transformers_refuses_is_named(tmp_path):
+    saved(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"num_return_sequences": 3}')
+    with pytest.raises(ReadEnvError, match="could not be loaded.*num_return_sequences"):
+        load(str(tmp_path))
 
 
 def test_adapters_on_a_gguf_file_are_saved_with_its_weights(tmp_path):

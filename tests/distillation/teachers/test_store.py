@@ -192,6 +192,17 @@ def counting_teacher():
     return SimpleNamespace(identity="a teacher", batched=True, encoder=None, complete=complete)
 
 
+@pytest.mark.parametrize(("kept", "forgotten"), [(5, False), (91, True)])
+def test_the_answers_in_memory_are_limited_by_their_bytes(kept, forgotten):
+    """Probabilities of K tokens take most of the memory: with a larger K fewer answers stay."""
+    teacher = counting_teacher()
+    teacher.complete.side_effect = lambda texts: block_of(int(texts[0]), count=1, kept=kept)
+    cache = TeacherCache(teacher, max_bytes=4_000)
+    texts = [[str(number)] for number in range(4)]
+    first, again = ([cache.complete(one) for one in texts] for _ in range(2))
+    assert all(map(same, first, again)) and (teacher.complete.call_count > len(texts)) == forgotten
+
+
 def test_a_teacher_is_asked_once_for_all_processes(tmp_path):
     first, second = counting_teacher(), counting_teacher()
     block = TeacherCache(first, store=BlockStore(tmp_path, LARGE)).complete(["a", "b"])

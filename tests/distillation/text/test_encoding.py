@@ -1,6 +1,7 @@
 """Token ids of conversations: those of ``apply_chat_template``, whatever the template and the tokenizer do."""
 
 import copy
+import re
 from datetime import datetime
 
 import pytest
@@ -169,6 +170,29 @@ def test_a_pad_token_beyond_the_models_rows_is_not_used_and_other_tokens_are_ref
     tokenizer.add_tokens(["[NEW]"])
     with pytest.raises(ReadEnvError, match=rf"has {rows + 2} tokens and the model {rows} embeddings; '\[NEW\]' has id"):
         Encoder(tokenizer, rows=rows)
+
+
+@pytest.mark.parametrize("make", [byte_level, metaspace])
+def test_a_special_token_beyond_the_models_rows_is_never_produced(make):
+    # As in a Gemma 3 that reads text alone: <image_soft_token> has the id after the last embedding.
+    tokenizer = make(CHATML)
+    rows = len(tokenizer)
+    plain = Encoder(make(CHATML), rows=rows)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image_soft_token>"]})
+    assert tokenizer("<image_soft_token>", add_special_tokens=False)["input_ids"] == [rows]
+    encoder = Encoder(tokenizer, rows=rows)
+    assert encoder.vocabulary == rows
+    for text in ("3+4", "an <image_soft_token>, twice <image_soft_token>"):
+        assert encoder.prompts([text]) == plain.prompts([text])
+        assert encoder.completions([text]) == plain.completions([text])
+
+
+@pytest.mark.parametrize("needed", ["<s>", "<|im_end|>", "<|im_start|>"])
+def test_a_special_token_that_every_text_needs_must_have_a_row(needed):
+    tokenizer = byte_level(CHATML if needed != "<s>" else None, eos="<s>", bos="</s>")
+    last = tokenizer.convert_tokens_to_ids(needed)
+    with pytest.raises(ReadEnvError, match=rf"the model {last} embeddings; '{re.escape(needed)}' has id {last}"):
+        Encoder(tokenizer, rows=last)
 
 
 # --- answers of a teacher that ends differently ------------------------------------------------------------
