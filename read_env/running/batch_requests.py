@@ -44,7 +44,8 @@ class ComparisonRequest:
     out: Path | None = None
     """Directory of the comparison. None: runs/compare-PRESET."""
     keep_students: bool = False
-    """Keep every student. By default only the best one of each task by dev utility is kept."""
+    """Keep every student. By default only the best one of each task by dev utility is kept; the others are deleted as soon as
+    they are beaten."""
     reference: str = "task-static"
     """Agent that the report compares the others with."""
     overwrite: bool = False

@@ -49,6 +49,10 @@ def compare(
 ) -> ComparisonResult:
     """Make the missing runs and keep the best students.
 
+    A student that is not the best of its task so far is deleted as soon as its run has finished, so that a comparison of many
+    runs needs the disk for one student per task and for the runs that go on. A run from which others are to be derived keeps
+    its student until they have theirs.
+
     Args:
         request: the comparison.
         console: console that shows the progress. None: standard error.
@@ -66,21 +70,29 @@ def compare(
     settings = directory.merged_settings(
         request.config, request.overwrite, agents=agents, tasks=request.task_names, seeds=request.seeds
     )
-    with directory.claim(identity, settings, overwrite=request.overwrite):
-        failures = run_many(
-            f"comparing {len(agents)} agents", runs, request.processes, console, env_factory, cluster=request.cluster
-        )
+    origins = set(_share(runs)[1].values())
+    folders = {name: RunDirectory(run.directory) for name, run in runs.items()}
+
+    def leave_best(*needed: str) -> dict[str, Path]:
         best = _best_students(request.directory / "runs")
         if not request.keep_students:
-            for run in runs.values():
-                if run.directory / "student" not in best.values():
-                    files.remove(run.directory / "student")
+            for name, folder in folders.items():
+                if folder.finished and name not in needed and folder.student not in best.values():
+                    files.remove(folder.student)
+        return best
+
+    with directory.claim(identity, settings, overwrite=request.overwrite):
+        title = f"comparing {len(agents)} agents"
+        failures = run_many(
+            title, runs, request.processes, console, env_factory, lambda _: leave_best(*origins), request.cluster
+        )
+        best = leave_best()
     return ComparisonResult(request.directory, len(runs), failures, best)
 
 
 def run_many(
     title: str, runs: Mapping[str, RunRequest], processes: int, console: Console | None, env_factory: EnvFactory,
-    on_finish: Callable[[str], None] = lambda name: None, cluster: str = "",
+    on_finish: Callable[[str], Any] = lambda name: None, cluster: str = "",
 ) -> dict[str, str]:  # fmt: skip
     """Make the unfinished runs, one for all tasks where the agent allows it, and show the progress.
 
@@ -90,7 +102,8 @@ def run_many(
         processes: worker processes; 0: one per core.
         console: console that shows the progress. None: standard error.
         env_factory: makes the environment of a configuration.
-        on_finish: called with the name of every run that is made now, once its records are complete.
+        on_finish: called with the name of every run that is made or derived now, once its records are complete. Runs are derived
+            after all others.
         cluster: address of a Ray cluster whose nodes make the runs. Empty: worker processes of this machine.
 
     Returns:
@@ -130,9 +143,12 @@ def run_many(
                 failures[name] = f"not derived, because {source} failed"
                 continue
             try:
-                derive(runs[source], runs[name])
+                derived = derive(runs[source], runs[name])
             except ReadEnvError as error:
                 failures[name] = str(error)
+            else:
+                if not derived.already_finished:
+                    on_finish(name)
     finally:
         display.call("close")
     return failures

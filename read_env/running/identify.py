@@ -103,6 +103,10 @@ def identify(
         )
     identity = RunIdentity.of_many("identification", request.shared(str(task)), **request.settings)
     identity = replace(identity, contents={**identity.contents, **_contents(request)})
+
+    def drop_student(name: str) -> None:
+        files.remove(RunDirectory(runs[name].directory).student)
+
     with directory.claim(
         identity, {**request.config.model_dump(mode="json"), **request.settings}, overwrite=request.overwrite
     ):
@@ -111,9 +115,9 @@ def identify(
         failures = {}
         if runs:
             title = f"identifying what {card.name} needs"
-            failures = run_many(title, runs, request.processes, console, env_factory, cluster=request.cluster)
-        for run in runs.values():
-            files.remove(RunDirectory(run.directory).student)
+            failures = run_many(title, runs, request.processes, console, env_factory, drop_student, request.cluster)
+        for name in runs.keys() - failures.keys():  # of an earlier call that was killed before it did
+            drop_student(name)
         record, requirement = _fitted(request, card, suite.names, runs, failures, prior)
         files.write_json(request.directory / "requirement.json", record.to_json())
         shares = {n: float(r) for n, r in zip(suite.names, requirement.mean, strict=True) if r >= 0.0005}
