@@ -45,6 +45,7 @@ CARD = "card.toml"
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from read_env.capabilities.base import Suite
     from read_env.config import Config
 
 
@@ -180,12 +181,33 @@ def identified(config: Config, task: str, processes: int = 0, describe: str = ""
     Raises:
         ReadEnvError: see :func:`identify`.
     """
+    suite = get_suite(config.suite)
+    card = load_task(task, suite)
+    if describe:
+        card = described(card, describe)
     request = kept_request(config, task, processes, describe, cluster)
     if request is None:
-        if describe:
-            described(load_task(task, get_suite(config.suite)), describe)
         return task
-    return str(request.directory / CARD if is_finished(request) else identify(request).card)
+    if is_finished(request):
+        return str(at_prompts_of(request.directory / CARD, card, suite))
+    return str(identify(request).card)
+
+
+def at_prompts_of(path: Path, card: TaskCard, suite: Suite) -> Path:
+    """Let the card in a file read its prompts from where another card of the same content has them.
+
+    A card is found again by the content of its prompts, and the file that it was inferred from may be another one by now.
+
+    Args:
+        path: file of a card with its requirement; also what is returned.
+        card: the card of the present command.
+        suite: capabilities of both.
+    """
+    there = load_task(path, suite)
+    text = card_toml(there.model_copy(update={"prompts": card.prompts}))
+    if text != card_toml(there):
+        files.write_text(path, text)
+    return path
 
 
 def is_finished(request: IdentifyRequest) -> bool:
