@@ -14,6 +14,7 @@ from read_env import files
 from read_env.errors import ReadEnvError
 from read_env.running.batch_requests import ComparisonRequest
 from read_env.running.callbacks import Onlookers
+from read_env.running.cards import keep_cards
 from read_env.running.directory import RecordDirectory, RunDirectory
 from read_env.running.display import ManyRunsDisplay
 from read_env.running.identity import RunIdentity
@@ -82,6 +83,7 @@ def compare(
         return best
 
     with directory.claim(identity, settings, overwrite=request.overwrite):
+        keep_cards(directory, request.config.suite, request.tasks or (request.config.task,))
         title = f"comparing {len(agents)} agents"
         failures = run_many(
             title, runs, request.processes, console, env_factory, lambda _: leave_best(*origins), request.cluster

@@ -24,6 +24,7 @@ from read_env.record_files import read_record, read_records
 from read_env.records import RunStart, StepRecord, plain
 from read_env.running.agents import AgentDriver, build_agent
 from read_env.running.callbacks import Callback, Onlookers
+from read_env.running.cards import keep_cards
 from read_env.running.diagnosis import DiagnosisCallback
 from read_env.running.directory import RunDirectory
 from read_env.running.external import evaluate_configured
@@ -96,6 +97,7 @@ def run(
                 evaluate_configured(directory, request.config, load_tasks(HarnessTasks.of(request.config)))
             return RunResult(directory.path, files.read_json(directory.summary), already_finished=True)
         files.remove(directory.error)
+        keep_cards(directory, request.config.suite, [request.config.task])
         onlookers = Onlookers([DiagnosisCallback(directory.path.name, request.recorded), *callbacks])
         try:
             return _run(request, directory, env or make_env(request.config), onlookers, checkpoint_share)
