@@ -40,7 +40,8 @@ class ComparisonRequest:
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of prompts and agents. The default is the fewest that show a spread."""
     processes: int = 0
-    """Worker processes, one torch thread each. 0: one per core."""
+    """Worker processes, each with models of its own and models.threads torch threads. 0: one per GPU; without a GPU, one per
+    core, or as many as the free memory has room for."""
     out: Path | None = None
     """Directory of the comparison. None: runs/compare-PRESET."""
     keep_students: bool = False
@@ -113,7 +114,8 @@ class TransferRequest:
     capabilities: tuple[str, ...] = ()
     """Source capabilities, each trained alone. None given: all of the suite."""
     processes: int = 0
-    """Worker processes, one torch thread each. 0: one per core."""
+    """Worker processes, each with models of its own and models.threads torch threads. 0: one per GPU; without a GPU, one per
+    core, or as many as the free memory has room for."""
     out: Path | None = None
     """Directory of the matrix. None: runs/transfer-PRESET."""
     overwrite: bool = False
@@ -165,7 +167,8 @@ class IdentifyRequest:
     seeds: tuple[int, ...] = (0, 1)
     """Seeds of the prompts, taken in turn by blocks of interventions; a further round of an axial design adds 1,000."""
     processes: int = 0
-    """Worker processes, one torch thread each. 0: one per core."""
+    """Worker processes, each with models of its own and models.threads torch threads. 0: one per GPU; without a GPU, one per
+    core, or as many as the free memory has room for."""
     out: Path | None = None
     """File of the card. None: card.toml in the directory of the interventions."""
     runs_dir: Path | None = None

@@ -5,7 +5,7 @@ After an interruption or a failure, the same command makes the missing runs. Lat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from read_env.running.identity import RunIdentity
 from read_env.running.pool import Ended, map_jobs
 from read_env.running.requests import RunRequest, resolved
 from read_env.running.reuse import derive, shared_key
+from read_env.running.room import Fit, gpus_of_workers
 from read_env.running.runner import make_env
 from read_env.running.worker import EnvFactory, StepEvent, Worker
 
@@ -101,7 +102,7 @@ def run_many(
     Args:
         title: title of the progress display.
         runs: run name -> run.
-        processes: worker processes; 0: one per core.
+        processes: worker processes; 0: as many as fit, see :mod:`read_env.running.room`.
         console: console that shows the progress. None: standard error.
         env_factory: makes the environment of a configuration.
         on_finish: called with the name of every run that is made or derived now, once its records are complete. Runs are derived
@@ -138,8 +139,16 @@ def run_many(
 
     try:
         missing = {name: run for name, run in sources.items() if name not in finished}
-        work = Worker(env_factory)
-        map_jobs(work, missing, report, processes=processes, cluster=cluster, group_of=lambda run: run.config.seed)
+        if not (processes or cluster) and len(missing) > 1:
+            fit = _fit(missing.values())
+            processes = fit.processes
+            if processes < len(missing):
+                display.call("note", f"{processes} at a time: {fit.reason}")
+        gpus = () if cluster else gpus_of_workers([run.config.models for run in missing.values()])
+        map_jobs(
+            Worker(env_factory), missing, report, processes=processes, cluster=cluster, gpus=gpus,
+            group_of=lambda run: run.config.seed,
+        )  # fmt: skip
         for name, source in copies.items():
             if source in failures:
                 failures[name] = f"not derived, because {source} failed"
@@ -154,6 +163,15 @@ def run_many(
     finally:
         display.call("close")
     return failures
+
+
+def _fit(runs: Iterable[RunRequest]) -> Fit:
+    """Number of runs at a time for which there is room, whichever they are."""
+    from read_env.running.check import processes_that_fit
+
+    aside: dict[str, Any] = {**dict.fromkeys(("task", "agent", "agent_options", "seed"), True), "models": {"start"}}
+    different = {run.config.model_dump_json(exclude=aside): run.config for run in runs}
+    return min(map(processes_that_fit, different.values()), key=lambda fit: fit.processes)
 
 
 def _share(runs: Mapping[str, RunRequest]) -> tuple[dict[str, RunRequest], dict[str, str]]:

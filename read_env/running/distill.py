@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from read_env.capabilities import get_suite
 from read_env.running.cards import kept_card
-from read_env.running.check import Checked, check
+from read_env.running.check import Checked, check, processes_that_fit
 from read_env.running.directory import RunDirectory
 from read_env.running.display import RunDisplay
 from read_env.running.identify import CARD, described, identified, is_finished, kept_request
-from read_env.running.pool import worker_count
 from read_env.running.requests import DistillRequest, RunRequest, resolved
+from read_env.running.room import Fit
 from read_env.running.runner import RunResult, run
 from read_env.running.tensorboard import TensorBoardCallback
 from read_env.tasks import load_task
@@ -91,7 +91,7 @@ def plan(
         config: resolved configuration.
         directory: directory of the run.
         checked: result of the check. None: times are not estimated.
-        processes: worker processes of the interventions.
+        processes: worker processes of the interventions; 0: as many as fit.
         describe: description of the task.
         own: card that the run began with; None: it has not begun, or its task has a requirement.
     """
@@ -106,9 +106,11 @@ def plan(
         runs = asked.runs(config.task)
         left = [one for one in runs.values() if not RunDirectory(one.directory).finished]
         tokens = sum(one.config.budget.total_tokens for one in left)
-        workers = worker_count(processes, len(left))
+        fit = Fit(processes, "") if processes else processes_that_fit(config)
+        workers = min(fit.processes, len(left))
         seconds = None if speed is None else speed * tokens / workers
-        stages.append(Stage("needs", f"{len(left)} interventions, {workers} at a time", tokens, seconds))
+        reason = f" ({fit.reason})" if fit.reason and workers < len(left) else ""
+        stages.append(Stage("needs", f"{len(left)} interventions, {workers} at a time{reason}", tokens, seconds))
     else:
         stages.append(Stage("needs", "known from the card"))
     budget, sizes = config.budget, config.eval

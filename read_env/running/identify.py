@@ -170,7 +170,7 @@ def kept_request(
     Args:
         config: configuration of the run.
         task: as in ``config.task``.
-        processes: worker processes; 0: one per core.
+        processes: worker processes; 0: as many as fit.
         describe: description of a file of prompts.
         cluster: address of a Ray cluster; empty: worker processes.
     """
