@@ -338,10 +338,11 @@ class IdentificationRecord(Record):
     """The end of an identification. ``tokens`` is what a run with this requirement has to report as spent before it.
 
     ``students`` holds the requirement by starting student, and of all of them together under ``all``; ``prior`` is that of an
-    identifier, from the text of the card.
+    identifier, from the text of the card. ``failed`` has the errors of the interventions that failed, which are left out, by
+    their names.
     """
 
-    optional = ("prior",)
+    optional = ("prior", "failed")
 
     suite: Names
     task: str
@@ -352,6 +353,7 @@ class IdentificationRecord(Record):
     requirement: Vector
     students: dict[str, StudentRequirement]
     prior: Vector | None = None
+    failed: dict[str, str] | None = None
 
 
 class ExternalScore(Record):

@@ -263,7 +263,7 @@ FILES: Mapping[str, type[records.Record]] = {
     "summary.json": records.RunSummary,
     "episodes.jsonl": records.Episode,
     "training.json": records.TrainingSummary,
-    "identification.json": records.IdentificationRecord,
+    "requirement.json": records.IdentificationRecord,
     "external.json": records.ExternalRecord,
     "external.json: evaluations": records.ExternalEvaluation,
     "external.json: results": records.ExternalResult,

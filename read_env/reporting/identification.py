@@ -59,6 +59,7 @@ def identification_report(directory: str | Path) -> Path:
             if runs
             else "Read from the text of the card by an identifier, without interventions."
         ),
+        _failures(record),
         _picture(record, path / "requirement.png"),
         "## Requirement",
         f"r̂ by regression of ΔU on {_EXPLAINING[record.regress_on]}; in brackets its {level} bootstrap interval."
@@ -80,6 +81,22 @@ def identification_report(directory: str | Path) -> Path:
         *markdown.provenance(path, config, runs[0]),
     ]
     return write_report(path, blocks)
+
+
+def _failures(record: IdentificationRecord) -> str:
+    """Warning about interventions that failed; empty if all have ended."""
+    if not record.failed:
+        return ""
+    asked = record.interventions + len(record.failed)
+    errors = [f"- {name}: {markdown.literal(' '.join(error.split()))}" for name, error in record.failed.items()]
+    return "\n".join(
+        [
+            f"**{len(record.failed)} of {asked} interventions failed, and the requirement was inferred without them.** The same "
+            "command makes them again and keeps the others.",
+            "",
+            *errors,
+        ]
+    )
 
 
 def _requirements(record: IdentificationRecord, names: list[str]) -> str:

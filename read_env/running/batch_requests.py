@@ -40,11 +40,13 @@ class ComparisonRequest:
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of prompts and agents. The default is the fewest that show a spread."""
     processes: int = 0
-    """Worker processes, one torch thread each. 0: one per core."""
+    """Worker processes, each with models of its own and models.threads torch threads. 0: one per GPU; without a GPU, one per
+    core, or as many as the free memory has room for."""
     out: Path | None = None
     """Directory of the comparison. None: runs/compare-PRESET."""
     keep_students: bool = False
-    """Keep every student. By default only the best one of each task by dev utility is kept."""
+    """Keep every student. By default only the best one of each task by dev utility is kept; the others are deleted as soon as
+    they are beaten."""
     reference: str = "task-static"
     """Agent that the report compares the others with."""
     overwrite: bool = False
@@ -112,7 +114,8 @@ class TransferRequest:
     capabilities: tuple[str, ...] = ()
     """Source capabilities, each trained alone. None given: all of the suite."""
     processes: int = 0
-    """Worker processes, one torch thread each. 0: one per core."""
+    """Worker processes, each with models of its own and models.threads torch threads. 0: one per GPU; without a GPU, one per
+    core, or as many as the free memory has room for."""
     out: Path | None = None
     """Directory of the matrix. None: runs/transfer-PRESET."""
     overwrite: bool = False
@@ -164,7 +167,8 @@ class IdentifyRequest:
     seeds: tuple[int, ...] = (0, 1)
     """Seeds of the prompts, taken in turn by blocks of interventions; a further round of an axial design adds 1,000."""
     processes: int = 0
-    """Worker processes, one torch thread each. 0: one per core."""
+    """Worker processes, each with models of its own and models.threads torch threads. 0: one per GPU; without a GPU, one per
+    core, or as many as the free memory has room for."""
     out: Path | None = None
     """File of the card. None: card.toml in the directory of the interventions."""
     runs_dir: Path | None = None

@@ -172,6 +172,7 @@ def benchmark(
     def keep(name: str) -> None:
         kept[name] = run_result(runs[name])
         write()
+        files.remove(RunDirectory(runs[name].directory).student)
 
     failures: dict[str, str] = {}
     try:

@@ -7,7 +7,7 @@ A remote teacher's server is only asked for its list of models, and by a handsha
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -29,10 +29,12 @@ from read_env.distillation.models.weights import (
 from read_env.distillation.teachers.remote import REMOTE
 from read_env.distillation.teachers.vllm import VLLM
 from read_env.distillation.text.lengths import Reader, every
-from read_env.running.check_memory import memory_rows
+from read_env.running import pool
+from read_env.running.check_memory import host_bytes, memory, memory_rows
 from read_env.running.check_refusals import Refusals
 from read_env.running.check_remote import RemoteChecked, Rows, check_remote
 from read_env.running.check_speed import Speed, measure_speed
+from read_env.running.room import Fit, Machine, fit
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -97,6 +99,8 @@ def check(config: Config) -> Checked:
         rows += [(field, f"auto is {value}") for field, value in config.reasons.items()]
     if config.resolved and student is not None and known:
         rows += memory_rows(config, teachers, student)
+        at_once = _fit(config, teachers, student)
+        rows.append(("runs at a time", f"{at_once.processes} by default: {at_once.reason}"))
     lengths, speed = refused.look(config, readers), None
     if lacking or refused.found:
         rows.append(
@@ -114,6 +118,29 @@ def check(config: Config) -> Checked:
     rows += [(f"missing ({whose})", what) for whose, what in lacking]
     rows += [("refused", problem) for problem in refused.found]
     return Checked(rows, not lacking and not refused.found, speed)
+
+
+def processes_that_fit(config: Config) -> Fit:
+    """Number of runs of a configuration that this machine makes at a time by default, and the reason."""
+    if pool._cores() == 1:
+        return Fit(1, "one core")
+    refused = Refusals()
+    local = [reference for reference in config.models.all_teachers if not reference.startswith(REMOTE)]
+    asking = [config.model_copy(update={"models": for_teacher(config.models, reference)}) for reference in local]
+    teachers = [refused.attempt(partial(_side, one, "teacher", refused)) for one in asking]
+    student = refused.attempt(partial(_side, config, "student", refused))
+    if student is None or None in teachers:
+        return Fit(1, f"the models' size is not known ({refused.found[0]})")
+    resolved = refused.attempt(partial(resolve, config))
+    if resolved is None:
+        return Fit(1, refused.found[0])
+    return _fit(resolved, [teacher for teacher in teachers if teacher], student)
+
+
+def _fit(config: Config, teachers: Sequence[Side], student: Side) -> Fit:
+    device = student.placement.device.type
+    needed = host_bytes(memory(config, teachers, student), config.models.gpus, device)
+    return fit(config.models, device, needed, Machine.here())
 
 
 def _check_teachers(config: Config, refused: Refusals) -> tuple[Rows, Rows, list[Reader], list[Side], bool]:

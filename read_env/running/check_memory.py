@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import psutil
 import torch
 
 from read_env.config import Config, ModelConfig
 from read_env.distillation.loading import shares_base
 from read_env.distillation.models.head import layers_of, positions_at_once
 from read_env.distillation.models.weights import count_parameters
+from read_env.running.room import container_limit
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -82,6 +83,12 @@ def _peak(parts: Sequence[Part], where: str, *, first: bool) -> float:
         sum(p.bytes for p in own if p.during == when) for when in ("", "training", "measuring")
     )
     return always + max(training, measuring)
+
+
+def host_bytes(parts: Sequence[Part], ranks: int, device: str) -> float:
+    """Memory of the host that all ranks of a run take, at their peaks; with all of the models if ``device`` is ``cpu``."""
+    places = ("host", "device") if device == "cpu" else ("host",)
+    return sum(_peak(parts, where, first=True) + (ranks - 1) * _peak(parts, where, first=False) for where in places)
 
 
 def _amount(needed: float) -> str:
@@ -206,7 +213,7 @@ def _adapters(model: PreTrainedModel, models: ModelConfig) -> int:
 
 def _room(device: torch.device) -> dict[str, float]:
     """Memory of this machine in bytes: of the device, and of the host if that is separate."""
-    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("inf")
+    host = min(psutil.virtual_memory().total, container_limit())
     if device.type == "cuda":
         return {"device": torch.cuda.get_device_properties(device).total_memory, "host": host}
     return {"device": host}

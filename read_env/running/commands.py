@@ -46,7 +46,8 @@ def run_command(request: RunRequest, typed: str) -> int:
 
     _check_hub(request.push_to_hub)
     agent = request.agent
-    config = request.config.model_copy(update={"task": _identified(request.config, request.config.task)})
+    task = _identified(request, request.config.task)
+    config = request.config.model_copy(update={"task": task})
     request = _resolved(replace(request, config=agent.configure(config)))
     config, budget = request.config, request.config.budget.total_tokens
     _check(config, [agent], [config.task])
@@ -98,9 +99,7 @@ def train_command(request: TrainingRequest, typed: str) -> int:
 
     _check_hub(request.push_to_hub)
     agent = request.agent
-    tasks = tuple(
-        _identified(request.config, task, request.cluster) for task in request.tasks or (request.config.task,)
-    )
+    tasks = tuple(_identified(request, task, request.cluster) for task in request.tasks or (request.config.task,))
     config = agent.configure(plain(request.config)).model_copy(update={"task": tasks[0]})
     request = _resolved(replace(request, config=config, tasks=tasks))
     _check(config, [], tasks)
@@ -127,9 +126,7 @@ def compare_command(request: ComparisonRequest, typed: str) -> int:
     from read_env.running.comparison import compare
 
     request = _resolved(replace(request, config=plain(request.config)))
-    tasks = tuple(
-        _identified(request.config, task, request.cluster) for task in request.tasks or (request.config.task,)
-    )
+    tasks = tuple(_identified(request, task, request.cluster) for task in request.tasks or (request.config.task,))
     request = replace(request, tasks=tasks)
     directory = request.directory
     _check(request.config, request.specs, tasks)
@@ -221,11 +218,13 @@ def _check_external(config: Config) -> None:
         load_tasks(HarnessTasks.of(config))
 
 
-def _identified(config: Config, task: str, cluster: str = "") -> str:
+def _identified(request: RunRequest | ComparisonRequest | TrainingRequest, task: str, cluster: str = "") -> str:
     """The task, or the card that its identification ends with where its requirement is not known."""
+    from read_env.running.directory import RecordDirectory
     from read_env.running.identify import identified
 
-    found = identified(plain(config), task, cluster=cluster)
+    directory = None if request.overwrite else RecordDirectory(request.directory)
+    found = identified(plain(request.config), task, cluster=cluster, directory=directory)
     if found != task:
         print(f"read-env: the requirement of {task} was inferred: {found}", file=sys.stderr)
     return found

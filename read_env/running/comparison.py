@@ -5,7 +5,7 @@ After an interruption or a failure, the same command makes the missing runs. Lat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,14 @@ from read_env import files
 from read_env.errors import ReadEnvError
 from read_env.running.batch_requests import ComparisonRequest
 from read_env.running.callbacks import Onlookers
+from read_env.running.cards import keep_cards
 from read_env.running.directory import RecordDirectory, RunDirectory
 from read_env.running.display import ManyRunsDisplay
 from read_env.running.identity import RunIdentity
 from read_env.running.pool import Ended, map_jobs
 from read_env.running.requests import RunRequest, resolved
 from read_env.running.reuse import derive, shared_key
+from read_env.running.room import Fit, gpus_of_workers
 from read_env.running.runner import make_env
 from read_env.running.worker import EnvFactory, StepEvent, Worker
 
@@ -49,6 +51,10 @@ def compare(
 ) -> ComparisonResult:
     """Make the missing runs and keep the best students.
 
+    A student that is not the best of its task so far is deleted as soon as its run has finished, so that a comparison of many
+    runs needs the disk for one student per task and for the runs that go on. A run from which others are to be derived keeps
+    its student until they have theirs.
+
     Args:
         request: the comparison.
         console: console that shows the progress. None: standard error.
@@ -66,31 +72,41 @@ def compare(
     settings = directory.merged_settings(
         request.config, request.overwrite, agents=agents, tasks=request.task_names, seeds=request.seeds
     )
-    with directory.claim(identity, settings, overwrite=request.overwrite):
-        failures = run_many(
-            f"comparing {len(agents)} agents", runs, request.processes, console, env_factory, cluster=request.cluster
-        )
+    origins = set(_share(runs)[1].values())
+    folders = {name: RunDirectory(run.directory) for name, run in runs.items()}
+
+    def leave_best(*needed: str) -> dict[str, Path]:
         best = _best_students(request.directory / "runs")
         if not request.keep_students:
-            for run in runs.values():
-                if run.directory / "student" not in best.values():
-                    files.remove(run.directory / "student")
+            for name, folder in folders.items():
+                if folder.finished and name not in needed and folder.student not in best.values():
+                    files.remove(folder.student)
+        return best
+
+    with directory.claim(identity, settings, overwrite=request.overwrite):
+        keep_cards(directory, request.config.suite, request.tasks or (request.config.task,))
+        title = f"comparing {len(agents)} agents"
+        failures = run_many(
+            title, runs, request.processes, console, env_factory, lambda _: leave_best(*origins), request.cluster
+        )
+        best = leave_best()
     return ComparisonResult(request.directory, len(runs), failures, best)
 
 
 def run_many(
     title: str, runs: Mapping[str, RunRequest], processes: int, console: Console | None, env_factory: EnvFactory,
-    on_finish: Callable[[str], None] = lambda name: None, cluster: str = "",
+    on_finish: Callable[[str], Any] = lambda name: None, cluster: str = "",
 ) -> dict[str, str]:  # fmt: skip
     """Make the unfinished runs, one for all tasks where the agent allows it, and show the progress.
 
     Args:
         title: title of the progress display.
         runs: run name -> run.
-        processes: worker processes; 0: one per core.
+        processes: worker processes; 0: as many as fit, see :mod:`read_env.running.room`.
         console: console that shows the progress. None: standard error.
         env_factory: makes the environment of a configuration.
-        on_finish: called with the name of every run that is made now, once its records are complete.
+        on_finish: called with the name of every run that is made or derived now, once its records are complete. Runs are derived
+            after all others.
         cluster: address of a Ray cluster whose nodes make the runs. Empty: worker processes of this machine.
 
     Returns:
@@ -123,19 +139,39 @@ def run_many(
 
     try:
         missing = {name: run for name, run in sources.items() if name not in finished}
-        work = Worker(env_factory)
-        map_jobs(work, missing, report, processes=processes, cluster=cluster, group_of=lambda run: run.config.seed)
+        if not (processes or cluster) and len(missing) > 1:
+            fit = _fit(missing.values())
+            processes = fit.processes
+            if processes < len(missing):
+                display.call("note", f"{processes} at a time: {fit.reason}")
+        gpus = () if cluster else gpus_of_workers([run.config.models for run in missing.values()])
+        map_jobs(
+            Worker(env_factory), missing, report, processes=processes, cluster=cluster, gpus=gpus,
+            group_of=lambda run: run.config.seed,
+        )  # fmt: skip
         for name, source in copies.items():
             if source in failures:
                 failures[name] = f"not derived, because {source} failed"
                 continue
             try:
-                derive(runs[source], runs[name])
+                derived = derive(runs[source], runs[name])
             except ReadEnvError as error:
                 failures[name] = str(error)
+            else:
+                if not derived.already_finished:
+                    on_finish(name)
     finally:
         display.call("close")
     return failures
+
+
+def _fit(runs: Iterable[RunRequest]) -> Fit:
+    """Number of runs at a time for which there is room, whichever they are."""
+    from read_env.running.check import processes_that_fit
+
+    aside: dict[str, Any] = {**dict.fromkeys(("task", "agent", "agent_options", "seed"), True), "models": {"start"}}
+    different = {run.config.model_dump_json(exclude=aside): run.config for run in runs}
+    return min(map(processes_that_fit, different.values()), key=lambda fit: fit.processes)
 
 
 def _share(runs: Mapping[str, RunRequest]) -> tuple[dict[str, RunRequest], dict[str, str]]:

@@ -10,6 +10,7 @@
 ``student/``        distilled student, in Hugging Face form
 ``students/``       students during the run, by ``--keep``: ``step-000010/`` after ten steps
 ``external.json``   results on tasks of lm-eval (:mod:`read_env.running.external`)
+``cards/``          cards of the measured tasks, as it began (:mod:`read_env.running.cards`)
 ``tensorboard/``    curves
 ``.lock``           held by the process that writes here; empty, and stays behind
 ==================  ======================================================================
@@ -44,12 +45,14 @@ _REPORTS = ("report.md", "report.html", "*.png", "runs.csv", "commands.txt", "*.
 _OWN = {
     "run": (
         "config.json", "start.json", "steps.jsonl", "summary.json", "error.txt", "checkpoint", "student", "students",
-        "external.json", "tensorboard",
+        "external.json", "cards", "tensorboard",
     ),
-    "comparison": ("config.json", "runs"),
+    "comparison": ("config.json", "cards", "runs"),
     "transfer": ("config.json", "runs", "transfer.json", "tensorboard"),
     "identification": ("config.json", "task.toml", "runs", "requirement.json", "card.toml"),
-    "training": ("config.json", "episodes.jsonl", "training.json", "agent.*", "README.md", "checkpoint", "tensorboard"),
+    "training": (
+        "config.json", "episodes.jsonl", "training.json", "agent.*", "README.md", "cards", "checkpoint", "tensorboard",
+    ),
 }  # fmt: skip
 
 _REMEDY = "the records beside it are untouched: put the file back, or start over with --overwrite"
@@ -68,6 +71,7 @@ class RecordDirectory:
         self.identity = path / "identity.json"
         self.checkpoint = path / "checkpoint" / "state.pt"
         self.tensorboard = path / "tensorboard"
+        self.cards = path / "cards"
         # The kernel drops the lock when the process dies, however it dies.
         self._lock = filelock.FileLock(path / ".lock", fallback_to_soft=False)
         self._saved_at = time.monotonic()
@@ -190,7 +194,7 @@ class RecordDirectory:
     def _recognise(self, identity: RunIdentity, overwrite: bool) -> None:
         there = RunIdentity.from_json(files.read_json(self.identity))
         differences = there.differences(identity)
-        if (differences or there.kind != identity.kind) and there.kind in _OWN and not self._holds_results():
+        if (differences or there.kind != identity.kind) and there.kind in _OWN and not self.holds_results():
             self._clear(there.kind)  # of a run that failed before its first step
             return
         if there.kind != identity.kind:
@@ -206,7 +210,7 @@ class RecordDirectory:
                 "delete what is there with --overwrite"
             )
 
-    def _holds_results(self) -> bool:
+    def holds_results(self) -> bool:
         """True once a step is recorded, here or in a run of a comparison, or saved in a checkpoint."""
         records = ("steps.jsonl", "episodes.jsonl", "summary.json", "training.json")
         if any(path.stat().st_size for name in records for path in self.path.rglob(name)):

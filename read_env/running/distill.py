@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from read_env.capabilities import get_suite
-from read_env.running.check import Checked, check
+from read_env.running.cards import kept_card
+from read_env.running.check import Checked, check, processes_that_fit
 from read_env.running.directory import RunDirectory
 from read_env.running.display import RunDisplay
 from read_env.running.identify import CARD, described, identified, is_finished, kept_request
-from read_env.running.pool import worker_count
 from read_env.running.requests import DistillRequest, RunRequest, resolved
+from read_env.running.room import Fit
 from read_env.running.runner import RunResult, run
 from read_env.running.tensorboard import TensorBoardCallback
 from read_env.tasks import load_task
@@ -76,34 +77,46 @@ class Distilled:
     stages: tuple[Stage, ...]
 
 
-def plan(config: Config, directory: Path, checked: Checked | None, processes: int, describe: str = "") -> list[Stage]:
+def plan(
+    config: Config,
+    directory: Path,
+    checked: Checked | None,
+    processes: int,
+    describe: str = "",
+    own: Path | None = None,
+) -> list[Stage]:
     """Stages that are still to be done after the check.
 
     Args:
         config: resolved configuration.
         directory: directory of the run.
         checked: result of the check. None: times are not estimated.
-        processes: worker processes of the interventions.
+        processes: worker processes of the interventions; 0: as many as fit.
         describe: description of the task.
+        own: card that the run began with; None: it has not begun, or its task has a requirement.
     """
     speed = None if checked is None or checked.speed is None else checked.speed.seconds
     stages = []
-    asked = kept_request(config, config.task, processes, describe)
-    if asked is not None and is_finished(asked):
+    asked = None if own else kept_request(config, config.task, processes, describe)
+    if own is not None:
+        stages.append(Stage("needs", f"those that the run began with ({own})"))
+    elif asked is not None and is_finished(asked):
         stages.append(Stage("needs", f"inferred by an earlier command ({asked.directory / CARD})"))
     elif asked is not None:
         runs = asked.runs(config.task)
         left = [one for one in runs.values() if not RunDirectory(one.directory).finished]
         tokens = sum(one.config.budget.total_tokens for one in left)
-        workers = worker_count(processes, len(left))
+        fit = Fit(processes, "") if processes else processes_that_fit(config)
+        workers = min(fit.processes, len(left))
         seconds = None if speed is None else speed * tokens / workers
-        stages.append(Stage("needs", f"{len(left)} interventions, {workers} at a time", tokens, seconds))
+        reason = f" ({fit.reason})" if fit.reason and workers < len(left) else ""
+        stages.append(Stage("needs", f"{len(left)} interventions, {workers} at a time{reason}", tokens, seconds))
     else:
         stages.append(Stage("needs", "known from the card"))
     budget, sizes = config.budget, config.eval
     seconds = None if speed is None else speed * budget.total_tokens
-    own = f", {sizes.task_exam} of the task" if load_task(config.task, get_suite(config.suite)).measured else ""
-    exam = f"exam before and after ({sizes.exam} prompts of each capability{own}, at most)"
+    of_task = f", {sizes.task_exam} of the task" if load_task(config.task, get_suite(config.suite)).measured else ""
+    exam = f"exam before and after ({sizes.exam} prompts of each capability{of_task}, at most)"
     what = f"{budget.steps} steps by {config.agent}, {exam}"
     return [
         *stages,
@@ -120,28 +133,30 @@ def distill(request: DistillRequest, console: Console) -> Distilled:
         console: console that shows the stages and their progress.
 
     Raises:
-        ReadEnvError: a task that is not there or can't be measured, a configuration that a run would refuse, or the errors
+        ReadEnvError: a task that is not there or can't be measured, an intervention that failed, a configuration that a run would refuse, or the errors
             of :func:`read_env.running.identify.identify` and :func:`read_env.running.runner.run`.
     """
     config = request.configured
     card = load_task(config.task, get_suite(config.suite))
     if request.describe:
-        described(card, request.describe)
+        card = described(card, request.describe)
     config = request.run(config).agent.configure(config)
     request_of = request.run(config)
-    begun, checked = RunDirectory(request_of.directory).begun and not request.overwrite, None
+    directory = None if request.overwrite else RunDirectory(request_of.directory)
+    begun, checked = directory is not None and directory.begun, None
+    own = None if directory is None or card.identified else kept_card(directory, card)
     if not begun or request.dry_run:
         console.print("stage 1 of 4, check: models, prompts, lengths and memory", highlight=False)
         checked = check(config)
         if not checked.ready:
             return Distilled(request_of, None, checked, ())
     config = resolved(request_of).config
-    stages = plan(config, request_of.directory, checked, request.processes, request.describe)
+    stages = plan(config, request_of.directory, checked, request.processes, request.describe, own)
     if request.dry_run:
         return Distilled(request_of, None, checked, tuple(stages))
     progress = _Progress(stages, console)
     progress.begin("needs")
-    task = identified(config, config.task, request.processes, request.describe)
+    task = identified(config, config.task, request.processes, request.describe, directory=directory)
     progress.begin("run")
     final = request.run(config.model_copy(update={"task": task}))
     budget = config.budget.total_tokens

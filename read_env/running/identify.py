@@ -1,13 +1,14 @@
 """Requirement of a measured task from interventions: short real runs on allocations that differ (arXiv 2605.11290, step 1).
 
 Every intervention is a run of its own from the starting student, with the records of any run; an interrupted call goes on where
-it was. The tokens of all of them are spent before the run that uses the requirement.
+it was. The tokens of all of them are spent before the run that uses the requirement. Where some fail, ``read-env identify`` still
+writes a card from the others, whose first line names them; a command that infers a requirement for its own use stops.
 
 =====================  ==============================================================
 ``task.toml``          the task with even requirement, on which the interventions run
 ``runs/``              the runs of the interventions
 ``requirement.json``   what was found (:class:`read_env.records.IdentificationRecord`)
-``card.toml``          the task with the requirement that was found
+``card.toml``          the task with the requirement that was found, written last
 =====================  ==============================================================
 """
 
@@ -28,6 +29,7 @@ from read_env.digests import content_digest
 from read_env.errors import ReadEnvError
 from read_env.records import IdentificationRecord, StudentRequirement
 from read_env.running.batch_requests import IdentifyRequest
+from read_env.running.cards import at_prompts_of, kept_card
 from read_env.running.comparison import run_many
 from read_env.running.directory import RecordDirectory, RunDirectory
 from read_env.running.identity import RunIdentity, card_fingerprint
@@ -103,26 +105,45 @@ def identify(
         )
     identity = RunIdentity.of_many("identification", request.shared(str(task)), **request.settings)
     identity = replace(identity, contents={**identity.contents, **_contents(request)})
+
+    def drop_student(name: str) -> None:
+        files.remove(RunDirectory(runs[name].directory).student)
+
     with directory.claim(
         identity, {**request.config.model_dump(mode="json"), **request.settings}, overwrite=request.overwrite
     ):
+        if not is_finished(request):
+            files.remove(request.directory / CARD)  # of an earlier call, without what is made now
         even = dict.fromkeys(suite.names, 1.0)
         files.write_text(task, card_toml(card.model_copy(update={"requirement": even})))
         failures = {}
         if runs:
             title = f"identifying what {card.name} needs"
-            failures = run_many(title, runs, request.processes, console, env_factory, cluster=request.cluster)
-        for run in runs.values():
-            files.remove(RunDirectory(run.directory).student)
-        record, requirement = _fitted(request, card, suite.names, runs, failures, prior)
+            failures = run_many(title, runs, request.processes, console, env_factory, drop_student, request.cluster)
+        for name in runs.keys() - failures.keys():  # of an earlier call that was killed before it did
+            drop_student(name)
+        try:
+            record, requirement = _fitted(request, card, suite.names, runs, failures, prior)
+        except ReadEnvError as error:
+            raise ReadEnvError(f"{error}; {_failed(failures, len(runs))}") if failures else error from None
         files.write_json(request.directory / "requirement.json", record.to_json())
         shares = {n: float(r) for n, r in zip(suite.names, requirement.mean, strict=True) if r >= 0.0005}
         found = TaskCard.model_validate(
             {**card.model_dump(), "requirement": shares, "tokens_before_run": record.tokens}
         )
         path = request.out or request.directory / CARD
-        files.write_text(path, card_toml(found))
+        lacking = f"# Without {', '.join(failures)}: failed.\n" if failures else ""
+        files.write_text(path, lacking + card_toml(found))
     return Identification(request.directory, path, requirement, record.tokens, failures)
+
+
+def _failed(failures: Mapping[str, str], asked: int) -> str:
+    """Text on the interventions that failed, grouped by error."""
+    by_error: dict[str, list[str]] = {}
+    for name, error in failures.items():
+        by_error.setdefault(error, []).append(name)
+    errors = "; ".join(f"{', '.join(names)}: {error}" for error, names in by_error.items())
+    return f"{len(failures)} of {asked} interventions failed ({errors}); the same command makes them again and keeps the others"
 
 
 def described(card: TaskCard, description: str) -> TaskCard:
@@ -149,7 +170,7 @@ def kept_request(
     Args:
         config: configuration of the run.
         task: as in ``config.task``.
-        processes: worker processes; 0: one per core.
+        processes: worker processes; 0: as many as fit.
         describe: description of a file of prompts.
         cluster: address of a Ray cluster; empty: worker processes.
     """
@@ -168,20 +189,42 @@ def kept_request(
     return replace(request, runs_dir=folder / "requirements" / f"{card.name}-{digest}")
 
 
-def identified(config: Config, task: str, processes: int = 0, describe: str = "", cluster: str = "") -> str:
+def identified(
+    config: Config, task: str, processes: int = 0, describe: str = "", cluster: str = "",
+    directory: RecordDirectory | None = None,
+) -> str:  # fmt: skip
     """Task with a requirement: ``task`` itself if it has one, else the card that its identification ends with.
 
-    Args: see :func:`kept_request`.
+    Args:
+        config: configuration of the run.
+        task: as in ``config.task``.
+        processes: worker processes; 0: as many as fit.
+        describe: description of a file of prompts.
+        cluster: address of a Ray cluster; empty: worker processes.
+        directory: directory of what needs the requirement. If it has begun, its own card is taken. None: it begins, or begins again.
 
     Raises:
-        ReadEnvError: see :func:`identify`.
+        ReadEnvError: see :func:`identify`; an intervention failed; the directory began with another task of the same name.
     """
-    request = kept_request(config, task, processes, describe, cluster)
-    if request is None:
-        if describe:
-            described(load_task(task, get_suite(config.suite)), describe)
+    suite = get_suite(config.suite)
+    card = load_task(task, suite)
+    if describe:
+        card = described(card, describe)
+    if card.identified:
         return task
-    return str(request.directory / CARD if is_finished(request) else identify(request).card)
+    if directory is not None and (own := kept_card(directory, card)):
+        return str(at_prompts_of(own, card, suite))
+    request = kept_request(config, task, processes, describe, cluster)
+    assert request is not None, "it has no requirement"
+    if is_finished(request):
+        return str(at_prompts_of(request.directory / CARD, card, suite))
+    found = identify(request)
+    if found.failures:
+        raise ReadEnvError(
+            f"task {card.name!r}: {_failed(found.failures, len(request.runs(task)))}. If they fail again and again, give a copy "
+            f"of {found.card} as the task: the requirement without them"
+        )
+    return str(found.card)
 
 
 def is_finished(request: IdentifyRequest) -> bool:
@@ -257,10 +300,10 @@ def _fitted(
         together = Requirement(
             prior, prior, prior, 0.9, 0.0, 0.0, 1.0, 0.0, tuple(np.argsort(-prior)[:3].tolist()), 0.0, None
         )
-        return _record(request, card, names, 0, 0, {"all": together}, prior), together
+        return _record(request, card, names, 0, 0, {"all": together}, prior, failures), together
     by_student = read_interventions(run.directory for name, run in runs.items() if name not in failures)
     if not by_student:
-        raise ReadEnvError(f"no intervention ended; the first failed with: {next(iter(failures.values()))}")
+        raise ReadEnvError("no intervention has ended")
     shares = asked.regress_on == "tokens"
     compared = {
         start: within_blocks(one.shares, one.gains, one.seeds) if shares else (one.changes, one.gains)
@@ -273,17 +316,18 @@ def _fitted(
         together = fit_requirement(np.vstack(changes), np.concatenate(gains), shares=shares, prior=prior)
     tokens = sum(one.tokens for one in by_student.values())
     count = len(runs) - len(failures)
-    return _record(request, card, names, count, tokens, {"all": together, **found}, prior), together
+    return _record(request, card, names, count, tokens, {"all": together, **found}, prior, failures), together
 
 
 def _record(
     request: IdentifyRequest, card: TaskCard, names: tuple[str, ...], count: int, tokens: int,
-    found: Mapping[str, Requirement], prior: np.ndarray | None,
+    found: Mapping[str, Requirement], prior: np.ndarray | None, failures: Mapping[str, str],
 ) -> IdentificationRecord:  # fmt: skip
     asked = request.config.identify
     return IdentificationRecord(
         suite=names, task=card.name, design=asked.design, regress_on=asked.regress_on, interventions=count, tokens=tokens,
         requirement=found["all"].mean, students={student: _recorded(one) for student, one in found.items()}, prior=prior,
+        failed=dict(failures) or None,
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from read_env.tasks.prompts import prompts_digest
 if TYPE_CHECKING:
     from read_env.config import Config, ModelConfig
     from read_env.distillation.models.sources import ModelSource
+    from read_env.tasks import TaskCard
 
 _RUN_FIELDS = {"agent", "agent_options", "task", "seed"}
 # The answer cache changes no result, nor does the evaluation of teacher and unspent tokens or on external tasks, nor the
@@ -234,9 +235,13 @@ def card_fingerprint(task: str, suite: str) -> str:
     from read_env.capabilities import get_suite
     from read_env.tasks import load_task
 
-    card = load_task(task, get_suite(suite))
+    return fingerprint(load_task(task, get_suite(suite)))
+
+
+def fingerprint(card: TaskCard) -> str:
+    """The same of a card that is loaded: of the content of its prompts, wherever they are."""
     text = card.model_dump_json(exclude={"prompts", "grader", "score", "tokens_before_run"})
-    if card.measured:  # wherever its prompts are kept
+    if card.measured:
         text = json.dumps([text, card.grader, card.score, prompts_digest(card.prompts), grader_code(card.grader)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

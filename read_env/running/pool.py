@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -59,7 +59,7 @@ class Ended:
 
 def map_jobs(
     work: Work, jobs: Mapping[str, Any], report: Callable[[str, Any], None], *, processes: int = 0, cluster: str = "",
-    group_of: Callable[[Any], Hashable] = lambda job: None,
+    group_of: Callable[[Any], Hashable] = lambda job: None, gpus: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Do all jobs. One that fails doesn't stop the others; an exception in this process, such as Ctrl-C, stops all.
 
@@ -72,6 +72,7 @@ def map_jobs(
         cluster: address of a Ray cluster, whose tasks do the jobs in place of worker processes: requests with a directory, see
             :mod:`read_env.running.cluster`. Empty: none.
         group_of: group of a job. A worker process stays with a group as long as it has jobs.
+        gpus: values of ``CUDA_VISIBLE_DEVICES`` that the worker processes get in turn. None given: that of this process.
 
     Raises:
         ReadEnvError: both ``processes`` and ``cluster`` are given, or the cluster can't be reached.
@@ -97,7 +98,7 @@ def map_jobs(
     slots: list[_Slot] = []
     try:
         while len(slots) < processes and (name := schedule.next(None)) is not None:
-            slots.append(_Slot(work))
+            slots.append(_Slot(work, gpus[len(slots) % len(gpus)] if gpus else ""))
             slots[-1].start(name, jobs[name])
         while slots:
             for pipe in wait([slot.events for slot in slots]):
@@ -175,10 +176,11 @@ class _Slot:
 
     Args:
         work: what the process does with each job.
+        gpus: value of ``CUDA_VISIBLE_DEVICES``; empty: that of this process.
     """
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    def __init__(self, work: Work, gpus: str = "") -> None:
+        self._work, self._gpus = work, gpus
         self._open()
         self._ended: Future[Ended] = Future()
         self.name = ""
@@ -187,7 +189,8 @@ class _Slot:
         # A fork after torch's threads ran can hang, and CUDA does not survive one.
         context = multiprocessing.get_context("spawn")
         self.events, self._theirs = context.Pipe()
-        self._executor = ProcessPoolExecutor(1, context, initializer=_prepare, initargs=(self._work, self._theirs))
+        arguments = self._work, self._theirs, self._gpus
+        self._executor = ProcessPoolExecutor(1, context, initializer=_prepare, initargs=arguments)
 
     def _reopen(self) -> None:
         self.events.close()
@@ -229,9 +232,11 @@ _work: Work
 _report: Report
 
 
-def _prepare(work: Work, pipe: Connection) -> None:
+def _prepare(work: Work, pipe: Connection, gpus: str) -> None:
     """Initialise a worker process."""
     global _work, _report
+    if gpus:  # before CUDA is initialised; torch may be imported
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
     follow_parent(pipe)
     _work, _report = work, pipe.send
 

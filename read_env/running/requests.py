@@ -127,7 +127,8 @@ class DistillRequest:
     dry_run: bool = False
     """Print what each stage will cost, and stop after the check."""
     processes: int = 0
-    """Worker processes of the interventions, one torch thread each. 0: one per core."""
+    """Worker processes of the interventions, each with models of its own and models.threads torch threads. 0: one per GPU; without
+    a GPU, one per core, or as many as the free memory has room for."""
     push_to_hub: str = ""
     """Repository of the hub, NAME or ORGANISATION/NAME, to which the student is uploaded with its card. Empty: none."""
     overwrite: bool = False

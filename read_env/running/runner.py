@@ -24,12 +24,13 @@ from read_env.record_files import read_record, read_records
 from read_env.records import RunStart, StepRecord, plain
 from read_env.running.agents import AgentDriver, build_agent
 from read_env.running.callbacks import Callback, Onlookers
+from read_env.running.cards import keep_cards
 from read_env.running.diagnosis import DiagnosisCallback
 from read_env.running.directory import RunDirectory
 from read_env.running.external import evaluate_configured
 from read_env.running.harness import check_template
 from read_env.running.harness_tasks import HarnessTasks, load_tasks
-from read_env.running.identity import RunIdentity
+from read_env.running.identity import RunIdentity, fingerprint
 from read_env.running.records import MeasuredTask, start_record, step_record, summary_record
 from read_env.running.requests import RunRequest, resolved
 
@@ -96,6 +97,7 @@ def run(
                 evaluate_configured(directory, request.config, load_tasks(HarnessTasks.of(request.config)))
             return RunResult(directory.path, files.read_json(directory.summary), already_finished=True)
         files.remove(directory.error)
+        keep_cards(directory, request.config.suite, [request.config.task])
         onlookers = Onlookers([DiagnosisCallback(directory.path.name, request.recorded), *callbacks])
         try:
             return _run(request, directory, env or make_env(request.config), onlookers, checkpoint_share)
@@ -229,12 +231,13 @@ def _start_exam(env: DistillationEnv, profile: np.ndarray) -> tuple[np.ndarray, 
     """Exam of the student that ``env`` was just reset to, (|C|,), and of the task's own prompts.
 
     A worker starts many runs from one student, whose exam is held once: for the same models by content, the same suite and
-    the same settings of decoding and evaluation. The profile is part of the key as well, and of a measured task its card.
+    the same settings of decoding and evaluation. The profile is part of the key as well, and of a measured task the content of its
+    card and prompts.
     """
     identity = RunIdentity.of_many("exam", env.config).to_json()
     for section in ("preset", "budget", "reward"):  # no exam before the first step depends on them
         identity["settings"].pop(section)
-    card = env.card.model_dump(mode="json") if env.card.measured else None
+    card = fingerprint(env.card) if env.card.measured else None
     key = (json.dumps([identity, env.student, card], sort_keys=True), profile.tobytes())
     if key not in _START_EXAMS:
         distillation = _distillation(env)

@@ -157,7 +157,8 @@ class BenchmarkRequest:
     out: Path | None = None
     """JSON file of the result; the runs are kept beside it, in a folder of its name. None: runs/PROTOCOL/AGENT.json."""
     processes: int = 0
-    """Worker processes, one torch thread each. 0: one per core."""
+    """Worker processes, each with models of its own and models.threads torch threads. 0: one per GPU; without a GPU, one per
+    core, or as many as the free memory has room for."""
     cluster: Cluster = ""
 
     @cached_property

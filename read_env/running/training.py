@@ -26,6 +26,7 @@ from read_env.errors import ReadEnvError
 from read_env.records import Episode, TrainingSummary
 from read_env.running.agents import TRAINING_RECORD, AgentDriver, build_agent
 from read_env.running.callbacks import Onlookers
+from read_env.running.cards import keep_cards
 from read_env.running.curve_summaries import write_configuration, write_hparams, write_layout
 from read_env.running.curve_tags import agent_scalars, profile_scalars, reward_scalars
 from read_env.running.directory import RecordDirectory
@@ -110,6 +111,7 @@ def train(
     with directory.claim(request.identity, request.recorded, overwrite=request.overwrite):
         record, saved_agent = directory.path / TRAINING_RECORD, directory.path / "agent.zip"
         if not (already_finished := record.exists()):
+            keep_cards(directory, request.config.suite, request.tasks)
             if request.on:
                 from read_env.running.surrogate_training import SurrogateTraining, make_surrogate_env
 

@@ -45,8 +45,14 @@ def transfer(
     directory = RecordDirectory(request.directory)
     identity = RunIdentity.of_many("transfer", first.config, budgets=budgets)
     settings = directory.merged_settings(first.config, request.overwrite, seeds=request.seeds)
+
+    def drop_student(name: str) -> None:
+        files.remove(RunDirectory(runs[name].directory).student)
+
     with directory.claim(identity, {**settings, "budgets": budgets}, overwrite=request.overwrite):
-        failures = run_many("transfer matrix", runs, request.processes, console, env_factory, cluster=request.cluster)
-        for run in runs.values():
-            files.remove(RunDirectory(run.directory).student)
+        failures = run_many(
+            "transfer matrix", runs, request.processes, console, env_factory, drop_student, request.cluster
+        )
+        for name in runs.keys() - failures.keys():  # of an earlier call that was killed before it did
+            drop_student(name)
     return failures

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from read_env.capabilities import get_suite
-from read_env.capabilities.base import Prompt
+from read_env.capabilities.base import Capability, Prompt
 from read_env.config import Config
 from read_env.distillation.budget import TokenBudget
 from read_env.distillation.examples.allocation import normalise_allocation
@@ -32,7 +32,7 @@ class FakeDistillation:
     """Linear signed transfer with saturation and a little seeded noise."""
 
     overlong: ClassVar[dict[str, int]] = {}
-    task = task_score = None
+    task: Capability | None = None
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -47,9 +47,20 @@ class FakeDistillation:
         return cls(config)
 
     def take_task(self, card: Any) -> None:
-        assert card is None or not card.measured, "no prompts here"
+        self.task = card.task_prompts() if card is not None and card.measured else None
 
-    def task_exam(self) -> None:
+    @property
+    def task_score(self) -> float | None:
+        """A measured task needs the first capability most, and the third less."""
+        return None if self.task is None else float(0.7 * self.profile[0] + 0.3 * self.profile[2])
+
+    def task_dev(self) -> float | None:
+        return self.task_score
+
+    def task_exam(self) -> float | None:
+        return self.task_score
+
+    def teacher_task_scores(self) -> None:
         return None
 
     def reset(self, seed: int, start: str = "", card: Any = None) -> np.ndarray:

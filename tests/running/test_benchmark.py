@@ -98,6 +98,17 @@ def test_runs_of_another_agent_are_made_again(protocol: str, tmp_path: Path) -> 
     assert static.gains != uniform.gains and len(list((tmp_path / "static").iterdir())) == 4
 
 
+def test_a_student_is_deleted_as_soon_as_its_run_is_in_the_file(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, made = [], comparison._in_short
+    monkeypatch.setattr(
+        comparison,
+        "_in_short",
+        lambda summary: (there.append(len(list(Path("runs").rglob("student")))), made(summary))[1],
+    )
+    play(protocol, "task-static")
+    assert there == [1] * 4
+
+
 @pytest.mark.parametrize("interrupt", [False, True])
 def test_the_file_holds_what_was_finished(protocol: str, monkeypatch: pytest.MonkeyPatch, interrupt: bool) -> None:
     made = comparison.run_many

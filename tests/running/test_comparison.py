@@ -21,9 +21,11 @@ from read_env.capabilities import get_suite
 from read_env.config import Config
 from read_env.errors import ReadEnvError
 from read_env.reporting import comparison_report, load_runs
+from read_env.running import comparison as comparison_module
 from read_env.running.agents import AgentSpec
-from read_env.running.batch_requests import ComparisonRequest, TransferRequest
+from read_env.running.batch_requests import ComparisonRequest, IdentifyRequest, TransferRequest
 from read_env.running.comparison import compare, run_many
+from read_env.running.identify import identify
 from read_env.running.requests import RunRequest
 from read_env.running.reuse import derive, shared_key
 from read_env.running.transfer import transfer
@@ -90,6 +92,28 @@ def test_the_best_student_is_that_of_all_runs_in_the_directory(comparison: Any) 
     result = play(comparison(["one-hot"]))
     whole = play(comparison(["task-static", "uniform", "one-hot"]))
     assert result.best_students == whole.best_students
+
+
+def test_a_beaten_student_is_deleted_as_soon_as_its_run_has_finished(
+    comparison: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, there = comparison(["task-static", "uniform", "sqrt-task"]), []
+    made = comparison_module._in_short
+    monkeypatch.setattr(
+        comparison_module,
+        "_in_short",  # of each run in turn, before its student may go
+        lambda summary: (there.append(len(list(request.directory.glob("runs/*/student")))), made(summary))[1],
+    )
+    result = play(request)
+    # A best student for each of two tasks, that of the run, and uniform's of two seeds, from which others are derived.
+    assert len(there) == 10 and max(there) <= 5
+    whole = play(
+        comparison(["task-static", "uniform", "sqrt-task"], out=request.directory.with_name("w"), keep_students=True)
+    )
+    assert {task: path.parent.name for task, path in result.best_students.items()} == {
+        task: path.parent.name for task, path in whole.best_students.items()
+    }
+    assert len(list(result.directory.glob("runs/*/student"))) == 2
 
 
 def test_all_students_are_kept_when_asked(comparison: Any) -> None:
@@ -210,6 +234,23 @@ def test_transfer_measures_the_exam_at_every_budget(small: Config, tmp_path: Pat
     assert (config["budgets"], config["seeds"]) == ([200, 400, 600], [0])
     with pytest.raises(ReadEnvError, match="budgets"):
         transfer(TransferRequest(small, (400, 600), (0,), out=tmp_path / "transfer"), QUIET, fake_env)
+
+
+def test_no_student_stays_on_disk_beside_that_of_the_run(
+    small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, made = [], comparison_module._in_short
+    monkeypatch.setattr(
+        comparison_module,
+        "_in_short",
+        lambda summary: (there.append(len(list(tmp_path.glob("*/runs/*/student")))), made(summary))[1],
+    )
+    matrix = TransferRequest(small, (200,), (0, 1), ("math", "code"), 1, tmp_path / "transfer")
+    assert transfer(matrix, QUIET, fake_env) == {}
+    asked = small.identify.model_copy(update={"interventions": 10, "tokens": 2000})
+    config = small.model_copy(update={"task": "bill-abroad", "identify": asked})
+    identify(IdentifyRequest(config, processes=1, runs_dir=tmp_path / "identify"), QUIET, fake_env)
+    assert there == [1] * 14 and not list(tmp_path.glob("*/runs/*/student"))
 
 
 def test_a_budget_between_two_steps_is_measured_when_it_is_passed(small: Config, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_one_command_goes_from_prompts_to_a_student_with_a_card(place, capsys, m
     assert main(command()) == 0
     printed = capsys.readouterr()
     assert len(made) == 8, "what was inferred is not inferred again"
-    assert "stage 2 of 4, needs: inferred by an earlier command" in printed.err and "stage 4 of 4" in printed.err
+    assert "stage 2 of 4, needs: those that the run began with" in printed.err and "stage 4 of 4" in printed.err
     assert "stage 1" not in printed.err, "an interrupted run was checked before"
     directory = place / "runs" / "distill-chains"
     summary = files.read_json(directory / "summary.json")
