@@ -133,8 +133,8 @@ def distill(request: DistillRequest, console: Console) -> Distilled:
         console: console that shows the stages and their progress.
 
     Raises:
-        ReadEnvError: a task that is not there or can't be measured, an intervention that failed, a configuration that a run would refuse, or the errors
-            of :func:`read_env.running.identify.identify` and :func:`read_env.running.runner.run`.
+        ReadEnvError: a task that is not there or can't be measured, an intervention that failed, a configuration that a run would
+            refuse, or the errors of :func:`read_env.running.identify.identify` and :func:`read_env.running.runner.run`.
     """
     config = request.configured
     card = load_task(config.task, get_suite(config.suite))
