@@ -311,6 +311,12 @@ def test_notebooks_run_from_top_to_bottom(notebook, place, capsys):
     namespace: dict = {}
     for cell in cells:
         exec(compile(cell, notebook, "exec"), namespace)
+    if "agents" in namespace:
+        compare = shlex.split(blocks(notebook, "compare")[0])[1:]
+        at, small = compare.index("--seeds"), ["--budget.total-tokens", "600", "--budget.step-tokens", "300"]
+        small += ["--eval.probes", "4", "--eval.dev", "4", "--eval.exam", "4"]
+        assert main([*compare[: at + 2], *compare[compare.index("--out") :], *small]) == 0
+        assert len(list(place.glob("runs/five/runs/*/summary.json"))) == len(namespace["agents"])
     if "bandit" in namespace:
         lines = capsys.readouterr().out.splitlines()
         means = {line.split()[0]: float(line.split()[1]) for line in lines[-3:]}

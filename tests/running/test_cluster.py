@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from rich.console import Console
 
 from read_env import files
 from read_env.capabilities import get_suite
+from read_env.cli import main
 from read_env.config import Config
 from read_env.errors import ReadEnvError
 from read_env.running import cluster_node
@@ -264,3 +266,17 @@ def test_an_address_without_a_cluster_is_refused(request_for: Make, tmp_path: Pa
     pytest.importorskip("ray")
     with pytest.raises(ReadEnvError, match="is an address of Ray Client"):
         map_on_cluster(never, {"a": request_for("uniform")}, lambda *_: None, "ray://localhost:10001")
+
+
+@pytest.mark.slow  # a cluster, and models in its processes
+def test_the_command_of_the_page_runs_on_the_cluster(
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs/cluster.md").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("read-env compare"))
+    command = shlex.split(line.replace("auto", nodes.address).replace("bookkeeper tutor", "bookkeeper"))[1:]
+    small = {"total-tokens": "600", "step-tokens": "300"}
+    options = [part for name, value in small.items() for part in (f"--budget.{name}", value)]
+    assert main([*command, "--seeds", "0", *options, "--eval.probes", "4", "--eval.dev", "4", "--eval.exam", "4"]) == 0
+    assert len(list(tmp_path.glob("runs/compare/runs/*/summary.json"))) == 2
