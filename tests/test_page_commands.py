@@ -55,9 +55,10 @@ def test_the_command_line_takes_the_commands_of_a_page(page, tmp_path, monkeypat
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder of its own, with a cache of its own."""
+    """A folder of its own, with a cache and a folder of data sets of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("READ_ENV_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     return tmp_path
 
 
