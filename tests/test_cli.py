@@ -201,6 +201,7 @@ def test_run_leaves_student_report_and_curves_and_is_not_run_twice(
     assert capsys.readouterr().out.split() == ["out/report.md", "out/report.html"]
 
 
+@pytest.mark.slow
 def test_a_command_killed_inside_a_chunk_ends_with_the_same_student(models: list[str], tmp_path: Path) -> None:
     options = ["run", "--agent", "read-bandit", *SMALL, *models]
     assert main([*options, "--out", "whole"]) == 0

@@ -43,6 +43,7 @@ def command(*more: str) -> list[str]:
     return ["distill", "--task", "chains.jsonl", "--describe", "Prices at the end of a chain.", *SMALL, *folder, *more]
 
 
+@pytest.mark.slow
 def test_one_command_goes_from_prompts_to_a_student_with_a_card(place, capsys, monkeypatch):
     assert main([*command(), "--dry-run"]) == 0
     shown = capsys.readouterr().out
