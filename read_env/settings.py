@@ -439,7 +439,8 @@ class IdentifyConfig(_Settings):
     section: ClassVar[str] = "identify"
 
     interventions: int = Field(40, ge=0)
-    """Short runs, for each starting student, at least 6, and with ``axial`` at least one for each capability. 0: the text of the card alone, with an identifier."""
+    """Short runs, for each starting student, at least 6, and with ``axial`` at least one for each capability. 0: the text of the
+    card alone, with an identifier."""
     tokens: int = Field(0, ge=0)
     """Completion tokens of all of them together, for each starting student. 0: two steps of the budget for each."""
     design: Literal["axial", "balanced", "random"] = "axial"

@@ -42,9 +42,8 @@ def gain_of(env: SurrogateEnv, agent: Agent, seed: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", type=Path, default=TABLE, help="episodes, as read-env surrogate fit keeps them")
-    record = Record.load(parser.parse_args().table)
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    record = Record.load(TABLE)
 
     episodes, names = record.episodes, record.capabilities
     shares = episodes.tokens / np.maximum(episodes.tokens.sum(-1, keepdims=True), 1)

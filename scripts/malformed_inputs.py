@@ -164,7 +164,7 @@ def command(arguments: list[str]) -> bool:
     quiet = io.StringIO()
     with (
         mock.patch.object(DistillationEnv, "load_distillation", _load),
-        mock.patch("read_env.running.pool._cores", lambda: 1),  # no worker process, where nothing is patched
+        mock.patch("read_env.running.pool.cores", lambda: 1),  # no worker process, where nothing is patched
         contextlib.redirect_stdout(quiet),
         contextlib.redirect_stderr(quiet),
     ):

@@ -17,8 +17,9 @@ _LOG = logging.getLogger(__name__)
 def fit_splits(config: Config, suite: Suite | None = None) -> Config:
     """Configuration whose ``eval.probes``, ``eval.dev`` and ``eval.exam`` fit the user's files, unless they were set.
 
-    A size that differs from those of the shipped preset, or of the one that the user's preset extends, is the user's and is kept: :func:`read_env.capabilities.stream.held_out` refuses
-    it if the file is too small. A line of the log names the sizes that were lowered.
+    A size that differs from those of the shipped preset, or of the one that the user's preset extends, is the user's and is kept:
+    :func:`read_env.capabilities.stream.held_out` refuses it if the file is too small. A line of the log names the sizes that were
+    lowered.
 
     Args:
         config: the configuration; returned as it is if its suite has no files.

@@ -122,7 +122,7 @@ def check(config: Config) -> Checked:
 
 def processes_that_fit(config: Config) -> Fit:
     """Number of runs of a configuration that this machine makes at a time by default, and the reason."""
-    if pool._cores() == 1:
+    if pool.cores() == 1:
         return Fit(1, "one core")
     refused = Refusals()
     local = [reference for reference in config.models.all_teachers if not reference.startswith(REMOTE)]

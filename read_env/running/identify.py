@@ -195,13 +195,8 @@ def identified(
 ) -> str:  # fmt: skip
     """Task with a requirement: ``task`` itself if it has one, else the card that its identification ends with.
 
-    Args:
-        config: configuration of the run.
-        task: as in ``config.task``.
-        processes: worker processes; 0: as many as fit.
-        describe: description of a file of prompts.
-        cluster: address of a Ray cluster; empty: worker processes.
-        directory: directory of what needs the requirement. If it has begun, its own card is taken. None: it begins, or begins again.
+    Args: see :func:`kept_request`; ``directory`` is that of what needs the requirement. If it has begun, its own card is taken. None:
+    it begins, or begins again.
 
     Raises:
         ReadEnvError: see :func:`identify`; an intervention failed; the directory began with another task of the same name.

@@ -166,7 +166,7 @@ def worker_count(processes: int, jobs: int) -> int:
     >>> worker_count(4, 3)
     3
     """
-    return min(processes or _cores(), jobs)
+    return min(processes or cores(), jobs)
 
 
 class _Slot:
@@ -306,6 +306,6 @@ def in_a_line(error: Exception) -> str:
     return str(error if isinstance(error, ReadEnvError) else traceback.format_exception_only(error)[-1]).strip()
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use; a container often has fewer than the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

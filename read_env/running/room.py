@@ -40,7 +40,7 @@ class Machine(NamedTuple):
 
         from read_env.running import pool
 
-        return cls(pool._cores(), torch.cuda.device_count(), min(psutil.virtual_memory().available, container_limit()))
+        return cls(pool.cores(), torch.cuda.device_count(), min(psutil.virtual_memory().available, container_limit()))
 
 
 class Fit(NamedTuple):

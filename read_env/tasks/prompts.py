@@ -77,8 +77,7 @@ def check_fitting(prompts: Capability, given: Capability) -> None:
     """
     if not isinstance(prompts, TaskPrompts) or not isinstance(given, TaskPrompts) or prompts is given:
         return
-    counts = Counter(prompts.split_of(prompt.text) for prompt in prompts.prompts)
-    if (least := min(counts[split] for split in SPLITS if split != "stream")) < FEWEST:
+    if (least := _fewest_of(_counts(prompts))) < FEWEST:
         raise ReadEnvError(
             f"task {given.name!r}: of its {len(given.prompts)} prompts, {len(prompts.prompts)} are short enough for teacher and student, "
             f"which leaves a split with {least}; probes, dev and exam need at least {FEWEST} each. Right would be shorter prompts, or "
@@ -90,7 +89,7 @@ def sizes_of(prompts: Capability, wanted: dict[Split, int]) -> dict[Split, int]:
     """Sizes of a task's held-out sets: those wanted, or as many as there are."""
     if not isinstance(prompts, TaskPrompts):
         return {split: _drawable(prompts, split, size) for split, size in wanted.items()}
-    there = Counter(prompts.split_of(prompt.text) for prompt in prompts.prompts)
+    there = _counts(prompts)
     return {split: min(size, there[split]) for split, size in wanted.items()}
 
 
@@ -157,8 +156,8 @@ def _from_source(name: str, source: str, grader: str, version: object) -> TaskPr
             "would be rows with different answers"
         )
     found = TaskPrompts(name, (listed(source, prompts),), "Answer:", get_grader(grader), prompts, grader)
-    counts = Counter(found.split_of(prompt.text) for prompt in prompts)
-    if (least := min(counts[split] for split in SPLITS if split != "stream")) < FEWEST:
+    counts = _counts(found)
+    if (least := _fewest_of(counts)) < FEWEST:
         shown = ", ".join(f"{counts[split]} {_NAMES[split]}" for split in SPLITS)
         enough = -(-FEWEST * BUCKETS // min(TaskPrompts.shares.values()))
         raise ReadEnvError(
@@ -170,6 +169,16 @@ def _from_source(name: str, source: str, grader: str, version: object) -> TaskPr
         for prompt in prompts:
             check_grader(grader, prompt)
     return found
+
+
+def _counts(prompts: TaskPrompts) -> Counter[Split]:
+    """Number of prompts in each split."""
+    return Counter(prompts.split_of(prompt.text) for prompt in prompts.prompts)
+
+
+def _fewest_of(counts: Counter[Split]) -> int:
+    """Number of prompts in the smallest held-out split."""
+    return min(counts[split] for split in SPLITS if split != "stream")
 
 
 _NAMES: dict[Split, str] = {"stream": "exemplars", "probes": "probes", "dev": "dev", "exam": "exam"}

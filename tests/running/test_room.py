@@ -66,7 +66,7 @@ def test_without_gpus_as_many_runs_as_the_memory_has_room_for(
 
 
 def on(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
-    monkeypatch.setattr(pool, "_cores", lambda: machine.cores)
+    monkeypatch.setattr(pool, "cores", lambda: machine.cores)
     monkeypatch.setattr(room.Machine, "here", classmethod(lambda cls: machine))
 
 
