@@ -7,13 +7,14 @@ On profiling seeds, a tree of schedules is played for every starting student: so
 budget, and from each of these students further ones for the rest. A schedule's outcome depends on no task, so all
 tasks of a student choose from one tree, by exact match on dev. The chosen schedules, the rules, and a lookahead are measured
 on fresh seeds by the exam. The lookahead tries allocations for real at every decision, plays each of them to the end of the
-budget by w = r, restores the student, and takes the one with the highest utility on the probes.
+budget by w = r, restores the student, and takes the one with the highest utility on the probes. The policies that do best on
+these seeds are measured again on further ones, against w = r, water-filling and the best fixed allocation.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -47,6 +48,8 @@ DRAWN = {"random-a": 0, "random-b": 100_000}
 PAIRS = TRAINING_PAIRS + JUDGING_PAIRS
 PROFILING_SEEDS = (7001, 7002, 7003)
 FRESH_SEEDS = (7101, 7102, 7103, 7104)
+#: Seeds of the advantages in the page; the policies were chosen on the others.
+CONFIRMING_SEEDS = (7301, 7302, 7303, 7304, 7305, 7306, 7307, 7308)
 #: Trained policy, beside the rules.
 POLICY = "pretrained:micro"
 #: Rules and their options.
@@ -71,6 +74,9 @@ FOLLOWING = {"water-filling, drills": 0.4}
 #: Shares of the budget after which the lookahead decides.
 DECISIONS = (0.0, 0.2)
 BEST_FIXED, BEST_TWO_PHASE, LOOKAHEAD = "best fixed", "best two-phase", "lookahead"
+#: Policies that are no static rule, and policies that look at the student while it learns.
+FREE = (BEST_FIXED, BEST_TWO_PHASE, LOOKAHEAD, POLICY, *FOLLOWING)
+WATCHING = (LOOKAHEAD, "water-filling", "water-filling, floor", POLICY, *FOLLOWING)
 #: Least advantage that counts, as a part of what w = r gains.
 MARGIN = 0.1
 
@@ -300,6 +306,10 @@ class Pair:
         """Mean gain over the seeds."""
         return float(np.mean(self.utilities[policy] - self.start))
 
+    def best(self, policies: Sequence[str]) -> str:
+        """Policy with the highest mean gain."""
+        return max(policies, key=self.gain)
+
     def ahead(self, policy: str, of: str) -> Estimate:
         """Advantage of one policy over another, with the interval of a paired t test over seeds."""
         return paired(self.utilities[policy], self.utilities[of]).difference
@@ -310,86 +320,123 @@ class Pair:
         return advantage.low > 0 and advantage.mean >= MARGIN * max(self.gain("w = r"), 0.0)
 
 
-def measure(tasks: Sequence[str], student: str, suite: Suite, seeds: Sequence[int], make: Any) -> Iterator[Pair]:
-    """Exam utilities of all tasks with one student."""
+def measure(tasks: Sequence[str], student: str, suite: Suite, seeds: Sequence[int], make: Any) -> list[Pair]:
+    """Exam utilities of all policies, for all tasks with one student."""
     chosen = schedules(student, tasks, suite, make)
-    wanted: dict[tuple[str, str], list[Unit]] = {}
-    for task in tasks:
-        for rule in (*RULES, *FOLLOWING):
-            of = "" if rule == "uniform" else task
-            wanted[task, rule] = [Unit("rule", student, seed, of, rule) for seed in seeds]
-        for kind, name in chosen[task].items():
-            wanted[task, kind] = [Unit("schedule", student, seed, name=name) for seed in seeds]
-        wanted[task, LOOKAHEAD] = [Unit("lookahead", student, seed, task) for seed in seeds]
-    starts = [Unit("start", student, seed if student in DRAWN else seeds[0]) for seed in seeds]
-    found = make([*dict.fromkeys(starts), *(unit for units in wanted.values() for unit in units)])
-    for task in tasks:
-        card = load_task(task, suite)
-        utilities = {
-            policy: np.array([card.utility(exam_in(found[unit]), suite) for unit in units])
-            for (of, policy), units in wanted.items()
-            if of == task
-        }
-        first = np.array([card.utility(exam_in(found[start]), suite) for start in starts])
-        yield Pair(task, student, first, utilities, chosen[task])
-
-
-def page(pairs: Sequence[Pair], suite: Suite, facts: str) -> str:
-    """Text of docs/headroom.md."""
     policies = [*RULES, *FOLLOWING, BEST_FIXED, BEST_TWO_PHASE, LOOKAHEAD]
-    free = [BEST_FIXED, BEST_TWO_PHASE, LOOKAHEAD, POLICY, *FOLLOWING]
-    watching = [LOOKAHEAD, "water-filling", "water-filling, floor", POLICY, *FOLLOWING]
-    gains, advantages, listing = [], [], []
-    for pair in pairs:
-        kind = "training" if (pair.task, pair.student) in TRAINING_PAIRS else "judging"
-        gains.append(
-            [
-                pair.task,
-                pair.student,
-                kind,
-                number(float(pair.start.mean())),
-                *(number(pair.gain(p), signed=True) for p in policies),
-            ]
+    return played({(task, student): policies for task in tasks}, chosen, suite, seeds, make)
+
+
+def confirm(pairs: Sequence[Pair], suite: Suite, seeds: Sequence[int], make: Any) -> list[Pair]:
+    """Exam utilities on further seeds, of the policies that did best on the first ones and of those they are compared with."""
+    chosen = {pair.task: pair.chosen for pair in pairs}
+    policies = {
+        (pair.task, pair.student): list(
+            dict.fromkeys(["w = r", "water-filling", pair.best(FREE), pair.best(WATCHING), BEST_FIXED])
         )
-        best = max(free, key=pair.gain)
-        rivals = [pair.ahead(best, of) for of in ("w = r", "water-filling")]
-        looking = max(watching, key=pair.gain)
-        against = pair.ahead(looking, BEST_FIXED)
+        for pair in pairs
+    }
+    return played(policies, chosen, suite, seeds, make)
+
+
+def played(
+    policies: Mapping[tuple[str, str], Sequence[str]],
+    chosen: Mapping[str, dict[str, str]],
+    suite: Suite,
+    seeds: Sequence[int],
+    make: Any,
+) -> list[Pair]:
+    """Exam utilities of some policies.
+
+    Args:
+        policies: (task, student) -> policies.
+        chosen: task -> best fixed and best two-phase schedule, as :func:`schedules` finds them.
+        suite: the suite.
+        seeds: seeds of the episodes.
+        make: units -> results.
+    """
+    wanted: dict[tuple[str, str, str], list[Unit]] = {}
+    starts: dict[str, list[Unit]] = {}
+    for (task, student), named in policies.items():
+        starts[student] = [Unit("start", student, seed if student in DRAWN else seeds[0]) for seed in seeds]
+        for policy in named:
+            wanted[task, student, policy] = [unit_of(policy, task, student, seed, chosen[task]) for seed in seeds]
+    units = [unit for found in (*starts.values(), *wanted.values()) for unit in found]
+    found = make(list(dict.fromkeys(units)))
+
+    def utilities(task: str, units: Sequence[Unit]) -> np.ndarray:
+        card = load_task(task, suite)
+        return np.array([card.utility(exam_in(found[unit]), suite) for unit in units])
+
+    return [
+        Pair(
+            task,
+            student,
+            utilities(task, starts[student]),
+            {policy: utilities(task, wanted[task, student, policy]) for policy in named},
+            chosen[task],
+        )
+        for (task, student), named in policies.items()
+    ]
+
+
+def unit_of(policy: str, task: str, student: str, seed: int, chosen: Mapping[str, str]) -> Unit:
+    """Run of a policy that is measured by the exam; those whose outcome does not depend on the task are shared."""
+    if policy in chosen:
+        return Unit("schedule", student, seed, name=chosen[policy])
+    if policy == LOOKAHEAD:
+        return Unit("lookahead", student, seed, task)
+    return Unit("rule", student, seed, "" if policy == "uniform" else task, policy)
+
+
+def page(pairs: Sequence[Pair], confirmed: Sequence[Pair], suite: Suite, facts: str) -> str:
+    """Text of docs/headroom.md.
+
+    Args:
+        pairs: all policies, on the first seeds.
+        confirmed: the same pairs with the policies that did best, on further seeds.
+        suite: the suite.
+        facts: text below the title.
+    """
+    policies = [*RULES, *FOLLOWING, BEST_FIXED, BEST_TWO_PHASE, LOOKAHEAD]
+    gains, advantages, listing = [], [], []
+    for pair, again in zip(pairs, confirmed, strict=True):
+        kind = "training" if (pair.task, pair.student) in TRAINING_PAIRS else "judging"
+        cells = [number(pair.gain(policy), signed=True) for policy in policies]
+        gains.append([pair.task, pair.student, kind, number(float(pair.start.mean())), *cells])
+        best, looking = pair.best(FREE), pair.best(WATCHING)
+        rivals = [again.ahead(best, of) for of in ("w = r", "water-filling")]
+        against = again.ahead(looking, BEST_FIXED)
         cells = [f"{number(e.mean, signed=True)} ± {number(e.half_width)}" for e in (*rivals, against)]
         marks = [
-            "yes" if all(pair.clear(best, of) for of in ("w = r", "water-filling")) else "no",
+            "yes" if all(again.clear(best, of) for of in ("w = r", "water-filling")) else "no",
             "yes" if against.low > 0 else "no",
         ]
-        advantages.append([pair.task, pair.student, best, *cells[:2], marks[0], looking, cells[2], marks[1]])
+        static = number(again.gain("w = r"), signed=True)
+        advantages.append([pair.task, pair.student, best, static, *cells[:2], marks[0], looking, cells[2], marks[1]])
         pool = allocations(pair.student, suite)
         for policy, name in pair.chosen.items():
             shares = ", then ".join(f"until {until:.0%} {_shares(pool[at], suite)}" for at, until in parts(name))
             listing.append(f"- {pair.task}, {pair.student}, {policy}: {shares}")
-    counts = [sum(row[column] == "yes" for row in advantages) for column in (5, 8)]
+    counts = [sum(row[column] == "yes" for row in advantages) for column in (6, 9)]
     header = ["task", "student", "for", "start", *policies]
-    columns = [
-        "task",
-        "student",
-        "best",
-        "over w = r",
-        "over water-filling",
-        "clear",
-        "watching",
-        "over best fixed",
-        "above 0",
-    ]
+    columns = ["task", "student", "best", "w = r", "over w = r", "over water-filling", "clear"]
+    columns += ["watching", "over best fixed", "above 0"]
     listed = "\n".join(listing)
     return (
         f"# Room above the static rules\n\n{facts}\n\n"
         "Gain of exam utility over the starting student, mean over the fresh seeds:\n\n"
         f"{markdown_table(header, gains, text_columns=3)}\n\n"
-        f"*best*: of {', '.join(free)} the one with the highest mean. *clear*: ahead of both w = r and water-filling, each "
-        f"time by {MARGIN:.0%} of what w = r gains or more and with an interval above zero: **{counts[0]} of {len(pairs)}** "
-        "pairs. *watching*: the best of the policies that look at the student while it learns; ahead of the best fixed "
-        f"allocation with an interval above zero on **{counts[1]} of {len(pairs)}**. Intervals: 95 %, paired t over seeds; "
-        "the best of several is chosen on the seeds that it is measured on.\n\n"
         f"{_means(pairs)}\n\n"
-        f"{markdown_table(columns, advantages, text_columns=3)}\n\nSchedules that were chosen on the profiling seeds:\n\n{listed}\n"
+        "## Advantage on further seeds\n\n"
+        f"*best*: of {', '.join(FREE)} the one with the highest mean above. *watching*: the same of the policies that look at "
+        f"the student while it learns ({', '.join(WATCHING)}). The gain of w = r and the differences are measured on the "
+        "further seeds alone, on which nothing was chosen. *clear*: ahead of both w = r and water-filling, each time by "
+        f"{MARGIN:.0%} of what w = r gains or more and with an interval above zero: **{counts[0]} of {len(pairs)}** pairs. A "
+        f"watching policy is ahead of the best fixed allocation with an interval above zero on **{counts[1]} of "
+        f"{len(pairs)}**. Intervals: 95 %, paired t over seeds.\n\n"
+        f"{markdown_table(columns, advantages, text_columns=3)}\n\n"
+        f"Schedules that were chosen on the profiling seeds:\n\n{listed}\n"
     )
 
 
@@ -416,6 +463,7 @@ def main() -> None:
     parser = parser_of(__doc__, "docs/measured")
     parser.add_argument("--preset", default="micro")
     parser.add_argument("--seeds", type=int, nargs="*", default=FRESH_SEEDS)
+    parser.add_argument("--confirming-seeds", type=int, nargs="*", default=CONFIRMING_SEEDS)
     parser.add_argument("--students", nargs="*", default=list(dict.fromkeys(student for _, student in PAIRS)))
     args = parser.parse_args()
 
@@ -425,20 +473,22 @@ def main() -> None:
     def make(units: Sequence[Unit]) -> dict[Unit, Any]:
         return results(units, args.preset, args.out / "headroom.jsonl", args.processes)
 
-    pairs = []
+    pairs, confirmed = [], []
     for student in args.students:
-        tasks = [task for task, start in PAIRS if start == student]
-        pairs += measure(tasks, student, suite, args.seeds, make)
+        measured = measure([task for task, start in PAIRS if start == student], student, suite, args.seeds, make)
+        pairs += measured
+        confirmed += confirm(measured, suite, args.confirming_seeds, make)
     tree = FIRST * (SECOND - 1) * len(SWITCHES)
     facts = (
         f"{config.budget.total_tokens:,} completion tokens in steps of {config.budget.step_tokens:,}. For every student "
         f"{tree} schedules of two phases that change at {' or '.join(f'{s:.0%}' for s in SWITCHES)} of the budget, and {FIXED} "
         f"fixed allocations, on seed {PROFILING_SEEDS[0]}; the best {FINALISTS} of each kind and task also on "
         f"{list(PROFILING_SEEDS[1:])}: {(tree + FIXED) * config.budget.total_tokens / 1e6:.1f} million tokens for a student, "
-        f"were none shared. The lookahead takes {len(DECISIONS)} decisions. Fresh seeds: {list(args.seeds)}."
+        f"were none shared. The lookahead takes {len(DECISIONS)} decisions. Fresh seeds: {list(args.seeds)}; further seeds: "
+        f"{list(args.confirming_seeds)}."
     )
     part = f" --students {' '.join(args.students)}" if len(pairs) < len(PAIRS) else ""
-    write_page("headroom", page(pairs, suite, f"Made by `python scripts/headroom.py{part}`. {facts}"))
+    write_page("headroom", page(pairs, confirmed, suite, f"Made by `python scripts/headroom.py{part}`. {facts}"))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,9 @@ def test_the_allocations_of_the_tree_are_distributions_and_make_a_hundred_schedu
         np.testing.assert_allclose(pool.sum(axis=1), 1)
         assert len({row.round(6).tobytes() for row in pool}) == headroom.FIXED
     assert not {s for _, s in headroom.TRAINING_PAIRS} & {s for _, s in headroom.JUDGING_PAIRS}
-    assert len(headroom.PAIRS) >= 12 and not set(headroom.PROFILING_SEEDS) & set(headroom.FRESH_SEEDS)
+    assert len(headroom.PAIRS) >= 12
+    seeds = [*headroom.PROFILING_SEEDS, *headroom.FRESH_SEEDS, *headroom.CONFIRMING_SEEDS]
+    assert len(set(seeds)) == len(seeds)
 
 
 def test_the_best_schedules_are_found_and_compared(script: Script) -> None:
@@ -88,7 +90,10 @@ def test_the_best_schedules_are_found_and_compared(script: Script) -> None:
     assert len(headroom.parts(pair.chosen[headroom.BEST_FIXED])) == 1
     assert pair.gain(headroom.BEST_TWO_PHASE) > pair.gain("w = r") > pair.gain("uniform") > 0
     assert pair.clear(headroom.BEST_TWO_PHASE, "w = r") and not pair.clear("w = r", headroom.BEST_TWO_PHASE)
-    text = headroom.page([pair], SUITE, "Facts.")
+    (again,) = headroom.confirm([pair], SUITE, (4, 5, 6), make)
+    assert set(again.utilities) == {"w = r", "water-filling", "best fixed", pair.best(headroom.FREE), "lookahead"}
+    assert again.clear(pair.best(headroom.FREE), "w = r")
+    text = headroom.page([pair], [again], SUITE, "Facts.")
     assert "**1 of 1** pairs" in text and "bookkeeper, random-a, best two-phase: " in text
 
 
