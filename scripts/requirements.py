@@ -38,13 +38,15 @@ SUITE = get_suite("micro")
 CHOSEN_ON = ("bill-abroad", "chain-to-price", "weather-abroad")
 TASKS = ("flight-abroad", "capital-spelt", "script-abroad", "notes-added", "dearer-repeated")
 MEASURED = (*TASKS, *CHOSEN_ON)
-SEEDS = (11, 12, 13, 14, 15)
+SEEDS = (21, 22, 23, 24, 25)
 #: Seeds of the designs that are only compared.
 COMPARED_SEEDS = SEEDS[:1]
-#: Interventions, and seeds of their prompts.
-COUNT, BLOCKS = 40, 4
+#: Interventions, how many of them a cheaper requirement is inferred from, and seeds of their prompts.
+COUNT, FEW, BLOCKS = 40, 10, 4
 #: (design, completion tokens of one intervention): the first is the one that the requirements come from.
-DESIGNS = (("axial", 12_000),)
+DESIGNS = (("axial", 12_000), ("balanced", 12_000), ("random", 12_000), ("axial", 4_800))
+#: Budget of a run, without interventions.
+BUDGET = 24_000
 #: Facts that the apprentice lacks and a task asks for (scripts/train_micro.py).
 LACKING = {
     "flight-abroad": ("general_knowledge", "sums"),
@@ -69,18 +71,21 @@ PAST = "general_knowledge=11 " + " ".join(f"{name}=1" for name in SUITE.names[1:
 PAST_TASKS = ("flight-abroad", "capital-spelt")
 #: Share that the static rule keeps for every capability; chosen on ``CHOSEN_ON``.
 FLOOR = 0.05
-FINAL_SEEDS = (911, 912, 913, 914, 915)
-BY_CONSTRUCTION, BY_INTERVENTIONS, BY_TEXT, BY_BOTH, HAND, UNIFORM = (
-    "construction", "interventions", "text", "both", "hand", "uniform",
+FINAL_SEEDS = (921, 922, 923, 924, 925)
+#: How many of these seeds have runs that spend the tokens of interventions on the distillation.
+COUNTED = 2
+BY_CONSTRUCTION, BY_INTERVENTIONS, BY_FEW, BY_TEXT, BY_BOTH, HAND, UNIFORM = (
+    "construction", "interventions", "few interventions", "text", "both", "hand", "uniform",
 )  # fmt: skip
-KINDS = (BY_CONSTRUCTION, BY_INTERVENTIONS, BY_TEXT, BY_BOTH, HAND, UNIFORM)
+KINDS = (BY_CONSTRUCTION, BY_INTERVENTIONS, BY_FEW, BY_TEXT, BY_BOTH, HAND, UNIFORM)
+#: Requirements that cost no tokens and that a user has without the interventions of other tasks.
+FREE = (BY_CONSTRUCTION, HAND, UNIFORM)
 
 
 @lru_cache(maxsize=1)
-def _distillation(tokens: int) -> Distillation:
+def _distillation(tokens: int, steps: int) -> Distillation:
     settings: dict[str, Any] = {"eval": {"ema_decay": 0.0, "score_teacher": "never"}}
-    if tokens:
-        settings["budget"] = {"total_tokens": tokens, "step_tokens": tokens}
+    settings["budget"] = {"total_tokens": tokens, "step_tokens": tokens // steps}
     return Distillation.load(load_preset(PRESET, settings))
 
 
@@ -97,7 +102,7 @@ def kept(jobs: Mapping[str, tuple[Any, ...]], work: Any, out: Path, processes: i
 
 def start(past: str = "") -> dict[str, Any]:
     """Probes and exams of a starting student."""
-    distillation = _distillation(0)
+    distillation = _distillation(BUDGET, 10)
     profile = distillation.reset(0, past)
     found: dict[str, Any] = {"profile": profile.tolist(), "tasks": {}, "exams": {}}
     for task in MEASURED:
@@ -108,7 +113,7 @@ def start(past: str = "") -> dict[str, Any]:
 
 def intervene(allocation: Sequence[float], seed: int, tokens: int, past: str = "") -> dict[str, Any]:
     """One intervention: the profile after it, and the score on the probes of every task."""
-    distillation = _distillation(tokens)
+    distillation = _distillation(tokens, 1)
     distillation.reset(seed, past)
     distillation.step(allocation)
     found: dict[str, Any] = {"profile": distillation.profile.tolist(), "spent": distillation.budget.spent, "tasks": {}}
@@ -118,9 +123,9 @@ def intervene(allocation: Sequence[float], seed: int, tokens: int, past: str = "
     return found
 
 
-def distilled(task: str, allocation: Sequence[float], seed: int) -> dict[str, float]:
-    """Exact match on the task's exam after the budget of the preset on one allocation."""
-    distillation = _distillation(0)
+def distilled(task: str, allocation: Sequence[float], seed: int, tokens: int) -> dict[str, float]:
+    """Exact match on the task's exam after a budget on one allocation, in ten steps."""
+    distillation = _distillation(tokens, 10)
     distillation.reset(seed, card=card_of(task))
     while not distillation.exhausted:
         distillation.step(allocation)
@@ -207,6 +212,7 @@ def requirements(found: Found, encoder: Encoder) -> dict[str, dict[str, list[flo
         kinds = {
             BY_CONSTRUCTION: card_of(task).requirement_vector(SUITE),
             BY_INTERVENTIONS: found.requirement(task).mean,
+            BY_FEW: found.requirement(task, FEW).mean,
             BY_TEXT: text,
             BY_BOTH: found.requirement(task, prior=text).mean,
             HAND: hand / hand.sum(),
@@ -226,7 +232,7 @@ def designs_table(found: Mapping[tuple[str, int, int], Found]) -> str:
     """Designs, lengths, numbers and explaining variables compared on the tasks of the tables."""
     rows = []
     for at, (design, tokens) in enumerate(DESIGNS):
-        for count in (10, 20, COUNT) if at == 0 else (COUNT,):
+        for count in (FEW, 2 * FEW, COUNT) if at == 0 else (COUNT,):
             for regress_on in ("tokens", "scores"):
                 fits = [
                     (task, found[design, tokens, seed].requirement(task, count, regress_on))
@@ -237,7 +243,7 @@ def designs_table(found: Mapping[tuple[str, int, int], Found]) -> str:
                 explained = float(np.median([fit.explained for _, fit in fits]))
                 named = "w" if regress_on == "tokens" else "Δs"
                 seeds = len(fits) // len(TASKS)
-                cells = [design, named, f"{tokens:,}", str(count), f"{tokens * count / 24_000:.0f}", str(seeds)]
+                cells = [design, named, f"{tokens:,}", str(count), f"{tokens * count / BUDGET:.0f}", str(seeds)]
                 rows.append([*cells, number(lacking, 2), number(explained, 2)])
     header = ["design", "explained by", "tokens each", "interventions", "in budgets", "seeds", "lacking", "held-out R²"]
     return markdown_table(header, rows, text_columns=2)
@@ -279,7 +285,7 @@ def past_table(even: Found, later: Found, before: Mapping[str, float], after: Ma
 def hits_table(kinds: Mapping[int, Mapping[str, Mapping[str, list[float]]]]) -> str:
     """Hits by kind of requirement."""
     rows = []
-    for kind in (BY_INTERVENTIONS, BY_TEXT, BY_BOTH, HAND):
+    for kind in (BY_INTERVENTIONS, BY_FEW, BY_TEXT, BY_BOTH, HAND):
         found = [(task, np.array(kinds[seed][task][kind])) for seed in SEEDS for task in TASKS]
         lacking = np.mean([hits(r, LACKING[task]) for task, r in found])
         made_of = np.mean([hits(r, list(card_of(task).requirement)) for task, r in found])
@@ -293,21 +299,63 @@ def allocation_of(r: Sequence[float]) -> list[float]:
 
 
 def exams(
-    kinds: Mapping[int, Mapping[str, Mapping[str, list[float]]]], out: Path, processes: int
+    kinds: Mapping[int, Mapping[str, Mapping[str, list[float]]]],
+    out: Path,
+    processes: int,
+    wanted: Sequence[str] = KINDS,
+    tokens: int = BUDGET,
+    seeds: int | None = None,
 ) -> dict[tuple[str, str], np.ndarray]:
-    """(task, kind) -> (seeds,) exam after the budget; the missing runs are made."""
+    """(task, kind) -> (seeds,) exam after a budget; the missing runs are made.
+
+    Args:
+        kinds: seed -> task -> kind -> requirement.
+        out: folder of the kept results.
+        processes: worker processes.
+        wanted: kinds of requirement.
+        tokens: the budget.
+        seeds: how many seeds, from the first on; all by default.
+    """
     jobs: dict[str, tuple[Any, ...]] = {}
     order: dict[tuple[str, str], list[str]] = {}
     for task in TASKS:
-        for kind in KINDS:
+        for kind in wanted:
             names = order[task, kind] = []
-            for seed, final in zip(SEEDS, FINAL_SEEDS, strict=True):
+            for seed, final in list(zip(SEEDS, FINAL_SEEDS, strict=True))[:seeds]:
                 allocation = allocation_of(kinds[seed][task][kind])
                 shares = zlib.crc32(np.round(allocation, 3).tobytes())  # other requirements are other runs
-                names.append(f"exam-{task}-{kind}-{final}-{shares:08x}")
-                jobs[names[-1]] = (task, allocation, final)
+                names.append(f"exam-{task}-{kind}-{final}-{tokens}-{shares:08x}")
+                jobs[names[-1]] = (task, allocation, final, tokens)
     made = kept(jobs, distilled, out, processes)
     return {key: np.array([made[name]["exam"] for name in names]) for key, names in order.items()}
+
+
+def counted_table(
+    exam: Mapping[tuple[str, str], np.ndarray],
+    longer: Mapping[tuple[str, str], np.ndarray],
+    before: Mapping[str, float],
+    spent: int,
+) -> str:
+    """Gain by a requirement from few interventions, and what their tokens gain when they are spent on the distillation."""
+    gains = {
+        (BY_FEW, BUDGET): np.mean([exam[task, BY_FEW][:COUNTED] - before[task] for task in TASKS], axis=0),
+        **{
+            (kind, BUDGET + spent): np.mean([longer[task, kind] - before[task] for task in TASKS], axis=0)
+            for kind in FREE
+        },
+    }
+    rows = []
+    for (kind, tokens), values in gains.items():
+        used = spent if kind == BY_FEW else 0
+        rows.append([kind, f"{used:,}", f"{tokens:,}", *(number(float(v), 3, True) for v in (values.mean(), *values))])
+    header = [
+        "requirement by",
+        "tokens of interventions",
+        "tokens of the run",
+        "gain",
+        *map(str, FINAL_SEEDS[:COUNTED]),
+    ]
+    return markdown_table(header, rows)
 
 
 def exams_table(found: Mapping[tuple[str, str], np.ndarray], before: Mapping[str, float]) -> str:
@@ -364,6 +412,7 @@ def page(
     kinds: Mapping[int, Mapping[str, Mapping[str, list[float]]]],
     exam: Mapping[tuple[str, str], np.ndarray],
     before: Mapping[str, float],
+    counted: str,
     past: str,
     instruct: str,
 ) -> str:
@@ -372,8 +421,8 @@ def page(
     return f"""# Requirements that are inferred
 
 Made by `python scripts/requirements.py` (preset `{PRESET}`, {len(TASKS)} composite tasks, {len(SEEDS)} seeds). The floor was
-chosen on {", ".join(CHOSEN_ON)} with another seed. Design, tokens and regression are not free of these tasks: interventions of
-all eight were looked at with another seed, and the comparison within blocks was adopted on the first three seeds of all eight.
+chosen on {", ".join(CHOSEN_ON)} with another seed. Design, tokens and regression were chosen on interventions of these tasks
+and of {", ".join(CHOSEN_ON)} with other seeds; nothing was chosen on the seeds of this page.
 
 An intervention is a run from the starting student on one allocation; a regression of the change of the utility, ΔU, finds r̂
 (`read_env/tasks/regression.py`). The tasks are made of known parts; the apprentice knows the formats of all of them and lacks
@@ -381,8 +430,8 @@ facts, so tokens are needed for these facts alone.
 
 ## What is found
 
-Means over the seeds; entries of at least .08. By interventions: {COUNT} of the design `{design}`, {tokens:,} tokens each. By text:
-an identifier that was trained on the interventions of all other tasks.
+Means over the seeds; entries of at least .08. By interventions: {COUNT} of the design `{design}`, {tokens:,} tokens each; by few
+interventions: the first {FEW} of them. By text: an identifier that was trained on the interventions of all other tasks.
 
 {found_table(kinds)}
 
@@ -392,13 +441,20 @@ Share of the largest entries that are right, as many as there are right ones, so
 
 ## What it is worth
 
-Gain on the task's own exam (exact match, 256 prompts or what the task has) after 24,000 tokens with w = {FLOOR:g} + {1 - 10 * FLOOR:g}·r.
+Gain on the task's own exam (exact match, 256 prompts or what the task has) after {BUDGET:,} tokens with w = {FLOOR:g} + {1 - 10 * FLOOR:g}·r.
 Intervals: 95 %, t, over seeds; each seed has interventions and a run of its own.
 
 {exams_table(exam, before)}
 
-The tokens of the interventions are not counted here. They are {COUNT * tokens / 24_000:.0f} budgets of 24,000: inferring a requirement pays where
-it is used again, by more runs or by a longer one.
+The tokens of the interventions are not counted here. They are {COUNT * tokens / BUDGET:.0f} budgets of {BUDGET:,}, or
+{FEW * tokens / BUDGET:.0f} for few interventions.
+
+## With the tokens of the interventions
+
+Mean gain on the exams of all tasks: the requirement by few interventions against runs without interventions that spend
+as many tokens in all. The last columns are the seeds.
+
+{counted}
 
 ## Another student
 
@@ -410,7 +466,7 @@ capability: the share of what it has learnt falls.
 ## Designs
 
 `lacking`: share of the largest entries that are facts which the apprentice lacks. `in budgets`: tokens of all interventions,
-in budgets of 24,000. R²: median over tasks and seeds of the variance of ΔU that is explained in held-out folds.
+in budgets of {BUDGET:,}. R²: median over tasks and seeds of the variance of ΔU that is explained in held-out folds.
 
 {designs_table(found)}
 
@@ -434,12 +490,15 @@ def main() -> None:
     kinds = {seed: requirements(found[(*design, seed)], encoder) for seed in SEEDS}
     files.write_json(out / "requirements.json", kinds)
     exam = exams(kinds, out, processes)
+    spent = FEW * design[1]
+    longer = exams(kinds, out, processes, FREE, BUDGET + spent, COUNTED)
+    counted = counted_table(exam, longer, first["exams"], spent)
     key = (*design, SEEDS[0])
     with_past = made_interventions([key], later, out, processes, PAST)[key]
     past = past_table(found[key], with_past, first["exams"], later["exams"])
     others = [(*other, seed) for other in DESIGNS[1:] for seed in COMPARED_SEEDS]
     found |= made_interventions(others, first, out, processes)
-    write_page("requirements", page(found, kinds, exam, first["exams"], past, on_instruct_cards(encoder)))
+    write_page("requirements", page(found, kinds, exam, first["exams"], counted, past, on_instruct_cards(encoder)))
 
 
 if __name__ == "__main__":

@@ -44,9 +44,10 @@ def test_needs_that_are_known_are_found_and_their_worth_is_shown(
         if name in ("start", "start-past"):
             scores = {task: 0.1 for task in lacking}
             return {"profile": [0.2] * len(SUITE), "tasks": scores, "exams": scores}
-        if len(arguments) == 3:  # a run on one allocation
-            task, allocation, _ = arguments
-            return {"exam": 0.1 + 0.5 * float(np.dot(allocation, lacking[task])) + 0.001 * rng.normal()}
+        if name.startswith("exam-"):  # a run on one allocation
+            task, allocation, _, tokens = arguments
+            gain = float(np.dot(allocation, lacking[task])) * (tokens / module.BUDGET) ** 0.5
+            return {"exam": 0.1 + 0.5 * gain + 0.001 * rng.normal()}
         shares, _, tokens, past = arguments
         counts = np.array([not (past and name == "general_knowledge") for name in SUITE.names])
         gains = {task: 0.1 + np.dot(shares * counts, r) + 0.002 * rng.normal() for task, r in lacking.items()}
@@ -61,7 +62,7 @@ def test_needs_that_are_known_are_found_and_their_worth_is_shown(
     monkeypatch.setattr(module, "on_instruct_cards", lambda *_: "(cards)")
     monkeypatch.setattr(module, "COUNT", 20)
     monkeypatch.setattr(module, "TASKS", module.PAST_TASKS)
-    monkeypatch.setattr(module, "DESIGNS", (*module.DESIGNS, ("balanced", 12_000)))
+    monkeypatch.setattr(module, "DESIGNS", module.DESIGNS[:2])
     monkeypatch.setattr(module, "SEEDS", module.SEEDS[:2])
     monkeypatch.setattr(module, "FINAL_SEEDS", module.FINAL_SEEDS[:2])
     monkeypatch.setattr(module, "write_page", pages.__setitem__)
@@ -73,6 +74,15 @@ def test_needs_that_are_known_are_found_and_their_worth_is_shown(
     gained = [float(cell.split(" ")[0]) for cell in row(page, "all")[2:]]
     construction, inferred, *_, uniform = gained
     assert inferred > construction > uniform
+    spent = module.FEW * module.DESIGNS[0][1]
+    counted = page.partition("## With the tokens")[2]
+    few = row(counted, "few interventions")
+    assert few[1:3] == [f"{spent:,}", f"{module.BUDGET:,}"] and float(few[3]) == pytest.approx(
+        float(row(page, "all")[4].split(" ")[0]), abs=0.002
+    )
+    longer = [float(row(counted, kind)[3]) for kind in module.FREE]
+    assert longer[0] / construction == pytest.approx((1 + spent / module.BUDGET) ** 0.5, abs=0.05)
+    assert longer[0] > longer[2], "uniform"
     # Precision, recall and the best count.
     assert module.hits(np.array([0.5, 0.3, *[0.0] * 8]), ["general_knowledge", "math"]) == 0.5
     past = page.partition("## Another student")[2]
@@ -82,7 +92,7 @@ def test_needs_that_are_known_are_found_and_their_worth_is_shown(
     )
     saved = files.read_json(tmp_path / "requirements.json")
     assert set(saved) == {str(seed) for seed in module.SEEDS}
-    for kinds in saved["11"].values():
+    for kinds in saved[str(module.SEEDS[0])].values():
         assert all(abs(sum(r) - 1) < 1e-6 and min(r) >= 0 for r in kinds.values())
 
 
