@@ -1,10 +1,10 @@
 """Environment steps per second of a training in one environment and in several, side by side.
 
-    python scripts/benchmark_envs.py                        # micro preset, one and two environments, one thread each
+    python scripts/benchmark_envs.py --out docs/benchmark_envs.md   # micro preset, one and two environments, one thread each
     python scripts/benchmark_envs.py --envs 4 --agent sb3:PPO
 
 The trainings take turns in rounds, after one round that fills the cache of teacher answers. The start of processes and the
-loading of models don't count; learning, resets, the log and checkpoints do. Two ratios are printed: by the clock, which needs
+loading of models don't count; learning, resets, the log and checkpoints do. There are two ratios: by the clock, which needs
 as many idle cores as environments, and by processor time, for machines that do other work: a step of all environments takes
 as long as the longest of their processor times, and that of the parent process.
 """
@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import statistics
+import sys
 import tempfile
 import time
 from functools import partial
@@ -22,9 +24,12 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import torch
 from rich.console import Console
+from throughput_page import hardware
 
 from read_env.config import load_preset
+from read_env.reporting.markdown import markdown_table
 from read_env.running.agents import AgentSpec
 from read_env.running.requests import TrainingRequest, resolved
 from read_env.running.runner import make_env
@@ -85,6 +90,7 @@ def main() -> None:
     parser.add_argument("--episode", type=int, default=4, help="steps of an episode")
     parser.add_argument("--episodes", type=int, default=4, help="episodes of each environment")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="page that is written; the table is printed in any case")
     args = parser.parse_args()
     config = load_preset(args.preset)
     budget = config.budget.model_copy(update={"total_tokens": args.episode * config.budget.step_tokens})
@@ -104,9 +110,37 @@ def main() -> None:
                 )
             if number or not args.rounds:
                 found.append(pair)
+    text = page(np.array(found), args.envs, args.agent, args.preset)
+    print(text)
+    if args.out:
+        args.out.write_text(text)
+
+
+def page(found: np.ndarray, envs: int, agent: str, preset: str) -> str:
+    """Text of docs/benchmark_envs.md.
+
+    Args:
+        found: (rounds, 2, 2) steps per second of every round, with one and with several environments, by the clock and by
+            processor time.
+        envs: number of environments.
+        agent: the agent that is trained.
+        preset: the preset.
+    """
+    rows = []
     for index, name in enumerate(("clock", "processor time")):
-        ratios = [many[index] / one[index] for one, many in found]
-        print(f"ratio by {name}: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
+        one, many = found[:, 0, index], found[:, 1, index]
+        ratios = many / one
+        spread = f"{statistics.median(ratios):.2f} ({ratios.min():.2f}–{ratios.max():.2f})"
+        rows.append([name, f"{statistics.median(one):.3f}", f"{statistics.median(many):.3f}", spread])
+    table = markdown_table(["steps per second by", "1 environment", f"{envs} environments", "ratio"], rows)
+    command = shlex.join(["python", *sys.argv])
+    return (
+        f"# Training in {envs} environments at a time\n\n"
+        f"`{command}` (preset `{preset}`, agent `{agent}`), one thread for each environment, {hardware(torch.device('cpu'))}. Median of "
+        f"{len(found)} rounds, in which the trainings take turns; ratios are taken round by round (least and greatest in "
+        "parentheses). *Processor time*: a step of all environments takes as long as the longest of their processor times, and "
+        f"that of the parent process; it does not count what else the machine does.\n\n{table}\n"
+    )
 
 
 if __name__ == "__main__":
