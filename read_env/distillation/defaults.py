@@ -127,9 +127,7 @@ def _values(
         reason = f"the smallest: {type(shape).__name__} has no hidden_size or no num_hidden_layers"
         return found | {"micro_batch_tokens": (sizes[0], reason)}
     kept = 34 + shape.num_hidden_layers if models["gradient_checkpointing"] else 34 * shape.num_hidden_layers
-    # The student of several ranks computes the logits of all positions at once.
-    at_once = [n if models["gpus"] > 1 else positions_at_once(n, rows) for n in sizes]
-    needed = [4 * (n * shape.hidden_size * kept + 3 * at * rows) for n, at in zip(sizes, at_once, strict=True)]
+    needed = [4 * (n * shape.hidden_size * kept + 3 * positions_at_once(n, rows) * rows) for n in sizes]
     fitting = max(sum(size <= _MICRO_BATCH for size in needed) - 1, 0)
     reason = f"about {needed[fitting] / 2**30:.1f} GiB of activations and logits"
     found["micro_batch_tokens"] = sizes[fitting], reason

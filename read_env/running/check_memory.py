@@ -115,7 +115,7 @@ def memory(config: Config, teachers: Sequence[Side], student: Side) -> list[Part
     shape, size, width = student.model.config.get_text_config(), student.parameters, _width(student.placement.compute)
     trained = _adapters(student.model, models) if models.lora_r else size
     tokens, all_ranks = distill.micro_batch_tokens, ranks > 1
-    positions = tokens if all_ranks else positions_at_once(tokens, shape.vocab_size)
+    positions = positions_at_once(tokens, shape.vocab_size)
     shards = "host" if models.offload_optimizer else "device"
     weights = size * _width(student.placement.weights)
     parts = [

@@ -110,3 +110,20 @@ def gathered(model: PreTrainedModel) -> Iterator[None]:
         for part in parts:
             part.set_reshard_after_forward(part is not model, recurse=False)
             part.reshard()
+
+
+@contextmanager
+def gradients_kept(model: PreTrainedModel) -> Iterator[None]:
+    """Context in which a backward pass adds its gradients on this rank, without an exchange; the next one outside sends the sum."""
+    divided: Any = model
+
+    def set_last(last: bool) -> None:
+        divided.set_requires_gradient_sync(last)
+        divided.set_reshard_after_backward(last)
+        divided.set_is_last_backward(last)
+
+    set_last(False)
+    try:
+        yield
+    finally:
+        set_last(True)

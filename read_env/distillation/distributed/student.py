@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.distributed.tensor import DTensor
 
 from read_env.config import Config
 from read_env.distillation.distributed.build import build
-from read_env.distillation.distributed.shards import fill, gathered, shard, whole
+from read_env.distillation.distributed.shards import fill, gathered, gradients_kept, shard, whole
 from read_env.distillation.examples.batching import forward_passes
 from read_env.distillation.models.head import logit_chunks
 from read_env.distillation.student.evaluation import ProbeSet
@@ -35,8 +36,6 @@ class ShardedStudent(Student):
         config: the resolved configuration.
         mesh: the ranks.
     """
-
-    _in_one_chunk = True  # the hooks of fully_shard expect one backward pass for each forward pass
 
     def __init__(self, config: Config, mesh: DeviceMesh) -> None:
         self._mesh = mesh
@@ -79,6 +78,9 @@ class ShardedStudent(Student):
         inputs = inputs.to(self.placement.device)
         ((_, logits),) = logit_chunks(self.model, inputs, positions=1, context=self.placement.autocast)
         return logits.float().sum() * 0.0
+
+    def _head_only(self) -> AbstractContextManager[None]:
+        return gradients_kept(self.model)
 
     def _clip_gradient(self) -> float:
         norm: Any = torch.nn.utils.clip_grad_norm_(self._trained.values(), self.config.max_grad_norm)

@@ -90,6 +90,7 @@ def completion_logits(model: PreTrainedModel, batch: Batch, vocabulary: int | No
 def logit_chunks(
     model: PreTrainedModel, batch: Batch, vocabulary: int | None = None, *, positions: int | None = None,
     joined: torch.Tensor | None = None, context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    head_only: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Iterator[tuple[slice, torch.Tensor]]:  # fmt: skip
     """Logits at the completion positions, in consecutive chunks; the body runs once.
 
@@ -104,6 +105,7 @@ def logit_chunks(
         positions: positions in a chunk; by default :func:`positions_at_once`.
         joined: (m,) positions that must be in the chunk of the one before, see :func:`chunks_of`.
         context: makes the context of each forward pass, such as autocast.
+        head_only: makes the context in which the caller takes the gradients of several chunks, before that of the body.
 
     Yields:
         Slice of the m completion positions, and the (positions, V) logits there.
@@ -145,14 +147,15 @@ def logit_chunks(
         yield slice(0, count), (logits() if found else first)[batch.rows, batch.columns, :vocabulary]
         return
     output, states, leaves = found
-    yield chunks[0], first[0, :, :vocabulary]
-    del first
-    for part, leaf in zip(chunks[1:], leaves[1:], strict=True):
-        output.last_hidden_state = leaf[None]
-        with _returning(body, output):
-            rest = logits()
-        yield part, rest[0, :, :vocabulary]
-        del rest
+    with head_only() if len(chunks) > 1 else nullcontext():
+        yield chunks[0], first[0, :, :vocabulary]
+        del first
+        for part, leaf in zip(chunks[1:], leaves[1:], strict=True):
+            output.last_hidden_state = leaf[None]
+            with _returning(body, output):
+                rest = logits()
+            yield part, rest[0, :, :vocabulary]
+            del rest
     if len(chunks) > 1 and leaves[0].grad is not None:
         states.backward(torch.cat([leaf.grad for leaf in leaves]))
 

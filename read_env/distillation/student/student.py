@@ -115,9 +115,6 @@ class Student:
         self.average = WeightAverage(self._trained, ema_decay)
         self.optimizer = self._new_optimizer()
 
-    #: True if the logits of a forward pass are one chunk.
-    _in_one_chunk = False
-
     def _distribute(self) -> None:
         """Divide the model, with its adapters, between processes; the student of one process stays as it is."""
 
@@ -312,10 +309,14 @@ class Student:
         # Dropout stays off: it would draw from a generator that no snapshot contains.
         chunks = logit_chunks(
             self.model, inputs, self.encoder.vocabulary, joined=joined, context=self.placement.autocast,
-            positions=len(inputs.rows) if self._in_one_chunk else None,
+            head_only=self._head_only,
         )  # fmt: skip
         for positions, logits in chunks:
             yield logits, targets[positions]
+
+    def _head_only(self) -> AbstractContextManager[None]:
+        """Context in which the gradients of a forward pass reach the head and not yet the layers."""
+        return nullcontext()
 
     @torch.no_grad()
     def _metrics(

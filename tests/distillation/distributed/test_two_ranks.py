@@ -8,49 +8,16 @@ import time
 import numpy as np
 import pytest
 import torch
-from micro import SUITE, same_state, saved
+from micro import SUITE, same_state
 from micro import micro_config as config
-from transformers import LlamaConfig, LlamaForCausalLM
+from two_ranks import LORA, assert_close, llama, pair, settings, train
 
 from read_env.capabilities.stream import PromptStream
 from read_env.distillation.distributed import student as student_module
 from read_env.distillation.distributed.ranks import RankError
-from read_env.distillation.loading import load, load_student, load_teacher
+from read_env.distillation.loading import load, load_student
 from read_env.distillation.student.evaluation import ProbeSet
-from read_env.distillation.text.alignment import same_vocabulary
 from read_env.errors import DivergedError, ReadEnvError
-
-LORA = {"lora_r": 4}
-
-
-def settings(gpus, models=None, **distill):
-    models = {**(models or {}), "gpus": gpus, "device": "cpu"}
-    return config(models=models, distill={"micro_batch_tokens": 300, **distill}, eval={"ema_decay": 0.9})
-
-
-def pair(models=None, **distill):
-    """Students of one process and of two, and groups of examples."""
-    one = load_student(settings(1, models, **distill))
-    prompts = [p for name in ("math", "code", "reasoning") for p in PromptStream(SUITE[name], 1).slice(1, 0, 9)]
-    texts = [p.text for p in prompts]
-    answers = load_teacher(settings(1), one).complete(texts)
-    examples = list(map(same_vocabulary, prompts, one.encoder.prompts(texts), answers))
-    # Five of mixed lengths for each step: the ranks have different numbers of passes.
-    return one, load_student(settings(2, models, **distill)), [examples[start::5] for start in range(5)]
-
-
-def train(student, groups, steps):
-    return [student.update(groups[step % len(groups)], step / 20) for step in range(steps)]
-
-
-def llama(folder):
-    """Model reference of a small Llama with random weights, and the tokenizer of the micro models."""
-    shape = load("embedded:micro/student").model.config
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=shape.vocab_size, num_key_value_heads=2, **sizes))
-    saved(folder, model)
-    return str(folder)
 
 
 @pytest.fixture(scope="module", params=[None, LORA], ids=["all weights", "LoRA"])
@@ -67,11 +34,6 @@ def full():
     two.close()
 
 
-def close(left, right, tolerance=1e-4):
-    for name, value in left["model"].items():
-        torch.testing.assert_close(right["model"][name], value, rtol=tolerance, atol=tolerance)
-
-
 def test_twenty_updates_have_the_losses_of_one_process(students):
     one, two, groups = students
     one.reset(), two.reset()
@@ -82,7 +44,7 @@ def test_twenty_updates_have_the_losses_of_one_process(students):
         assert second.tokens == first.tokens
         assert second.by_capability.keys() == first.by_capability.keys()
     assert of_one[-1].loss < of_one[0].loss
-    close(one.state_dict(), two.state_dict())
+    assert_close(one.state_dict(), two.state_dict())
 
 
 @pytest.mark.parametrize("adapters", [{}, LORA], ids=["all weights", "LoRA"])
@@ -91,7 +53,7 @@ def test_a_llama_has_the_losses_of_one_process(tmp_path, adapters):
     of_one, of_two = train(one, groups, 20), train(two, groups, 20)
     assert [step.loss for step in of_two] == pytest.approx([step.loss for step in of_one], abs=1e-5)
     assert of_one[-1].loss < of_one[0].loss
-    close(one.state_dict(), two.state_dict())
+    assert_close(one.state_dict(), two.state_dict())
 
 
 def test_ranks_of_a_student_that_was_never_closed_end_with_it():
