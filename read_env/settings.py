@@ -91,6 +91,10 @@ class ModelConfig(_Settings):
     on one device."""
     gradient_checkpointing: bool = False
     """Recompute the student's activations in the backward pass: less memory, about a third more time per update."""
+    torch_compile_mode: Literal["off", "default", "reduce-overhead"] = "off"
+    """Compilation of the student's layers for updates by torch.compile. ``reduce-overhead``: with CUDA graphs, for a small student
+    on a GPU, whose passes are padded to few shapes. The first update takes the time of the compilation, and losses differ from
+    those without in the last digits."""
     start: str = "even"
     """Starting student. ``even``: the student as it is loaded. A recipe (``read-env list students``), ``random:K`` or shares
     such as ``math=2 code=1@30000``: distilled on these shares before the run, for 24,000 completion tokens unless @TOKENS
@@ -196,6 +200,10 @@ class ModelConfig(_Settings):
         if self.offload_optimizer and self.gpus == 1:
             raise ValueError(
                 "offload_optimizer is set and gpus is 1; right would be gpus of at least 2, or no offload_optimizer"
+            )
+        if self.gpus > 1 and self.torch_compile_mode != "off":
+            raise ValueError(
+                f"torch_compile_mode is {self.torch_compile_mode!r} and gpus is {self.gpus}; right would be 'off', or gpus = 1"
             )
         return self
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,19 @@ from read_env.reporting.markdown import markdown_table, number
 SHAPES = ((27, 37), (20, 50), (40, 25), (31, 31), (16, 60), (60, 17), (25, 40), (33, 44))
 
 
-def made(count: int, length: int, vocabulary: int, pad: int, rng: np.random.Generator) -> Batch:
-    """Batch of random tokens, half of them completions."""
+def made(
+    count: int, length: int, vocabulary: int, pad: int, rng: np.random.Generator,
+    shape: Callable[[int, int], tuple[int, int]] | None = None,
+) -> Batch:  # fmt: skip
+    """Batch of random tokens, half of them completions, padded to a shape."""
     rows = rng.integers(5, vocabulary, (count, length)).tolist()
-    return collate([row[: length // 2] for row in rows], [row[length // 2 :] for row in rows], pad)
+    return collate([row[: length // 2] for row in rows], [row[length // 2 :] for row in rows], pad, shape)
 
 
-def passes(model: Any, batches: list[Batch], vocabulary: int) -> None:
-    """Forward and backward pass over every batch."""
+def passes(model: Any, batches: list[Batch], vocabulary: int, begin: Callable[[], None] = lambda: None) -> None:
+    """Forward and backward pass over every batch; ``begin`` is called before each."""
     for batch in batches:
+        begin()
         for _, logits in logit_chunks(model, batch, vocabulary):
             torch.log_softmax(logits, -1)[:, 3].mean().backward()
         model.zero_grad(set_to_none=True)

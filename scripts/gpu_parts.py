@@ -9,10 +9,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from read_env.capabilities.base import Prompt
 from read_env.config import load_preset, make_config
 from read_env.distillation.loading import load
 from read_env.distillation.process import Distillation
+from read_env.distillation.student.compiled import CompiledLayers
 from read_env.distillation.student.student import Student
 from read_env.distillation.text.completion import Example
 from read_env.losses import TeacherTargets
@@ -196,24 +198,27 @@ def _groups(shape: str, vocabulary: int, tokens: int) -> Iterator[list[Example]]
 
 
 def compiled(device: str, tiny: bool) -> Table:
-    """Forward and backward pass of the micro student, eager and with ``torch.compile``."""
-    batches, rounds = (BATCHES[:1], 1) if tiny else (BATCHES, 5)
+    """Forward and backward pass of the micro student by ``models.torch_compile_mode``."""
+    shapes, rounds = (BATCHES[:1], 1) if tiny else (BATCHES, 5)
     loaded = load("embedded:micro/student")
-    vocabulary, pad, rng = loaded.encoder.vocabulary, loaded.encoder.pad_id, np.random.default_rng(0)
-    inputs = [made(*shape, vocabulary, pad, rng).to(device) for shape in batches]
+    vocabulary, pad = loaded.encoder.vocabulary, loaded.encoder.pad_id
     rows, eager = [], 0.0
-    for mode in ("eager", "default") if tiny else ("eager", "default", "reduce-overhead"):
+    modes: tuple[Literal["off", "default", "reduce-overhead"], ...] = ("off", "default", "reduce-overhead")
+    for mode in modes[:2] if tiny else modes:
         model = load("embedded:micro/student").model.to(device).float().train()
-        if mode != "eager":
-            for layer in model.model.layers:
-                layer.compile(mode=mode, dynamic=mode == "default")
-        work = partial(passes, model, inputs, vocabulary)
-        first, *others = [_timed(work, device) for _ in range(rounds + 1)]
+        layers = CompiledLayers(model, mode) if mode != "off" else None
+        rng, shape = np.random.default_rng(0), layers.shape if layers else None
+        inputs = [made(*one, vocabulary, pad, rng, shape).to(device) for one in shapes]
+        work = partial(passes, model, inputs, vocabulary, *([layers.begin_pass] if layers else []))
+        with layers.in_place() if layers else nullcontext():
+            first, *others = [_timed(work, device) for _ in range(rounds + 1)]
         seconds = float(np.median(others))
         eager = eager or seconds
-        rows.append([mode, number(1000 * seconds / len(inputs), 1), number(eager / seconds, 2), number(first, 1)])
+        rows.append(
+            [f"`{mode}`", number(1000 * seconds / len(inputs), 1), number(eager / seconds, 2), number(first, 1)]
+        )
         torch.compiler.reset()
-    return Table(["layers", "milliseconds a batch", "ratio", "seconds of the first round"], rows)
+    return Table(["torch_compile_mode", "milliseconds a batch", "ratio", "seconds of the first round"], rows)
 
 
 def vllm(device: str, tiny: bool) -> Table:

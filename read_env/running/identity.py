@@ -167,8 +167,8 @@ def settings_of(config: Config, without: Collection[str] = (), tasks: Collection
     return config.model_dump(mode="json", exclude=excluded)
 
 
-#: Where everything is on one device.
-_USUAL = {"gpus": 1, "offload_optimizer": False, "teacher_device_map": ""}
+#: Where everything is on one device, and runs as it is.
+_USUAL = {"gpus": 1, "offload_optimizer": False, "teacher_device_map": "", "torch_compile_mode": "off"}
 
 
 def _unused(models: ModelConfig) -> set[str]:

@@ -21,6 +21,7 @@ from read_env.distillation.models.memory import release_memory, run_with_halving
 from read_env.distillation.models.placement import Placement
 from read_env.distillation.models.weights import add_adapters, count_parameters, save_student
 from read_env.distillation.student.average import WeightAverage
+from read_env.distillation.student.compiled import CompiledLayers
 from read_env.distillation.student.evaluation import ProbeSet, answer, probe_profile
 from read_env.distillation.student.schedule import learning_rate_factor
 from read_env.distillation.text.completion import Example
@@ -105,6 +106,8 @@ class Student:
         if models.gradient_checkpointing:
             checkpoint_gradients(model)
         self._distribute()
+        mode = models.torch_compile_mode
+        self._compiled = CompiledLayers(model, mode) if mode != "off" else None
         self.validation: Sequence[Example] = ()
         self.validated_tokens = 0
         self.objective = get_objective(config.loss)
@@ -273,9 +276,16 @@ class Student:
 
     def _accumulate(self, examples: Sequence[Example], loss: Loss, observe: bool) -> dict[str, dict[str, float]]:
         """Accumulate the gradient of the mean loss; by capability, the sums of tokens, loss and metrics."""
-        self.optimizer.zero_grad(set_to_none=True)
         tokens = sum(len(example) for example in examples)
-        return self._backward(forward_passes(examples, self.micro_batch_tokens), tokens, loss, observe, examples)
+        passes = forward_passes(examples, self.micro_batch_tokens)
+        self.optimizer.zero_grad(set_to_none=self._compiled is None)
+        if self._compiled is None:
+            return self._backward(passes, tokens, loss, observe, examples)
+        for parameter in self._trained.values():
+            if parameter.grad is None:  # sums of gradients in memory of their own, which no CUDA graph overwrites
+                parameter.grad = torch.zeros_like(parameter)
+        with self._compiled.in_place():
+            return self._backward(passes, tokens, loss, observe, examples)
 
     def _backward(
         self, passes: Sequence[Sequence[Example]], tokens: float, loss: Loss, observe: bool, examples: Sequence[Example]
@@ -302,8 +312,12 @@ class Student:
 
     def _forward(self, part: Sequence[Example]) -> Iterator[tuple[torch.Tensor, TeacherTargets]]:
         """(m, V) logits at the completion positions, in chunks as from :func:`logit_chunks`, and the targets there."""
-        device = self.placement.device
-        inputs = collate([e.prompt_ids for e in part], [e.token_ids for e in part], self.encoder.pad_id).to(device)
+        device, shape = self.placement.device, None
+        if self._compiled is not None:
+            self._compiled.begin_pass()
+            shape = self._compiled.shape
+        sequences = [e.prompt_ids for e in part], [e.token_ids for e in part]
+        inputs = collate(*sequences, self.encoder.pad_id, shape).to(device)
         targets = TeacherTargets.concatenate([e.targets for e in part])
         joined, targets = targets.joined, targets.to(device)
         # Dropout stays off: it would draw from a generator that no snapshot contains.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -210,15 +210,28 @@ class Batch:
         return Batch(*(t.to(device) for t in (self.input_ids, self.rows, self.columns, self.targets)))
 
 
-def collate(prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[int]], pad_id: int) -> Batch:
+def collate(
+    prompt_ids: Sequence[Sequence[int]],
+    completion_ids: Sequence[Sequence[int]],
+    pad_id: int,
+    shape: Callable[[int, int], tuple[int, int]] | None = None,
+) -> Batch:
     """Pad prompts with their completions into one batch; completion tokens keep the order of the sequences.
+
+    Args:
+        prompt_ids: token ids of the prompts.
+        completion_ids: token ids of the completions.
+        pad_id: token id of the padding.
+        shape: shape to pad to, given the number of sequences and the longest; both at least as large. None: just these.
 
     Example:
         >>> collate([[5, 6], [7]], [[8], [9]], pad_id=0).input_ids
         tensor([[5, 6, 8],
                 [7, 9, 0]])
     """
-    length = max(len(p) + len(c) for p, c in zip(prompt_ids, completion_ids, strict=True))
+    count, length = len(prompt_ids), max(len(p) + len(c) for p, c in zip(prompt_ids, completion_ids, strict=True))
+    if shape is not None:
+        count, length = shape(count, length)
     input_ids: list[list[int]] = []
     rows: list[int] = []
     columns: list[int] = []
@@ -228,6 +241,7 @@ def collate(prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequen
         rows.extend([row] * len(completion))
         columns.extend(range(len(prompt) - 1, len(prompt) + len(completion) - 1))
         targets.extend(completion)
+    input_ids.extend([pad_id] * length for _ in range(count - len(prompt_ids)))
     return Batch(torch.tensor(input_ids), torch.tensor(rows), torch.tensor(columns), torch.tensor(targets))
 
 
