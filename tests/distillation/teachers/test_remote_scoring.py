@@ -64,19 +64,19 @@ def texts_of(*names, count=3):
 
 
 def assert_equal(ours, theirs):
-    """Equality of targets to 1e-5 nats. The tail is 1 minus K probabilities in float32, so its logarithm counts by its mass."""
+    """Equality of targets to 1e-5 nats, and to 1e-5 of what improbable tokens have. The tail is 1 minus K probabilities in float32, so its logarithm counts by its mass."""
     assert torch.equal(ours.tokens, theirs.tokens)
     for name in ("top_log_probs", "teacher_log_probs"):
         mine, other = getattr(ours, name), getattr(theirs, name)
         assert (mine is None) == (other is None)
         if mine is not None:
             assert mine.dtype == other.dtype == torch.float32 and mine.shape == other.shape
-            assert (mine - other).abs().max() < EQUAL
+            torch.testing.assert_close(mine, other, atol=EQUAL, rtol=EQUAL)
     tails = ours.log_tail.exp(), theirs.log_tail.exp()
     assert (tails[0] - tails[1]).abs().max() < EQUAL / 10
     assert (tails[1] * (ours.log_tail - theirs.log_tail)).abs().max() < EQUAL
     assert ours.top_ids.dtype == torch.int64
-    apart = theirs.top_log_probs[:, :-1] - theirs.top_log_probs[:, 1:] > 2 * EQUAL  # others may change places
+    apart = theirs.top_log_probs[:, :-1] - theirs.top_log_probs[:, 1:] > 40 * EQUAL  # others may change places
     sure = torch.cat([apart, apart[:, -1:]], 1) & torch.cat([apart[:, :1], apart], 1)
     assert torch.equal(ours.top_ids[sure], theirs.top_ids[sure])
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from chat_server import answer, serving
 from micro import SUITE, micro_config, saved
 from scoring_server import scoring_servers
@@ -107,7 +108,7 @@ def test_teachers_on_servers_have_addresses_of_their_own(servers, monkeypatch):
     here = Distillation.load(configured({"math": APPRENTICE, "default": TEACHER}))
     for mine, other in zip(first_answers(ours, "math", "code"), first_answers(here, "math", "code"), strict=True):
         assert mine.token_ids == other.token_ids
-        assert (mine.targets.top_log_probs - other.targets.top_log_probs).abs().max() < 1e-5
+        torch.testing.assert_close(mine.targets.top_log_probs, other.targets.top_log_probs, atol=1e-5, rtol=1e-5)
     shown = dict(check(configured(remote, models={"remote_base_url": vllm}))[0])
     assert shown["probabilities of math"] == "yes, from vLLM: every loss works"
     assert (
