@@ -22,6 +22,7 @@ from throughput_page import hardware
 
 from read_env.distillation.loading import load
 from read_env.distillation.models.head import logit_chunks
+from read_env.distillation.student.compiled import CompiledLayers
 from read_env.distillation.text.encoding import Batch, collate
 from read_env.reporting.markdown import markdown_table, number
 
@@ -78,15 +79,18 @@ def main() -> None:
     vocabulary, pad, rng = loaded.encoder.vocabulary, loaded.encoder.pad_id, np.random.default_rng(0)
     batches = [made(*shape, vocabulary, pad, rng) for shape in SHAPES[: args.batches]]
     eager, compiled = loaded.model.float().train(), again.model.float().train()
-    for layer in compiled.model.layers:
-        layer.compile(dynamic=True)
+    layers = CompiledLayers(compiled, "default")
     passes(eager, batches, vocabulary)
     share = products(eager, batches, vocabulary)
     begun = time.process_time()
-    passes(compiled, batches, vocabulary)
+    with layers.in_place():
+        passes(compiled, batches, vocabulary)
     first = time.process_time() - begun
     # In turn, so that a slow moment of the machine meets both.
-    times = np.array([[seconds(m, batches, vocabulary, 1)[0] for m in (eager, compiled)] for _ in range(args.rounds)])
+    with layers.in_place():
+        times = np.array(
+            [[seconds(m, batches, vocabulary, 1)[0] for m in (eager, compiled)] for _ in range(args.rounds)]
+        )
     ratios, (slow, fast) = times[:, 0] / times[:, 1], np.median(times, axis=0)
     rows = [
         ["eager", number(slow), "1.00", ""],

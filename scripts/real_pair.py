@@ -150,8 +150,8 @@ def main() -> None:
         f"Each of the {len(CAPABILITIES)} capabilities is a file of lists: {EXEMPLARS} lines with answers, and one to "
         f"complete, which is what a pretrained teacher can do (scripts/real_pair_prompts.py). Its answer ends with the "
         f"line. The student sees the list as a user's message in its chat template. Task: {needs}. Seeds "
-        f"{', '.join(map(str, SEEDS))}; nothing was tuned. Terms of use of Gemma: see "
-        "[cross_tokenizer](cross_tokenizer.md#terms).\n\n"
+        f"{', '.join(map(str, SEEDS))}; nothing was tuned. Use of Gemma, and of "
+        "models distilled from it, is subject to the Gemma Terms of Use (ai.google.dev/gemma/terms).\n\n"
         f"## Before\n\nExam, exact match, {args.held_out} prompts per capability:\n\n{profiles(runs[AGENTS[0], SEEDS[0]])}\n\n"
         f"## After\n\nMeans over seeds; exam, exact match, by capability on the right. *probe utility*: likelihood per "
         f"token of the right completions.\n\n{outcomes(runs)}\n\n## Utility by step\n\nOn the probes, mean over seeds:\n\n{curve(runs)}\n",

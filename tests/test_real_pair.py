@@ -7,13 +7,8 @@ from read_env.capabilities.stream import held_out
 
 
 @pytest.fixture
-def prompts(monkeypatch):
-    from pathlib import Path
-
-    monkeypatch.syspath_prepend(Path(__file__).resolve().parent.parent / "scripts")
-    import real_pair_prompts
-
-    return real_pair_prompts
+def prompts(script):
+    return script("real_pair_prompts")
 
 
 def test_files_of_lists_are_capabilities_whose_own_answers_are_right(prompts, tmp_path):
